@@ -1,0 +1,174 @@
+package pgcmd
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/pgcmd/pgcmd/internal/sqltext"
+)
+
+// paramFields finds, at definition, the fields of In that the SQL names, in the
+// order of their parameters; for a scalar In there is one, without an index.
+// Whatever does not fit panics.
+func paramFields[In any](command string, text sqltext.Text) []field {
+	typ := reflect.TypeFor[In]()
+	reject := func(format string, args ...any) {
+		panic(fmt.Sprintf("pgcmd: %s: ", command) + fmt.Sprintf(format, args...))
+	}
+	if typ.Kind() == reflect.Interface || typ.Kind() == reflect.Map || unsupported(typ) != "" {
+		reject("the input type %s cannot be a parameter: use a struct, a scalar, or struct{}", typ)
+	}
+	if typ.Kind() == reflect.Pointer && typ.Elem().Kind() == reflect.Struct && !isScalar(typ.Elem()) {
+		reject("the input type is %s: use %s, commands take their input by value", typ, typ.Elem())
+	}
+	if isScalar(typ) {
+		switch {
+		case len(text.Names) > 0:
+			reject("SQL names @%s, but the input is one %s: name it $1", text.Names[0], typ)
+		case text.MaxParam != 1:
+			reject("the input is one %s, so the SQL must name $1 and no other; it names %s", typ, highest(text.MaxParam))
+		}
+		return []field{{path: "input", typ: typ}}
+	}
+
+	fields, unexported := structFields(typ)
+	if text.MaxParam > 0 {
+		reject("SQL names $%d, but the input is the struct %s: name its fields, as in @%s", text.MaxParam, typ, firstName(fields))
+	}
+	params := make([]field, len(text.Names))
+	for i, name := range text.Names {
+		at := findField(fields, name)
+		if at < 0 {
+			for _, hidden := range unexported {
+				if (field{name: hidden}).matches(name) {
+					reject("SQL names @%s, but field %s.%s is unexported: export it", name, typeName(typ), hidden)
+				}
+			}
+			reject("SQL names @%s, %s has no such field (has: %s)", name, typeName(typ), placeholderNames(fields))
+		}
+		params[i] = fields[at]
+		if why := unsupported(params[i].typ); why != "" {
+			reject("SQL names @%s, but field %s.%s cannot be a parameter: %s", name, typeName(typ), params[i].path, why)
+		}
+	}
+	return params
+}
+
+func highest(param int) string {
+	if param == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("$%d", param)
+}
+
+func firstName(fields []field) string {
+	if len(fields) == 0 {
+		return "name"
+	}
+	return strings.SplitN(placeholderNames(fields), ",", 2)[0]
+}
+
+func typeName(t reflect.Type) string {
+	if t.Name() == "" {
+		return "the input"
+	}
+	return t.Name()
+}
+
+// pointers returns a pointer to each field within the struct (or scalar) that v
+// is, for reading them again and again without looking them up. A nil embedded
+// pointer on the way is made if grow is set, else leaves a nil.
+func pointers(v reflect.Value, fields []field, grow bool) []any {
+	targets := make([]any, len(fields))
+	for i, f := range fields {
+		targets[i] = pointer(v, f.index, grow)
+	}
+	return targets
+}
+
+func pointer(v reflect.Value, index []int, grow bool) any {
+	for _, x := range index {
+		if v.Kind() == reflect.Pointer {
+			if v.IsNil() {
+				if !grow {
+					return nil
+				}
+				v.Set(reflect.New(v.Type().Elem()))
+			}
+			v = v.Elem()
+		}
+		v = v.Field(x)
+	}
+	return v.Addr().Interface()
+}
+
+// embedsPointer reports whether some field is reached through an embedded
+// pointer, so that pointers to it last for one value only.
+func embedsPointer(t reflect.Type, fields []field) bool {
+	for _, f := range fields {
+		at := t
+		for _, x := range f.index {
+			if at.Kind() == reflect.Pointer {
+				return true
+			}
+			at = at.Field(x).Type
+		}
+	}
+	return false
+}
+
+// arguments reads the values behind the pointers. They get an array of their own
+// each time: a tracer may keep it.
+func arguments(pointers []any, params []string) ([]any, *Error) {
+	if len(pointers) == 0 {
+		return nil, nil
+	}
+	args := make([]any, len(pointers))
+	for i, p := range pointers {
+		switch p := p.(type) {
+		case *string:
+			if e := checkText(*p, params[i]); e != nil {
+				return nil, e
+			}
+			args[i] = *p
+		case *int64:
+			args[i] = *p
+		case *int:
+			args[i] = *p
+		case *int32:
+			args[i] = *p
+		case *bool:
+			args[i] = *p
+		case *float64:
+			args[i] = *p
+		case nil:
+			return nil, refusedValue(params[i], "required", "is in an embedded struct whose pointer is nil", nil)
+		default:
+			v := reflect.ValueOf(p).Elem()
+			text := v
+			if text.Kind() == reflect.Pointer {
+				text = text.Elem() // of nil: an invalid Value, of Kind Invalid
+			}
+			if text.Kind() == reflect.String {
+				if e := checkText(text.String(), params[i]); e != nil {
+					return nil, e
+				}
+			}
+			args[i] = v.Interface()
+		}
+	}
+	return args, nil
+}
+
+// checkText refuses what no text of PostgreSQL can hold before anything is sent.
+func checkText(s, field string) *Error {
+	if strings.IndexByte(s, 0) >= 0 {
+		return refusedValue(field, "text", "holds a NUL byte, which PostgreSQL's text cannot: use []byte and bytea", nil)
+	}
+	if !utf8.ValidString(s) {
+		return refusedValue(field, "text", "is not valid UTF-8: use []byte and bytea", nil)
+	}
+	return nil
+}

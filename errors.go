@@ -1,0 +1,257 @@
+package pgcmd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"go.uber.org/zap/zapcore"
+)
+
+// An Error is what every failed run returns: what failed, where, and what is
+// known of the database. Its own fields but Err never hold a bound value, a row
+// or a secret, and nothing that it renders (Error, %+v, %#v, JSON, zap) looks
+// into Err, so that it is safe to log and to show.
+//
+// [errors.Is] and [errors.As] reach through it: to [*pgconn.PgError], to context
+// errors, to the domain error of OnConstraint and to your own sentinels. Treat
+// an Error as read-only: it may be shared.
+type Error struct {
+	Code       Code      // what a program can act on
+	Effect     Effect    // what is known of the database
+	Command    string    // where: "bank.transfer > accounts.debit"; empty until a command has returned it
+	Message    string    // what happened, and the mend where there is one
+	Problems   []Problem // every field that is wrong, not only the first; nil if the input was accepted
+	SQLState   string    // PostgreSQL's five characters; empty if the failure is not the server's
+	Constraint string    // the violated constraint, if one was
+	Table      string    // the table that the server names, if it does
+	Column     string    // the column that the server names, if it does
+	Attempts   int       // how often it was tried; 0 if the input was refused
+	Err        error     // the cause; it may hold values: show it to nobody
+
+	also error // what errors.Is reaches beside Err: a domain error, a context's error
+}
+
+// A Problem is one field of an input that was refused.
+type Problem struct {
+	Field   string `json:"field,omitempty"` // the path, as in Items[2].Qty; empty if it is the input as a whole
+	Rule    string `json:"rule"`            // the validate tag that it broke, as in "email"; "validate" for the input's own Validate method
+	Message string `json:"message"`         // one English sentence
+}
+
+// An Effect is what is known, after a failure, about the change in the database.
+type Effect int
+
+const (
+	// Unknown: nobody can tell. It is the zero value, so that a forgotten case
+	// is the cautious one.
+	Unknown Effect = iota
+	// NotApplied: proven, nothing of it is in the database.
+	NotApplied
+	// Applied: committed; what failed came later.
+	Applied
+)
+
+// String returns "unknown", "not_applied" or "applied".
+func (e Effect) String() string {
+	switch e {
+	case NotApplied:
+		return "not_applied"
+	case Applied:
+		return "applied"
+	}
+	return "unknown"
+}
+
+// MarshalText returns what String does.
+func (e Effect) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
+
+// CodeOf returns the Code of err: "" for nil, CodeFailed for an error that is
+// not pgcmd's.
+func CodeOf(err error) Code {
+	if err == nil {
+		return ""
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Code
+	}
+	return CodeFailed
+}
+
+// EffectOf returns the Effect of err: Applied for nil, Unknown for an error that
+// is not pgcmd's.
+func EffectOf(err error) Effect {
+	if err == nil {
+		return Applied
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Effect
+	}
+	return Unknown
+}
+
+// Errorf makes an *Error for bodies and hooks to return, and for sentinels:
+//
+//	var ErrFunds = pgcmd.Errorf(pgcmd.CodeConflict, "insufficient funds")
+//
+// The text is shown to whoever sees the error, so put no values of a caller's in
+// it. %w wraps, as in [fmt.Errorf]; a wrapped error that is not pgcmd's own shows
+// only its type, since its text may hold values. The Effect is Unknown until the
+// command that returns it sets it.
+func Errorf(code Code, format string, args ...any) error {
+	shown := make([]any, len(args))
+	for i, arg := range args {
+		if err, ok := arg.(error); ok {
+			arg = shownError{err}
+		}
+		shown[i] = arg
+	}
+	wrapped := fmt.Errorf(format, shown...)
+	e := &Error{Code: code, Message: wrapped.Error()}
+	switch wrapped.(type) {
+	case interface{ Unwrap() error }, interface{ Unwrap() []error }:
+		e.Err = wrapped
+	}
+	return e
+}
+
+// shownError wraps an error in an Errorf: errors.Is reaches it, its text is the
+// part that may be shown.
+type shownError struct{ err error }
+
+func (s shownError) Error() string { return shownText(s.err) }
+func (s shownError) Unwrap() error { return s.err }
+
+// shownText is what may be shown of any error. The text of an error that is not
+// ours is withheld: pgx's and PostgreSQL's hold values, and so may anybody's.
+func shownText(err error) string {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Message
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return context.DeadlineExceeded.Error()
+	case errors.Is(err, context.Canceled):
+		return context.Canceled.Error()
+	}
+	return fmt.Sprintf("%T", err)
+}
+
+// Error returns one line: the command, the message, each problem, and in brackets
+// the code, the effect and the SQLSTATE.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("pgcmd: ")
+	if e.Command != "" {
+		b.WriteString(e.Command)
+		b.WriteString(": ")
+	}
+	b.WriteString(e.Message)
+	for i, p := range e.Problems {
+		b.WriteString([]string{": ", "; "}[min(i, 1)])
+		b.WriteString(p.String())
+	}
+	b.WriteString(" [")
+	b.WriteString(string(e.Code))
+	b.WriteString(", ")
+	b.WriteString(strings.ReplaceAll(e.Effect.String(), "_", " "))
+	if e.SQLState != "" {
+		b.WriteString(", SQLSTATE ")
+		b.WriteString(e.SQLState)
+	}
+	if e.Attempts > 1 {
+		b.WriteString(", ")
+		b.WriteString(strconv.Itoa(e.Attempts))
+		b.WriteString(" attempts")
+	}
+	b.WriteString("]")
+	return b.String()
+}
+
+// String returns the field and the message.
+func (p Problem) String() string {
+	// validator's sentences begin with the field's last name; the path says more.
+	last := p.Field[strings.LastIndexByte(p.Field, '.')+1:]
+	text := strings.TrimPrefix(p.Message, last+" ")
+	if p.Field == "" {
+		return text
+	}
+	return p.Field + " " + text
+}
+
+// Unwrap lets errors.Is and errors.As reach the cause, the domain error of
+// OnConstraint, and the context's error where a deadline or a cancellation was
+// the reason.
+func (e *Error) Unwrap() []error {
+	switch {
+	case e.Err == nil && e.also == nil:
+		return nil
+	case e.also == nil:
+		return []error{e.Err}
+	case e.Err == nil:
+		return []error{e.also}
+	}
+	return []error{e.also, e.Err}
+}
+
+// Format renders every verb, %#v included, as Error does: reflection would print
+// the cause, and a cause may hold values.
+func (e *Error) Format(f fmt.State, verb rune) {
+	if e == nil {
+		fmt.Fprint(f, "<nil>")
+		return
+	}
+	if verb == 'q' {
+		fmt.Fprintf(f, "%q", e.Error())
+		return
+	}
+	fmt.Fprint(f, e.Error())
+}
+
+type errorJSON struct {
+	Code       Code      `json:"code"`
+	Effect     Effect    `json:"effect"`
+	Command    string    `json:"command,omitempty"`
+	Message    string    `json:"message"`
+	Problems   []Problem `json:"problems,omitempty"`
+	SQLState   string    `json:"sqlstate,omitempty"`
+	Constraint string    `json:"constraint,omitempty"`
+	Table      string    `json:"table,omitempty"`
+	Column     string    `json:"column,omitempty"`
+	Attempts   int       `json:"attempts"`
+}
+
+// MarshalJSON renders all but the cause, which may hold values.
+func (e *Error) MarshalJSON() ([]byte, error) {
+	return json.Marshal(errorJSON{e.Code, e.Effect, e.Command, e.Message, e.Problems,
+		e.SQLState, e.Constraint, e.Table, e.Column, e.Attempts})
+}
+
+// MarshalLogObject lets zap log an Error as fields: zap.Any("error", err), or
+// zap.Inline. It leaves out the cause, as MarshalJSON does.
+func (e *Error) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	enc.AddString("code", string(e.Code))
+	enc.AddString("effect", e.Effect.String())
+	enc.AddString("message", e.Message)
+	enc.AddInt("attempts", e.Attempts)
+	for _, f := range [...]struct{ key, value string }{
+		{"command", e.Command}, {"sqlstate", e.SQLState},
+		{"constraint", e.Constraint}, {"table", e.Table}, {"column", e.Column},
+	} {
+		if f.value != "" {
+			enc.AddString(f.key, f.value)
+		}
+	}
+	if len(e.Problems) == 0 {
+		return nil
+	}
+	return enc.AddArray("problems", zapcore.ArrayMarshalerFunc(func(a zapcore.ArrayEncoder) error {
+		for _, p := range e.Problems {
+			a.AppendString(p.String())
+		}
+		return nil
+	}))
+}

@@ -1,0 +1,241 @@
+package pgcmd
+
+import (
+	"database/sql"
+	"database/sql/driver"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// A field is one field of an input or a row that a column or a placeholder can
+// name. Fields of embedded structs are fields of the outer one.
+type field struct {
+	path   string // as a reader of the Go code would write it: Address.City
+	name   string // the db tag, else the field's name
+	tagged bool
+	index  []int
+	typ    reflect.Type
+}
+
+// structFields lists the fields of struct type t by pgx's rules (tag db, "-"
+// leaves out), and the names of those that cannot be used because they are
+// unexported. A field hides one of the same name in a struct embedded below it,
+// as it does in Go.
+func structFields(t reflect.Type) (fields []field, unexported []string) {
+	type level struct {
+		typ   reflect.Type
+		index []int
+		path  string
+	}
+	// Breadth first, so that the shallower of two names is met first.
+	for queue := []level{{typ: t}}; len(queue) > 0; queue = queue[1:] {
+		at := queue[0]
+		for i := range at.typ.NumField() {
+			sf := at.typ.Field(i)
+			tag, tagged := sf.Tag.Lookup("db")
+			tag, _, _ = strings.Cut(tag, ",")
+			index := append(at.index[:len(at.index):len(at.index)], i)
+			embedded := sf.Type
+			if embedded.Kind() == reflect.Pointer && sf.IsExported() {
+				embedded = embedded.Elem()
+			}
+			switch {
+			case tag == "-":
+			case sf.Anonymous && embedded.Kind() == reflect.Struct && !isScalar(embedded):
+				if len(index) <= maxEmbedding { // a type can embed a pointer to itself
+					queue = append(queue, level{embedded, index, at.path + sf.Name + "."})
+				}
+			case !sf.IsExported():
+				unexported = append(unexported, sf.Name)
+			default:
+				f := field{path: at.path + sf.Name, name: sf.Name, index: index, typ: sf.Type}
+				if tagged && tag != "" {
+					f.name, f.tagged = tag, true
+				}
+				if !hidden(fields, f) {
+					fields = append(fields, f)
+				}
+			}
+		}
+	}
+	return fields, unexported
+}
+
+const maxEmbedding = 8
+
+// hidden reports whether one of fields has the name of f at a shallower depth.
+func hidden(fields []field, f field) bool {
+	for _, g := range fields {
+		if g.name == f.name && g.tagged == f.tagged && len(g.index) < len(f.index) {
+			return true
+		}
+	}
+	return false
+}
+
+// matches reports whether the column or placeholder called name is meant for f,
+// as pgx matches columns: without a tag case and underscores are ignored.
+func (f field) matches(name string) bool {
+	if f.tagged {
+		return strings.EqualFold(f.name, name)
+	}
+	return strings.EqualFold(strings.ReplaceAll(f.name, "_", ""), strings.ReplaceAll(name, "_", ""))
+}
+
+// findField returns the index of the field that name means, or -1. A tag that
+// is equal to the letter goes before one that differs in case.
+func findField(fields []field, name string) int {
+	for i, f := range fields {
+		if f.tagged && f.name == name {
+			return i
+		}
+	}
+	for i, f := range fields {
+		if f.matches(name) {
+			return i
+		}
+	}
+	return -1
+}
+
+// findColumn returns the index of the column that f takes, or -1, by the same
+// rule the other way round.
+func findColumn(columns []string, f field) int {
+	if f.tagged {
+		for i, name := range columns {
+			if name == f.name {
+				return i
+			}
+		}
+	}
+	for i, name := range columns {
+		if f.matches(name) {
+			return i
+		}
+	}
+	return -1
+}
+
+// placeholderNames lists fields as SQL would name them, for a message.
+func placeholderNames(fields []field) string {
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		names[i] = f.name
+		if !f.tagged {
+			names[i] = snakeCase(f.name)
+		}
+	}
+	if len(names) == 0 {
+		return "no exported fields"
+	}
+	return strings.Join(names, ", ")
+}
+
+// snakeCase writes CreatedAt as created_at and UserID as user_id.
+func snakeCase(name string) string {
+	lower := func(i int) bool { return i < len(name) && name[i] >= 'a' && name[i] <= 'z' }
+	upper := func(i int) bool { return name[i] >= 'A' && name[i] <= 'Z' }
+	var b strings.Builder
+	for i := range len(name) {
+		if upper(i) && i > 0 && name[i-1] != '_' && (!upper(i-1) || lower(i+1)) {
+			b.WriteByte('_')
+		}
+		b.WriteByte(name[i])
+	}
+	return strings.ToLower(b.String())
+}
+
+// scalarInterfaces are those by which a struct says that it is one value: the
+// standard library's and pgtype's.
+var scalarInterfaces = []reflect.Type{
+	reflect.TypeFor[driver.Valuer](),
+	reflect.TypeFor[sql.Scanner](),
+	reflect.TypeFor[pgtype.ArrayGetter](),
+	reflect.TypeFor[pgtype.ArraySetter](),
+	reflect.TypeFor[pgtype.BitsScanner](),
+	reflect.TypeFor[pgtype.BitsValuer](),
+	reflect.TypeFor[pgtype.BoolScanner](),
+	reflect.TypeFor[pgtype.BoolValuer](),
+	reflect.TypeFor[pgtype.BoxScanner](),
+	reflect.TypeFor[pgtype.BoxValuer](),
+	reflect.TypeFor[pgtype.BytesScanner](),
+	reflect.TypeFor[pgtype.BytesValuer](),
+	reflect.TypeFor[pgtype.CircleScanner](),
+	reflect.TypeFor[pgtype.CircleValuer](),
+	reflect.TypeFor[pgtype.CompositeIndexGetter](),
+	reflect.TypeFor[pgtype.CompositeIndexScanner](),
+	reflect.TypeFor[pgtype.DateScanner](),
+	reflect.TypeFor[pgtype.DateValuer](),
+	reflect.TypeFor[pgtype.Float64Scanner](),
+	reflect.TypeFor[pgtype.Float64Valuer](),
+	reflect.TypeFor[pgtype.HstoreScanner](),
+	reflect.TypeFor[pgtype.HstoreValuer](),
+	reflect.TypeFor[pgtype.Int64Scanner](),
+	reflect.TypeFor[pgtype.Int64Valuer](),
+	reflect.TypeFor[pgtype.IntervalScanner](),
+	reflect.TypeFor[pgtype.IntervalValuer](),
+	reflect.TypeFor[pgtype.LineScanner](),
+	reflect.TypeFor[pgtype.LineValuer](),
+	reflect.TypeFor[pgtype.LsegScanner](),
+	reflect.TypeFor[pgtype.LsegValuer](),
+	reflect.TypeFor[pgtype.MultirangeGetter](),
+	reflect.TypeFor[pgtype.MultirangeSetter](),
+	reflect.TypeFor[pgtype.NetipPrefixScanner](),
+	reflect.TypeFor[pgtype.NetipPrefixValuer](),
+	reflect.TypeFor[pgtype.NumericScanner](),
+	reflect.TypeFor[pgtype.NumericValuer](),
+	reflect.TypeFor[pgtype.PathScanner](),
+	reflect.TypeFor[pgtype.PathValuer](),
+	reflect.TypeFor[pgtype.PointScanner](),
+	reflect.TypeFor[pgtype.PointValuer](),
+	reflect.TypeFor[pgtype.PolygonScanner](),
+	reflect.TypeFor[pgtype.PolygonValuer](),
+	reflect.TypeFor[pgtype.RangeScanner](),
+	reflect.TypeFor[pgtype.RangeValuer](),
+	reflect.TypeFor[pgtype.TIDScanner](),
+	reflect.TypeFor[pgtype.TIDValuer](),
+	reflect.TypeFor[pgtype.TextScanner](),
+	reflect.TypeFor[pgtype.TextValuer](),
+	reflect.TypeFor[pgtype.TimeScanner](),
+	reflect.TypeFor[pgtype.TimeValuer](),
+	reflect.TypeFor[pgtype.TimestampScanner](),
+	reflect.TypeFor[pgtype.TimestampValuer](),
+	reflect.TypeFor[pgtype.TimestamptzScanner](),
+	reflect.TypeFor[pgtype.TimestamptzValuer](),
+	reflect.TypeFor[pgtype.UUIDScanner](),
+	reflect.TypeFor[pgtype.UUIDValuer](),
+}
+
+// isScalar reports whether a value of type t is one parameter or one column,
+// rather than a struct of them.
+func isScalar(t reflect.Type) bool {
+	if t.Kind() != reflect.Struct || t == reflect.TypeFor[time.Time]() {
+		return true
+	}
+	pointer := reflect.PointerTo(t)
+	for _, i := range scalarInterfaces {
+		if pointer.Implements(i) {
+			return true
+		}
+	}
+	// net/netip's types and math/big's have no interface of these: pgx knows them by name.
+	switch t.PkgPath() {
+	case "net/netip", "math/big", "net", "net/url":
+		return true
+	}
+	return false
+}
+
+// unsupported names why no value of type t can be a parameter or a column, or "".
+func unsupported(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Chan, reflect.Func, reflect.UnsafePointer, reflect.Complex64, reflect.Complex128, reflect.Uintptr:
+		return t.String() + " has no PostgreSQL type"
+	case reflect.Pointer, reflect.Slice, reflect.Array:
+		return unsupported(t.Elem())
+	}
+	return ""
+}

@@ -1,0 +1,106 @@
+package sqltext
+
+// writes reports whether a statement, or the body of a common table expression, is more than a query. Keywords tell
+// only where the grammar puts a statement: count(delete) names a column.
+func writes(toks []token) bool {
+	for len(toks) > 0 && toks[0].kind == '(' {
+		toks = toks[1:]
+	}
+	if len(toks) == 0 {
+		return false
+	}
+	switch first, rest := toks[0], toks[1:]; {
+	case first.is("select"):
+		return selectWrites(rest)
+	case first.is("with"):
+		return withWrites(rest)
+	case first.is("explain"):
+		return explainWrites(rest)
+	default:
+		return !first.is("values", "table", "show")
+	}
+}
+
+// selectWrites judges what follows SELECT: INTO creates a table. INTO is reserved, so that it can only be a name where
+// every keyword can, after AS and after a dot.
+func selectWrites(toks []token) bool {
+	i := index(toks, func(i int) bool {
+		return toks[i].is("into") && !(i > 0 && (toks[i-1].is("as") || toks[i-1].kind == '.'))
+	})
+	return i < len(toks)
+}
+
+// withWrites judges what follows WITH. AS is reserved too: in the list of expressions it only comes before a body.
+func withWrites(toks []token) bool {
+	for {
+		toks = after(toks, "as", 0)
+		for len(toks) > 0 && toks[0].is("not", "materialized") {
+			toks = toks[1:]
+		}
+		if len(toks) == 0 || toks[0].kind != '(' {
+			return false // PostgreSQL refuses it
+		}
+		body, rest := parenthesized(toks)
+		if writes(body) {
+			return true
+		}
+		if len(rest) > 0 && rest[0].is("search") { // depth first by a, b set c
+			rest = after(rest, "set", 1)
+		}
+		if len(rest) > 0 && rest[0].is("cycle") { // a, b set c to 'y' default 'n' using d
+			rest = after(rest, "using", 1)
+		}
+		if len(rest) == 0 || rest[0].kind != ',' {
+			return writes(rest)
+		}
+		toks = rest
+	}
+}
+
+// explainWrites judges what follows EXPLAIN, which runs the statement only if told to analyze. That (analyze false)
+// does not is not worth a rule.
+func explainWrites(toks []token) bool {
+	analyze := false
+	if len(toks) > 1 && toks[0].kind == '(' && toks[1].kind == word && !toks[1].is("select", "values", "table", "with") {
+		var options []token
+		options, toks = parenthesized(toks)
+		for _, t := range options {
+			analyze = analyze || t.is("analyze", "analyse")
+		}
+	}
+	for len(toks) > 0 && toks[0].is("analyze", "analyse", "verbose") {
+		analyze = analyze || !toks[0].is("verbose")
+		toks = toks[1:]
+	}
+	return analyze && writes(toks)
+}
+
+// index is the first i outside of any parentheses in toks for which f holds, or len(toks).
+func index(toks []token, f func(i int) bool) int {
+	depth := 0
+	for i, t := range toks {
+		if depth == 0 && f(i) {
+			return i
+		}
+		switch t.kind {
+		case '(':
+			depth++
+		case ')':
+			depth--
+		}
+	}
+	return len(toks)
+}
+
+// after is what follows the keyword, outside of parentheses, and n more tokens.
+func after(toks []token, keyword string, n int) []token {
+	i := index(toks, func(i int) bool { return toks[i].is(keyword) })
+	return toks[min(i+1+n, len(toks)):]
+}
+
+// parenthesized splits toks, which begin with a parenthesis, into what it holds and what follows it.
+func parenthesized(toks []token) (body, rest []token) {
+	toks = toks[1:]
+	i := index(toks, func(i int) bool { return toks[i].kind == ')' })
+	return toks[:i], toks[min(i+1, len(toks)):]
+}

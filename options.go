@@ -1,0 +1,126 @@
+package pgcmd
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"time"
+)
+
+// Options say how a command runs. The zero Options change nothing; see
+// [Command.With] for how they add up.
+type Options struct {
+	// Timeout bounds a whole run, waiting included. Zero leaves the caller's
+	// context as the only bound; negative takes away a Timeout set before.
+	Timeout time.Duration
+
+	// ReadOnly says that the command changes nothing, so that a failure leaves
+	// nothing to ask about: its Effect is NotApplied. SQL that is plainly a write
+	// panics at definition; that a volatile function changes nothing is the
+	// author's word. A statement without it counts as a write.
+	ReadOnly bool
+
+	// MaxRows is the most rows that a Query may return: one more is
+	// CodeTooManyRows, never a truncation, and stops the reading at once; a
+	// statement that plainly writes is read to its end first, and so is one within
+	// a transaction. Zero means no limit (AdHoc: 10,000).
+	MaxRows int
+
+	// Trusted skips validation: the input comes from our own code.
+	Trusted bool
+
+	// OnConstraint maps a constraint's name to the domain error that its
+	// violation means: {"users_email_key": ErrEmailTaken}. The text of that error
+	// becomes the message, so put no values into it.
+	OnConstraint map[string]error
+
+	// Middleware wraps every run, the first one outermost.
+	Middleware []Middleware
+}
+
+// merge returns o with what is set in more. Booleans only switch on,
+// OnConstraint merges by key, Middleware is added inside.
+func (o Options) merge(command string, more Options) Options {
+	switch {
+	case more.Timeout > 0:
+		o.Timeout = more.Timeout
+	case more.Timeout < 0:
+		o.Timeout = 0
+	}
+	if more.MaxRows < 0 {
+		panic(fmt.Sprintf("pgcmd: %s: Options.MaxRows is %d: it must not be negative (zero keeps what was set)", command, more.MaxRows))
+	}
+	if more.MaxRows > 0 {
+		o.MaxRows = more.MaxRows
+	}
+	o.ReadOnly = o.ReadOnly || more.ReadOnly
+	o.Trusted = o.Trusted || more.Trusted
+	if len(more.OnConstraint) > 0 {
+		merged := maps.Clone(o.OnConstraint)
+		if merged == nil {
+			merged = make(map[string]error, len(more.OnConstraint))
+		}
+		for constraint, err := range more.OnConstraint {
+			if constraint == "" || err == nil {
+				panic(fmt.Sprintf("pgcmd: %s: Options.OnConstraint maps %q to %v: give a constraint's name and an error", command, constraint, err))
+			}
+			merged[constraint] = err
+		}
+		o.OnConstraint = merged
+	}
+	for i, m := range more.Middleware {
+		if m == nil {
+			panic(fmt.Sprintf("pgcmd: %s: Options.Middleware[%d] is nil", command, i))
+		}
+	}
+	o.Middleware = append(o.Middleware[:len(o.Middleware):len(o.Middleware)], more.Middleware...)
+	return o
+}
+
+// A Call is what a Middleware sees of a run. It is read-only; Attempts and Rows
+// are set by the time next returns. Input is the caller's own, before any hook,
+// and may hold secrets: no rendering of a Call shows it.
+type Call struct {
+	Command  string
+	Input    any
+	Attempts int   // 0 if the input was refused
+	Rows     int64 // returned by a Query or a QueryOne, affected by an Exec; 0 for a New command
+
+	run func(ctx context.Context, call *Call) error
+}
+
+// A Handler runs a call.
+type Handler func(ctx context.Context, call *Call) error
+
+// A Middleware wraps the runs of a command: logging, tracing, metrics, admission.
+// It returns what next returned, or an error of its own. It must call next with
+// the Call that it was given, at most once (trying again is not its business),
+// and cannot turn a failure into a success: a nil in place of an error is ignored.
+type Middleware func(next Handler) Handler
+
+// chain composes the middleware once, at definition.
+func chain(middleware []Middleware) Handler {
+	if len(middleware) == 0 {
+		return nil
+	}
+	handler := Handler(func(ctx context.Context, call *Call) error {
+		if call == nil || call.run == nil {
+			return Errorf(CodeInternal, "a middleware called next with a Call of its own: pass on the one that it was given")
+		}
+		return call.run(ctx, call)
+	})
+	for i := len(middleware) - 1; i >= 0; i-- {
+		handler = middleware[i](handler)
+	}
+	return handler
+}
+
+// Format renders the call without its input, for every verb.
+func (c Call) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "%s attempts=%d rows=%d", c.Command, c.Attempts, c.Rows)
+}
+
+// MarshalJSON renders the call without its input.
+func (c Call) MarshalJSON() ([]byte, error) {
+	return fmt.Appendf(nil, `{"command":%q,"attempts":%d,"rows":%d}`, c.Command, c.Attempts, c.Rows), nil
+}

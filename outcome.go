@@ -1,0 +1,74 @@
+package pgcmd
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"time"
+)
+
+// An Outcome is how a run went: its value or its error, the attempts and the
+// time. It is a few words, returned by value.
+//
+// Its renderings (%v, %+v, %#v, JSON) hide the fields of Value that are tagged
+// `secret:"true"`, and of Err all that an [Error] hides.
+type Outcome[Out any] struct {
+	Value    Out           // the zero Out if Err is set
+	Err      error         // nil, or an *Error
+	Attempts int           // how often it was tried; 0 if the input was refused
+	Elapsed  time.Duration // of the whole run
+}
+
+// OK reports whether the run succeeded.
+func (o Outcome[Out]) OK() bool { return o.Err == nil }
+
+// Get returns the value and the error, as Run does.
+func (o Outcome[Out]) Get() (Out, error) { return o.Value, o.Err }
+
+// MarshalJSON renders
+//
+//	{"ok":true,"value":...,"attempts":1,"elapsed_ms":1.2}
+//	{"ok":false,"error":{"code":...,"effect":...,"message":...,...}}
+func (o Outcome[Out]) MarshalJSON() ([]byte, error) {
+	if o.Err != nil {
+		return json.Marshal(struct {
+			OK    bool  `json:"ok"`
+			Error error `json:"error"`
+		}{false, asError(o.Err)})
+	}
+	return json.Marshal(struct {
+		OK        bool    `json:"ok"`
+		Value     Out     `json:"value"`
+		Attempts  int     `json:"attempts"`
+		ElapsedMS float64 `json:"elapsed_ms"`
+	}{true, withSecretsHidden(o.Value), o.Attempts, float64(o.Elapsed.Microseconds()) / 1000})
+}
+
+// Format renders the same for every verb.
+func (o Outcome[Out]) Format(f fmt.State, _ rune) {
+	if o.Err != nil {
+		fmt.Fprintf(f, "failed after %d attempts in %v: %v", o.Attempts, o.Elapsed, asError(o.Err))
+		return
+	}
+	fmt.Fprintf(f, "ok after %d attempts in %v: ", o.Attempts, o.Elapsed)
+	if !mayHoldSecrets(reflect.TypeFor[Out](), nil) {
+		fmt.Fprintf(f, "%+v", o.Value)
+		return
+	}
+	// fmt would print unexported fields too, where nothing can be hidden.
+	text, err := json.Marshal(withSecretsHidden(o.Value))
+	if err != nil {
+		text = fmt.Appendf(nil, "a %T", o.Value)
+	}
+	f.Write(text)
+}
+
+// asError keeps an error that is not ours from being rendered: an Outcome can be
+// made by anybody.
+func asError(err error) *Error {
+	if e, ok := err.(*Error); ok {
+		return e
+	}
+	return causeOf(context.Background(), err)
+}

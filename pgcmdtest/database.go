@@ -1,0 +1,165 @@
+package pgcmdtest
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const serverVariable = "PGCMD_TEST_DATABASE_URL"
+
+// shared is the server of [Pool] and [URL]. It is never closed: it ends with the process.
+var shared = sync.OnceValues(func() (*Server, error) { return Start(context.Background()) })
+
+// Pool returns a pool on a new database of the test's own, in which each ddl, which may hold several statements,
+// has been run. The test must not close the pool: it is closed, and the database dropped, when the test has ended,
+// which fails the test if it still holds a connection then. Without a server the test fails, it never skips.
+// Parallel tests may call it at once.
+func Pool(t testing.TB, ddl ...string) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pgxpool.New(t.Context(), URL(t, ddl...))
+	if err != nil {
+		t.Fatalf("pgcmdtest: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := closePool(pool, 10*time.Second); err != nil {
+			t.Error(err)
+		}
+	})
+	return pool
+}
+
+// closePool is Close with a bound: that waits for ever for a connection that was not released.
+func closePool(pool *pgxpool.Pool, bound time.Duration) error {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		pool.Close()
+	}()
+	select {
+	case <-closed:
+		return nil
+	case <-time.After(bound):
+		return fmt.Errorf("pgcmdtest: %d connections of the pool were never released: close the rows, end the transactions",
+			pool.Stat().AcquiredConns())
+	}
+}
+
+// URL is [Pool] for a test that connects by itself: it returns the URL of the new database.
+// Connections that are open when the test has ended are cut.
+func URL(t testing.TB, ddl ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	server, err := serverURL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	database, err := createDatabase(ctx, server, ddl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := dropDatabase(context.WithoutCancel(ctx), server, database); err != nil {
+			t.Error(err)
+		}
+	})
+	return database
+}
+
+func serverURL() (string, error) {
+	if server := os.Getenv(serverVariable); server != "" {
+		return server, nil
+	}
+	server, err := shared()
+	if err != nil {
+		return "", err
+	}
+	return server.URL(), nil
+}
+
+// createDatabase returns the URL of a new database on server, in which each ddl has been run.
+func createDatabase(ctx context.Context, server string, ddl []string) (string, error) {
+	// Unique among the processes that share the server.
+	name := "pgcmdtest_" + strings.ToLower(rand.Text()[:16])
+	database, err := onDatabase(server, name)
+	if err != nil {
+		return "", fmt.Errorf("pgcmdtest: create a database: %w", err)
+	}
+	// Nobody can be connected to template0, so that it can be copied by many at once.
+	if err := execute(ctx, server, "create database "+name+" template template0"); err != nil {
+		return "", fmt.Errorf("pgcmdtest: create a database: %w", err)
+	}
+	if len(ddl) > 0 {
+		if err := execute(ctx, database, ddl...); err != nil {
+			return "", errors.Join(fmt.Errorf("pgcmdtest: %w", err), dropDatabase(context.WithoutCancel(ctx), server, database))
+		}
+	}
+	return database, nil
+}
+
+func dropDatabase(ctx context.Context, server, database string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	config, err := pgx.ParseConfig(database)
+	if err == nil {
+		err = execute(ctx, server, "drop database if exists "+config.Database+" with (force)")
+	}
+	if err != nil {
+		return fmt.Errorf("pgcmdtest: drop a database: %w", err)
+	}
+	return nil
+}
+
+// execute runs the scripts on a connection of their own, by the simple protocol.
+func execute(ctx context.Context, address string, scripts ...string) error {
+	conn, err := pgconn.Connect(ctx, address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	for _, script := range scripts {
+		if _, err := conn.Exec(ctx, script).ReadAll(); err != nil {
+			return fmt.Errorf("%w%s", err, place(script, err))
+		}
+	}
+	return nil
+}
+
+// place says in which line of script the server found err, if it said so.
+func place(script string, err error) string {
+	var refused *pgconn.PgError
+	runes := []rune(script)
+	if !errors.As(err, &refused) || refused.Position < 1 || int(refused.Position) > len(runes) {
+		return ""
+	}
+	line := strings.Count(string(runes[:refused.Position-1]), "\n")
+	return fmt.Sprintf(" at line %d: %s", line+1, strings.TrimSpace(strings.Split(script, "\n")[line]))
+}
+
+// onDatabase returns address with the database replaced. It takes the two forms that pgx does: URL and key=value.
+func onDatabase(address, name string) (string, error) {
+	if !strings.HasPrefix(address, "postgres://") && !strings.HasPrefix(address, "postgresql://") {
+		return address + " dbname=" + name, nil
+	}
+	parsed, err := url.Parse(address)
+	if err != nil {
+		return "", err
+	}
+	query := parsed.Query()
+	query.Del("dbname")
+	query.Del("database")
+	parsed.Path, parsed.RawQuery = "/"+name, query.Encode()
+	return parsed.String(), nil
+}

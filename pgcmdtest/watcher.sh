@@ -1,0 +1,61 @@
+# Owns a folder and the PostgreSQL in it for as long as its standard input stays open; then stops the one
+# and removes the other. Commands come by the line on standard input, reports go to standard output.
+# It has to lead a process group of its own: signals go to the whole group, never to a process id, so that
+# a process id that was used again cannot be hit.
+#
+# Arguments: the folder's name, the folder of the binaries, text for postgresql.conf, and the folders
+# of which the first one that is writable becomes the parent.
+name=$1 bin=$2 conf=$3
+shift 3
+
+# Nothing but the end of its input ends the watcher. The postmaster inherits this and sets handlers of its own.
+trap '' HUP INT QUIT PIPE TERM
+
+for parent; do
+	folder=$parent/$name
+	mkdir -m 700 "$folder" 2>/dev/null && break
+	folder=
+done
+echo "$folder"
+[ "$folder" ] || exit 1
+exec 2>>"$folder/log"
+
+postmaster=
+while read -r command argument; do
+	case $command in
+	init)
+		"$bin/initdb" -D "$folder/data" -U postgres --auth=trust --no-sync -E UTF8 --locale=C </dev/null >&2 &&
+			printf '%s' "$conf" >>"$folder/data/postgresql.conf"
+		echo "init $?"
+		;;
+	start)
+		{
+			"$bin/postgres" -D "$folder/data" -k "$folder" -p "$argument" </dev/null >&2
+			echo exited
+		} &
+		postmaster=$!
+		;;
+	signal)
+		kill -s "$argument" 0
+		;;
+	esac
+done
+
+if [ "$postmaster" ]; then
+	# Repeated, for a postmaster that has only just been started misses the first. CONT wakes a stopped one.
+	# An immediate stop kills what is left of the server by itself after five seconds.
+	{
+		for signal in INT INT INT INT INT QUIT QUIT QUIT QUIT QUIT QUIT QUIT; do
+			kill -s "$signal" 0
+			kill -s CONT 0
+			sleep 1
+		done
+		rm -rf "$folder"
+		kill -s KILL 0
+	} &
+	wait "$postmaster"
+fi
+# Backends whose postmaster was killed may still write a file on their way out.
+rm -rf "$folder" || { sleep 1; rm -rf "$folder"; }
+# Ends what stopped the postmaster, its sleep, and this shell.
+kill -s KILL 0

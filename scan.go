@@ -1,0 +1,182 @@
+package pgcmd
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// A rowKind is how a Row takes its columns.
+type rowKind int
+
+const (
+	structRow  rowKind = iota // a field each, by name
+	scalarRow                 // the only column
+	mapRow                    // map[string]any
+	scannerRow                // the type's own ScanRow
+)
+
+// A shape is what is known of a Row type at definition, and the columns that it
+// was last matched with: they are the same at every run, until the schema changes.
+type shape struct {
+	typ    reflect.Type
+	kind   rowKind
+	fields []field
+	grows  bool // a field is behind an embedded pointer, to be made for every row
+	last   atomic.Pointer[layout]
+}
+
+// A layout matches the columns of a result with the fields of a row.
+type layout struct {
+	columns []pgconn.FieldDescription
+	fields  []field // fields[i] takes column i
+	builtin bool    // every type is one of PostgreSQL's own
+}
+
+// firstUserOID is the first object id that PostgreSQL gives to a type that it was
+// not born with (FirstNormalObjectId in access/transam.h).
+const firstUserOID = 16384
+
+func (l *layout) names() []string {
+	names := make([]string, len(l.columns))
+	for i, c := range l.columns {
+		names[i] = c.Name
+	}
+	return names
+}
+
+// shapeOf looks at Row, and panics if it cannot be a row.
+func shapeOf[Row any](command string) *shape {
+	s := &shape{typ: reflect.TypeFor[Row]()}
+	switch {
+	case s.typ == reflect.TypeFor[map[string]any]():
+		s.kind = mapRow
+		return s
+	case reflect.PointerTo(s.typ).Implements(reflect.TypeFor[pgx.RowScanner]()):
+		s.kind = scannerRow
+		return s
+	case s.typ.Kind() == reflect.Pointer && !isScalar(s.typ.Elem()):
+		panic(fmt.Sprintf("pgcmd: %s: the row type is %s: use %s, rows are values", command, s.typ, s.typ.Elem()))
+	case isScalar(s.typ):
+		if why := unsupported(s.typ); why != "" {
+			panic(fmt.Sprintf("pgcmd: %s: the row type %s cannot hold a column: %s", command, s.typ, why))
+		}
+		s.kind = scalarRow
+		s.fields = []field{{path: s.typ.String(), typ: s.typ}}
+		return s
+	}
+	s.fields, _ = structFields(s.typ)
+	if len(s.fields) == 0 {
+		panic(fmt.Sprintf("pgcmd: %s: the row type %s has no exported fields: use a struct with a field for each column, or Exec", command, s.typ))
+	}
+	for i, f := range s.fields {
+		if why := unsupported(f.typ); why != "" {
+			panic(fmt.Sprintf("pgcmd: %s: field %s.%s cannot hold a column: %s (tag it `db:\"-\"` to leave it out)", command, s.typ, f.path, why))
+		}
+		for _, g := range s.fields[:i] {
+			if f.tagged == g.tagged && (f.name == g.name || !f.tagged && f.matches(g.name)) {
+				panic(fmt.Sprintf("pgcmd: %s: fields %s and %s of %s take the same column: tag one of them", command, g.path, f.path, s.typ))
+			}
+		}
+	}
+	s.grows = embedsPointer(s.typ, s.fields)
+	return s
+}
+
+// match finds the layout for the columns of a result.
+func (s *shape) match(columns []pgconn.FieldDescription) (*layout, *Error) {
+	if l := s.last.Load(); l != nil && l.fits(columns) {
+		return l, nil
+	}
+	l := &layout{columns: slices.Clone(columns), fields: make([]field, len(columns)), builtin: true}
+	for _, c := range columns {
+		l.builtin = l.builtin && c.DataTypeOID < firstUserOID
+	}
+	var err *Error
+	switch s.kind {
+	case structRow:
+		err = s.matchFields(l)
+	case scalarRow:
+		if len(columns) != 1 {
+			err = misfit("", "the SQL returns %d columns (%s), and a row is one %s: select one column, or use a struct",
+				len(columns), strings.Join(l.names(), ", "), s.typ)
+			break
+		}
+		l.fields[0] = s.fields[0]
+	case mapRow:
+		names := l.names()
+		for i, name := range names {
+			if slices.Contains(names[:i], name) {
+				err = misfit(name, "two columns are called %q, and a map holds one of them: rename one with AS", name)
+			}
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.last.Store(l)
+	return l, nil
+}
+
+func (s *shape) matchFields(l *layout) *Error {
+	names := l.names()
+	taken := make([]bool, len(names))
+	for _, f := range s.fields {
+		i := findColumn(names, f)
+		if i < 0 {
+			return misfit("", "field %s.%s has no column: the SQL returns %s (tag the field `db:\"-\"` to leave it out)",
+				s.typ.Name(), f.path, strings.Join(l.names(), ", "))
+		}
+		taken[i], l.fields[i] = true, f
+	}
+	for i, name := range names {
+		if !taken[i] {
+			return misfit(name, "column %q has no field in %s: add one, or leave the column out of the SQL", name, s.typ.Name())
+		}
+	}
+	return nil
+}
+
+func (l *layout) fits(columns []pgconn.FieldDescription) bool {
+	if len(l.columns) != len(columns) {
+		return false
+	}
+	for i := range columns {
+		if a, b := &l.columns[i], &columns[i]; a.Name != b.Name || a.DataTypeOID != b.DataTypeOID || a.Format != b.Format {
+			return false
+		}
+	}
+	return true
+}
+
+// misfit is the error of a result that its row type cannot take.
+func misfit(column, format string, args ...any) *Error {
+	return &Error{Code: CodeInternal, Column: column, Message: fmt.Sprintf(format, args...)}
+}
+
+// cannotHold is the error of one value that its field cannot take.
+func (s *shape) cannotHold(rows pgx.Rows, l *layout, column int, err error) *Error {
+	f, name := l.fields[column], l.columns[column].Name
+	where := s.typ.Name() + "." + f.path
+	if s.kind == scalarRow {
+		where = "the row"
+	}
+	var e *Error
+	if rows.RawValues()[column] == nil {
+		e = misfit(name, "column %q is NULL, and %s (%s) cannot hold that: make it *%s, or use coalesce", name, where, f.typ, f.typ)
+	} else {
+		oid := rows.FieldDescriptions()[column].DataTypeOID
+		typ := fmt.Sprintf("type %d", oid)
+		if t, ok := rows.TypeMap().TypeForOID(oid); ok {
+			typ = t.Name
+		}
+		e = misfit(name, "column %q (%s) does not fit %s (%s)", name, typ, where, f.typ)
+	}
+	e.Err = err
+	return e
+}

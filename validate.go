@@ -1,0 +1,253 @@
+package pgcmd
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+
+	"github.com/go-playground/locales/en"
+	ut "github.com/go-playground/universal-translator"
+	"github.com/go-playground/validator/v10"
+	entranslations "github.com/go-playground/validator/v10/translations/en"
+)
+
+// validates caches what is known of each input type: it is compiled once, however
+// many commands take it.
+var validates sync.Map // reflect.Type -> *checks, nil for a type with nothing to check
+
+// checks is the validation of one input type.
+type checks struct {
+	typ     reflect.Type
+	tags    bool // some field has a validate tag
+	method  bool // the type, or a pointer to it, has Validate() error
+	secrets bool // some field has the tag secret
+}
+
+type selfValidator interface{ Validate() error }
+
+var (
+	tagValidator = sync.OnceValue(func() *validator.Validate {
+		return validator.New(validator.WithRequiredStructEnabled())
+	})
+	english = sync.OnceValue(func() ut.Translator {
+		lang := en.New()
+		translator, _ := ut.New(lang, lang).GetTranslator("en")
+		if err := entranslations.RegisterDefaultTranslations(tagValidator(), translator); err != nil {
+			panic(err) // a mistake of the libraries' versions, found by any test
+		}
+		return translator
+	})
+)
+
+// checksOf compiles the validation of In, nil if there is none. A tag that
+// validator does not know panics, as a definition mistake.
+func checksOf[In any](command string) *checks {
+	typ := reflect.TypeFor[In]()
+	if cached, ok := validates.Load(typ); ok {
+		return cached.(*checks)
+	}
+	pointer := reflect.PointerTo(typ)
+	c := &checks{
+		typ:    typ,
+		tags:   hasTag(typ, "validate", nil),
+		method: pointer.Implements(reflect.TypeFor[selfValidator]()),
+	}
+	c.secrets = hasTag(typ, "secret", nil)
+	if c.tags {
+		compileTags(command, typ, map[reflect.Type]bool{})
+	}
+	if !c.tags && !c.method {
+		c = nil
+	}
+	validates.Store(typ, c)
+	return c
+}
+
+// hasTag reports whether a struct that can be reached from t has a field with
+// the tag.
+func hasTag(t reflect.Type, tag string, seen map[reflect.Type]bool) bool {
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+		return hasTag(t.Elem(), tag, seen)
+	case reflect.Struct:
+	default:
+		return false
+	}
+	if seen[t] {
+		return false
+	}
+	if seen == nil {
+		seen = map[reflect.Type]bool{}
+	}
+	seen[t] = true
+	for i := range t.NumField() {
+		sf := t.Field(i)
+		if v, ok := sf.Tag.Lookup(tag); ok && v != "-" && v != "false" {
+			return true
+		}
+		if hasTag(sf.Type, tag, seen) {
+			return true
+		}
+	}
+	return false
+}
+
+// compileTags makes validator parse the tags of every struct below t now: a tag
+// that it does not know is a mistake of the definition, not of some later input.
+func compileTags(command string, t reflect.Type, seen map[reflect.Type]bool) {
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+		compileTags(command, t.Elem(), seen)
+		return
+	case reflect.Struct:
+	default:
+		return
+	}
+	if seen[t] || !hasTag(t, "validate", nil) {
+		return
+	}
+	seen[t] = true
+	func() {
+		defer func() {
+			if reason := recover(); reason != nil {
+				panic(fmt.Sprintf("pgcmd: %s: validate tag of %s: %v", command, t, reason))
+			}
+		}()
+		_ = tagValidator().Struct(reflect.New(t).Interface())
+	}()
+	for i := range t.NumField() {
+		compileTags(command, t.Field(i).Type, seen)
+	}
+}
+
+// problems returns what is wrong with the input that in points to: what the tags
+// find, and then what its own Validate method finds.
+func (c *checks) problems(in any) ([]Problem, error) {
+	var problems []Problem
+	var cause error
+	if c.tags {
+		err := c.byTags(in)
+		problems, cause = tagProblems(c.typ, err), err
+	}
+	if c.method {
+		if err := in.(selfValidator).Validate(); err != nil {
+			for _, p := range methodProblems(err) {
+				if c.secrets {
+					p.Message = withoutSecrets(in, p.Message)
+				}
+				problems = append(problems, p)
+			}
+			if cause == nil {
+				cause = err
+			} else {
+				cause = errors.Join(cause, err)
+			}
+		}
+	}
+	return problems, cause
+}
+
+// byTags runs validator. It panics on a tag that does not fit its field's type,
+// where the zero value did not tell at definition: that is an answer too.
+func (c *checks) byTags(in any) (err error) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			err = Errorf(CodeInternal, "a validate tag of %s does not fit the type of its field", c.typ)
+		}
+	}()
+	switch v := reflect.ValueOf(in).Elem(); v.Kind() {
+	case reflect.Struct:
+		return tagValidator().Struct(in)
+	case reflect.Pointer:
+		if v.IsNil() {
+			return Errorf(CodeInvalid, "the input is a nil %s", c.typ)
+		}
+		return tagValidator().Struct(v.Interface())
+	default: // a slice, array or map of structs with tags
+		return tagValidator().Var(v.Interface(), "dive")
+	}
+}
+
+func tagProblems(typ reflect.Type, err error) []Problem {
+	if err == nil {
+		return nil
+	}
+	fields, ok := errors.AsType[validator.ValidationErrors](err)
+	if !ok {
+		return []Problem{{Rule: "validate", Message: shownText(err)}}
+	}
+	for typ.Kind() == reflect.Pointer {
+		typ = typ.Elem()
+	}
+	problems := make([]Problem, len(fields))
+	for i, f := range fields {
+		problems[i] = Problem{
+			// The namespace begins with the name of the input's type, which says nothing.
+			Field:   strings.TrimPrefix(f.StructNamespace(), typ.Name()+"."),
+			Rule:    f.Tag(),
+			Message: englishMessage(f),
+		}
+	}
+	return problems
+}
+
+// A message is known by the rule and the field, never by the value: it is made
+// once. The key keeps to what one program's types can spell.
+type messageKey struct {
+	field, tag, param string
+	kind              reflect.Kind
+}
+
+var messages sync.Map // messageKey -> string
+
+func englishMessage(f validator.FieldError) string {
+	key := messageKey{f.Field(), f.Tag(), f.Param(), f.Kind()}
+	if strings.IndexByte(key.field, '[') < 0 { // an index has no bound
+		if text, ok := messages.Load(key); ok {
+			return text.(string)
+		}
+	}
+	text := f.Translate(english())
+	if text == f.Error() { // validator has no English sentence for this rule
+		text = f.Field() + " must satisfy the rule " + f.Tag()
+		if f.Param() != "" {
+			text += "=" + f.Param()
+		}
+	}
+	if strings.IndexByte(key.field, '[') < 0 {
+		messages.Store(key, text)
+	}
+	return text
+}
+
+// methodProblems takes apart what an input's own Validate returned: joined
+// errors are a problem each, and a *Error brings its Problems.
+func methodProblems(err error) []Problem {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		if _, ours := err.(*Error); !ours {
+			var problems []Problem
+			for _, e := range joined.Unwrap() {
+				problems = append(problems, methodProblems(e)...)
+			}
+			return problems
+		}
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		if len(e.Problems) > 0 {
+			return e.Problems
+		}
+		return []Problem{{Rule: "validate", Message: e.Message}}
+	}
+	// Validate is written to tell the caller: its text is the message.
+	return []Problem{{Rule: "validate", Message: err.Error()}}
+}
+
+// withoutSecrets strikes the values of in's secret fields out of text.
+func withoutSecrets(in any, text string) string {
+	for _, secret := range secretTexts(reflect.ValueOf(in), nil) {
+		text = strings.ReplaceAll(text, secret, redacted)
+	}
+	return text
+}
