@@ -199,39 +199,48 @@ func (q *query[In, Row]) all(ctx context.Context, db DB, in In) ([]Row, error) {
 	if failure != nil {
 		return nil, failure
 	}
-	r, failure := q.send(ctx, db, args)
+	out, _, failure := q.collect(ctx, db, fr, args)
 	if failure != nil {
 		return nil, failure
+	}
+	return out, nil
+}
+
+// collect sends the statement and reads every row.
+func (q *query[In, Row]) collect(ctx context.Context, db DB, fr *frame[In, Row], args []any) (out []Row, affected int64, failure *Error) {
+	r, failure := q.send(ctx, db, args)
+	if failure != nil {
+		return nil, 0, failure
 	}
 	defer r.close()
 
 	var zero Row
 	more := r.rows.Next()
 	if err := r.rows.Err(); err != nil {
-		return nil, q.failed(ctx, r, err)
+		return nil, 0, q.failed(ctx, r, err)
 	}
 	if failure := q.prepare(fr, r.rows); failure != nil {
-		return nil, q.spoiled(ctx, &r, failure)
+		return nil, 0, q.spoiled(ctx, &r, failure)
 	}
 	for ; more; more = r.rows.Next() {
 		if q.maxRows > 0 && len(fr.rows) == q.maxRows {
-			return nil, q.spoiled(ctx, &r, tooManyRows(q.maxRows))
+			return nil, 0, q.spoiled(ctx, &r, tooManyRows(q.maxRows))
 		}
 		if failure := q.scan(fr, r.rows); failure != nil {
-			return nil, q.spoiled(ctx, &r, failure)
+			return nil, 0, q.spoiled(ctx, &r, failure)
 		}
 		fr.rows = append(fr.rows, fr.row)
 		fr.row = zero
 	}
 	if err := r.rows.Err(); err != nil {
-		return nil, q.failed(ctx, r, err)
+		return nil, 0, q.failed(ctx, r, err)
 	}
 	// Collected in memory that is used again and copied once to its exact size: a
 	// slice that grew would have been copied, and thrown away, many times.
-	out := make([]Row, len(fr.rows))
+	out = make([]Row, len(fr.rows))
 	copy(out, fr.rows)
 	q.recycle(fr)
-	return out, nil
+	return out, r.rows.CommandTag().RowsAffected(), nil
 }
 
 // one is the body of a QueryOne.

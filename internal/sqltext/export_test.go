@@ -1,15 +1,18 @@
 package sqltext
 
-// Splits reports whether a token begins or ends at pos, or pos is inside of an operator: PostgreSQL may read that as two,
-// and sees a syntax error only where a token begins.
+// Splits reports whether PostgreSQL may see a token begin at pos: where one of ours begins or ends, in an operator, which
+// PostgreSQL may read as two, and at a doubled quote in a bit string, which it does read as two literals.
 func Splits(sql string, pos int) bool {
 	toks, err := tokens(sql)
 	if err != nil {
 		return false
 	}
-	for _, t := range toks {
-		if pos == t.start || pos == t.end || t.start < pos && pos < t.end && isOperator(sql[t.start]) {
+	for i, t := range toks {
+		switch {
+		case pos == t.start || pos == t.end:
 			return true
+		case t.start < pos && pos < t.end:
+			return isOperator(sql[t.start]) || sql[pos] == '\'' && i > 0 && toks[i-1].is("b", "x")
 		}
 	}
 	return pos == len(sql)

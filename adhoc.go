@@ -1,0 +1,107 @@
+package pgcmd
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/pgcmd/pgcmd/internal/sqltext"
+)
+
+// An AdHocQuery is SQL that is known only at run time: an admin tool, a report.
+// It runs with all the rights of the connection; that a value goes into Args and
+// never into SQL is the caller's part.
+type AdHocQuery struct {
+	SQL     string         `validate:"required,max=10000"` // one statement; names Args as @name
+	Args    map[string]any // a value for every name in SQL; more are fine
+	MaxRows int            `validate:"gte=0,lte=100000"` // more rows are CodeTooManyRows; zero: Options.MaxRows of the command, else 10,000
+	Timeout time.Duration  `validate:"gte=0"`            // of this query; zero: the command's, and the caller's context
+}
+
+// An AdHocResult is the rows of an [AdHocQuery].
+type AdHocResult struct {
+	Columns  []string         // in the order of the SQL
+	Rows     []map[string]any // values of pgx's own types; nil for NULL
+	RowCount int              // of Rows; for a statement without rows, those affected
+	Elapsed  time.Duration    // sending and reading
+}
+
+// AdHoc runs an [AdHocQuery]. A text that is not one statement, a name without a
+// value and two columns of one name are refused.
+var AdHoc = newAdHoc()
+
+const adHocMaxRows = 10_000
+
+func newAdHoc() *Command[AdHocQuery, AdHocResult] {
+	c := &Command[AdHocQuery, AdHocResult]{
+		name: "pgcmd.adhoc",
+		rows: func(out AdHocResult) int64 { return int64(out.RowCount) },
+		define: func(o Options) func(context.Context, DB, AdHocQuery) (AdHocResult, error) {
+			return func(ctx context.Context, db DB, in AdHocQuery) (AdHocResult, error) {
+				return in.run(ctx, db, o)
+			}
+		},
+	}
+	// Its tags are known to be good: compiling them can wait for the first use,
+	// which most programs never come to.
+	typ := reflect.TypeFor[AdHocQuery]()
+	validates.Store(typ, &checks{typ: typ, tags: true})
+	c.prepare()
+	return c
+}
+
+// run makes a statement of the query and runs it as a Query of maps.
+func (in AdHocQuery) run(ctx context.Context, db DB, o Options) (result AdHocResult, err error) {
+	text, err := sqltext.Parse(in.SQL)
+	if err != nil {
+		return result, refusedValue("SQL", "sql", err.Error(), err)
+	}
+	s := &statement{text: text, params: make([]string, len(text.Names)), readOnly: o.ReadOnly, maxRows: in.MaxRows}
+	if s.maxRows == 0 {
+		s.maxRows = o.MaxRows
+	}
+	if s.maxRows == 0 {
+		s.maxRows = adHocMaxRows
+	}
+	args := make([]any, len(text.Names))
+	switch {
+	case text.MaxParam > 0:
+		return result, refusedValue("SQL", "sql", fmt.Sprintf("names $%d: name the values of Args, as in @name", text.MaxParam), nil)
+	case o.ReadOnly && text.Writes:
+		return result, refusedValue("SQL", "readonly", "is plainly a write, and the command is ReadOnly", nil)
+	}
+	for i, name := range text.Names {
+		value, ok := in.Args[name]
+		if !ok {
+			return result, refusedValue("Args."+name, "required", "is named by the SQL and has no value", nil)
+		}
+		s.params[i] = "Args." + name
+		args[i] = value
+		if text, ok := value.(string); ok {
+			if e := checkText(text, s.params[i]); e != nil {
+				return result, e
+			}
+		}
+	}
+	if in.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, in.Timeout)
+		defer cancel()
+	}
+	start := time.Now()
+	q := &query[struct{}, map[string]any]{statement: s, frames: new(sync.Pool),
+		shape: &shape{typ: reflect.TypeFor[map[string]any](), kind: mapRow}}
+	rows, affected, failure := q.collect(ctx, db, q.frame(struct{}{}), args)
+	if failure != nil {
+		return result, failure
+	}
+	result = AdHocResult{Rows: rows, RowCount: len(rows), Elapsed: time.Since(start)}
+	if l := q.shape.last.Load(); len(l.columns) > 0 {
+		result.Columns = l.names()
+	} else {
+		result.RowCount = int(affected)
+	}
+	return result, nil
+}
