@@ -153,6 +153,10 @@ func onDatabase(address, name string) (string, error) {
 	if !strings.HasPrefix(address, "postgres://") && !strings.HasPrefix(address, "postgresql://") {
 		return address + " dbname=" + name, nil
 	}
+	// First, for its error does not tell the password.
+	if _, err := pgconn.ParseConfig(address); err != nil {
+		return "", err
+	}
 	parsed, err := url.Parse(address)
 	if err != nil {
 		return "", err

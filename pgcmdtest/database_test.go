@@ -69,6 +69,13 @@ func TestUnreleasedConnectionIsReported(t *testing.T) {
 	require.NoError(t, closePool(pool, time.Minute))
 }
 
+func TestBadAddressKeepsItsPassword(t *testing.T) {
+	t.Parallel()
+	_, err := createDatabase(t.Context(), "postgres://u:hidden@h:none/", nil)
+	require.Error(t, err)
+	require.NotContains(t, err.Error(), "hidden")
+}
+
 func TestDatabaseIsReplacedInBothForms(t *testing.T) {
 	t.Parallel()
 	for address, want := range map[string]string{

@@ -37,7 +37,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // patience is how long a server may take to start: a hundred times the usual, for a machine under load.
@@ -56,30 +56,6 @@ type Server struct {
 	url     string
 	running bool // a postmaster was started, and was not seen to exit
 	pid     int
-}
-
-type config struct {
-	tcp      bool
-	settings strings.Builder
-	freePort func() (int, error)
-}
-
-// Option changes what [Start] starts.
-type Option func(*config)
-
-// WithTCP makes the server listen on 127.0.0.1 too, on a port that the system chose, which [Server.URL] then names.
-func WithTCP() Option {
-	return func(c *config) { c.tcp = true }
-}
-
-// WithSetting sets name to value in postgresql.conf, as in WithSetting("max_connections", "20").
-// The last one of a name wins. Start fails when PostgreSQL refuses it. Where the server listens is not up to settings.
-func WithSetting(name, value string) Option {
-	return func(c *config) { c.set(name, value) }
-}
-
-func (c *config) set(name, value string) {
-	fmt.Fprintf(&c.settings, "%s = '%s'\n", name, strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(value))
 }
 
 // Start starts a server on an empty folder and returns once it answers, which takes about a second; it gives up
@@ -179,7 +155,7 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	s.running = true
-	for !s.answers(ctx) {
+	for refusal := s.ping(ctx); refusal != nil; refusal = s.ping(ctx) {
 		tick, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 		_, err := s.watcher.report(tick)
 		cancel()
@@ -188,7 +164,7 @@ func (s *Server) start(ctx context.Context) error {
 			s.running = false
 			return fmt.Errorf("PostgreSQL stopped at its start: %s", s.watcher.log(logged))
 		case ctx.Err() != nil:
-			return fmt.Errorf("PostgreSQL does not answer: %w: %s", err, s.watcher.log(logged))
+			return fmt.Errorf("PostgreSQL does not answer: %w: %w: %s", err, refusal, s.watcher.log(logged))
 		case !errors.Is(err, context.DeadlineExceeded):
 			return err
 		}
@@ -202,9 +178,12 @@ func (s *Server) start(ctx context.Context) error {
 	return err
 }
 
-func (s *Server) answers(ctx context.Context) bool {
-	conn, err := pgx.Connect(ctx, s.socket)
-	return err == nil && conn.Close(ctx) == nil
+func (s *Server) ping(ctx context.Context) error {
+	conn, err := pgconn.Connect(ctx, s.socket)
+	if err != nil {
+		return err
+	}
+	return conn.Close(ctx)
 }
 
 // URL returns the address of the database postgres, for its superuser. It stays the same over [Server.Restart].
