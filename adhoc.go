@@ -30,7 +30,7 @@ type AdHocResult struct {
 
 // AdHoc runs an [AdHocQuery]. A text that is not one statement, a name without a
 // value and two columns of one name are refused.
-var AdHoc = newAdHoc()
+var AdHoc *Command[AdHocQuery, AdHocResult] = newAdHoc()
 
 const adHocMaxRows = 10_000
 

@@ -3,6 +3,7 @@ package pgcmd_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -123,3 +124,6 @@ func errorsWrap(err error) error {
 	}
 	return fmt.Errorf("signing up: %w", err)
 }
+
+// exampleServer is for examples, which have no testing.TB.
+var exampleServer = sync.OnceValues(func() (*pgcmdtest.Server, error) { return pgcmdtest.Start(context.Background()) })

@@ -2,6 +2,7 @@ package pgcmd
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"time"
@@ -122,5 +123,9 @@ func (c Call) Format(f fmt.State, _ rune) {
 
 // MarshalJSON renders the call without its input.
 func (c Call) MarshalJSON() ([]byte, error) {
-	return fmt.Appendf(nil, `{"command":%q,"attempts":%d,"rows":%d}`, c.Command, c.Attempts, c.Rows), nil
+	return json.Marshal(struct {
+		Command  string `json:"command"`
+		Attempts int    `json:"attempts"`
+		Rows     int64  `json:"rows"`
+	}{c.Command, c.Attempts, c.Rows})
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"os/exec"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
@@ -34,7 +36,7 @@ func createDatabase(ctx context.Context, server string) (*database, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &database{url: own.URL(), origin: "PostgreSQL started", remove: own.Close}, nil
+		return &database{url: own.URL(), origin: "started", remove: own.Close}, nil
 	}
 	address, err := url.Parse(server)
 	if err != nil || address.Scheme != "postgres" && address.Scheme != "postgresql" {
@@ -47,7 +49,11 @@ func createDatabase(ctx context.Context, server string) (*database, error) {
 		return nil, fmt.Errorf("the tour needs a database of its own on DATABASE_URL: %w", err)
 	}
 	address.Path = "/" + name
-	return &database{url: address.String(), origin: "database " + name + " made", remove: func() error {
+	query := address.Query()
+	query.Del("dbname") // either would win over the path
+	query.Del("database")
+	address.RawQuery = query.Encode()
+	return &database{url: address.String(), origin: "database made", remove: func() error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()
 		if err := execute(ctx, server, "drop database "+name+" with (force)"); err != nil {
@@ -58,7 +64,11 @@ func createDatabase(ctx context.Context, server string) (*database, error) {
 }
 
 func execute(ctx context.Context, address, sql string) error {
-	conn, err := pgx.Connect(ctx, address)
+	config, err := pgxpool.ParseConfig(address) // it may hold settings of a pool
+	if err != nil {
+		return err
+	}
+	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
 	if err != nil {
 		return err
 	}
@@ -77,22 +87,30 @@ func load(ctx context.Context, address string) error {
 	if err != nil {
 		return err
 	}
-	query := parsed.Query()
-	for key := range query {
-		if strings.HasPrefix(key, "pool_") { // pgxpool's own: libpq refuses them
-			query.Del(key)
-		}
-	}
-	parsed.RawQuery = query.Encode()
-	env := os.Environ()
-	if password, ok := parsed.User.Password(); ok { // arguments can be seen by every user of the machine
-		env = append(env, "PGPASSWORD="+password)
+	query, env := parsed.Query(), os.Environ()
+	// Arguments can be seen by every user of the machine.
+	password, ok := parsed.User.Password()
+	if ok {
 		parsed.User = url.User(parsed.User.Username())
+	} else {
+		password, ok = query.Get("password"), query.Has("password")
+		query.Del("password")
 	}
+	if ok {
+		env = append(env, "PGPASSWORD="+password)
+	}
+	maps.DeleteFunc(query, func(key string, _ []string) bool { // pgx's own: libpq refuses them
+		return strings.HasPrefix(key, "pool_") || strings.HasSuffix(key, "_cache_capacity") || key == "default_query_exec_mode"
+	})
+	parsed.RawQuery = query.Encode()
 	// Without the step d, which drops tables, it can only add.
 	cmd := exec.CommandContext(ctx, program, "-i", "-I", "tgvp", "-q", "-s", "1", parsed.String())
 	cmd.Env = env
-	if output, err := cmd.CombinedOutput(); err != nil {
+	output, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w: %s", program, err, strings.TrimSpace(string(output)))
 	}
 	return nil

@@ -23,13 +23,13 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
-
+	// Whatever ends the tour early, a reader that closed the pipe included, lets it clean up.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	defer stop()
 	err := run(ctx, newTerminal(os.Stdout), os.Getenv("DATABASE_URL"))
 	switch {
 	case ctx.Err() != nil:
-		fmt.Fprintln(os.Stderr, "tour: interrupted")
+		fmt.Fprintf(os.Stderr, "tour: interrupted: %v\n", err)
 		os.Exit(130)
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "tour:", err)
@@ -47,26 +47,29 @@ func run(ctx context.Context, t *terminal, server string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.remove()) }()
-	t.note("%s in %s", db.origin, seconds(began))
-
-	loading := time.Now()
+	created := time.Now()
 	if err := load(ctx, db.url); err != nil {
 		return err
 	}
-	t.note("100,000 accounts loaded by pgbench in %s", seconds(loading))
-
+	loaded := time.Now()
 	pool, err := pgxpool.New(ctx, db.url)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
+	var version string
+	if err := pool.QueryRow(ctx, "select split_part(current_setting('server_version'), ' ', 1)").Scan(&version); err != nil {
+		return err
+	}
+	t.note("PostgreSQL %s: %s in %s, pgbench's 100,000 accounts in %s",
+		version, db.origin, seconds(created.Sub(began)), seconds(loaded.Sub(created)))
+
 	if err := show(ctx, t, pool); err != nil {
 		return err
 	}
-	t.banner("Every line above ran and was checked, in %s. Next: go doc github.com/pgcmd/pgcmd", seconds(began))
+	t.banner("All of the above ran, and was checked, in %s.", seconds(time.Since(began)))
+	t.note("Read on: go doc github.com/pgcmd/pgcmd")
 	return nil
 }
 
-func seconds(since time.Time) string {
-	return fmt.Sprintf("%.1f s", time.Since(since).Seconds())
-}
+func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }

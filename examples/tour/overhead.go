@@ -6,19 +6,19 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-func lookupByHand(ctx context.Context, pool *pgxpool.Pool) (a Account, err error) {
-	err = pool.QueryRow(ctx, `select aid as id, bid as branch, abalance as balance
-		from pgbench_accounts where aid = $1`, 42).Scan(&a.ID, &a.Branch, &a.Balance)
+func lookupByHand(ctx context.Context, pool *pgxpool.Pool) (Account, error) {
+	var a Account
+	err := pool.QueryRow(ctx,
+		`select aid as id, bid as branch, abalance as balance
+		 from pgbench_accounts where aid = $1`, 42).
+		Scan(&a.ID, &a.Branch, &a.Balance)
 	return a, err
 }
 
-func lookupByCommand(ctx context.Context, pool *pgxpool.Pool) (Account, error) {
-	return findAccount.Run(ctx, pool, FindAccount{ID: 42})
-}
-
 func listByHand(ctx context.Context, pool *pgxpool.Pool) ([]Account, error) {
-	rows, err := pool.Query(ctx, `select aid as id, bid as branch, abalance as balance
-		from pgbench_accounts where aid > $1 order by aid limit $2`, 0, 100)
+	rows, err := pool.Query(ctx,
+		`select aid as id, bid as branch, abalance as balance
+		 from pgbench_accounts where aid > $1 order by aid limit $2`, 0, 100)
 	if err != nil {
 		return nil, err
 	}
@@ -34,16 +34,11 @@ func listByHand(ctx context.Context, pool *pgxpool.Pool) ([]Account, error) {
 	return accounts, rows.Err()
 }
 
-func listByCommand(ctx context.Context, pool *pgxpool.Pool) ([]Account, error) {
-	return listAccounts.Run(ctx, pool, AccountPage{Limit: 100})
-}
-
 func overhead(ctx context.Context, pool *pgxpool.Pool, see see) {
-	one, err := compare(ctx, pool, lookupByHand, lookupByCommand)
-	see(one, "by hand * µs, command * µs, ratio * (medians of * pairs)")
-	see(err, "nil")
-
-	hundred, err := compare(ctx, pool, listByHand, listByCommand)
-	see(hundred, "by hand * µs, command * µs, ratio * (medians of * pairs)")
-	see(err, "nil")
+	rows1 := compare(ctx, pool, lookupByHand, findAccount,
+		FindAccount{ID: 42})
+	rows100 := compare(ctx, pool, listByHand, listAccounts,
+		AccountPage{Limit: 100})
+	see(rows1, "by hand * µs, command * µs, ratio * (* pairs)")
+	see(rows100, "by hand * µs, command * µs, ratio * (* pairs)")
 }

@@ -5,13 +5,16 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
 
-// width is that of a terminal nobody has resized.
-const width = 80
+const (
+	width  = 80 // of a terminal that nobody has resized
+	indent = "  "
+)
 
 // A terminal is where the tour is shown.
 type terminal struct {
@@ -28,11 +31,11 @@ func newTerminal(out *os.File) *terminal {
 
 // The styles, as ANSI escapes.
 const (
-	bold  = "1"
-	dim   = "2"
-	red   = "31"
-	green = "32"
-	blue  = "1;34"
+	bold    = "1"
+	dim     = "2"
+	red     = "31"
+	green   = "32"
+	heading = "1;36" // blue is hard to read on black
 )
 
 func (t *terminal) paint(style, text string) string {
@@ -51,7 +54,7 @@ func (t *terminal) note(format string, args ...any) {
 }
 
 func (t *terminal) title(number int, title string) {
-	fmt.Fprintf(t.out, "\n%s\n", t.paint(blue, fmt.Sprintf("%d. %s", number, title)))
+	fmt.Fprintf(t.out, "\n%s\n", t.paint(heading, fmt.Sprintf("%d. %s", number, title)))
 }
 
 // code shows lines of Go.
@@ -61,7 +64,7 @@ func (t *terminal) code(code string) {
 	}
 	fmt.Fprintln(t.out)
 	for line := range strings.SplitSeq(strings.ReplaceAll(code, "\t", "    "), "\n") {
-		fmt.Fprintln(t.out, strings.TrimRight("    "+line, " "))
+		fmt.Fprintln(t.out, strings.TrimRight(indent+line, " "))
 	}
 }
 
@@ -71,10 +74,9 @@ func (t *terminal) outcome(expression, value string, ok bool) {
 	if !ok {
 		style = red
 	}
-	const arrow, indent = "  → ", "    "
 	lines := wrap(expression+" = "+value, width-len(indent))
 	first := strings.TrimPrefix(lines[0], expression)
-	fmt.Fprintln(t.out, t.paint(style, arrow)+expression+t.paint(style, first))
+	fmt.Fprintln(t.out, t.paint(style, "→ ")+expression+t.paint(style, first))
 	for _, line := range lines[1:] {
 		fmt.Fprintln(t.out, indent+t.paint(style, line))
 	}
@@ -82,7 +84,7 @@ func (t *terminal) outcome(expression, value string, ok bool) {
 
 // Write shows a line of a log.
 func (t *terminal) Write(line []byte) (int, error) {
-	_, err := fmt.Fprintf(t.out, "    %s", line)
+	_, err := fmt.Fprintf(t.out, "%s%s", indent, line)
 	return len(line), err
 }
 
@@ -90,6 +92,9 @@ func (t *terminal) Write(line []byte) (int, error) {
 func (t *terminal) logger() *zap.Logger {
 	config := zap.NewDevelopmentEncoderConfig()
 	config.TimeKey, config.ConsoleSeparator = "", "  "
+	config.EncodeDuration = func(d time.Duration, to zapcore.PrimitiveArrayEncoder) {
+		to.AppendString(d.Round(10 * time.Microsecond).String())
+	}
 	if t.colour {
 		config.EncodeLevel = zapcore.CapitalColorLevelEncoder
 	}

@@ -6,14 +6,14 @@ import (
 	"unicode/utf8"
 )
 
-// kind is what a token is: one of the constants, or else the single character itself, such as '('.
+// kind is what a token is: one of the constants, or else the single ASCII character itself, such as '('.
 type kind byte
 
 const (
-	other       kind = iota // a literal, number, operator or quoted identifier
-	word                    // a keyword or an unquoted identifier
-	placeholder             // @name
-	parameter               // $1
+	other       kind = utf8.RuneSelf + iota // a literal, number, operator or quoted identifier
+	word                                    // a keyword or an unquoted identifier
+	placeholder                             // @name
+	parameter                               // $1
 )
 
 type token struct {

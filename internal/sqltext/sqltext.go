@@ -5,6 +5,7 @@ package sqltext
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -51,7 +52,7 @@ func Parse(sql string) (Text, error) {
 // oneStatement refuses text of no statement and of several. Semicolons inside parentheses (create rule) and after BEGIN
 // ATOMIC (create function) separate the parts of one statement, and are left to PostgreSQL.
 func oneStatement(sql string, toks []token) error {
-	if len(toks) == 0 || len(toks) == 1 && toks[0].kind == ';' {
+	if !slices.ContainsFunc(toks, func(t token) bool { return t.kind != ';' }) {
 		return fmt.Errorf("the SQL is empty: write one statement")
 	}
 	depth := 0

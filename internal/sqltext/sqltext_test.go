@@ -79,6 +79,8 @@ func TestPlaceholders(t *testing.T) {
 		{"an @ before a quoted identifier is an operator", `select @"a"`, `select @"a"`, ""},
 		{"an @ at the very end is an operator", "select @", "select @", ""},
 
+		{"control characters are left to PostgreSQL", "select \x01\x02\x030, @a", "select \x01\x02\x030, $1", "a"},
+
 		{"a keyword does not grow a number", "select@a", "select $1", "a"},
 		{"a number does not grow a number", "select 1@a", "select 1 $1", "a"},
 		{"a letter beyond ASCII does not grow a number", "select ä@a", "select ä $1", "a"},
@@ -155,6 +157,7 @@ func TestErrors(t *testing.T) {
 		{"an open comment", "select 1 /* /* */", "1:10: the comment begun at /* /* */ is never closed: end it with */"},
 		{"an open comment of three bytes", "select 1 /*/", "1:10: the comment begun at /*/ is never closed: end it with */"},
 		{"a long open literal", "select '" + strings.Repeat("ä", 40), "1:8: the string begun at '" + strings.Repeat("ä", 31) + "... is never closed: end it with '"},
+		{"only semicolons", ";;", "the SQL is empty: write one statement"},
 		{"two statements", "select 1;\n drop table t", "2:2: a second statement at drop table t: one command is one statement"},
 		{"a semicolon too many", "select 1;;", "1:10: a second statement at ;: one command is one statement"},
 		{"a semicolon before the statement", ";select 1", "1:2: a second statement at select 1: one command is one statement"},

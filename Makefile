@@ -1,0 +1,32 @@
+# Every target does its own set-up; a fresh machine needs Go, git and make.
+.PHONY: help test tour bench fuzz matrix api
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+test: postgres ## Everything that CI runs: format, vet, staticcheck, tests with -race, the tour
+	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
+	go vet ./...
+	go tool -modfile=tools/go.mod staticcheck ./...
+	go test -race -shuffle=on ./...
+	go run ./examples/tour
+
+tour: postgres ## See the library at work, on a PostgreSQL that is started for it
+	@go run ./examples/tour
+
+bench: postgres ## Measure commands beside hand-written pgx, in turns
+	go test -run '^$$' -bench 'Overhead|New|Refused' -benchtime 2s .
+
+fuzz: postgres ## Fuzz the placeholder lexer, by itself and against PostgreSQL, a minute each
+	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 60s ./internal/sqltext
+	go test -run '^$$' -fuzz '^FuzzAgainstPostgres$$' -fuzztime 60s -parallel 1 ./internal/sqltext
+
+matrix: ## Run the tests on PostgreSQL 14 to 18
+	scripts/matrix
+
+api: ## Write api.txt, the exported API that the tests compare with
+	go test -run TestTheExportedAPI -update-api .
+
+.PHONY: postgres
+postgres:
+	@scripts/ensure-postgres
