@@ -57,6 +57,11 @@ func exported(t *testing.T, dir string) string {
 	}
 	values := func(values []*doc.Value) {
 		for _, v := range values {
+			for _, spec := range v.Decl.Specs {
+				if spec, ok := spec.(*ast.ValueSpec); ok && spec.Type != nil && v.Decl.Tok == token.VAR {
+					spec.Values = nil
+				}
+			}
 			render(v.Decl)
 		}
 	}

@@ -171,8 +171,8 @@ func (c *Command[In, Out]) With(o Options) *Command[In, Out] {
 }
 
 // Before adds a function that runs once, after validation and before anything is
-// sent; it may change its copy of the input. They run in the order added; the
-// first error ends the run, NotApplied.
+// sent; it may change its copy of the input, which is not validated again. They
+// run in the order added; the first error ends the run, NotApplied.
 func (c *Command[In, Out]) Before(f func(ctx context.Context, in *In) error) *Command[In, Out] {
 	c.demand("Before", f == nil)
 	return c.edit(func(c *Command[In, Out]) { c.before = with(c.before, f) })

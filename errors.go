@@ -157,7 +157,14 @@ func (e *Error) Error() string {
 	b.WriteString(" [")
 	b.WriteString(string(e.Code))
 	b.WriteString(", ")
-	b.WriteString(strings.ReplaceAll(e.Effect.String(), "_", " "))
+	switch e.Effect {
+	case NotApplied:
+		b.WriteString("not applied")
+	case Applied:
+		b.WriteString("applied")
+	default:
+		b.WriteString("effect unknown")
+	}
 	if e.SQLState != "" {
 		b.WriteString(", SQLSTATE ")
 		b.WriteString(e.SQLState)

@@ -156,7 +156,7 @@ func ExampleErrorf() {
 
 	_, err := pay.Run(ctx, pool, 10)
 	fmt.Println(errors.Is(err, ErrFunds), err)
-	// Output: true pgcmd: bank.pay: insufficient funds [conflict, unknown]
+	// Output: true pgcmd: bank.pay: insufficient funds [conflict, effect unknown]
 }
 
 func Example_adHoc() {

@@ -48,10 +48,10 @@ func (o Outcome[Out]) MarshalJSON() ([]byte, error) {
 // Format renders the same for every verb.
 func (o Outcome[Out]) Format(f fmt.State, _ rune) {
 	if o.Err != nil {
-		fmt.Fprintf(f, "failed after %d attempts in %v: %v", o.Attempts, o.Elapsed, asError(o.Err))
+		fmt.Fprintf(f, "failed, attempts=%d elapsed=%v: %v", o.Attempts, o.Elapsed, asError(o.Err))
 		return
 	}
-	fmt.Fprintf(f, "ok after %d attempts in %v: ", o.Attempts, o.Elapsed)
+	fmt.Fprintf(f, "ok, attempts=%d elapsed=%v: ", o.Attempts, o.Elapsed)
 	if !mayHoldSecrets(reflect.TypeFor[Out](), nil) {
 		fmt.Fprintf(f, "%+v", o.Value)
 		return

@@ -30,6 +30,10 @@ func Query[In, Row any](name, sql string) *Command[In, []Row] {
 // QueryOne makes a command of a statement that returns exactly one row: none is
 // CodeNotFound, and the error wraps [pgx.ErrNoRows]; more are CodeTooManyRows,
 // wrapping [pgx.ErrTooManyRows]. In, Row and the SQL are as for [Query].
+//
+// The statement itself has worked by then, and is committed unless it runs in a
+// transaction: the Effect of both is Applied, or NotApplied for a command that
+// says that it is ReadOnly, as a lookup should.
 func QueryOne[In, Row any](name, sql string) *Command[In, Row] {
 	q := newQuery[In, Row](name, sql)
 	return defineStatement(name, func(o Options) func(context.Context, DB, In) (Row, error) {

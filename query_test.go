@@ -470,7 +470,7 @@ func TestWhatErrorsReach(t *testing.T) {
 		errFunds := pgcmd.Errorf(pgcmd.CodeConflict, "insufficient funds")
 		_, err := pgcmd.New("bank.pay", func(context.Context, pgcmd.DB, empty) (int, error) { return 1, errFunds }).Run(ctx, pool, empty{})
 		assert.ErrorIs(t, err, errFunds)
-		assert.EqualError(t, err, "pgcmd: bank.pay: insufficient funds [conflict, unknown]")
+		assert.EqualError(t, err, "pgcmd: bank.pay: insufficient funds [conflict, effect unknown]")
 		assert.Empty(t, errFunds.(*pgcmd.Error).Command, "the sentinel is as it was")
 	})
 	t.Run("a deadline: the command's, the caller's, the server's", func(t *testing.T) {

@@ -6,7 +6,7 @@
 // that DATABASE_URL names, and removes it at the end. The data is that of pgbench,
 // PostgreSQL's benchmark: a bank with 100,000 accounts.
 //
-// The code it shows is the code it runs, cut out of steps.go, and every outcome is
+// The code it shows is the code it runs, cut out of its source, and every outcome is
 // checked: the tour fails if one differs.
 package main
 

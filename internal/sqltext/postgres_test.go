@@ -10,6 +10,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
@@ -54,6 +55,62 @@ func TestRandomTextAgainstPostgres(t *testing.T) {
 	}
 	t.Logf("seed %d: PostgreSQL accepted %d of %d queries", seed, accepted, rounds)
 	require.Greater(t, accepted, rounds/5, "PostgreSQL must accept many, else it compares errors only")
+}
+
+// A read-only transaction is PostgreSQL's word on what writes.
+func TestWritesAgainstPostgres(t *testing.T) {
+	t.Parallel()
+	pool := pgcmdtest.Pool(t, "create table t (a int, update int); create table s (a int)")
+	for _, sql := range []string{
+		"select count(update) from t",
+		"select 1 as into",
+		"select t.update from t",
+		"((select 1) union select 2) order by 1",
+		"values (1)",
+		"table t",
+		"show all",
+		"with delete (update) as (select 1) select update from delete",
+		"with recursive as (select 1 as a) select * from recursive",
+		"with a as (select 1) select * from json_to_record('{}') as (update text)",
+		"with recursive a(b) as (select 1 union all select b + 1 from a where b < 3) search depth first by b set c cycle b set d using e, f as (select 2) select * from a, f",
+		`with recursive a("b""c") as (select 1 union all select 2 from a where false) search breadth first by "b""c" set "d""e" select 1`,
+		"explain insert into t values (1)",
+		"explain (verbose) select 1 into u",
+		"explain (analyze) ((select 1))",
+		"explain (values (1))",
+		"explain analyse verbose with a as (select 1) table a",
+
+		"select 1 as a into u",
+		"select into u from t",
+		"((select 1 as a into u) union select 2)",
+		"with a as (select 1 as b) select b into u from a",
+		"with a as (with b as (select 1) delete from t returning 1) select * from a",
+		"(with a as materialized (delete from t returning 1) select * from a)",
+		"with a as (select 1), b as not materialized (update t set a = 1 returning 1) (select * from a)",
+		"with recursive a(b) as (select 1 union all select 2 from a where false) search breadth first by b set c delete from t using a",
+		"with recursive a(b) as (select 1 union all select 2 from a where false) cycle b set c to 1 default 0 using d insert into t select b from a",
+		"with a as (select 1) merge into t using s on t.a = s.a when matched then delete",
+		"explain analyze select 1 as a into u",
+		"explain (costs off, analyse) with a as (select 1) delete from t",
+		"explain (analyze) (with a as (delete from t returning 1) select 1)",
+		"create rule r as on insert to t do also (delete from s; delete from s)",
+		"create function f() returns int begin atomic select 1; select 2; end",
+	} {
+		t.Run(sql, func(t *testing.T) {
+			t.Parallel()
+			text, err := sqltext.Parse(sql)
+			require.NoError(t, err)
+			err = pgx.BeginTxFunc(t.Context(), pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+				_, err := tx.Exec(t.Context(), text.SQL)
+				return err
+			})
+			if text.Writes {
+				require.ErrorContains(t, err, "in a read-only transaction")
+			} else {
+				require.NoError(t, err)
+			}
+		})
+	}
 }
 
 func choices(random *rand.Rand) []byte {
@@ -317,9 +374,9 @@ func (c *composer) run(fragment string) string {
 	return ""
 }
 
-// soup is any tokens in any order.
+// soup is any tokens in any order. It does not begin with a semicolon, which PostgreSQL would not mind.
 func soup(data []byte) string {
-	c := composer{choices: data}
+	c := composer{choices: data, query: query{source: "select"}}
 	for len(c.choices) > 0 {
 		c.source += c.pick(scraps)
 	}
