@@ -20,7 +20,6 @@ import (
 // With that changes how it runs makes a copy.
 type statement struct {
 	text     sqltext.Text
-	verb     string
 	fields   []field  // fields[i] of the input is $i+1
 	params   []string // their paths, for messages
 	growsIn  bool     // a field is behind an embedded pointer
@@ -198,7 +197,7 @@ func (s *statement) failed(ctx context.Context, r reply, err error) *Error {
 	switch {
 	case s.readOnly:
 		e.Effect = NotApplied
-	case r.joined && !endsTransaction(s.verb):
+	case r.joined && !endsTransaction(s.text.Verb):
 		// It did not happen, or its transaction cannot be committed any more.
 		e.Effect = NotApplied
 	case answered && s.atomic() && definite(pgErr):
@@ -247,7 +246,7 @@ func definite(pgErr *pgconn.PgError) bool {
 // atomic reports whether the statement is one unit on the server. Those that can
 // commit on their own way may have done part of their work when they fail.
 func (s *statement) atomic() bool {
-	switch s.verb {
+	switch s.text.Verb {
 	case "call", "do", "vacuum", "cluster", "reindex", "explain":
 		return s.text.Reads
 	case "create", "drop", "alter", "refresh":

@@ -256,7 +256,7 @@ func (l *lexer) operator() (kind, error) {
 
 // open is the error for something begun at start that never ends.
 func (l *lexer) open(start int, what, closing string) error {
-	return errorAt(l.src, start, "the %s begun at %s is never closed: end it with %s", what, snippet(l.src[start:]), closing)
+	return errorAt(l.src, start, "the %s that begins here is never closed: end it with %s", what, closing)
 }
 
 // lower is strings.ToLower for ASCII alone, as PostgreSQL reads keywords: Go lowers the Turkish dotted I to i.

@@ -57,7 +57,7 @@ func TestRandomTextAgainstPostgres(t *testing.T) {
 	require.Greater(t, accepted, rounds/5, "PostgreSQL must accept many, else it compares errors only")
 }
 
-// A read-only transaction is PostgreSQL's word on what writes.
+// A read-only transaction is PostgreSQL's word on what writes, but for explain analyze select into, which it lets pass.
 func TestWritesAgainstPostgres(t *testing.T) {
 	t.Parallel()
 	pool := pgcmdtest.Pool(t, "create table t (a int, update int); create table s (a int)")
@@ -90,7 +90,6 @@ func TestWritesAgainstPostgres(t *testing.T) {
 		"with recursive a(b) as (select 1 union all select 2 from a where false) search breadth first by b set c delete from t using a",
 		"with recursive a(b) as (select 1 union all select 2 from a where false) cycle b set c to 1 default 0 using d insert into t select b from a",
 		"with a as (select 1) merge into t using s on t.a = s.a when matched then delete",
-		"explain analyze select 1 as a into u",
 		"explain (costs off, analyse) with a as (select 1) delete from t",
 		"explain (analyze) (with a as (delete from t returning 1) select 1)",
 		"create rule r as on insert to t do also (delete from s; delete from s)",

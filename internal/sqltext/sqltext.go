@@ -24,6 +24,7 @@ type Text struct {
 	MaxParam int      // highest $n in the source; 0 if none, as always where there are Names
 	Writes   bool     // anything but a query: insert, create, set, call, also under with or explain analyze
 	Reads    bool     // a query: select, values, table, show, also under with; the opposite of Writes
+	Verb     string   // the first keyword, in lower case; empty if the statement begins otherwise
 }
 
 // Parse reads one statement. A name begins with a letter, _ or a byte beyond ASCII, goes on with those and digits, and
@@ -46,6 +47,12 @@ func Parse(sql string) (Text, error) {
 	}
 	text.Writes = writes(toks)
 	text.Reads = !text.Writes
+	for _, t := range toks {
+		if t.kind != '(' {
+			text.Verb = t.word
+			break
+		}
+	}
 	return text, nil
 }
 
@@ -66,7 +73,7 @@ func oneStatement(sql string, toks []token) error {
 			return nil
 		case t.kind == ';' && depth <= 0 && i+1 < len(toks):
 			next := toks[i+1].start
-			return errorAt(sql, next, "a second statement at %s: one command is one statement", snippet(sql[next:]))
+			return errorAt(sql, next, "a second statement begins here: one command is one statement")
 		}
 	}
 	return nil
