@@ -15,8 +15,9 @@ import (
 
 type (
 	withUnexported struct {
-		Email  string
-		secret string //nolint:unused // it is there to be named
+		Email string
+		//lint:ignore U1000 it is there to be named
+		secret string
 	}
 	withChannel struct{ Done chan int }
 	embedsUser  struct{ user }
@@ -24,12 +25,9 @@ type (
 	unknownRule struct {
 		Email string `validate:"emial"`
 	}
-	wrongRule struct {
-		Active bool `validate:"email"`
-	}
 	twins struct {
 		UserID  int
-		User_ID int //nolint:revive // on purpose
+		User_ID int
 	}
 )
 

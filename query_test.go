@@ -46,7 +46,8 @@ type (
 		Amount  pgtype.Numeric
 		Any     any
 		Ignored chan int `db:"-"`
-		hidden  int      //nolint:unused // is skipped
+		//lint:ignore U1000 it is there to be skipped
+		hidden int
 	}
 )
 
@@ -324,13 +325,14 @@ func TestInputsThatCannotBeSent(t *testing.T) {
 	t.Run("a nil DB and a nil context", func(t *testing.T) {
 		t.Parallel()
 		var nilConn *pgx.Conn
+		var nilContext context.Context
 		cmd := pgcmd.Exec[empty]("x", `select 1`)
 		slow := cmd.With(pgcmd.Options{Timeout: time.Hour})
 		for _, cmd := range []*pgcmd.Command[empty, int64]{cmd, slow} {
 			for want, run := range map[string]func() (int64, error){
 				"the DB is nil":      func() (int64, error) { return cmd.Run(t.Context(), nil, empty{}) },
 				"the DB is nil: ":    func() (int64, error) { return cmd.Run(t.Context(), nilConn, empty{}) },
-				"the context is nil": func() (int64, error) { return cmd.Run(nil, pool, empty{}) }, //nolint:staticcheck // on purpose
+				"the context is nil": func() (int64, error) { return cmd.Run(nilContext, pool, empty{}) },
 			} {
 				_, err := run()
 				e := failure(t, err)

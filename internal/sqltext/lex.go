@@ -65,10 +65,10 @@ type lexer struct {
 	pos int
 }
 
-// at is the byte at pos+i, or 0 past the end; the text has no NUL.
-func (l *lexer) at(i int) byte {
-	if l.pos+i < len(l.src) {
-		return l.src[l.pos+i]
+// peek is the next byte, or 0 at the end; the text has no NUL.
+func (l *lexer) peek() byte {
+	if l.pos < len(l.src) {
+		return l.src[l.pos]
 	}
 	return 0
 }
@@ -84,7 +84,7 @@ func (l *lexer) skip(set func(byte) bool) {
 func (l *lexer) space() error {
 	for {
 		switch {
-		case isSpace(l.at(0)):
+		case isSpace(l.peek()):
 			l.pos++
 		case l.has("--"):
 			l.skip(func(b byte) bool { return !isNewline(b) })
@@ -131,7 +131,7 @@ func (l *lexer) token() (kind, error) {
 	case isNameStart(b):
 		l.skip(func(b byte) bool { return isName(b) || b == '$' })
 		// B, X, N and U& need no mention: what follows them ends like a plain literal.
-		if w := l.src[start:l.pos]; l.at(0) == '\'' && (w == "e" || w == "E") {
+		if w := l.src[start:l.pos]; l.peek() == '\'' && (w == "e" || w == "E") {
 			return other, l.literal(start, true)
 		}
 		return word, nil
@@ -155,9 +155,9 @@ func (l *lexer) token() (kind, error) {
 // literal moves past a literal whose opening quote is next, and past its continuations on later lines, which escape as
 // it does. A doubled quote needs no case of its own: it ends one part and begins the next.
 func (l *lexer) literal(start int, backslash bool) error {
-	for more := true; more; more = l.at(0) == '\'' || l.continued() {
-		for l.pos++; l.at(0) != '\''; l.pos++ {
-			if backslash && l.at(0) == '\\' {
+	for more := true; more; more = l.peek() == '\'' || l.continued() {
+		for l.pos++; l.peek() != '\''; l.pos++ {
+			if backslash && l.peek() == '\\' {
 				l.pos++
 			}
 			if l.pos >= len(l.src) {
@@ -172,14 +172,14 @@ func (l *lexer) literal(start int, backslash bool) error {
 // continued moves to the quote that continues a literal: only space and -- comments are between, and a new line.
 func (l *lexer) continued() bool {
 	end := l.pos
-	for isSpace(l.at(0)) || l.has("--") {
+	for isSpace(l.peek()) || l.has("--") {
 		if l.has("--") {
 			l.skip(func(b byte) bool { return !isNewline(b) })
 		} else {
 			l.pos++
 		}
 	}
-	if l.at(0) == '\'' && strings.ContainsAny(l.src[end:l.pos], "\n\r") {
+	if l.peek() == '\'' && strings.ContainsAny(l.src[end:l.pos], "\n\r") {
 		return true
 	}
 	l.pos = end
@@ -189,7 +189,7 @@ func (l *lexer) continued() bool {
 // identifier moves past a quoted identifier, with its doubled quotes.
 func (l *lexer) identifier() error {
 	start := l.pos
-	for l.at(0) == '"' {
+	for l.peek() == '"' {
 		i := strings.IndexByte(l.src[l.pos+1:], '"')
 		if i < 0 {
 			return l.open(start, "quoted identifier", `"`)
@@ -203,14 +203,14 @@ func (l *lexer) identifier() error {
 func (l *lexer) dollar() (kind, error) {
 	start := l.pos
 	l.pos++
-	if isDigit(l.at(0)) {
+	if isDigit(l.peek()) {
 		l.skip(isDigit)
 		return parameter, nil
 	}
-	if isNameStart(l.at(0)) {
+	if isNameStart(l.peek()) {
 		l.skip(isName)
 	}
-	if l.at(0) != '$' {
+	if l.peek() != '$' {
 		l.pos = start + 1
 		return '$', nil
 	}
@@ -228,12 +228,12 @@ func (l *lexer) dollar() (kind, error) {
 func (l *lexer) operator() (kind, error) {
 	start := l.pos
 	// A comment cannot begin at start: space has gone past it.
-	for l.pos++; isOperator(l.at(0)) && !l.has("--") && !l.has("/*"); {
+	for l.pos++; isOperator(l.peek()) && !l.has("--") && !l.has("/*"); {
 		l.pos++
 	}
 	run := l.src[start:l.pos]
 	before, glued := strings.CutSuffix(run, "@")
-	if !glued || !isNameStart(l.at(0)) {
+	if !glued || !isNameStart(l.peek()) {
 		return other, nil
 	}
 	nameStart := l.pos

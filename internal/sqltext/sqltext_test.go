@@ -301,6 +301,25 @@ func TestWrites(t *testing.T) {
 	}
 }
 
+func TestVerb(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, sql, want string }{
+		{"the first keyword in lower case", "SeLeCt 1", "select"},
+		{"comments and parentheses come first", "/* insert */ ((-- delete\nselect 1))", "select"},
+		{"with, whatever follows it", "with a as (select 1) delete from t", "with"},
+		{"a placeholder ends it", "commit@a", "commit"},
+		{"a quoted identifier is none", `"select" 1`, ""},
+		{"parentheses alone have none", "((", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			text, err := sqltext.Parse(c.sql)
+			require.NoError(t, err)
+			assert.Equal(t, c.want, text.Verb)
+		})
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, sql := range []string{
 		"select@a@b$$@c$$, '%'||@q||'%', x<@@y, $tag$@z$tag$;",
