@@ -7,6 +7,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // A Command is one named operation that turns an In into an Out by way of
@@ -24,12 +26,15 @@ type Command[In, Out any] struct {
 	define func(o Options) func(ctx context.Context, db DB, in In) (Out, error) // makes the body
 	rows   func(out Out) int64                                                  // counts what it returned or affected
 
+	key func(In) string // of a Once; nil for others
+
 	before  []func(ctx context.Context, in *In) error
 	after   []func(ctx context.Context, in In, out *Out) error
 	onError []func(ctx context.Context, in In, err error) error
 	cleanup []func(ctx context.Context, in In)
 
 	// Computed from the above, once:
+	begins   bool    // the body runs in a transaction: of a Transaction, or InTx
 	checks   *checks // nil if there is nothing to check, or the input is trusted
 	handler  Handler // the middleware; nil without
 	straight bool    // no hook, no middleware, no limit: Run is the body and little else
@@ -81,7 +86,11 @@ func (c *Command[In, Out]) prepare() {
 		c.body = c.define(c.opts)
 	}
 	c.handler = chain(c.opts.Middleware)
-	c.straight = c.handler == nil && c.opts.Timeout == 0 &&
+	c.begins = c.begins || c.opts.InTx
+	if c.opts.Tx != (pgx.TxOptions{}) && !c.begins {
+		panic(fmt.Sprintf("pgcmd: %s: Options.Tx, but the command begins no transaction: add InTx, or make it a Transaction", c.name))
+	}
+	c.straight = c.handler == nil && c.opts.Timeout == 0 && !c.begins && c.opts.Retry.Attempts <= 1 &&
 		len(c.before)+len(c.after)+len(c.onError)+len(c.cleanup) == 0
 }
 
@@ -115,21 +124,30 @@ func (c *Command[In, Out]) Run(ctx context.Context, db DB, in In) (Out, error) {
 	return out, nil
 }
 
-// Try runs the command as Run does and tells how it went.
+// Try runs the command as Run does and tells how it went. On a DB that is a
+// transaction it is isolated by a savepoint, which costs no round trip if all goes
+// well: after a failure the transaction is as it was before, and usable; only a
+// serialization failure or a deadlock dooms it all the same, and the next command
+// on it returns that error.
 func (c *Command[In, Out]) Try(ctx context.Context, db DB, in In) Outcome[Out] {
 	start := time.Now()
-	var out Out
-	var err error
-	attempts := 1
-	if c.straight {
-		out, err = c.Run(ctx, db, in)
-		if err != nil {
-			attempts = err.(*Error).Attempts
+	o := Outcome[Out]{Attempts: 1}
+	switch {
+	case inTransaction(db):
+		var call Call
+		o.Value, call, o.Err = c.isolated(ctx, db, in)
+		o.Attempts, o.Replayed = call.Attempts, call.replayed
+	case c.straight:
+		if o.Value, o.Err = c.Run(ctx, db, in); o.Err != nil {
+			o.Attempts = o.Err.(*Error).Attempts
 		}
-	} else {
-		out, attempts, err = c.run(ctx, db, in)
+	default:
+		var call Call
+		o.Value, call, o.Err = c.run(ctx, db, in)
+		o.Attempts, o.Replayed = call.Attempts, call.replayed
 	}
-	return Outcome[Out]{Value: out, Err: err, Attempts: attempts, Elapsed: time.Since(start)}
+	o.Elapsed = time.Since(start)
+	return o
 }
 
 // Validate reports every problem of in that the validate tags and the input's own

@@ -32,7 +32,8 @@ type Error struct {
 	Attempts   int       // how often it was tried; 0 if the input was refused
 	Err        error     // the cause; it may hold values: show it to nobody
 
-	also error // what errors.Is reaches beside Err: a domain error, a context's error
+	earlier []*Error // of the attempts before this one
+	also    error    // what errors.Is reaches beside Err: a domain error, a context's error
 }
 
 // A Problem is one field of an input that was refused.
@@ -190,18 +191,19 @@ func (p Problem) String() string {
 }
 
 // Unwrap lets errors.Is and errors.As reach the cause, the domain error of
-// OnConstraint, and the context's error where a deadline or a cancellation was
-// the reason.
+// OnConstraint, the context's error where a deadline or a cancellation was the
+// reason, and the errors of earlier attempts.
 func (e *Error) Unwrap() []error {
-	switch {
-	case e.Err == nil && e.also == nil:
-		return nil
-	case e.also == nil:
-		return []error{e.Err}
-	case e.Err == nil:
-		return []error{e.also}
+	errs := make([]error, 0, 2+len(e.earlier))
+	for _, err := range [...]error{e.also, e.Err} {
+		if err != nil {
+			errs = append(errs, err)
+		}
 	}
-	return []error{e.also, e.Err}
+	for _, err := range e.earlier {
+		errs = append(errs, err)
+	}
+	return errs
 }
 
 // Format renders every verb, %#v included, as Error does: reflection would print
@@ -229,12 +231,13 @@ type errorJSON struct {
 	Table      string    `json:"table,omitempty"`
 	Column     string    `json:"column,omitempty"`
 	Attempts   int       `json:"attempts"`
+	Earlier    []*Error  `json:"earlier,omitempty"` // the attempts before the last
 }
 
 // MarshalJSON renders all but the cause, which may hold values.
 func (e *Error) MarshalJSON() ([]byte, error) {
 	return json.Marshal(errorJSON{e.Code, e.Effect, e.Command, e.Message, e.Problems,
-		e.SQLState, e.Constraint, e.Table, e.Column, e.Attempts})
+		e.SQLState, e.Constraint, e.Table, e.Column, e.Attempts, e.earlier})
 }
 
 // MarshalLogObject lets zap log an Error as fields: zap.Any("error", err), or

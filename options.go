@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // Options say how a command runs. The zero Options change nothing; see
@@ -14,6 +16,17 @@ type Options struct {
 	// Timeout bounds a whole run, waiting included. Zero leaves the caller's
 	// context as the only bound; negative takes away a Timeout set before.
 	Timeout time.Duration
+
+	// Retry says which failed attempts are tried again, and when. Zero: none.
+	Retry Retry
+
+	// Tx says how a transaction begins. Unknown values panic, and so does Tx on a
+	// command that begins none.
+	Tx pgx.TxOptions
+
+	// InTx runs even a single statement, or a New body, in a transaction of its own,
+	// so that an After hook can veto it. The DB of a New body is then a *Tx.
+	InTx bool
 
 	// ReadOnly says that the command changes nothing, so that a failure leaves
 	// nothing to ask about: its Effect is NotApplied. SQL that is plainly a write
@@ -39,8 +52,8 @@ type Options struct {
 	Middleware []Middleware
 }
 
-// merge returns o with what is set in more. Booleans only switch on,
-// OnConstraint merges by key, Middleware is added inside.
+// merge returns o with what is set in more. Retry and Tx are replaced whole,
+// booleans only switch on, OnConstraint merges by key, Middleware is added inside.
 func (o Options) merge(command string, more Options) Options {
 	switch {
 	case more.Timeout > 0:
@@ -48,6 +61,15 @@ func (o Options) merge(command string, more Options) Options {
 	case more.Timeout < 0:
 		o.Timeout = 0
 	}
+	if !more.Retry.zero() {
+		more.Retry.check(command)
+		o.Retry = more.Retry
+	}
+	if more.Tx != (pgx.TxOptions{}) {
+		checkTxOptions(command, more.Tx)
+		o.Tx = more.Tx
+	}
+	o.InTx = o.InTx || more.InTx
 	if more.MaxRows < 0 {
 		panic(fmt.Sprintf("pgcmd: %s: Options.MaxRows is %d: it must not be negative (zero keeps what was set)", command, more.MaxRows))
 	}
@@ -87,7 +109,8 @@ type Call struct {
 	Attempts int   // 0 if the input was refused
 	Rows     int64 // returned by a Query or a QueryOne, affected by an Exec; 0 for a New command
 
-	run func(ctx context.Context, call *Call) error
+	run      func(ctx context.Context, call *Call) error
+	replayed bool
 }
 
 // A Handler runs a call.

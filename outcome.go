@@ -18,6 +18,7 @@ type Outcome[Out any] struct {
 	Err      error         // nil, or an *Error
 	Attempts int           // how often it was tried; 0 if the input was refused
 	Elapsed  time.Duration // of the whole run
+	Replayed bool          // a Once command answered with the result of an earlier run
 }
 
 // OK reports whether the run succeeded.

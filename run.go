@@ -3,6 +3,7 @@ package pgcmd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -13,19 +14,49 @@ import (
 // cleanupTime bounds all Cleanup hooks of a run together.
 const cleanupTime = 5 * time.Second
 
+// isolated runs the command under a savepoint of the transaction that db is, so
+// that a failure leaves the transaction usable.
+func (c *Command[In, Out]) isolated(ctx context.Context, db DB, in In) (out Out, call Call, err error) {
+	if e := usable(ctx, db); e != nil {
+		return out, call, c.refused(e)
+	}
+	tx := join(db)
+	if err := tx.usable(ctx); err != nil {
+		return out, call, notSent(ctx, err).within(c.name)
+	}
+	nested := tx.nest()
+	defer func() {
+		_ = nested.end(ctx, false) // after a panic; else it has ended
+	}()
+	out, call, err = c.run(ctx, nested, in)
+	ending := nested.end(ctx, err == nil)
+	if tx.s.foreign && ending == nil {
+		ending = tx.s.flush(ctx)
+	}
+	switch {
+	case err != nil && ending == nil:
+		if e := err.(*Error); !tx.s.escaped {
+			e.Effect = NotApplied // rolled back to the savepoint
+		}
+	case err == nil && ending != nil:
+		var none Out
+		return none, call, notSent(ctx, ending).within(c.name)
+	}
+	return out, call, err
+}
+
 // run is the whole life of a run (see the package documentation), for a command
 // that has hooks, middleware or limits.
-func (c *Command[In, Out]) run(ctx context.Context, db DB, in In) (out Out, attempts int, err error) {
+func (c *Command[In, Out]) run(ctx context.Context, db DB, in In) (out Out, seen Call, err error) {
 	if e := usable(ctx, db); e != nil {
-		return out, 0, c.refused(e)
+		return out, seen, c.refused(e)
 	}
 	if c.handler == nil {
-		call := Call{}
-		out, failure := c.steps(ctx, db, in, &call)
+		out, failure := c.steps(ctx, db, in, &seen)
 		if failure != nil {
-			return out, call.Attempts, failure
+			return out, seen, failure
 		}
-		return out, call.Attempts, nil
+		return out, seen, nil
 	}
 
 	var failure *Error
@@ -60,7 +91,7 @@ func (c *Command[In, Out]) run(ctx context.Context, db DB, in In) (out Out, atte
 		var none Out
 		out = none
 	}
-	return out, call.Attempts, err
+	return out, *call, err
 }
 
 // steps validates, and runs the hooks around the body.
@@ -79,7 +110,8 @@ func (c *Command[In, Out]) steps(ctx context.Context, db DB, in In, call *Call) 
 	if len(c.cleanup) > 0 {
 		defer c.clean(caller, &in) // sees what Before made of the input
 	}
-	if out, failure = c.attempt(ctx, db, &in, call); failure != nil {
+	var after []func(context.Context)
+	if out, after, failure = c.attempts(ctx, db, &in, call); failure != nil {
 		var none Out
 		for _, hook := range c.onError {
 			if err := hook(caller, in, failure); err != nil && err != error(failure) {
@@ -91,17 +123,84 @@ func (c *Command[In, Out]) steps(ctx context.Context, db DB, in In, call *Call) 
 	if c.rows != nil {
 		call.Rows = c.rows(out)
 	}
+	if len(after) > 0 {
+		runAll(OutsideTx(context.WithoutCancel(caller)), after)
+	}
 	return out, nil
 }
 
-// attempt runs Before, the body and After.
-func (c *Command[In, Out]) attempt(ctx context.Context, db DB, in *In, call *Call) (out Out, failure *Error) {
+// runAll runs the AfterCommit functions in order, each even if one before panics.
+func runAll(ctx context.Context, functions []func(context.Context)) {
+	if len(functions) > 0 {
+		defer runAll(ctx, functions[1:])
+		functions[0](ctx)
+	}
+}
+
+// attempts runs Before, and then the body and After, again if it failed and may be
+// tried again.
+func (c *Command[In, Out]) attempts(ctx context.Context, db DB, in *In, call *Call) (out Out, after []func(context.Context), failure *Error) {
+	cl, failure := c.claimFor(*in)
+	if failure != nil {
+		return out, nil, c.refused(failure)
+	}
 	for _, hook := range c.before {
 		if err := hook(ctx, in); err != nil {
-			return out, c.refused(about("a Before hook", causeOf(ctx, err)))
+			return out, nil, c.refused(about("a Before hook", causeOf(ctx, err)))
 		}
 	}
-	call.Attempts = 1
+	retries := budgetOf(db)
+	var earlier []*Error
+	unknown := false // an earlier attempt may be applied
+	for {
+		call.Attempts++
+		out, after, failure = c.attempt(ctx, db, in, cl)
+		if failure == nil {
+			call.replayed = cl != nil && cl.replayed
+			retries.refund()
+			return out, after, nil
+		}
+		unknown = failure.Effect == Unknown || unknown && !cl.made
+		failure.Attempts, failure.earlier = call.Attempts, earlier
+		if unknown {
+			failure.Effect = Unknown
+		}
+		if !c.repeats(db, failure) || failure.once() && len(earlier) > 0 || !retries.spend(failure) ||
+			!c.opts.Retry.again(ctx, failure, call.Attempts) {
+			return out, nil, failure
+		}
+		earlier = append(earlier, failure)
+	}
+}
+
+// repeats reports whether a failed attempt on db may be tried again: only by the
+// outermost command, and only on a connection that lives.
+func (c *Command[In, Out]) repeats(db DB, failure *Error) bool {
+	// A Once can be tried again whatever became of the attempt before.
+	allowed := Retryable(failure) || c.key != nil && failure.Effect != Applied && failure.transient()
+	if c.opts.Retry.Attempts <= 1 || !allowed || inTransaction(db) {
+		return false
+	}
+	switch db := db.(type) {
+	case *pgxpool.Conn:
+		return !db.Conn().IsClosed()
+	case *pgx.Conn:
+		return !db.IsClosed()
+	}
+	return true
+}
+
+// attempt runs the body and After once, in a transaction if the command begins one.
+func (c *Command[In, Out]) attempt(ctx context.Context, db DB, in *In, cl *claim) (out Out, after []func(context.Context), failure *Error) {
+	if c.begins {
+		return c.transact(ctx, db, in, cl)
+	}
+	out, failure = c.work(ctx, db, in)
+	return out, nil, failure
+}
+
+// work runs the body and After.
+func (c *Command[In, Out]) work(ctx context.Context, db DB, in *In) (out Out, failure *Error) {
 	out, err := c.body(ctx, db, *in)
 	if err != nil {
 		return out, c.failed(ctx, err)
@@ -114,6 +213,125 @@ func (c *Command[In, Out]) attempt(ctx context.Context, db DB, in *In, call *Cal
 		}
 	}
 	return out, nil
+}
+
+// transact runs work in a transaction: one that db is already, or one of its own.
+// It returns the functions to be run now that it has committed.
+func (c *Command[In, Out]) transact(ctx context.Context, db DB, in *In, cl *claim) (out Out, after []func(context.Context), failure *Error) {
+	if tx := join(db); tx != nil {
+		if _, ours := db.(*Tx); !ours { // it is for this body alone
+			defer tx.s.over.Store(true)
+			defer tx.s.closeRows()
+		}
+		out, failure = c.join(ctx, tx, in, cl)
+		return out, nil, failure
+	}
+	if err := ctx.Err(); err != nil {
+		return out, nil, notSent(ctx, err).within(c.name)
+	}
+	conn, pool, done, failure := c.connection(ctx, db)
+	if failure != nil {
+		return out, nil, failure.within(c.name)
+	}
+	defer done()
+	tx := begin(ctx, conn, pool, c.txOptions())
+	defer func() {
+		if !tx.s.over.Load() { // a panic, or Goexit
+			tx.s.rollback(ctx)
+		}
+	}()
+	out, failure = c.workOnce(insideTx(ctx, tx.s), tx, in, cl)
+	if failure != nil {
+		tx.s.rollback(ctx)
+		tx.s.rolledBack(ctx, failure)
+		return out, nil, failure
+	}
+	if failure := tx.s.commit(ctx); failure != nil {
+		if cl != nil && failure.Effect == Unknown {
+			cl.lost = tx.after
+		}
+		return out, nil, c.mapConstraint(failure.within(c.name))
+	}
+	if cl != nil && !cl.made && !cl.replayed {
+		return out, cl.lost, nil // this run's own attempt had committed
+	}
+	return out, tx.after, nil
+}
+
+// workOnce is work between the claim of a Once and the storing of its result.
+func (c *Command[In, Out]) workOnce(ctx context.Context, tx *Tx, in *In, cl *claim) (out Out, failure *Error) {
+	if cl == nil {
+		return c.work(ctx, tx, in)
+	}
+	found, failure := cl.take(ctx, tx, &out)
+	if failure != nil {
+		return out, failure.within(c.name)
+	}
+	if found {
+		return out, nil
+	}
+	if out, failure = c.work(ctx, tx, in); failure != nil {
+		return out, failure
+	}
+	if failure = cl.store(ctx, tx, out); failure != nil {
+		return out, failure.within(c.name)
+	}
+	return out, nil
+}
+
+// join runs work in a transaction that has begun, and ends with somebody else.
+func (c *Command[In, Out]) join(ctx context.Context, tx *Tx, in *In, cl *claim) (out Out, failure *Error) {
+	if err := tx.usable(ctx); err != nil {
+		return out, notSent(ctx, err).within(c.name)
+	}
+	if e := tx.s.accepts(c.opts); e != nil {
+		return out, c.refused(e)
+	}
+	out, failure = c.workOnce(ctx, tx, in, cl)
+	if failure == nil && tx.s.misuse != nil && tx.s.foreign {
+		e := *tx.s.misuse
+		failure = e.within(c.name)
+	}
+	if failure != nil && tx.s.dead() {
+		failure.Effect = NotApplied // it cannot be committed any more
+	}
+	return out, failure
+}
+
+func (c *Command[In, Out]) txOptions() pgx.TxOptions {
+	o := c.opts.Tx
+	if c.opts.ReadOnly && o.AccessMode == "" {
+		o.AccessMode = pgx.ReadOnly
+	}
+	return o
+}
+
+// connection finds or takes the connection for a transaction; done gives it back.
+func (c *Command[In, Out]) connection(ctx context.Context, db DB) (conn *pgx.Conn, pool *pgxpool.Pool, done func(), failure *Error) {
+	var pooled *pgxpool.Conn
+	switch db := db.(type) {
+	case *Pool:
+		pool = db.Pool
+	case *pgxpool.Pool:
+		pool = db
+	case *pgxpool.Conn:
+		conn = db.Conn()
+	case *pgx.Conn:
+		conn = db
+	default:
+		return nil, nil, nil, &Error{Code: CodeInternal, Effect: NotApplied,
+			Message: fmt.Sprintf("a transaction cannot be begun on a %T: pass a pool, a connection or a transaction of pgcmd's or pgx's", db)}
+	}
+	if pool != nil {
+		if pooled, failure = acquire(ctx, pool); failure != nil {
+			return nil, nil, nil, failure
+		}
+		return pooled.Conn(), pool, func() { release(pooled) }, nil
+	}
+	if conn.IsClosed() {
+		return nil, nil, nil, &Error{Code: CodeUnavailable, Effect: NotApplied, Message: "the connection was closed before this command: take another one"}
+	}
+	return conn, nil, func() {}, nil
 }
 
 // clean runs the Cleanup hooks, the last added first, each even if another panics.
@@ -144,7 +362,11 @@ func (c *Command[In, Out]) failed(ctx context.Context, err error) *Error {
 		}
 	}
 	e.Attempts = 1
-	e.within(c.name)
+	return c.mapConstraint(e.within(c.name))
+}
+
+// mapConstraint gives e the domain error that its constraint means.
+func (c *Command[In, Out]) mapConstraint(e *Error) *Error {
 	if domain := c.opts.OnConstraint[e.Constraint]; domain != nil {
 		e.also, e.Message = domain, domain.Error()
 		if ours, ok := errors.AsType[*Error](domain); ok {
@@ -206,6 +428,10 @@ func usable(ctx context.Context, db DB) *Error {
 	switch db := db.(type) {
 	case *pgxpool.Pool:
 		missing = db == nil
+	case *Pool:
+		missing = db == nil || db.Pool == nil
+	case *Tx:
+		missing = db == nil || db.s == nil
 	case *pgxpool.Conn:
 		missing = db == nil
 	case *pgx.Conn:
@@ -222,12 +448,14 @@ func usable(ctx context.Context, db DB) *Error {
 // inTransaction reports whether what runs on db waits for somebody's COMMIT.
 func inTransaction(db DB) bool {
 	switch db := db.(type) {
-	case *pgxpool.Pool:
+	case *pgxpool.Pool, *Pool:
 		return false
+	case *Tx:
+		return true
 	case *pgxpool.Conn:
-		return db.Conn().PgConn().TxStatus() != 'I'
+		return db != nil && db.Conn().PgConn().TxStatus() != 'I'
 	case *pgx.Conn:
-		return db.PgConn().TxStatus() != 'I'
+		return db != nil && db.PgConn().TxStatus() != 'I'
 	}
 	_, ok := db.(pgx.Tx)
 	return ok

@@ -59,9 +59,13 @@ func (s *statement) with(command string, o Options) *statement {
 
 // A reply is what came back for a statement that was sent.
 type reply struct {
-	rows   pgx.Rows
-	conn   *pgxpool.Conn // taken from a pool for this statement alone; nil if the caller's
-	joined bool          // the statement is part of a transaction that began before it
+	rows    pgx.Rows
+	results pgx.BatchResults // that the rows came in, if they did
+	conn    *pgxpool.Conn    // taken from a pool for this statement alone; nil if the caller's
+	tx      *session         // the Tx that the statement is part of, to be given back; nil if none
+	joined  bool             // the statement is part of a transaction that began before it
+	sent    int64            // on the connection, before the statement
+	counted bool             // sent is known
 }
 
 // send sends the statement and returns its reply, which the caller must close.
@@ -72,19 +76,15 @@ func (s *statement) send(ctx context.Context, db DB, args []any) (r reply, failu
 	var conn *pgx.Conn
 	switch db := db.(type) {
 	case *pgxpool.Pool:
-		// Taking the connection ourselves tells a failure to get one, when nothing
-		// was sent, from all others.
-		pooled, err := db.Acquire(ctx)
-		if err != nil {
-			return r, notAcquired(ctx, db, err)
-		}
-		r.conn, conn = pooled, pooled.Conn()
+		r.conn, failure = acquire(ctx, db)
+	case *Pool:
+		r.conn, failure = acquire(ctx, db.Pool)
 	case *pgxpool.Conn:
 		conn = db.Conn()
-		r.joined = conn.PgConn().TxStatus() != 'I'
 	case *pgx.Conn:
 		conn = db
-		r.joined = conn.PgConn().TxStatus() != 'I'
+	case *Tx:
+		return s.sendWithin(ctx, db, args)
 	default:
 		r.joined = inTransaction(db)
 		rows, err := db.Query(ctx, s.text.SQL, args...)
@@ -94,9 +94,17 @@ func (s *statement) send(ctx context.Context, db DB, args []any) (r reply, failu
 		}
 		return r, nil
 	}
-	if r.conn == nil && conn.IsClosed() {
+	switch {
+	case failure != nil:
+		return r, failure
+	case r.conn != nil:
+		conn = r.conn.Conn()
+	case conn.IsClosed():
 		return r, &Error{Code: CodeUnavailable, Effect: NotApplied, Message: "the connection was closed before this command: take another one"}
+	default:
+		r.joined = conn.PgConn().TxStatus() != 'I'
 	}
+	r.sent, r.counted = sentBytes(conn)
 	// Query and not Exec, whose simple protocol would run several statements.
 	rows, err := conn.Query(ctx, s.text.SQL, args...)
 	r.rows = rows
@@ -108,22 +116,38 @@ func (s *statement) send(ctx context.Context, db DB, args []any) (r reply, failu
 	return r, nil
 }
 
-// close ends the reading and gives the connection back. It may be called twice.
+// sendWithin sends the statement on a Tx.
+func (s *statement) sendWithin(ctx context.Context, tx *Tx, args []any) (r reply, failure *Error) {
+	r.joined = true
+	if err := tx.enter(ctx); err != nil {
+		return r, notSent(ctx, err)
+	}
+	rows, results, err := tx.s.query(ctx, s.text.SQL, args)
+	if err != nil {
+		tx.s.suspectVerb(s.text.Verb)
+		return r, s.failed(ctx, r, tx.s.leave(err))
+	}
+	r.rows, r.results, r.tx = rows, results, tx.s
+	return r, nil
+}
+
+// close ends the reading and gives the connection, or the transaction, back. It
+// may be called twice.
 func (r *reply) close() {
 	if r.rows != nil {
 		r.rows.Close()
 	}
-	if r.conn == nil {
-		return
+	if r.results != nil {
+		_ = r.results.Close()
 	}
-	if r.conn.Conn().IsClosed() {
-		// Released, a dead connection would hold its place in the pool for as long
-		// as pgx takes to say goodbye to it: 15 seconds, if nobody answers.
-		r.conn.Hijack()
-	} else {
-		r.conn.Release()
+	if r.tx != nil {
+		r.tx.leave(r.rows.Err())
+		r.tx = nil
 	}
-	r.conn = nil
+	if r.conn != nil {
+		release(r.conn)
+		r.conn = nil
+	}
 }
 
 // surplus is how many rows beyond a limit are read to the end rather than broken
@@ -157,6 +181,16 @@ func (s *statement) breakOff(ctx context.Context, r *reply) (ended bool) {
 	return r.rows.Err() == nil
 }
 
+// unsent reports whether nothing has left for the server since the statement was
+// handed to pgx.
+func (r *reply) unsent() bool {
+	if !r.counted || r.rows == nil || r.rows.Conn() == nil {
+		return false
+	}
+	now, _ := sentBytes(r.rows.Conn())
+	return now == r.sent
+}
+
 // notSent is the error of a statement that never left.
 func notSent(ctx context.Context, err error) *Error {
 	e := causeOf(ctx, err)
@@ -183,6 +217,9 @@ func notAcquired(ctx context.Context, pool *pgxpool.Pool, err error) *Error {
 // failed is the error of a statement that failed after it was handed to pgx: what
 // it is, and what is known of its effect.
 func (s *statement) failed(ctx context.Context, r reply, err error) *Error {
+	if r.tx != nil && r.tx.aborted != nil && isInFailedTransaction(err) {
+		err = r.tx.aborted // the reason, and not its consequence
+	}
 	if e := s.refusedByPgx(err); e != nil {
 		return e
 	}
@@ -196,6 +233,8 @@ func (s *statement) failed(ctx context.Context, r reply, err error) *Error {
 	}
 	switch {
 	case s.readOnly:
+		e.Effect = NotApplied
+	case r.unsent():
 		e.Effect = NotApplied
 	case r.joined && !endsTransaction(s.text.Verb):
 		// It did not happen, or its transaction cannot be committed any more.

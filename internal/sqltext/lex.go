@@ -237,7 +237,7 @@ func (l *lexer) operator() (kind, error) {
 		return other, nil
 	}
 	nameStart := l.pos
-	// Those of PostgreSQL 18 and its contrib modules: select distinct oprname from pg_operator where oprname like '%@'.
+	// Those of PostgreSQL 15 and its ltree module: select distinct oprname from pg_operator where oprname like '%@'.
 	switch run {
 	case "@":
 		l.skip(isName)

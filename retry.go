@@ -1,0 +1,169 @@
+package pgcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// A Retry says which failed attempts are tried again, and when. It is a value
+// without state: one variable serves every command. The zero Retry tries once.
+//
+// Only whole outermost attempts are repeated, only those that [Retryable] allows,
+// and only while the context leaves room for the wait. The waits are drawn at
+// random below a limit that doubles ("full jitter", Brooker, Exponential Backoff
+// And Jitter, AWS 2015): of the policies measured on four hot rows it needed the
+// fewest attempts.
+type Retry struct {
+	Attempts int              // total tries, the first included; 0 means 1
+	Delay    time.Duration    // the first limit of the wait; 5ms if zero
+	MaxDelay time.Duration    // where the doubling stops; 500ms if zero
+	If       func(error) bool // narrows what Retryable allows; it can never widen it; nil allows all of it
+}
+
+func (r Retry) zero() bool {
+	return r.Attempts == 0 && r.Delay == 0 && r.MaxDelay == 0 && r.If == nil
+}
+
+// check panics on numbers that mean nothing.
+func (r Retry) check(command string) {
+	if r.Attempts < 0 || r.Delay < 0 || r.MaxDelay < 0 {
+		panic(fmt.Sprintf("pgcmd: %s: Retry has a negative number (Attempts %d, Delay %v, MaxDelay %v): zero is the default of each", command, r.Attempts, r.Delay, r.MaxDelay))
+	}
+}
+
+// Retryable reports whether err proves that nothing was applied, and is of a kind
+// that may not happen again: a serialization failure, a deadlock, a connection
+// that could not be made or that was lost before anything of the unit could
+// commit. It never allows what is Unknown, a timeout, a cancellation, or what the
+// server would refuse again.
+func Retryable(err error) bool {
+	if err == nil {
+		return false
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Effect == NotApplied && e.transient()
+	}
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && !isConnectError(err) {
+		return pgErr.Code == serializationFailure || pgErr.Code == deadlockDetected
+	}
+	return isConnectError(err) && causeOf(context.Background(), err).transient()
+}
+
+// transient reports whether the failure is of a kind that passes.
+func (e *Error) transient() bool {
+	switch e.SQLState {
+	case "":
+		return e.Code == CodeUnavailable || e.Code == CodeUnknownEffect
+	case serializationFailure, deadlockDetected:
+		return true
+	case "53300", "25006", "57P01", "57P02", "57P03", "57P05":
+		return true
+	case "26000", "42P05": // a prepared statement is gone, or there already: a pooler
+		return true
+	case "0A000": // the only one that passes: pgx has forgotten the plan
+		pgErr, ok := errors.AsType[*pgconn.PgError](e.Err)
+		return ok && pgErr.Routine == "RevalidateCachedQuery"
+	}
+	return e.SQLState[:2] == "08"
+}
+
+// once reports whether one more attempt is all that can help.
+func (e *Error) once() bool {
+	return e.SQLState == "26000" || e.SQLState == "42P05" || e.SQLState == "0A000"
+}
+
+// Do runs f until it succeeds, fails with an error that is not to be retried, or
+// has used up its attempts; it returns f's last error. It is the helper on its
+// own, for what is no command: f must be safe to run again after an error that
+// Retryable allows.
+func (r Retry) Do(ctx context.Context, f func(ctx context.Context) error) error {
+	r.check("Retry.Do")
+	for attempt := 1; ; attempt++ {
+		err := f(ctx)
+		if err == nil || !Retryable(err) || !r.again(ctx, err, attempt) {
+			return err
+		}
+	}
+}
+
+// again waits before the next attempt, and reports whether there is to be one.
+func (r Retry) again(ctx context.Context, err error, attempt int) bool {
+	if attempt >= r.Attempts || r.If != nil && !r.If(err) {
+		return false
+	}
+	wait := rand.N(r.limit(attempt) + 1)
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
+		return false
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// limit is the longest wait after so many attempts.
+func (r Retry) limit(attempts int) time.Duration {
+	limit, most := r.Delay, r.MaxDelay
+	if limit == 0 {
+		limit = 5 * time.Millisecond
+	}
+	if most == 0 {
+		most = 500 * time.Millisecond
+	}
+	for range attempts - 1 {
+		if limit >= most {
+			break
+		}
+		limit *= 2
+	}
+	return min(limit, most)
+}
+
+// A budget bounds the retries of all commands of a pool together, so that an
+// outage is not answered by a multiple of the load: a token bucket with the
+// numbers of the AWS SDKs' standard retry mode. Conflicts between transactions do
+// not draw on it: they say nothing of the server's health.
+type budget struct {
+	mu     sync.Mutex
+	tokens int // spent ones, so that the zero budget is full
+}
+
+const (
+	budgetSize    = 500
+	retryCost     = 5
+	successRefund = 1
+)
+
+// spend takes the tokens of one retry, if there are any.
+func (b *budget) spend(e *Error) bool {
+	if b == nil || e.Code == CodeAborted {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.tokens+retryCost > budgetSize {
+		return false
+	}
+	b.tokens += retryCost
+	return true
+}
+
+// refund gives back what a success is worth.
+func (b *budget) refund() {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.tokens = max(0, b.tokens-successRefund)
+}

@@ -1,0 +1,229 @@
+package pgcmd
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// commitTime bounds a COMMIT, which runs on a context of its own.
+const commitTime = 5 * time.Second
+
+// begin makes a transaction on a connection that has none. Nothing is sent: BEGIN,
+// and the timeout that the context's deadline means, wait for the first statement.
+func begin(ctx context.Context, conn *pgx.Conn, pool *pgxpool.Pool, o pgx.TxOptions) *Tx {
+	s := &session{db: conn, conn: conn, pool: pool, options: o}
+	s.prefix = append(s.prefix, queued{sql: beginSQL(o)})
+	if deadline, ok := ctx.Deadline(); ok {
+		s.prefix = append(s.prefix, queued{sql: setTimeoutSQL, args: []any{serverTimeout(time.Until(deadline)).Milliseconds()}})
+	}
+	return &Tx{s: s}
+}
+
+// setTimeoutSQL sets statement_timeout for the transaction, to $1 milliseconds, or
+// keeps what there is if that is shorter.
+const setTimeoutSQL = `select set_config('statement_timeout', least($1::int8,
+	nullif((extract(epoch from current_setting('statement_timeout')::interval) * 1000)::int8, 0))::text, true)`
+
+// serverTimeout is a bit less than the client's, so that a statement that is too
+// slow ends by the server's word, which leaves the connection alive; the context is
+// the backstop, which does not.
+func serverTimeout(remaining time.Duration) time.Duration {
+	return max(time.Millisecond, remaining-timeoutMargin(remaining))
+}
+
+func timeoutMargin(remaining time.Duration) time.Duration {
+	return min(50*time.Millisecond, remaining/4)
+}
+
+// join returns the Tx for a DB that is in a transaction already, or nil: then the
+// caller has to begin one.
+func join(db DB) *Tx {
+	switch db := db.(type) {
+	case *Tx:
+		return db
+	case *pgxpool.Pool, *Pool:
+		return nil
+	case *pgxpool.Conn:
+		return joinConn(db.Conn())
+	case *pgx.Conn:
+		return joinConn(db)
+	case pgx.Tx:
+		return &Tx{s: &session{db: db, conn: db.Conn(), foreign: true, begun: true}}
+	}
+	return nil
+}
+
+func joinConn(conn *pgx.Conn) *Tx {
+	if conn.PgConn().TxStatus() == 'I' || conn.IsClosed() {
+		return nil
+	}
+	return &Tx{s: &session{db: conn, conn: conn, foreign: true, begun: true}}
+}
+
+// accepts refuses a command that asks for more than the transaction gives.
+func (s *session) accepts(o Options) *Error {
+	switch {
+	case s.foreign:
+		return nil // what it was begun with cannot be seen
+	case isolation(s.options.IsoLevel) < isolation(o.Tx.IsoLevel):
+		return &Error{Code: CodeInternal, Message: "it asks for " + string(o.Tx.IsoLevel) + ", and the transaction that it joins was begun with a weaker isolation"}
+	case s.options.AccessMode == pgx.ReadOnly && !o.ReadOnly && o.Tx.AccessMode != pgx.ReadOnly:
+		return &Error{Code: CodeInternal, Message: "the transaction that it joins is read-only: run it in another, or say that it is ReadOnly"}
+	}
+	return nil
+}
+
+// closeRows ends a reading that the body left open, and reports whether it did.
+func (s *session) closeRows() bool {
+	if s.open == nil {
+		return false
+	}
+	for range surplus {
+		if !s.open.Rows.Next() {
+			break
+		}
+	}
+	if s.conn != nil && s.conn.PgConn().IsBusy() {
+		// Too many to read: the connection goes, and with it the transaction.
+		_ = s.conn.PgConn().Conn().SetReadDeadline(time.Unix(1, 0))
+	}
+	s.open.Close()
+	return true
+}
+
+// rollback ends the transaction on a context of its own. A connection on which
+// that fails is closed.
+func (s *session) rollback(ctx context.Context) {
+	s.over.Store(true)
+	s.closeRows()
+	if !s.begun || s.conn.IsClosed() || s.status() == 'I' {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
+	defer cancel()
+	if _, err := s.conn.Exec(ctx, "rollback"); err != nil {
+		_ = s.conn.Close(ctx)
+	}
+}
+
+// commit ends the transaction, and returns nil if and only if it is committed.
+func (s *session) commit(ctx context.Context) *Error {
+	if e := s.mayCommit(ctx); e != nil {
+		s.rollback(ctx)
+		e.Effect = NotApplied
+		if s.escaped {
+			e.Effect = Unknown
+		}
+		return e
+	}
+	s.over.Store(true)
+	if !s.begun {
+		return nil // nothing was sent: there is nothing to commit
+	}
+	commitCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTime)
+	defer cancel()
+	before, counted := sentBytes(s.conn)
+	tag, err := s.conn.Exec(commitCtx, "commit")
+	if err == nil && tag.String() == "COMMIT" {
+		return nil
+	}
+	if err == nil {
+		return &Error{Code: CodeInternal, Effect: NotApplied, Err: pgx.ErrTxCommitRollback,
+			Message: "PostgreSQL answered COMMIT with ROLLBACK: a statement had failed, and nobody noticed"}
+	}
+	e := causeOf(commitCtx, err)
+	after, _ := sentBytes(s.conn)
+	pgErr, answered := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case answered && definite(pgErr), counted && after == before:
+		e.Effect = NotApplied
+	default:
+		e.Effect = Unknown
+	}
+	if !answered {
+		if e.Effect == NotApplied {
+			e.Code, e.Message = CodeUnavailable, "the connection failed before COMMIT was sent"
+		} else {
+			e.Code, e.Message = CodeUnknownEffect, "COMMIT was sent, and no reply came: it may or may not be applied"
+		}
+	}
+	if s.status() != 'I' {
+		_ = s.conn.Close(commitCtx)
+	}
+	return e
+}
+
+// mayCommit returns why the transaction cannot be committed, although its body
+// succeeded.
+func (s *session) mayCommit(ctx context.Context) *Error {
+	swallowed := func(err error, message string) *Error {
+		e := causeOf(ctx, err)
+		e.Message = message + ": " + e.Message
+		return e
+	}
+	switch {
+	case s.closeRows():
+		return &Error{Code: CodeInternal, Message: "the body left rows open: what they would have said is lost; close them, and look at their Err"}
+	case s.misuse != nil:
+		e := *s.misuse
+		return &e
+	case s.doomed != nil:
+		return swallowed(s.doomed, "the body went on after an error that ends the transaction")
+	case s.escaped || s.begun && s.status() == 'I':
+		s.escaped = true
+		return &Error{Code: CodeUnknownEffect, Message: "the body ended the transaction by SQL text: what it did before may be applied"}
+	case s.aborted != nil && s.status() != 'T':
+		return swallowed(s.aborted, "the body swallowed the error that aborted the transaction")
+	case s.begun && s.status() == 'E':
+		return &Error{Code: CodeInternal, Message: "the transaction was aborted, and the body swallowed the error"}
+	case s.lost != nil:
+		return swallowed(s.lost, "the body swallowed the error with which the connection was lost")
+	case s.conn.IsClosed():
+		return &Error{Code: CodeUnavailable, Message: "the connection was closed before COMMIT"}
+	case ctx.Err() != nil:
+		e := causeOf(ctx, ctx.Err())
+		e.Message += " before COMMIT"
+		return e
+	}
+	return nil
+}
+
+// rolledBack makes the error of a transaction whose body failed, once it was
+// rolled back: COMMIT was never sent.
+func (s *session) rolledBack(ctx context.Context, e *Error) {
+	e.Effect = NotApplied
+	switch {
+	case s.escaped:
+		e.Effect = Unknown
+	case s.lost != nil && e.SQLState == "" && errors.Is(e.Err, s.lost):
+		if e.Code == CodeFailed || e.Code == CodeUnknownEffect {
+			e.Code, e.Message = CodeUnavailable, "the connection failed in the transaction"
+		}
+	}
+	if e.SQLState == queryCanceled && e.Code == CodeTimeout {
+		// Our own statement_timeout ends a statement a bit before the deadline.
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= 2*timeoutMargin(time.Hour) {
+			e.Message = "the deadline passed, and the server stopped the statement"
+			if !errors.Is(e, context.DeadlineExceeded) {
+				e.also = context.DeadlineExceeded
+			}
+		}
+	}
+}
+
+// dead reports whether the transaction can only be rolled back.
+func (s *session) dead() bool {
+	return s.doomed != nil || s.lost != nil || s.conn != nil && s.status() != 'T' && s.begun && !s.escaped
+}
+
+func budgetOf(db DB) *budget {
+	if pool, ok := db.(*Pool); ok {
+		return &pool.retries
+	}
+	return nil
+}

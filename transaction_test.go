@@ -1,0 +1,514 @@
+package pgcmd_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pgcmd/pgcmd"
+	"github.com/pgcmd/pgcmd/pgcmdtest"
+)
+
+const accountsDDL = `
+	create table accounts (id int primary key, balance bigint not null constraint enough check (balance >= 0));
+	insert into accounts select n, 100 from generate_series(1, 10) n;
+	create table notes (n int constraint notes_n unique deferrable initially deferred)`
+
+type transfer struct{ From, To, Amount int64 }
+
+var (
+	debit = pgcmd.Exec[transfer]("accounts.debit", `update accounts set balance = balance - @amount where id = @from`)
+	pay   = pgcmd.Exec[transfer]("accounts.credit", `update accounts set balance = balance + @amount where id = @to`)
+	move2 = pgcmd.Transaction("bank.transfer", func(ctx context.Context, tx *pgcmd.Tx, in transfer) (int64, error) {
+		if _, err := debit.Run(ctx, tx, in); err != nil {
+			return 0, err
+		}
+		return pay.Run(ctx, tx, in)
+	})
+	note = pgcmd.Exec[int]("notes.add", `insert into notes values ($1)`)
+)
+
+// transact makes a transaction of a body without input and output.
+func transact(body func(ctx context.Context, tx *pgcmd.Tx) error) *pgcmd.Command[empty, empty] {
+	return pgcmd.Transaction("test.tx", func(ctx context.Context, tx *pgcmd.Tx, _ empty) (empty, error) {
+		return empty{}, body(ctx, tx)
+	})
+}
+
+func count(t testing.TB, db pgcmd.DB, sql string) (n int) {
+	t.Helper()
+	require.NoError(t, db.QueryRow(context.Background(), sql).Scan(&n))
+	return n
+}
+
+const countNotes = `select count(*) from notes`
+
+// connect makes a pool of pgcmd's own on the database of a test's pool.
+func connect(t testing.TB, pool *pgxpool.Pool, maxConns int32) *pgcmd.Pool {
+	t.Helper()
+	p, err := pgcmd.Connect(context.Background(), pgcmd.Config{URL: pool.Config().ConnString(), MaxConns: maxConns})
+	require.NoError(t, err)
+	t.Cleanup(p.Pool.Close)
+	return p
+}
+
+func TestATransactionIsAllOrNothing(t *testing.T) {
+	t.Parallel()
+	plain := pgcmdtest.Pool(t, accountsDDL)
+	ctx := t.Context()
+	pooled, err := plain.Acquire(ctx)
+	require.NoError(t, err)
+	defer pooled.Release()
+	conn, err := pgx.ConnectConfig(ctx, plain.Config().ConnConfig)
+	require.NoError(t, err)
+	defer conn.Close(ctx)
+
+	for name, db := range map[string]pgcmd.DB{"a plain pool": plain, "a pool": connect(t, plain, 4), "a pooled connection": pooled, "a connection": conn} {
+		n, err := move2.Run(ctx, db, transfer{1, 2, 5})
+		require.NoError(t, err, name)
+		assert.EqualValues(t, 1, n)
+		was := count(t, plain, `select balance from accounts where id = 1`)
+
+		_, err = move2.Run(ctx, db, transfer{1, 2, 1000})
+		e := failure(t, err)
+		assert.Equal(t, pgcmd.CodeInvalid, e.Code, name)
+		assert.Equal(t, pgcmd.NotApplied, e.Effect, name)
+		assert.Equal(t, "bank.transfer > accounts.debit", e.Command)
+		assert.Equal(t, "enough", e.Constraint)
+
+		assert.Equal(t, "boom", panics(t, func() {
+			_, _ = transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+				_, _ = debit.Run(ctx, tx, transfer{From: 1, Amount: 1})
+				panic("boom")
+			}).Run(ctx, db, empty{})
+		}))
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, _ = transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+				_, _ = debit.Run(ctx, tx, transfer{From: 1, Amount: 1})
+				runtime.Goexit()
+				return nil
+			}).Run(ctx, db, empty{})
+		}()
+		<-done
+		gone, cancel := context.WithCancel(ctx)
+		_, err = transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+			_, err := debit.Run(ctx, tx, transfer{From: 1, Amount: 1})
+			cancel()
+			return err
+		}).Run(gone, db, empty{})
+		e = failure(t, err)
+		assert.Equal(t, pgcmd.CodeCanceled, e.Code, name)
+		assert.Equal(t, pgcmd.NotApplied, e.Effect, name)
+		assert.ErrorIs(t, err, context.Canceled)
+		assert.Equal(t, was, count(t, plain, `select balance from accounts where id = 1`), name)
+		assert.Zero(t, count(t, plain, `select count(*) from pg_stat_activity where state like 'idle in transaction%' and datname = current_database()`), name)
+	}
+	assert.Equal(t, 1000, count(t, plain, `select sum(balance) from accounts`))
+}
+
+func TestInTx(t *testing.T) {
+	t.Parallel()
+	pool := pgcmdtest.Pool(t, accountsDDL)
+	ctx := t.Context()
+	veto := func(context.Context, int, *int64) error { return errHook }
+
+	_, err := note.With(pgcmd.Options{InTx: true}).After(veto).Run(ctx, pool, 1)
+	assert.ErrorIs(t, err, errHook)
+	assert.Equal(t, pgcmd.NotApplied, failure(t, err).Effect)
+	assert.Zero(t, count(t, pool, countNotes), "After has vetoed it")
+
+	_, err = note.After(veto).Run(ctx, pool, 1)
+	assert.Equal(t, pgcmd.Applied, failure(t, err).Effect, "without InTx it had committed")
+	assert.Equal(t, 1, count(t, pool, countNotes))
+
+	two := pgcmd.New("notes.two", func(ctx context.Context, db pgcmd.DB, n int) (int64, error) {
+		assert.IsType(t, &pgcmd.Tx{}, db)
+		if _, err := note.Run(ctx, db, n); err != nil {
+			return 0, err
+		}
+		return note.Run(ctx, db, n)
+	}).With(pgcmd.Options{InTx: true})
+	_, err = two.Run(ctx, pool, 7)
+	e := failure(t, err)
+	assert.Equal(t, pgcmd.CodeConflict, e.Code, "a deferred constraint fails at COMMIT")
+	assert.Equal(t, pgcmd.NotApplied, e.Effect)
+	assert.Equal(t, "notes_n", e.Constraint)
+	assert.Equal(t, 1, count(t, pool, countNotes))
+	_, err = two.With(pgcmd.Options{OnConstraint: map[string]error{"notes_n": errEmailTaken}}).Run(ctx, pool, 7)
+	assert.ErrorIs(t, err, errEmailTaken)
+}
+
+func TestNesting(t *testing.T) {
+	t.Parallel()
+	pool := connect(t, pgcmdtest.Pool(t, accountsDDL), 4)
+	ctx := t.Context()
+	reset := func() { _, err := pool.Exec(ctx, `delete from notes`); require.NoError(t, err) }
+
+	t.Run("Run joins, and shares the fate", func(t *testing.T) {
+		inner := transact(func(ctx context.Context, tx *pgcmd.Tx) error { _, err := note.Run(ctx, tx, 1); return err })
+		_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+			if _, err := inner.Run(ctx, tx, empty{}); err != nil {
+				return err
+			}
+			return errHook
+		}).Run(ctx, pool, empty{})
+		assert.ErrorIs(t, err, errHook)
+		assert.Zero(t, count(t, pool, countNotes))
+	})
+	t.Run("Try isolates, and releases in both cases", func(t *testing.T) {
+		_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+			for i := range 5 {
+				o := pay.Try(ctx, tx, transfer{To: 1, Amount: -1000})
+				assert.Equal(t, pgcmd.NotApplied, pgcmd.EffectOf(o.Err))
+				assert.Equal(t, "accounts.credit", o.Err.(*pgcmd.Error).Command)
+				assert.True(t, note.Try(ctx, tx, i).OK())
+			}
+			_, err := tx.Exec(ctx, `savepoint probe`)
+			assert.NoError(t, err)
+			_, err = tx.Exec(ctx, `rollback to savepoint pgcmd_1`)
+			assert.Error(t, err, "the savepoint is gone")
+			_, err = tx.Exec(ctx, `rollback to savepoint probe`)
+			return err
+		}).Run(ctx, pool, empty{})
+		require.NoError(t, err)
+		assert.Equal(t, 5, count(t, pool, countNotes))
+		reset()
+	})
+	t.Run("Try on a transaction of pgx's", func(t *testing.T) {
+		tx, err := pool.Begin(ctx)
+		require.NoError(t, err)
+		defer tx.Rollback(ctx)
+		assert.Error(t, pay.Try(ctx, tx, transfer{To: 1, Amount: -1000}).Err)
+		assert.NoError(t, note.Try(ctx, tx, 1).Err)
+		assert.True(t, move2.Try(ctx, tx, transfer{1, 2, 3}).OK())
+		require.NoError(t, tx.Commit(ctx))
+		assert.Equal(t, 1, count(t, pool, countNotes))
+		reset()
+	})
+	t.Run("a nested Begin, as pgx does it", func(t *testing.T) {
+		_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+			assert.Error(t, pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
+				_, err := tx.Exec(ctx, `insert into notes values (1)`)
+				assert.NoError(t, err)
+				return errHook
+			}))
+			return pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
+				_, err := note.Run(ctx, tx, 2)
+				return err
+			})
+		}).Run(ctx, pool, empty{})
+		require.NoError(t, err)
+		assert.Equal(t, 2, count(t, pool, `select sum(n) from notes`))
+		reset()
+	})
+	t.Run("a connection in a transaction is joined", func(t *testing.T) {
+		conn, err := pool.Acquire(ctx)
+		require.NoError(t, err)
+		defer conn.Release()
+		_, err = conn.Exec(ctx, `begin`)
+		require.NoError(t, err)
+		_, err = move2.Run(ctx, conn.Conn(), transfer{1, 2, 3})
+		require.NoError(t, err)
+		assert.EqualValues(t, 'T', conn.Conn().PgConn().TxStatus())
+		_, err = conn.Exec(ctx, `rollback`)
+		require.NoError(t, err)
+	})
+	t.Run("isolation and access are checked before anything is sent", func(t *testing.T) {
+		strict := move2.With(pgcmd.Options{Tx: pgx.TxOptions{IsoLevel: pgx.Serializable}})
+		_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+			_, err := strict.Run(ctx, tx, transfer{1, 2, 3})
+			assert.Equal(t, pgcmd.NotApplied, pgcmd.EffectOf(err))
+			return err
+		}).Run(ctx, pool, empty{})
+		assert.Contains(t, failure(t, err).Message, "weaker isolation")
+		_, err = transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+			_, err := move2.Run(ctx, tx, transfer{1, 2, 3})
+			return err
+		}).With(pgcmd.Options{ReadOnly: true}).Run(ctx, pool, empty{})
+		assert.Contains(t, failure(t, err).Message, "read-only")
+	})
+	t.Run("running on the same pool", func(t *testing.T) {
+		for _, cmd := range []func(context.Context, pgcmd.DB) error{
+			func(ctx context.Context, db pgcmd.DB) error { return runErr(note.Run(ctx, db, 1)) },
+			func(ctx context.Context, db pgcmd.DB) error { return runErr(move2.Run(ctx, db, transfer{3, 4, 1})) },
+		} {
+			var kept context.Context
+			_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+				kept = ctx
+				err := cmd(ctx, pool)
+				assert.Equal(t, pgcmd.CodeNestedAcquire, pgcmd.CodeOf(err))
+				assert.Equal(t, pgcmd.CodeNestedAcquire, pgcmd.CodeOf(cmd(ctx, pool.Pool)), "the pool beneath is the same")
+				return cmd(pgcmd.OutsideTx(ctx), pool)
+			}).Run(ctx, pool, empty{})
+			require.NoError(t, err)
+			reset()
+			assert.NoError(t, cmd(kept, connect(t, pool.Pool, 1)))
+			reset()
+			assert.NoError(t, cmd(kept, pool), "the mark dies with the transaction")
+			reset()
+		}
+	})
+}
+
+func TestASwallowedErrorNeverEndsInSuccess(t *testing.T) {
+	t.Parallel()
+	plain := pgcmdtest.Pool(t, accountsDDL)
+	pool := connect(t, plain, 4)
+	ctx := t.Context()
+	for name, c := range map[string]struct {
+		body  func(ctx context.Context, tx *pgcmd.Tx)
+		state string
+		code  pgcmd.Code
+		want  string
+	}{
+		"of a command": {func(ctx context.Context, tx *pgcmd.Tx) {
+			_, _ = note.Run(ctx, tx, 1)
+			_, _ = debit.Run(ctx, tx, transfer{From: 1, Amount: 1000})
+			_, err := note.Run(ctx, tx, 2)
+			assert.Equal(t, "enough", failure(t, err).Constraint, "the first error, and not 25P02")
+		}, "23514", pgcmd.CodeInvalid, "the body swallowed the error"},
+		"of pgx's Exec": {func(ctx context.Context, tx *pgcmd.Tx) {
+			_, _ = tx.Exec(ctx, `insert into notes values (1)`)
+			_, _ = tx.Exec(ctx, `select 1/0`)
+			_, err := tx.Exec(ctx, `select 1`)
+			var pgErr *pgconn.PgError
+			assert.ErrorAs(t, err, &pgErr)
+			assert.Equal(t, "22012", pgErr.Code)
+		}, "22012", pgcmd.CodeInvalid, "the body swallowed the error"},
+		"of the first statement": {func(ctx context.Context, tx *pgcmd.Tx) {
+			_, _ = tx.Exec(ctx, `not SQL`)
+			_, _ = tx.Exec(ctx, `insert into notes values (1)`)
+		}, "42601", pgcmd.CodeInternal, "the body swallowed the error"},
+		"of the first statement, with parameters": {func(ctx context.Context, tx *pgcmd.Tx) {
+			_, _ = tx.Exec(ctx, `not SQL $1`, 1)
+			_, _ = tx.Exec(ctx, `insert into notes values ($1)`, 1)
+		}, "42601", pgcmd.CodeInternal, "the body swallowed the error"},
+		"of pgx's rows": {func(ctx context.Context, tx *pgcmd.Tx) {
+			rows, err := tx.Query(ctx, `select 1/(2-n) from generate_series(1, 3) n`)
+			require.NoError(t, err)
+			for rows.Next() {
+			}
+		}, "22012", pgcmd.CodeInvalid, "the body swallowed the error"},
+		"of a batch": {func(ctx context.Context, tx *pgcmd.Tx) {
+			b := &pgx.Batch{}
+			b.Queue(`insert into notes values (1)`)
+			b.Queue(`select 1/0`)
+			_ = tx.SendBatch(ctx, b).Close()
+		}, "22012", pgcmd.CodeInvalid, "the body swallowed the error"},
+		"rows left open": {func(ctx context.Context, tx *pgcmd.Tx) {
+			_, _ = tx.Query(ctx, `select generate_series(1, 10)`)
+		}, "", pgcmd.CodeInternal, "left rows open"},
+		"Commit in the body": {func(ctx context.Context, tx *pgcmd.Tx) {
+			_, _ = note.Run(ctx, tx, 1)
+			assert.Error(t, tx.Commit(ctx))
+		}, "", pgcmd.CodeInternal, "Commit was called"},
+		"Rollback in the body": {func(ctx context.Context, tx *pgcmd.Tx) {
+			assert.Error(t, tx.Rollback(ctx))
+		}, "", pgcmd.CodeInternal, "Rollback was called"},
+	} {
+		_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error { c.body(ctx, tx); return nil }).Run(ctx, pool, empty{})
+		e := failure(t, err)
+		assert.Equal(t, c.state, e.SQLState, name)
+		assert.Equal(t, c.code, e.Code, name)
+		assert.Contains(t, e.Message, c.want, name)
+		assert.Equal(t, pgcmd.NotApplied, e.Effect, name)
+		assert.Zero(t, count(t, pool, countNotes), name)
+	}
+	for _, sql := range []string{`commit`, `rollback`} {
+		_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+			_, _ = note.Run(ctx, tx, 1)
+			_, _ = tx.Exec(ctx, sql)
+			return nil
+		}).Run(ctx, pool, empty{})
+		assert.Equal(t, pgcmd.Unknown, failure(t, err).Effect, "ended by SQL text: "+sql)
+	}
+	_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+		nothing := pgcmd.QueryOne[empty, int]("x", `select 1 where false`)
+		_, err := nothing.Run(ctx, tx, empty{})
+		assert.Equal(t, pgcmd.CodeNotFound, pgcmd.CodeOf(err))
+		_, err = note.Run(ctx, tx, 9)
+		return err
+	}).Run(ctx, pool, empty{})
+	assert.NoError(t, err, "NotFound aborts nothing")
+	idle(t, pool.Pool)
+}
+
+func TestAfterCommit(t *testing.T) {
+	t.Parallel()
+	pool := connect(t, pgcmdtest.Pool(t, accountsDDL), 1)
+	ctx := t.Context()
+	var ran []string
+	add := func(tx *pgcmd.Tx, name string) {
+		tx.AfterCommit(func(ctx context.Context) {
+			ran = append(ran, name)
+			assert.NoError(t, ctx.Err())
+			assert.Zero(t, pool.Stat().AcquiredConns(), "the connection is back")
+			assert.NoError(t, runErr(pgcmd.Exec[empty]("x", `select 1`).Run(ctx, pool, empty{})), "and the mark is off")
+		})
+	}
+	cancelled, cancel := context.WithCancel(ctx)
+	inner := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+		add(tx, "inner")
+		_, err := note.Run(ctx, tx, 1)
+		return err
+	})
+	failing := transact(func(ctx context.Context, tx *pgcmd.Tx) error { add(tx, "dropped"); return errHook })
+	_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+		add(tx, "first")
+		assert.NoError(t, inner.Try(ctx, tx, empty{}).Err)
+		assert.Error(t, failing.Try(ctx, tx, empty{}).Err)
+		add(tx, "last")
+		context.AfterFunc(cancelled, func() {})
+		return nil
+	}).Run(cancelled, pool, empty{})
+	cancel()
+	require.NoError(t, err)
+	assert.Equal(t, []string{"first", "inner", "last"}, ran)
+
+	ran = nil
+	_, err = failing.Run(ctx, pool, empty{})
+	assert.ErrorIs(t, err, errHook)
+	assert.Empty(t, ran)
+
+	assert.Equal(t, "in AfterCommit", panics(t, func() {
+		_, _ = transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+			tx.AfterCommit(func(context.Context) { panic("in AfterCommit") })
+			add(tx, "after a panic")
+			_, err := note.Run(ctx, tx, 2)
+			return err
+		}).Run(ctx, pool, empty{})
+	}))
+	assert.Equal(t, []string{"after a panic"}, ran)
+	assert.Equal(t, 2, count(t, pool, countNotes), "the commit stands")
+
+	tx, err := pool.Begin(ctx)
+	require.NoError(t, err)
+	defer tx.Rollback(ctx)
+	_, err = inner.Run(ctx, tx, empty{})
+	assert.Contains(t, failure(t, err).Message, "its commit cannot be seen")
+}
+
+func TestATxAfterItsEndAndFromTwoGoroutines(t *testing.T) {
+	t.Parallel()
+	pool := connect(t, pgcmdtest.Pool(t, accountsDDL), 2)
+	ctx := t.Context()
+	var kept *pgcmd.Tx
+	_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+		kept = tx
+		rows, err := tx.Query(ctx, `select 1`)
+		require.NoError(t, err)
+		_, err = note.Run(ctx, tx, 1)
+		assert.Contains(t, failure(t, err).Message, "in use")
+		assert.Equal(t, pgcmd.NotApplied, pgcmd.EffectOf(err))
+		rows.Close()
+		_, err = note.Run(ctx, tx, 1)
+		return err
+	}).Run(ctx, pool, empty{})
+	require.NoError(t, err)
+	_, err = note.Run(ctx, kept, 2)
+	assert.ErrorIs(t, err, pgx.ErrTxClosed)
+	assert.Equal(t, pgcmd.NotApplied, failure(t, err).Effect)
+	_, err = kept.Exec(ctx, `insert into notes values (3)`)
+	assert.ErrorIs(t, err, pgx.ErrTxClosed)
+	assert.ErrorIs(t, kept.QueryRow(ctx, `select 1`).Scan(new(int)), pgx.ErrTxClosed)
+	assert.ErrorIs(t, kept.Commit(ctx), pgx.ErrTxClosed)
+	assert.Equal(t, 1, count(t, pool, countNotes))
+}
+
+func TestTheDeadlineOfATransactionIsTheServersToo(t *testing.T) {
+	t.Parallel()
+	pool := connect(t, pgcmdtest.Pool(t, accountsDDL), 1)
+	var pid, after int
+	_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+		if err := tx.QueryRow(ctx, `select pg_backend_pid()`).Scan(&pid); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `select pg_sleep($1)`, 60)
+		return err
+	}).With(pgcmd.Options{Timeout: 400 * time.Millisecond}).Run(t.Context(), pool, empty{})
+	e := failure(t, err)
+	assert.Equal(t, pgcmd.CodeTimeout, e.Code)
+	assert.Equal(t, pgcmd.NotApplied, e.Effect)
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+	assert.Equal(t, "57014", e.SQLState, "the server ended it")
+	require.NoError(t, pool.QueryRow(t.Context(), `select pg_backend_pid()`).Scan(&after))
+	assert.Equal(t, pid, after, "and the connection lived")
+	assert.Zero(t, count(t, pool, `select count(*) from pg_settings where name = 'statement_timeout' and setting <> '0'`))
+}
+
+func TestPgxCodeRunsOnATx(t *testing.T) {
+	t.Parallel()
+	pool := connect(t, pgcmdtest.Pool(t, accountsDDL), 1)
+	_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+		n, err := tx.CopyFrom(ctx, pgx.Identifier{"notes"}, []string{"n"}, pgx.CopyFromRows([][]any{{1}, {2}}))
+		require.NoError(t, err)
+		assert.EqualValues(t, 2, n)
+		_, err = tx.Prepare(ctx, "ps", `select $1::int + 1`)
+		require.NoError(t, err)
+		var got int
+		require.NoError(t, tx.QueryRow(ctx, "ps", 41).Scan(&got))
+		assert.Equal(t, 42, got)
+		require.NoError(t, tx.QueryRow(ctx, `select @a::int`, pgx.NamedArgs{"a": 7}).Scan(&got))
+		assert.Equal(t, 7, got)
+		rows, _ := tx.Query(ctx, `select n from notes order by n`)
+		all, err := pgx.CollectRows(rows, pgx.RowTo[int])
+		require.NoError(t, err)
+		assert.Equal(t, []int{1, 2}, all)
+		assert.ErrorIs(t, tx.QueryRow(ctx, `select 1 where false`).Scan(&got), pgx.ErrNoRows)
+		objects := tx.LargeObjects()
+		oid, err := objects.Create(ctx, 0)
+		require.NoError(t, err)
+		require.NoError(t, objects.Unlink(ctx, oid))
+		_, err = tx.Exec(ctx, `insert into notes values (3); insert into notes values (4)`)
+		require.NoError(t, err)
+		b := &pgx.Batch{}
+		b.Queue(`insert into notes values (5)`)
+		b.Queue(`select count(*) from notes`).QueryRow(func(row pgx.Row) error { return row.Scan(&got) })
+		require.NoError(t, tx.SendBatch(ctx, b).Close())
+		assert.Equal(t, 5, got)
+		assert.NotNil(t, tx.Conn())
+		return nil
+	}).Run(t.Context(), pool, empty{})
+	require.NoError(t, err)
+	assert.Equal(t, 5, count(t, pool, countNotes))
+	for name, first := range map[string]func(ctx context.Context, tx *pgcmd.Tx) error{
+		"CopyFrom": func(ctx context.Context, tx *pgcmd.Tx) error {
+			return runErr(tx.CopyFrom(ctx, pgx.Identifier{"notes"}, []string{"n"}, pgx.CopyFromRows([][]any{{6}})))
+		},
+		"SendBatch": func(ctx context.Context, tx *pgcmd.Tx) error {
+			b := &pgx.Batch{}
+			b.Queue(`insert into notes values (6)`)
+			return tx.SendBatch(ctx, b).Close()
+		},
+		"Exec": func(ctx context.Context, tx *pgcmd.Tx) error {
+			return runErr(tx.Exec(ctx, `insert into notes values (6)`))
+		},
+		"Exec $1": func(ctx context.Context, tx *pgcmd.Tx) error {
+			return runErr(tx.Exec(ctx, `insert into notes values ($1)`, 6))
+		},
+		"QueryRow": func(ctx context.Context, tx *pgcmd.Tx) error {
+			return tx.QueryRow(ctx, `insert into notes values (6) returning n`).Scan(new(int))
+		},
+		"Conn": func(ctx context.Context, tx *pgcmd.Tx) error {
+			return runErr(tx.Conn().Exec(ctx, `insert into notes values (6)`))
+		},
+	} {
+		for _, timeout := range []time.Duration{0, time.Minute} {
+			_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+				return errors.Join(first(ctx, tx), errHook)
+			}).With(pgcmd.Options{Timeout: timeout}).Run(t.Context(), pool, empty{})
+			assert.ErrorIs(t, err, errHook)
+			assert.Equal(t, 5, count(t, pool, countNotes), "%s was in the transaction", name)
+		}
+	}
+}

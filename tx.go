@@ -1,0 +1,325 @@
+package pgcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// A Tx is the transaction that a body runs in. It is a [pgx.Tx], so that code
+// written for pgx runs on it; its life is the command's: Commit and Rollback, on
+// the Tx that a body was given, send nothing, return an error and make the run
+// fail. [Tx.Begin] makes a nested one, with a savepoint, whose end is the body's.
+//
+// It is for one goroutine at a time, as a connection is: what two do at once is
+// refused, and so is what comes after its end.
+type Tx struct {
+	s         *session
+	parent    *Tx // nil for the outermost
+	savepoint string
+	ended     bool // of a nested one
+	after     []func(ctx context.Context)
+}
+
+var _ pgx.Tx = (*Tx)(nil)
+
+// A session is the transaction on the server that a Tx and those nested in it
+// share.
+type session struct {
+	db      DB        // what runs the statements: a connection, or a transaction that somebody else began
+	conn    *pgx.Conn // nil if db does not tell
+	foreign bool      // pgcmd did not begin it, and does not see it commit
+	options pgx.TxOptions
+	pool    *pgxpool.Pool // that conn is from, if any
+
+	prefix     []queued // to be sent with the next statement: BEGIN, SAVEPOINT, RELEASE
+	begun      bool     // BEGIN has been sent, by us or by others
+	savepoints int
+	open       *txRows // rows that are being read
+	inUse      atomic.Bool
+	over       atomic.Bool
+
+	aborted error  // the first error that aborted the transaction on the server
+	doomed  error  // an error after which no savepoint helps: 40001, 40P01
+	lost    error  // the error with which the connection was lost
+	misuse  *Error // the body did what it must not
+	escaped bool   // SQL text may have ended the transaction
+}
+
+// queued is a statement that waits for company.
+type queued struct {
+	sql  string
+	args []any
+}
+
+// AfterCommit adds a function that runs once, if and only if the outermost
+// transaction commits: after its connection is back, on a context that is not
+// cancelled with the caller's. It is dropped with its attempt, and with the
+// savepoint that it was added under. On a transaction that pgcmd did not begin the
+// run fails instead, since its commit cannot be seen.
+func (tx *Tx) AfterCommit(f func(ctx context.Context)) {
+	if tx.s.foreign {
+		tx.s.misuse = &Error{Code: CodeInternal, Message: "AfterCommit was called in a transaction that pgcmd did not begin: its commit cannot be seen"}
+		return
+	}
+	tx.after = append(tx.after, f)
+}
+
+// Commit releases the savepoint of a nested Tx. On the Tx that a body was given it
+// is an error, and the run fails.
+func (tx *Tx) Commit(ctx context.Context) error {
+	if tx.parent == nil {
+		return tx.refuseEnd("Commit")
+	}
+	return tx.end(ctx, true)
+}
+
+// Rollback rolls a nested Tx back to its savepoint. On the Tx that a body was given
+// it is an error, and the run fails. After its end it returns [pgx.ErrTxClosed].
+func (tx *Tx) Rollback(ctx context.Context) error {
+	if tx.parent == nil {
+		return tx.refuseEnd("Rollback")
+	}
+	return tx.end(ctx, false)
+}
+
+func (tx *Tx) refuseEnd(method string) error {
+	if tx.s.over.Load() {
+		return pgx.ErrTxClosed
+	}
+	e := &Error{Code: CodeInternal, Effect: Unknown,
+		Message: method + " was called on the Tx that the body was given: return nil to commit, or an error to roll back"}
+	tx.s.misuse = e
+	return e
+}
+
+// Conn returns the connection, after a BEGIN that was still waiting for company has
+// been sent. What is done on it directly, the Tx cannot see.
+func (tx *Tx) Conn() *pgx.Conn {
+	if tx.enter(context.Background()) == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), endTime)
+		defer cancel()
+		_ = tx.s.leave(tx.s.flush(ctx))
+	}
+	return tx.s.conn
+}
+
+// Begin makes a nested Tx, with a savepoint that travels with its first statement.
+func (tx *Tx) Begin(ctx context.Context) (pgx.Tx, error) {
+	if err := tx.usable(ctx); err != nil {
+		return nil, err
+	}
+	return tx.nest(), nil
+}
+
+func (tx *Tx) nest() *Tx {
+	tx.s.savepoints++
+	nested := &Tx{s: tx.s, parent: tx, savepoint: fmt.Sprintf("pgcmd_%d", tx.s.savepoints)}
+	tx.s.prefix = append(tx.s.prefix, queued{sql: "savepoint " + nested.savepoint})
+	return nested
+}
+
+// end releases the savepoint of a nested Tx, or rolls back to it and releases it.
+func (tx *Tx) end(ctx context.Context, commit bool) error {
+	s := tx.s
+	if tx.ended || s.over.Load() {
+		return pgx.ErrTxClosed
+	}
+	tx.ended = true
+	if s.dropPrefix("savepoint " + tx.savepoint) {
+		if commit { // nothing was sent since
+			tx.parent.after = append(tx.parent.after, tx.after...)
+		}
+		return nil
+	}
+	if commit && s.status() != 'E' && s.doomed == nil {
+		s.prefix = append(s.prefix, queued{sql: "release savepoint " + tx.savepoint})
+		tx.parent.after = append(tx.parent.after, tx.after...)
+		return nil
+	}
+	s.prefix = nil // a RELEASE of a savepoint within this one
+	if s.conn == nil || !s.conn.IsClosed() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
+		defer cancel()
+		s.closeRows()
+		_, err := s.db.Exec(ctx, "rollback to savepoint "+tx.savepoint+"; release savepoint "+tx.savepoint)
+		s.note(err)
+		if err != nil {
+			return err
+		}
+		s.aborted = nil
+	}
+	if commit {
+		return pgx.ErrTxCommitRollback
+	}
+	return nil
+}
+
+func (s *session) dropPrefix(sql string) bool {
+	for i, q := range s.prefix {
+		if q.sql == sql {
+			s.prefix = s.prefix[:i] // and what was nested in it
+			return true
+		}
+	}
+	return false
+}
+
+// endTime bounds a ROLLBACK, which runs on a context of its own.
+const endTime = 2 * time.Second
+
+// status is the transaction's status on the server: 'T' in a transaction, 'E' in
+// an aborted one, 'I' in none, 0 if it cannot be told.
+func (s *session) status() byte {
+	if s.conn == nil || s.conn.IsClosed() {
+		return 0
+	}
+	return s.conn.PgConn().TxStatus()
+}
+
+// usable returns the error with which anything on tx must be refused, if there is
+// one: nothing is sent then.
+func (tx *Tx) usable(ctx context.Context) error {
+	s := tx.s
+	switch {
+	case s.over.Load() || tx.ended:
+		return pgx.ErrTxClosed
+	case s.misuse != nil:
+		return s.misuse
+	case s.doomed != nil:
+		return s.doomed
+	case s.aborted != nil && s.status() == 'I':
+		return s.aborted // outside of a transaction, where it would commit by itself
+	case s.lost != nil:
+		return s.lost
+	}
+	return ctx.Err()
+}
+
+// enter claims the transaction for one statement.
+func (tx *Tx) enter(ctx context.Context) error {
+	if !tx.s.inUse.CompareAndSwap(false, true) {
+		return Errorf(CodeInternal, "the transaction is in use: rows of an earlier query are still open, or another goroutine uses it")
+	}
+	if err := tx.usable(ctx); err != nil {
+		tx.s.inUse.Store(false)
+		return err
+	}
+	return nil
+}
+
+// leave gives it back, and keeps in mind what the statement's error means for it.
+// It returns the error to show: the first, once the transaction is aborted.
+func (s *session) leave(err error) error {
+	first := s.aborted
+	s.note(err)
+	s.inUse.Store(false)
+	if first != nil && isInFailedTransaction(err) {
+		return first
+	}
+	return err
+}
+
+func isInFailedTransaction(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pgErr.Code == inFailedTransaction
+}
+
+const (
+	inFailedTransaction  = "25P02"
+	serializationFailure = "40001"
+	deadlockDetected     = "40P01"
+)
+
+func (s *session) note(err error) {
+	if err == nil {
+		switch status := s.status(); {
+		case status == 'T':
+			s.aborted = nil // ROLLBACK TO as SQL text
+		case status == 'I' && s.begun:
+			s.escaped = true // COMMIT or ROLLBACK as SQL text
+		}
+		return
+	}
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && (pgErr.Code == serializationFailure || pgErr.Code == deadlockDetected) {
+		s.doomed = err
+	}
+	switch status := s.status(); {
+	case status == 0 && s.conn != nil:
+		s.lost = err
+	case status == 'E' && s.aborted == nil:
+		s.aborted = err
+	case status == 'I' && !s.foreign && s.aborted == nil:
+		// The first statement was refused before BEGIN got through, or SQL text ended
+		// the transaction. What follows must not run outside of it.
+		s.aborted = err
+		s.escaped = s.escaped || s.begun
+	}
+}
+
+// query sends a statement, with what waits to go before it.
+func (s *session) query(ctx context.Context, sql string, args []any) (pgx.Rows, pgx.BatchResults, error) {
+	if len(s.prefix) == 0 {
+		rows, err := s.db.Query(ctx, sql, args...)
+		return rows, nil, err
+	}
+	results, err := s.sendPrefixed(ctx, []*pgx.QueuedQuery{{SQL: sql, Arguments: args}})
+	if err != nil {
+		return nil, nil, err
+	}
+	rows, err := results.Query()
+	if err != nil {
+		_ = results.Close()
+		return nil, nil, withoutBatch(err)
+	}
+	return rows, results, nil
+}
+
+// sendPrefixed sends statements behind the prefix, in one message, and reads the
+// prefix's results.
+func (s *session) sendPrefixed(ctx context.Context, queries []*pgx.QueuedQuery) (pgx.BatchResults, error) {
+	b := &pgx.Batch{}
+	for _, q := range s.prefix {
+		b.Queue(q.sql, q.args...)
+	}
+	n := len(s.prefix)
+	s.prefix = nil
+	b.QueuedQueries = append(b.QueuedQueries, queries...)
+	results := s.db.SendBatch(ctx, b)
+	for range n {
+		if _, err := results.Exec(); err != nil {
+			_ = results.Close()
+			s.begun = s.begun || s.status() != 'I'
+			return nil, withoutBatch(err)
+		}
+	}
+	s.begun = true
+	return results, nil
+}
+
+// withoutBatch takes off the wrapper that says that an error arose in a batch,
+// which is not how the caller sent it.
+func withoutBatch(err error) error {
+	if wrapped, ok := errors.AsType[pgx.ErrPreprocessingBatch](err); ok {
+		return wrapped.Unwrap()
+	}
+	return err
+}
+
+// flush sends the prefix alone, where it cannot travel with what follows.
+func (s *session) flush(ctx context.Context) error {
+	if len(s.prefix) == 0 {
+		return nil
+	}
+	results, err := s.sendPrefixed(ctx, nil)
+	if err == nil {
+		err = results.Close()
+	}
+	return err
+}

@@ -1,0 +1,268 @@
+package pgcmd
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Exec executes sql as [pgx.Conn.Exec] does.
+func (tx *Tx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	if err := tx.enter(ctx); err != nil {
+		return pgconn.CommandTag{}, err
+	}
+	tag, err := tx.s.exec(ctx, sql, args)
+	tx.s.suspect(sql, err)
+	return tag, tx.s.leave(err)
+}
+
+func (s *session) exec(ctx context.Context, sql string, args []any) (tag pgconn.CommandTag, err error) {
+	if len(s.prefix) > 0 && len(args) == 0 {
+		// pgx sends it by the simple protocol, where several statements are one
+		// message: the prefix joins them, unless it has arguments.
+		if prefix, ok := s.simplePrefix(); ok {
+			s.prefix = nil
+			sql = prefix + sql
+			defer func() { s.begun = s.begun || s.status() != 'I' }()
+		}
+	}
+	if len(s.prefix) == 0 {
+		return s.db.Exec(ctx, sql, args...)
+	}
+	results, err := s.sendPrefixed(ctx, []*pgx.QueuedQuery{{SQL: sql, Arguments: args}})
+	if err != nil {
+		return tag, err
+	}
+	tag, err = results.Exec()
+	if closing := results.Close(); err == nil {
+		err = closing
+	}
+	return tag, withoutBatch(err)
+}
+
+func (s *session) simplePrefix() (string, bool) {
+	var b strings.Builder
+	for _, q := range s.prefix {
+		if len(q.args) > 0 {
+			return "", false
+		}
+		b.WriteString(q.sql + "; ")
+	}
+	return b.String(), true
+}
+
+// suspect keeps in mind that a statement whose reply was lost may have been a
+// COMMIT: to look for the word is rough, and errs to the cautious side.
+func (s *session) suspect(sql string, err error) {
+	if err == nil || s.status() != 0 {
+		return
+	}
+	sql = strings.ToLower(sql)
+	for _, word := range [...]string{"commit", "end", "prepare", "call", "do"} {
+		if strings.Contains(sql, word) {
+			s.escaped = true
+		}
+	}
+}
+
+// suspectVerb is suspect for a statement whose verb is known.
+func (s *session) suspectVerb(verb string) {
+	s.escaped = s.escaped || endsTransaction(verb) && s.status() == 0
+}
+
+// Query sends sql as [pgx.Conn.Query] does. The rows must be closed, or read to
+// their end, before the transaction can do anything else.
+func (tx *Tx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	if err := tx.enter(ctx); err != nil {
+		return failedRows{err: err}, err
+	}
+	rows, results, err := tx.s.query(ctx, sql, args)
+	if err != nil {
+		tx.s.suspect(sql, err)
+		err = tx.s.leave(err)
+		return failedRows{err: err}, err
+	}
+	tx.s.open = &txRows{Rows: rows, s: tx.s, sql: sql, results: results}
+	return tx.s.open, nil
+}
+
+// QueryRow is [pgx.Conn.QueryRow].
+func (tx *Tx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	rows, _ := tx.Query(ctx, sql, args...)
+	return txRow{rows}
+}
+
+// txRows gives the transaction back when they are closed.
+type txRows struct {
+	pgx.Rows
+	s       *session
+	sql     string
+	results pgx.BatchResults // the batch that they came in, if one
+	closed  bool
+	err     error
+}
+
+func (r *txRows) Next() bool {
+	if r.Rows.Next() {
+		return true
+	}
+	r.Close()
+	return false
+}
+
+func (r *txRows) Scan(dest ...any) error {
+	err := r.Rows.Scan(dest...)
+	if err != nil {
+		r.Close() // pgx has closed its own
+	}
+	return err
+}
+
+func (r *txRows) Close() {
+	r.Rows.Close()
+	if r.closed {
+		return
+	}
+	r.closed = true
+	r.err = r.Rows.Err()
+	if r.results != nil {
+		if err := r.results.Close(); r.err == nil {
+			r.err = withoutBatch(err)
+		}
+	}
+	if r.s.open == r {
+		r.s.open = nil
+	}
+	r.s.suspect(r.sql, r.err)
+	r.err = r.s.leave(r.err)
+}
+
+func (r *txRows) Err() error {
+	if r.closed {
+		return r.err
+	}
+	return r.Rows.Err()
+}
+
+// txRow reads the only row that is wanted, as pgx's does.
+type txRow struct{ rows pgx.Rows }
+
+func (r txRow) Scan(dest ...any) error {
+	defer r.rows.Close()
+	if err := r.rows.Err(); err != nil {
+		return err
+	}
+	if !r.rows.Next() {
+		if err := r.rows.Err(); err != nil {
+			return err
+		}
+		return pgx.ErrNoRows
+	}
+	if err := r.rows.Scan(dest...); err != nil {
+		return err
+	}
+	r.rows.Close()
+	return r.rows.Err()
+}
+
+// failedRows are those of a query that was not sent. The interface is embedded
+// since it grows: what is not here is not to be called on rows that failed.
+type failedRows struct {
+	pgx.Rows
+	err error
+}
+
+func (r failedRows) Close()                                       {}
+func (r failedRows) Err() error                                   { return r.err }
+func (r failedRows) CommandTag() pgconn.CommandTag                { return pgconn.CommandTag{} }
+func (r failedRows) FieldDescriptions() []pgconn.FieldDescription { return nil }
+func (r failedRows) Next() bool                                   { return false }
+func (r failedRows) Scan(...any) error                            { return r.err }
+func (r failedRows) Values() ([]any, error)                       { return nil, r.err }
+func (r failedRows) RawValues() [][]byte                          { return nil }
+func (r failedRows) Conn() *pgx.Conn                              { return nil }
+
+// SendBatch is [pgx.Conn.SendBatch]. Its results must be closed before the
+// transaction can do anything else.
+func (tx *Tx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	if err := tx.enter(ctx); err != nil {
+		return failedBatch{err: err}
+	}
+	results, err := tx.s.sendPrefixed(ctx, b.QueuedQueries)
+	if err != nil {
+		return failedBatch{err: tx.s.leave(err)}
+	}
+	return &txBatch{BatchResults: results, s: tx.s}
+}
+
+// txBatch gives the transaction back when it is closed.
+type txBatch struct {
+	pgx.BatchResults
+	s      *session
+	closed bool
+	err    error
+}
+
+func (b *txBatch) Close() error {
+	if !b.closed {
+		b.closed = true
+		b.err = b.s.leave(b.BatchResults.Close())
+	}
+	return b.err
+}
+
+// failedBatch is a batch that was not sent.
+type failedBatch struct {
+	pgx.BatchResults
+	err error
+}
+
+func (f failedBatch) Exec() (pgconn.CommandTag, error) { return pgconn.CommandTag{}, f.err }
+func (f failedBatch) Query() (pgx.Rows, error)         { return failedRows{err: f.err}, f.err }
+func (f failedBatch) QueryRow() pgx.Row                { return txRow{failedRows{err: f.err}} }
+func (f failedBatch) Close() error                     { return f.err }
+
+// CopyFrom is [pgx.Conn.CopyFrom].
+func (tx *Tx) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error) {
+	if err := tx.enter(ctx); err != nil {
+		return 0, err
+	}
+	err := tx.s.flush(ctx)
+	var n int64
+	if err == nil {
+		n, err = tx.s.db.CopyFrom(ctx, table, columns, rows)
+	}
+	return n, tx.s.leave(err)
+}
+
+// Prepare is [pgx.Conn.Prepare].
+func (tx *Tx) Prepare(ctx context.Context, name, sql string) (*pgconn.StatementDescription, error) {
+	conn := tx.Conn()
+	if conn == nil {
+		return nil, errors.New("the transaction does not tell its connection")
+	}
+	if err := tx.enter(ctx); err != nil {
+		return nil, err
+	}
+	sd, err := conn.Prepare(ctx, name, sql)
+	return sd, tx.s.leave(err)
+}
+
+// LargeObjects is [pgx.Tx.LargeObjects].
+func (tx *Tx) LargeObjects() pgx.LargeObjects {
+	conn := tx.Conn()
+	if conn == nil {
+		return pgx.LargeObjects{}
+	}
+	// Only a transaction of pgx's own can make them: this one begins with nothing.
+	ctx, cancel := context.WithTimeout(context.Background(), endTime)
+	defer cancel()
+	raw, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: ";"})
+	if err != nil {
+		return pgx.LargeObjects{}
+	}
+	return raw.LargeObjects()
+}
