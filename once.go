@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pgcmd/pgcmd/internal/mutant"
 )
 
 // OnceSchema is the ledger that [Once] needs; it may be run again and again. The
@@ -151,6 +153,9 @@ func (c *Command[In, Out]) claimFor(in In) (*claim, *Error) {
 // take claims the key as the transaction's first statement. If it is taken, the
 // result stored with it goes into out, and found is true.
 func (cl *claim) take(ctx context.Context, tx *Tx, out any) (found bool, failure *Error) {
+	if mutant.Planted(mutant.VerifyBySelect) {
+		return cl.verify(ctx, tx, out)
+	}
 	tag, err := tx.Exec(ctx, claimSQL, cl.scope, cl.key, cl.fingerprint, cl.run)
 	if err != nil {
 		return false, cl.failed(ctx, err)
@@ -159,9 +164,14 @@ func (cl *claim) take(ctx context.Context, tx *Tx, out any) (found bool, failure
 		cl.made = true
 		return false, nil
 	}
+	return cl.replay(ctx, tx, out)
+}
+
+// replay reads the result that is stored with the key.
+func (cl *claim) replay(ctx context.Context, tx *Tx, out any) (found bool, failure *Error) {
 	var fingerprint, result []byte
 	var run [16]byte
-	err = tx.QueryRow(ctx, replaySQL, cl.scope, cl.key).Scan(&fingerprint, &run, &result)
+	err := tx.QueryRow(ctx, replaySQL, cl.scope, cl.key).Scan(&fingerprint, &run, &result)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return false, &Error{Code: CodeAborted, SQLState: serializationFailure, Err: err,
@@ -177,6 +187,21 @@ func (cl *claim) take(ctx context.Context, tx *Tx, out any) (found bool, failure
 	}
 	cl.replayed = run != cl.run
 	return true, nil
+}
+
+// verify is the mistake of looking whether the earlier attempt is there: one that
+// is in flight is not, and commits later.
+func (cl *claim) verify(ctx context.Context, tx *Tx, out any) (found bool, failure *Error) {
+	if found, failure := cl.replay(ctx, tx, out); found || failure.SQLState != serializationFailure {
+		return found, failure
+	}
+	cl.made = true
+	_, err := tx.Exec(ctx, `insert into pgcmd.once (scope, key, fingerprint, run) values ($1, $2 || gen_random_uuid(), $3, $4)`,
+		cl.scope, cl.key, cl.fingerprint, cl.run)
+	if err != nil {
+		return false, cl.failed(ctx, err)
+	}
+	return false, nil
 }
 
 // store keeps the result with the key.

@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pgcmd/pgcmd/internal/mutant"
 )
 
 // cleanupTime bounds all Cleanup hooks of a run together.
@@ -177,7 +179,8 @@ func (c *Command[In, Out]) attempts(ctx context.Context, db DB, in *In, call *Ca
 // outermost command, and only on a connection that lives.
 func (c *Command[In, Out]) repeats(db DB, failure *Error) bool {
 	// A Once can be tried again whatever became of the attempt before.
-	allowed := Retryable(failure) || c.key != nil && failure.Effect != Applied && failure.transient()
+	allowed := Retryable(failure) || failure.Effect != Applied && failure.transient() &&
+		(c.key != nil || mutant.Planted(mutant.RetryAfterCommit))
 	if c.opts.Retry.Attempts <= 1 || !allowed || inTransaction(db) {
 		return false
 	}
@@ -236,7 +239,7 @@ func (c *Command[In, Out]) transact(ctx context.Context, db DB, in *In, cl *clai
 	defer done()
 	tx := begin(ctx, conn, pool, c.txOptions())
 	defer func() {
-		if !tx.s.over.Load() { // a panic, or Goexit
+		if !tx.s.over.Load() && !mutant.Planted(mutant.NoRollbackOnPanic) { // a panic, or Goexit
 			tx.s.rollback(ctx)
 		}
 	}()

@@ -8,6 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pgcmd/pgcmd/internal/mutant"
 )
 
 // commitTime bounds a COMMIT, which runs on a context of its own.
@@ -127,9 +129,15 @@ func (s *session) commit(ctx context.Context) *Error {
 	}
 	commitCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTime)
 	defer cancel()
+	if mutant.Planted(mutant.CommitOnCallersCtx) {
+		commitCtx = ctx
+	}
 	before, counted := sentBytes(s.conn)
 	tag, err := s.conn.Exec(commitCtx, "commit")
 	if err == nil && tag.String() == "COMMIT" {
+		return nil
+	}
+	if err == nil && mutant.Planted(mutant.SwallowAborted) {
 		return nil
 	}
 	if err == nil {
@@ -140,7 +148,8 @@ func (s *session) commit(ctx context.Context) *Error {
 	after, _ := sentBytes(s.conn)
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
 	switch {
-	case answered && definite(pgErr), counted && after == before:
+	case answered && definite(pgErr), counted && after == before,
+		mutant.Planted(mutant.TrustSafeToRetry) && pgconn.SafeToRetry(err):
 		e.Effect = NotApplied
 	default:
 		e.Effect = Unknown
@@ -167,6 +176,8 @@ func (s *session) mayCommit(ctx context.Context) *Error {
 		return e
 	}
 	switch {
+	case mutant.Planted(mutant.SwallowAborted):
+		return nil
 	case s.closeRows():
 		return &Error{Code: CodeInternal, Message: "the body left rows open: what they would have said is lost; close them, and look at their Err"}
 	case s.misuse != nil:
