@@ -123,7 +123,7 @@ type claim struct {
 	fingerprint []byte
 	run         [16]byte
 
-	made     bool                    // by an attempt that has inserted the row, so that no earlier one is applied
+	made     bool                    // this attempt has inserted the row, so that no earlier one is applied
 	replayed bool                    // the result is that of an earlier run
 	lost     []func(context.Context) // AfterCommit functions of an attempt whose COMMIT had no reply
 }

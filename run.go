@@ -156,13 +156,16 @@ func (c *Command[In, Out]) attempts(ctx context.Context, db DB, in *In, call *Ca
 	unknown := false // an earlier attempt may be applied
 	for {
 		call.Attempts++
+		if cl != nil {
+			cl.made = false
+		}
 		out, after, failure = c.attempt(ctx, db, in, cl)
 		if failure == nil {
 			call.replayed = cl != nil && cl.replayed
 			retries.refund()
 			return out, after, nil
 		}
-		unknown = failure.Effect == Unknown || unknown && !cl.made
+		unknown = failure.Effect == Unknown || unknown && (cl == nil || !cl.made)
 		failure.Attempts, failure.earlier = call.Attempts, earlier
 		if unknown {
 			failure.Effect = Unknown
