@@ -12,9 +12,12 @@
 //  1. The input is validated: its validate tags (package validator), then its own
 //     Validate method if it has one. Every problem is collected, nothing is sent.
 //  2. Before hooks. An error ends the run.
-//  3. The body, then After hooks in reverse order.
+//  3. Attempts: a connection, BEGIN if the command has a transaction, the body, then
+//     After hooks in reverse order, COMMIT. Options.Retry repeats the whole of it
+//     where that is proven to be safe.
 //  4. After a failure, OnError hooks, which may translate the error.
-//  5. Cleanup hooks, always, if step 2 was reached.
+//  5. After a COMMIT, the functions of [Tx.AfterCommit].
+//  6. Cleanup hooks, always, if step 2 was reached.
 //
 // Middleware wraps all of it. A command that has no hook, no middleware and no
 // Timeout pays for none of it. A panic in user code passes through, after the
@@ -27,8 +30,9 @@
 // failed came later) or Unknown. A single statement is one unit: an error of
 // PostgreSQL's means that it was rolled back, but a row that cannot be scanned
 // comes after it has committed. A [New] body is not one unit, and its errors are
-// Unknown unless it is ReadOnly. What runs in a transaction waits for the
-// transaction's end.
+// Unknown unless it is ReadOnly. A [Transaction], and what has Options.InTx, is one
+// unit: NotApplied, unless the reply to COMMIT was lost. What joins a transaction
+// waits for its end.
 //
 // Errors are safe to log and to show: they hold no bound value, no row and no
 // secret. That is why they do not repeat the text of an error that is not
