@@ -86,17 +86,19 @@ func (r Retry) Do(ctx context.Context, f func(ctx context.Context) error) error 
 	r.check("Retry.Do")
 	for attempt := 1; ; attempt++ {
 		err := f(ctx)
-		if err == nil || !Retryable(err) || !r.again(ctx, err, attempt) {
+		if err == nil || !Retryable(err) || !r.wants(err, attempt) || !r.wait(ctx, attempt) {
 			return err
 		}
 	}
 }
 
-// again waits before the next attempt, and reports whether there is to be one.
-func (r Retry) again(ctx context.Context, err error, attempt int) bool {
-	if attempt >= r.Attempts || r.If != nil && !r.If(err) {
-		return false
-	}
+// wants reports whether the policy asks for another attempt.
+func (r Retry) wants(err error, attempt int) bool {
+	return attempt < r.Attempts && (r.If == nil || r.If(err))
+}
+
+// wait waits before the next attempt, and reports whether there is time for one.
+func (r Retry) wait(ctx context.Context, attempt int) bool {
 	wait := rand.N(r.limit(attempt) + 1)
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
 		return false

@@ -170,8 +170,14 @@ func (c *Command[In, Out]) attempts(ctx context.Context, db DB, in *In, call *Ca
 		if unknown {
 			failure.Effect = Unknown
 		}
-		if !c.repeats(db, failure) || failure.once() && len(earlier) > 0 || !retries.spend(failure) ||
-			!c.opts.Retry.again(ctx, failure, call.Attempts) {
+		if !c.repeats(db, failure) || failure.once() && len(earlier) > 0 || !c.opts.Retry.wants(failure, call.Attempts) {
+			return out, nil, failure
+		}
+		if !retries.spend(failure) {
+			failure.Code, failure.Message = CodeExhausted, failure.Message+"; it was not tried again, since the pool's budget for retries is used up"
+			return out, nil, failure
+		}
+		if !c.opts.Retry.wait(ctx, call.Attempts) {
 			return out, nil, failure
 		}
 		earlier = append(earlier, failure)

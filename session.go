@@ -180,6 +180,8 @@ func (s *session) mayCommit(ctx context.Context) *Error {
 		return nil
 	case s.closeRows():
 		return &Error{Code: CodeInternal, Message: "the body left rows open: what they would have said is lost; close them, and look at their Err"}
+	case s.inUse.Load():
+		return &Error{Code: CodeInternal, Message: "the body left a batch open: what it would have said is lost; close it, and look at the error"}
 	case s.misuse != nil:
 		e := *s.misuse
 		return &e
@@ -187,7 +189,8 @@ func (s *session) mayCommit(ctx context.Context) *Error {
 		return swallowed(s.doomed, "the body went on after an error that ends the transaction")
 	case s.escaped || s.begun && s.status() == 'I':
 		s.escaped = true
-		return &Error{Code: CodeUnknownEffect, Message: "the body ended the transaction by SQL text: what it did before may be applied"}
+		e := *errEscaped
+		return &e
 	case s.aborted != nil && s.status() != 'T':
 		return swallowed(s.aborted, "the body swallowed the error that aborted the transaction")
 	case s.begun && s.status() == 'E':

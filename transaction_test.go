@@ -308,6 +308,11 @@ func TestASwallowedErrorNeverEndsInSuccess(t *testing.T) {
 		"rows left open": {func(ctx context.Context, tx *pgcmd.Tx) {
 			_, _ = tx.Query(ctx, `select generate_series(1, 10)`)
 		}, "", pgcmd.CodeInternal, "left rows open"},
+		"a batch left open": {func(ctx context.Context, tx *pgcmd.Tx) {
+			b := &pgx.Batch{}
+			b.Queue(`insert into notes values (1)`)
+			_ = tx.SendBatch(ctx, b)
+		}, "", pgcmd.CodeInternal, "left a batch open"},
 		"Commit in the body": {func(ctx context.Context, tx *pgcmd.Tx) {
 			_, _ = note.Run(ctx, tx, 1)
 			assert.Error(t, tx.Commit(ctx))
@@ -325,14 +330,22 @@ func TestASwallowedErrorNeverEndsInSuccess(t *testing.T) {
 		assert.Zero(t, count(t, pool, countNotes), name)
 	}
 	for _, sql := range []string{`commit`, `rollback`} {
-		_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
-			_, _ = note.Run(ctx, tx, 1)
-			_, _ = tx.Exec(ctx, sql)
-			return nil
-		}).Run(ctx, pool, empty{})
-		assert.Equal(t, pgcmd.Unknown, failure(t, err).Effect, "ended by SQL text: "+sql)
+		for _, first := range []bool{false, true} {
+			_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+				if !first {
+					_, _ = note.Run(ctx, tx, 1)
+				}
+				_, _ = tx.Exec(ctx, sql)
+				_, err := note.Run(ctx, tx, 2)
+				assert.Contains(t, failure(t, err).Message, "by SQL text", "what follows would commit by itself")
+				return nil
+			}).Run(ctx, pool, empty{})
+			assert.Equal(t, pgcmd.Unknown, failure(t, err).Effect, "ended by SQL text: "+sql)
+		}
 	}
-	_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+	_, err := pool.Exec(ctx, `delete from notes`)
+	require.NoError(t, err)
+	_, err = transact(func(ctx context.Context, tx *pgcmd.Tx) error {
 		nothing := pgcmd.QueryOne[empty, int]("x", `select 1 where false`)
 		_, err := nothing.Run(ctx, tx, empty{})
 		assert.Equal(t, pgcmd.CodeNotFound, pgcmd.CodeOf(err))

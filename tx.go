@@ -187,8 +187,13 @@ func (s *session) status() byte {
 // one: nothing is sent then.
 func (tx *Tx) usable(ctx context.Context) error {
 	s := tx.s
+	for at := tx; at != nil; at = at.parent {
+		if at.ended {
+			return pgx.ErrTxClosed
+		}
+	}
 	switch {
-	case s.over.Load() || tx.ended:
+	case s.over.Load():
 		return pgx.ErrTxClosed
 	case s.misuse != nil:
 		return s.misuse
@@ -196,11 +201,16 @@ func (tx *Tx) usable(ctx context.Context) error {
 		return s.doomed
 	case s.aborted != nil && s.status() == 'I':
 		return s.aborted // outside of a transaction, where it would commit by itself
+	case s.escaped && s.status() == 'I':
+		return errEscaped
 	case s.lost != nil:
 		return s.lost
 	}
 	return ctx.Err()
 }
+
+var errEscaped = &Error{Code: CodeUnknownEffect,
+	Message: "the body ended the transaction by SQL text: what it did before may be applied"}
 
 // enter claims the transaction for one statement.
 func (tx *Tx) enter(ctx context.Context) error {

@@ -26,7 +26,7 @@ func (s *session) exec(ctx context.Context, sql string, args []any) (tag pgconn.
 		if prefix, ok := s.simplePrefix(); ok {
 			s.prefix = nil
 			sql = prefix + sql
-			defer func() { s.begun = s.begun || s.status() != 'I' }()
+			defer func() { s.begun = s.begun || err == nil || s.status() != 'I' }()
 		}
 	}
 	if len(s.prefix) == 0 {
