@@ -3,7 +3,6 @@ package pgcmd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -225,125 +224,6 @@ func (c *Command[In, Out]) work(ctx context.Context, db DB, in *In) (out Out, fa
 		}
 	}
 	return out, nil
-}
-
-// transact runs work in a transaction: one that db is already, or one of its own.
-// It returns the functions to be run now that it has committed.
-func (c *Command[In, Out]) transact(ctx context.Context, db DB, in *In, cl *claim) (out Out, after []func(context.Context), failure *Error) {
-	if tx := join(db); tx != nil {
-		if _, ours := db.(*Tx); !ours { // it is for this body alone
-			defer tx.s.over.Store(true)
-			defer tx.s.closeRows()
-		}
-		out, failure = c.join(ctx, tx, in, cl)
-		return out, nil, failure
-	}
-	if err := ctx.Err(); err != nil {
-		return out, nil, notSent(ctx, err).within(c.name)
-	}
-	conn, pool, done, failure := c.connection(ctx, db)
-	if failure != nil {
-		return out, nil, failure.within(c.name)
-	}
-	defer done()
-	tx := begin(ctx, conn, pool, c.txOptions())
-	defer func() {
-		if !tx.s.over.Load() && !mutant.Planted(mutant.NoRollbackOnPanic) { // a panic, or Goexit
-			tx.s.rollback(ctx)
-		}
-	}()
-	out, failure = c.workOnce(insideTx(ctx, tx.s), tx, in, cl)
-	if failure != nil {
-		tx.s.rollback(ctx)
-		tx.s.rolledBack(ctx, failure)
-		return out, nil, failure
-	}
-	if failure := tx.s.commit(ctx); failure != nil {
-		if cl != nil && failure.Effect == Unknown {
-			cl.lost = tx.after
-		}
-		return out, nil, c.mapConstraint(failure.within(c.name))
-	}
-	if cl != nil && !cl.made && !cl.replayed {
-		return out, cl.lost, nil // this run's own attempt had committed
-	}
-	return out, tx.after, nil
-}
-
-// workOnce is work between the claim of a Once and the storing of its result.
-func (c *Command[In, Out]) workOnce(ctx context.Context, tx *Tx, in *In, cl *claim) (out Out, failure *Error) {
-	if cl == nil {
-		return c.work(ctx, tx, in)
-	}
-	found, failure := cl.take(ctx, tx, &out)
-	if failure != nil {
-		return out, failure.within(c.name)
-	}
-	if found {
-		return out, nil
-	}
-	if out, failure = c.work(ctx, tx, in); failure != nil {
-		return out, failure
-	}
-	if failure = cl.store(ctx, tx, out); failure != nil {
-		return out, failure.within(c.name)
-	}
-	return out, nil
-}
-
-// join runs work in a transaction that has begun, and ends with somebody else.
-func (c *Command[In, Out]) join(ctx context.Context, tx *Tx, in *In, cl *claim) (out Out, failure *Error) {
-	if err := tx.usable(ctx); err != nil {
-		return out, notSent(ctx, err).within(c.name)
-	}
-	if e := tx.s.accepts(c.opts); e != nil {
-		return out, c.refused(e)
-	}
-	out, failure = c.workOnce(ctx, tx, in, cl)
-	if failure == nil && tx.s.misuse != nil && tx.s.foreign {
-		e := *tx.s.misuse
-		failure = e.within(c.name)
-	}
-	if failure != nil && tx.s.dead() {
-		failure.Effect = NotApplied // it cannot be committed any more
-	}
-	return out, failure
-}
-
-func (c *Command[In, Out]) txOptions() pgx.TxOptions {
-	o := c.opts.Tx
-	if c.opts.ReadOnly && o.AccessMode == "" {
-		o.AccessMode = pgx.ReadOnly
-	}
-	return o
-}
-
-// connection finds or takes the connection for a transaction; done gives it back.
-func (c *Command[In, Out]) connection(ctx context.Context, db DB) (conn *pgx.Conn, pool *pgxpool.Pool, done func(), failure *Error) {
-	var pooled *pgxpool.Conn
-	switch db := db.(type) {
-	case *Pool:
-		pool = db.Pool
-	case *pgxpool.Pool:
-		pool = db
-	case *pgxpool.Conn:
-		conn = db.Conn()
-	case *pgx.Conn:
-		conn = db
-	default:
-		return nil, nil, nil, &Error{Code: CodeInternal, Effect: NotApplied,
-			Message: fmt.Sprintf("a transaction cannot be begun on a %T: pass a pool, a connection or a transaction of pgcmd's or pgx's", db)}
-	}
-	if pool != nil {
-		if pooled, failure = acquire(ctx, pool); failure != nil {
-			return nil, nil, nil, failure
-		}
-		return pooled.Conn(), pool, func() { release(pooled) }, nil
-	}
-	if conn.IsClosed() {
-		return nil, nil, nil, &Error{Code: CodeUnavailable, Effect: NotApplied, Message: "the connection was closed before this command: take another one"}
-	}
-	return conn, nil, func() {}, nil
 }
 
 // clean runs the Cleanup hooks, the last added first, each even if another panics.

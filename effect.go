@@ -1,0 +1,195 @@
+package pgcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// unsent reports whether nothing has left for the server since the statement was
+// handed to pgx.
+func (r *reply) unsent() bool {
+	if !r.counted || r.rows == nil || r.rows.Conn() == nil {
+		return false
+	}
+	now, _ := sentBytes(r.rows.Conn())
+	return now == r.sent
+}
+
+// notSent is the error of a statement that never left.
+func notSent(ctx context.Context, err error) *Error {
+	e := causeOf(ctx, err)
+	e.Effect = NotApplied
+	return e
+}
+
+// notAcquired is the error of a pool that had no connection to give.
+func notAcquired(ctx context.Context, pool *pgxpool.Pool, err error) *Error {
+	e := notSent(ctx, err)
+	switch {
+	case e.SQLState != "" || isConnectError(err):
+	case e.Code == CodeTimeout:
+		stat := pool.Stat()
+		e.Code = CodeExhausted
+		e.Message = fmt.Sprintf("no connection came free before the deadline: %d of %d were in use (raise MaxConns, or hold connections for less time)",
+			stat.AcquiredConns(), stat.MaxConns())
+	case e.Code == CodeFailed:
+		e.Code, e.Message = CodeUnavailable, "the pool has no connection to give: is it closed?"
+	}
+	return e
+}
+
+// failed is the error of a statement that failed after it was handed to pgx: what
+// it is, and what is known of its effect.
+func (s *statement) failed(ctx context.Context, r reply, err error) *Error {
+	if r.tx != nil && r.tx.aborted != nil && isInFailedTransaction(err) {
+		err = r.tx.aborted // the reason, and not its consequence
+	}
+	if e := s.refusedByPgx(err); e != nil {
+		return e
+	}
+	e := causeOf(ctx, err)
+	if e.SQLState == "" && e.Code == CodeFailed {
+		e.Code, e.Message = CodeUnavailable, "the connection failed"
+	}
+	pgErr, answered := errors.AsType[*pgconn.PgError](err)
+	if answered {
+		e.Message += s.near(pgErr)
+	}
+	switch {
+	case s.readOnly:
+		e.Effect = NotApplied
+	case r.unsent():
+		e.Effect = NotApplied
+	case r.joined && !endsTransaction(s.text.Verb):
+		// It did not happen, or its transaction cannot be committed any more.
+		e.Effect = NotApplied
+	case answered && s.atomic() && definite(pgErr):
+		e.Effect = NotApplied
+	default:
+		e.Effect = Unknown
+		if e.Code == CodeUnavailable {
+			e.Code = CodeUnknownEffect
+			e.Message += " after the statement was sent: it may or may not be applied"
+		}
+	}
+	return e
+}
+
+// spoiled is the error of a statement that worked and whose answer cannot be
+// used. It ends the reading.
+func (s *statement) spoiled(ctx context.Context, r *reply, e *Error) *Error {
+	ended := s.breakOff(ctx, r)
+	switch {
+	case s.readOnly:
+		e.Effect = NotApplied
+	case ended && !r.joined:
+		e.Effect = Applied
+	default:
+		e.Effect = Unknown // broken off, or for the transaction to decide
+	}
+	return e
+}
+
+func tooManyRows(limit int) *Error {
+	return &Error{Code: CodeTooManyRows, Err: pgx.ErrTooManyRows,
+		Message: fmt.Sprintf("more than MaxRows (%d) rows were found: narrow the condition, raise MaxRows, or stream them", limit)}
+}
+
+// definite reports whether the server's word means that the statement was rolled
+// back. A FATAL may have raced with the statement's end, class 08 is a pooler's
+// guess, and 40003 says by name that nobody knows.
+func definite(pgErr *pgconn.PgError) bool {
+	severity := pgErr.SeverityUnlocalized
+	if severity == "" {
+		severity = pgErr.Severity
+	}
+	return severity == "ERROR" && !strings.HasPrefix(pgErr.Code, "08") && pgErr.Code != "40003"
+}
+
+// atomic reports whether the statement is one unit on the server. Those that can
+// commit on their own way may have done part of their work when they fail.
+func (s *statement) atomic() bool {
+	switch s.text.Verb {
+	case "call", "do", "vacuum", "cluster", "reindex", "explain":
+		return s.text.Reads
+	case "create", "drop", "alter", "refresh":
+		sql := strings.ToLower(s.text.SQL)
+		for _, word := range [...]string{"concurrently", "database", "tablespace", "subscription", "system"} {
+			if strings.Contains(sql, word) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// endsTransaction reports whether a statement of this verb may commit the
+// transaction that it is sent in.
+func endsTransaction(verb string) bool {
+	switch verb {
+	case "commit", "end", "rollback", "abort", "prepare", "call", "do":
+		return true
+	}
+	return false
+}
+
+// refusedByPgx recognises the errors with which pgx refuses a statement before
+// it writes a byte of it. They have no type; a test holds their text.
+func (s *statement) refusedByPgx(err error) *Error {
+	text := err.Error()
+	if rest, ok := strings.CutPrefix(text, "failed to encode args["); ok {
+		number, _, _ := strings.Cut(rest, "]")
+		field := "the parameter"
+		if i, err := strconv.Atoi(number); err == nil && i < len(s.params) {
+			field = s.params[i]
+		}
+		return refusedValue(field, "encode", "does not fit the type of its parameter in the SQL", err)
+	}
+	for _, prefix := range [...]string{"expected ", "mismatched param and argument count", "extended protocol limited to "} {
+		if strings.HasPrefix(text, prefix) {
+			return &Error{Code: CodeInternal, Effect: NotApplied, Err: err,
+				Message: "the statement has another number of parameters than the SQL that was defined"}
+		}
+	}
+	if text == "conn busy" {
+		return &Error{Code: CodeInternal, Effect: NotApplied, Err: err,
+			Message: "the connection is busy: rows of an earlier query are still open on it"}
+	}
+	return nil
+}
+
+// refusedValue is the error of one field whose value cannot be sent.
+func refusedValue(field, rule, message string, cause error) *Error {
+	return &Error{
+		Code: CodeInvalid, Effect: NotApplied, Err: cause,
+		Message:  "the input was refused",
+		Problems: []Problem{{Field: field, Rule: rule, Message: message}},
+	}
+}
+
+// near says where in the SQL the server stopped, if it did: a word of the SQL,
+// never a literal.
+func (s *statement) near(pgErr *pgconn.PgError) string {
+	at := int(pgErr.Position) - 1
+	sql := []rune(s.text.SQL)
+	if at < 0 || at >= len(sql) {
+		return ""
+	}
+	end := at
+	for end < len(sql) && (sql[end] == '_' || sql[end] >= 'a' && sql[end] <= 'z' || sql[end] >= 'A' && sql[end] <= 'Z' ||
+		end > at && sql[end] >= '0' && sql[end] <= '9') {
+		end++
+	}
+	line := 1 + strings.Count(string(sql[:at]), "\n")
+	if end == at {
+		return fmt.Sprintf(" in line %d of the SQL", line)
+	}
+	return fmt.Sprintf(" in line %d of the SQL at %q", line, string(sql[at:end]))
+}
