@@ -356,6 +356,43 @@ func TestASwallowedErrorNeverEndsInSuccess(t *testing.T) {
 	idle(t, pool.Pool)
 }
 
+func TestAnArgumentThatCannotBeEncodedAbortsNothing(t *testing.T) {
+	t.Parallel()
+	pool := connect(t, pgcmdtest.Pool(t, accountsDDL), 1)
+	conn, err := pool.Acquire(t.Context())
+	require.NoError(t, err)
+	pid := conn.Conn().PgConn().PID()
+	conn.Release()
+	overflow := pgcmd.Exec[int64]("notes.long", `insert into notes values ($1)`)
+	for i, bad := range []func(ctx context.Context, tx *pgcmd.Tx) error{
+		func(ctx context.Context, tx *pgcmd.Tx) error { return runErr(overflow.Run(ctx, tx, 1<<40)) },
+		func(ctx context.Context, tx *pgcmd.Tx) error { return overflow.Try(ctx, tx, 1<<40).Err },
+		func(ctx context.Context, tx *pgcmd.Tx) error {
+			return runErr(tx.Exec(ctx, `insert into notes values ($1)`, int64(1)<<40))
+		},
+		func(ctx context.Context, tx *pgcmd.Tx) error {
+			return tx.QueryRow(ctx, `insert into notes values (@n) returning n`, pgx.NamedArgs{"n": int64(1) << 40}).Scan(new(int))
+		},
+	} {
+		_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+			require.Error(t, bad(ctx, tx), "as the first statement")
+			require.NoError(t, runErr(note.Run(ctx, tx, i)))
+			require.NoError(t, overflow.Try(ctx, tx, int64(100+i)).Err)
+			err := bad(ctx, tx)
+			require.Error(t, err, "and as a later one")
+			return nil
+		}).Run(t.Context(), pool, empty{})
+		require.NoError(t, err)
+	}
+	assert.Equal(t, 8, count(t, pool, countNotes))
+	assert.EqualValues(t, pid, count(t, pool, `select pg_backend_pid()`), "and the connection lives")
+	_, err = overflow.Run(t.Context(), pool, 1<<40)
+	assert.Equal(t, "input", failure(t, err).Problems[0].Field)
+	_, err = transact(func(ctx context.Context, tx *pgcmd.Tx) error { return runErr(overflow.Run(ctx, tx, 1<<40)) }).Run(t.Context(), pool, empty{})
+	e := failure(t, err)
+	assert.Equal(t, []any{"input", pgcmd.CodeInvalid, pgcmd.NotApplied}, []any{e.Problems[0].Field, e.Code, e.Effect})
+}
+
 func TestAfterCommit(t *testing.T) {
 	t.Parallel()
 	pool := connect(t, pgcmdtest.Pool(t, accountsDDL), 1)

@@ -236,6 +236,11 @@ func (s *session) leave(err error) error {
 	return err
 }
 
+func isPgError(err error) bool {
+	_, ok := errors.AsType[*pgconn.PgError](err)
+	return ok
+}
+
 func isInFailedTransaction(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && pgErr.Code == inFailedTransaction
@@ -265,7 +270,7 @@ func (s *session) note(err error) {
 		s.lost = err
 	case status == 'E' && s.aborted == nil:
 		s.aborted = err
-	case status == 'I' && !s.foreign && s.aborted == nil:
+	case status == 'I' && !s.foreign && s.aborted == nil && (len(s.prefix) == 0 || isPgError(err)):
 		// The first statement was refused before BEGIN got through, or SQL text ended
 		// the transaction. What follows must not run outside of it.
 		s.aborted = err
@@ -275,6 +280,12 @@ func (s *session) note(err error) {
 
 // query sends a statement, with what waits to go before it.
 func (s *session) query(ctx context.Context, sql string, args []any) (pgx.Rows, pgx.BatchResults, error) {
+	if len(s.prefix) > 0 {
+		var err error
+		if sql, args, err = s.companion(ctx, sql, args); err != nil {
+			return nil, nil, err
+		}
+	}
 	if len(s.prefix) == 0 {
 		rows, err := s.db.Query(ctx, sql, args...)
 		return rows, nil, err
@@ -289,6 +300,61 @@ func (s *session) query(ctx context.Context, sql string, args []any) (pgx.Rows, 
 		return nil, nil, withoutBatch(err)
 	}
 	return rows, results, nil
+}
+
+// companion makes a statement ready to travel with the prefix: in a batch pgx would
+// find out half-way that an argument cannot be encoded, and close the connection.
+// What cannot travel in a batch travels behind it.
+func (s *session) companion(ctx context.Context, sql string, args []any) (string, []any, error) {
+	if len(args) == 0 {
+		return sql, args, nil
+	}
+	if s.conn == nil {
+		return sql, args, s.flush(ctx)
+	}
+	switch first := args[0].(type) {
+	case pgx.QueryRewriter:
+		var err error
+		if sql, args, err = first.RewriteQuery(ctx, s.conn, sql, args[1:]); err != nil {
+			return sql, args, err
+		}
+	case pgx.QueryExecMode, pgx.QueryResultFormats, pgx.QueryResultFormatsByOID:
+		return sql, args, s.flush(ctx)
+	}
+	known := paramsOf(s.conn)
+	types, ok := known[sql]
+	for {
+		if !ok {
+			sd, err := s.conn.Prepare(ctx, "", sql)
+			if err != nil {
+				return sql, args, err
+			}
+			if len(known) >= maxKnown {
+				clear(known)
+			}
+			types = sd.ParamOIDs
+			known[sql] = types
+		}
+		err := new(pgx.ExtendedQueryBuilder).Build(s.conn.TypeMap(), &pgconn.StatementDescription{ParamOIDs: types}, args)
+		if err == nil || !ok {
+			return sql, args, err
+		}
+		ok = false // the schema may have changed since
+	}
+}
+
+// maxKnown bounds what is remembered for each connection.
+const maxKnown = 512
+
+// paramsOf is a connection's memory of its statements' parameter types.
+func paramsOf(conn *pgx.Conn) map[string][]uint32 {
+	data := conn.PgConn().CustomData()
+	known, ok := data["pgcmd.params"].(map[string][]uint32)
+	if !ok {
+		known = map[string][]uint32{}
+		data["pgcmd.params"] = known
+	}
+	return known
 }
 
 // sendPrefixed sends statements behind the prefix, in one message, and reads the

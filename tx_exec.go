@@ -29,6 +29,11 @@ func (s *session) exec(ctx context.Context, sql string, args []any) (tag pgconn.
 			defer func() { s.begun = s.begun || err == nil || s.status() != 'I' }()
 		}
 	}
+	if len(s.prefix) > 0 {
+		if sql, args, err = s.companion(ctx, sql, args); err != nil {
+			return tag, err
+		}
+	}
 	if len(s.prefix) == 0 {
 		return s.db.Exec(ctx, sql, args...)
 	}
