@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -75,6 +76,8 @@ func (e *Error) fromServer(ctx context.Context, pgErr *pgconn.PgError) {
 		e.Message, e.also = "the deadline passed, and the server stopped the statement", ctxErr
 	case ctxErr != nil:
 		e.Code, e.Message, e.also = CodeCanceled, "the caller gave up, and the server stopped the statement", ctxErr
+	case closeToDeadline(ctx): // our own statement_timeout, which is a bit shorter
+		e.Message, e.also = "the deadline passed, and the server stopped the statement", context.DeadlineExceeded
 	case strings.Contains(pgErr.Message, "user request"):
 		e.Code, e.Message = CodeCanceled, "the statement was cancelled on the server"
 	default:
@@ -83,6 +86,11 @@ func (e *Error) fromServer(ctx context.Context, pgErr *pgconn.PgError) {
 }
 
 const queryCanceled = "57014"
+
+func closeToDeadline(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && time.Until(deadline) <= 2*timeoutMargin(time.Hour)
+}
 
 // fromContext fills e if the context was the reason.
 func (e *Error) fromContext(ctx context.Context, err error) bool {

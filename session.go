@@ -3,6 +3,7 @@ package pgcmd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -30,6 +31,24 @@ func begin(ctx context.Context, conn *pgx.Conn, pool *pgxpool.Pool, o pgx.TxOpti
 // keeps what there is if that is shorter.
 const setTimeoutSQL = `select set_config('statement_timeout', least($1::int8,
 	nullif((extract(epoch from current_setting('statement_timeout')::interval) * 1000)::int8, 0))::text, true)`
+
+// tighten sets statement_timeout for a command that has joined with a deadline of
+// its own, until restore is called. Neither costs a round trip.
+func (s *session) tighten(ctx context.Context) (restore func()) {
+	deadline, ok := ctx.Deadline()
+	if !ok || s.foreign {
+		return func() {}
+	}
+	s.timeouts++
+	saved := fmt.Sprintf("pgcmd.timeout_%d", s.timeouts)
+	save := queued{sql: "select set_config('" + saved + "', current_setting('statement_timeout'), true)"}
+	s.prefix = append(s.prefix, save, queued{sql: setTimeoutSQL, args: []any{serverTimeout(time.Until(deadline)).Milliseconds()}})
+	return func() {
+		if !s.dropPrefix(save.sql) && s.status() == 'T' {
+			s.prefix = append(s.prefix, queued{sql: "select set_config('statement_timeout', current_setting('" + saved + "'), true)"})
+		}
+	}
+}
 
 // serverTimeout is a bit less than the client's, so that a statement that is too
 // slow ends by the server's word, which leaves the connection alive; the context is
@@ -209,7 +228,7 @@ func (s *session) mayCommit(ctx context.Context) *Error {
 
 // rolledBack makes the error of a transaction whose body failed, once it was
 // rolled back: COMMIT was never sent.
-func (s *session) rolledBack(ctx context.Context, e *Error) {
+func (s *session) rolledBack(e *Error) {
 	e.Effect = NotApplied
 	switch {
 	case s.escaped:
@@ -217,15 +236,6 @@ func (s *session) rolledBack(ctx context.Context, e *Error) {
 	case s.lost != nil && e.SQLState == "" && errors.Is(e.Err, s.lost):
 		if e.Code == CodeFailed || e.Code == CodeUnknownEffect {
 			e.Code, e.Message = CodeUnavailable, "the connection failed in the transaction"
-		}
-	}
-	if e.SQLState == queryCanceled && e.Code == CodeTimeout {
-		// Our own statement_timeout ends a statement a bit before the deadline.
-		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= 2*timeoutMargin(time.Hour) {
-			e.Message = "the deadline passed, and the server stopped the statement"
-			if !errors.Is(e, context.DeadlineExceeded) {
-				e.also = context.DeadlineExceeded
-			}
 		}
 	}
 }

@@ -63,7 +63,7 @@ func (c *Command[In, Out]) transact(ctx context.Context, db DB, in *In, cl *clai
 	out, failure = c.workOnce(insideTx(ctx, tx.s), tx, in, cl)
 	if failure != nil {
 		tx.s.rollback(ctx)
-		tx.s.rolledBack(ctx, failure)
+		tx.s.rolledBack(failure)
 		return out, nil, failure
 	}
 	if failure := tx.s.commit(ctx); failure != nil {
@@ -106,6 +106,9 @@ func (c *Command[In, Out]) join(ctx context.Context, tx *Tx, in *In, cl *claim) 
 	}
 	if e := tx.s.accepts(c.opts); e != nil {
 		return out, c.refused(e)
+	}
+	if c.opts.Timeout > 0 {
+		defer tx.s.tighten(ctx)()
 	}
 	out, failure = c.workOnce(ctx, tx, in, cl)
 	if failure == nil && tx.s.misuse != nil && tx.s.foreign {

@@ -496,6 +496,34 @@ func TestTheDeadlineOfATransactionIsTheServersToo(t *testing.T) {
 	assert.Zero(t, count(t, pool, `select count(*) from pg_settings where name = 'statement_timeout' and setting <> '0'`))
 }
 
+func TestTheTimeoutOfACommandThatJoinsIsItsOwn(t *testing.T) {
+	t.Parallel()
+	pool := connect(t, pgcmdtest.Pool(t, accountsDDL), 1)
+	timeout := func(ctx context.Context, tx *pgcmd.Tx) (ms int) {
+		require.NoError(t, tx.QueryRow(ctx, `select setting::int from pg_settings where name = 'statement_timeout'`).Scan(&ms))
+		return ms
+	}
+	inner := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+		assert.InDelta(t, 10_000, timeout(ctx, tx), 1_000)
+		return nil
+	}).With(pgcmd.Options{Timeout: 10 * time.Second})
+	sleep := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+		return runErr(tx.Exec(ctx, `select pg_sleep(60)`))
+	}).With(pgcmd.Options{Timeout: 300 * time.Millisecond})
+	_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+		outer := timeout(ctx, tx)
+		assert.InDelta(t, 60_000, outer, 2_000)
+		require.NoError(t, runErr(inner.Run(ctx, tx, empty{})))
+		assert.Equal(t, outer, timeout(ctx, tx), "the old value is back")
+		err := sleep.Try(ctx, tx, empty{}).Err
+		assert.Equal(t, "57014", failure(t, err).SQLState, "the server ended it, and the transaction lives")
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.Equal(t, outer, timeout(ctx, tx))
+		return nil
+	}).With(pgcmd.Options{Timeout: time.Minute}).Run(t.Context(), pool, empty{})
+	require.NoError(t, err)
+}
+
 func TestPgxCodeRunsOnATx(t *testing.T) {
 	t.Parallel()
 	pool := connect(t, pgcmdtest.Pool(t, accountsDDL), 1)

@@ -41,6 +41,7 @@ type session struct {
 	prefix     []queued // to be sent with the next statement: BEGIN, SAVEPOINT, RELEASE
 	begun      bool     // BEGIN has been sent, by us or by others
 	savepoints int
+	timeouts   int
 	open       *txRows // rows that are being read
 	inUse      atomic.Bool
 	over       atomic.Bool
