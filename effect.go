@@ -65,7 +65,7 @@ func (s *statement) failed(ctx context.Context, r reply, err error) *Error {
 	switch {
 	case s.readOnly:
 		e.Effect = NotApplied
-	case r.unsent():
+	case r.early || r.unsent():
 		e.Effect = NotApplied
 	case r.joined && !endsTransaction(s.text.Verb):
 		// It did not happen, or its transaction cannot be committed any more.

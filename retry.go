@@ -2,9 +2,11 @@ package pgcmd
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"sync"
 	"time"
 
@@ -59,7 +61,7 @@ func Retryable(err error) bool {
 func (e *Error) transient() bool {
 	switch e.SQLState {
 	case "":
-		return e.Code == CodeUnavailable || e.Code == CodeUnknownEffect
+		return (e.Code == CodeUnavailable || e.Code == CodeUnknownEffect) && !permanent(e.Err)
 	case serializationFailure, deadlockDetected:
 		return true
 	case "53300", "25006", "57P01", "57P02", "57P03", "57P05":
@@ -71,6 +73,18 @@ func (e *Error) transient() bool {
 		return ok && pgErr.Routine == "RevalidateCachedQuery"
 	}
 	return e.SQLState[:2] == "08"
+}
+
+// permanent reports whether a connection fails for a reason that time does not mend.
+func permanent(err error) bool {
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		return dns.IsNotFound
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return true
+	}
+	_, ok := errors.AsType[tls.AlertError](err)
+	return ok
 }
 
 // once reports whether one more attempt is all that can help.

@@ -62,6 +62,7 @@ type reply struct {
 	joined  bool             // the statement is part of a transaction that began before it
 	sent    int64            // on the connection, before the statement
 	counted bool             // sent is known
+	early   bool             // pgx gave up before it sent the statement, if not before it prepared it
 }
 
 // send sends the statement and returns its reply, which the caller must close.
@@ -105,6 +106,9 @@ func (s *statement) send(ctx context.Context, db DB, args []any) (r reply, failu
 	rows, err := conn.Query(ctx, s.text.SQL, args...)
 	r.rows = rows
 	if err != nil {
+		// Query itself fails only while it prepares and encodes; what the execution
+		// says, the rows say. Not so in the simple protocol, which prepares nothing.
+		r.early = conn.Config().DefaultQueryExecMode != pgx.QueryExecModeSimpleProtocol
 		failure = s.failed(ctx, r, err)
 		r.close()
 		return r, failure
