@@ -1,5 +1,5 @@
 # Every target does its own set-up; a fresh machine needs Go, git and make.
-.PHONY: help test tour bench fuzz matrix api
+.PHONY: help test tour bench fuzz faults soak matrix api
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -20,6 +20,12 @@ bench: postgres ## Measure commands beside hand-written pgx, in turns
 fuzz: postgres ## Fuzz the placeholder lexer, by itself and against PostgreSQL, a minute each
 	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 60s ./internal/sqltext
 	go test -run '^$$' -fuzz '^FuzzAgainstPostgres$$' -fuzztime 60s -parallel 1 ./internal/sqltext
+
+faults: postgres ## Every fault point of every kind of work, and the mutants: minutes
+	PGCMD_FAULTS=all go test -v -timeout 60m -run 'Enumerate|Bank|Storm|NothingIsLeft|Mutants' ./internal/reliability/...
+
+soak: postgres ## 1,000,000 transactions under cuts (SOAK_OPS for fewer), about ten minutes
+	go run ./internal/soak
 
 matrix: ## Run the tests on PostgreSQL 14 to 18
 	scripts/matrix
