@@ -20,6 +20,12 @@ const (
 
 var planted atomic.Int32
 
+// String names the mistake.
+func (m Mutant) String() string {
+	return [...]string{"none", "trust SafeToRetry", "COMMIT on the caller's context", "verify by SELECT",
+		"no rollback on panic", "retry after COMMIT", "swallow an aborted transaction"}[m]
+}
+
 // Plant plants m until the returned function is called.
 func Plant(m Mutant) (uproot func()) {
 	planted.Store(int32(m))
