@@ -1,5 +1,5 @@
 # Every target does its own set-up; a fresh machine needs Go, git and make.
-.PHONY: help test tour bench fuzz faults soak matrix api
+.PHONY: help test tour bench fuzz faults soak compare matrix api
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -26,6 +26,9 @@ faults: postgres ## Every fault point of every kind of work, and the mutants: mi
 
 soak: postgres ## 1,000,000 transactions under cuts (SOAK_OPS for fewer), about ten minutes
 	go run ./internal/soak
+
+compare: postgres ## The same faults on pgx by hand, its helpers, database/sql and pgcmd, two minutes
+	cd compare && go run .
 
 matrix: ## Run the tests on PostgreSQL 14 to 18
 	scripts/matrix

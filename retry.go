@@ -151,7 +151,7 @@ func (r Retry) limit(attempts int) time.Duration {
 // not draw on it: they say nothing of the server's health.
 type budget struct {
 	mu     sync.Mutex
-	tokens int // spent ones, so that the zero budget is full
+	tokens int // those spent, so that the zero budget is full
 }
 
 const (
@@ -174,12 +174,17 @@ func (b *budget) spend(e *Error) bool {
 	return true
 }
 
-// refund gives back what a success is worth.
-func (b *budget) refund() {
+// refund gives back what a success is worth: the price of the retry that led to it,
+// if one did.
+func (b *budget) refund(retried bool) {
 	if b == nil {
 		return
 	}
+	worth := successRefund
+	if retried {
+		worth = retryCost
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.tokens = max(0, b.tokens-successRefund)
+	b.tokens = max(0, b.tokens-worth)
 }

@@ -161,7 +161,7 @@ func (c *Command[In, Out]) attempts(ctx context.Context, db DB, in *In, call *Ca
 		out, after, failure = c.attempt(ctx, db, in, cl)
 		if failure == nil {
 			call.replayed = cl != nil && cl.replayed
-			retries.refund()
+			retries.refund(call.Attempts > 1)
 			return out, after, nil
 		}
 		unknown = failure.Effect == Unknown || unknown && (cl == nil || !cl.made)
