@@ -67,7 +67,7 @@ func (s *statement) failed(ctx context.Context, r reply, err error) *Error {
 		e.Effect = NotApplied
 	case r.early || r.unsent():
 		e.Effect = NotApplied
-	case r.joined && !endsTransaction(s.text.Verb):
+	case r.joined && !s.text.Ends:
 		// It did not happen, or its transaction cannot be committed any more.
 		e.Effect = NotApplied
 	case answered && s.atomic() && definite(pgErr):
@@ -128,16 +128,6 @@ func (s *statement) atomic() bool {
 		}
 	}
 	return true
-}
-
-// endsTransaction reports whether a statement of this verb may commit the
-// transaction that it is sent in.
-func endsTransaction(verb string) bool {
-	switch verb {
-	case "commit", "end", "rollback", "abort", "prepare", "call", "do":
-		return true
-	}
-	return false
 }
 
 // refusedByPgx recognises the errors with which pgx refuses a statement before

@@ -122,9 +122,9 @@ func (s *statement) sendWithin(ctx context.Context, tx *Tx, args []any) (r reply
 	if err := tx.enter(ctx); err != nil {
 		return r, notSent(ctx, err)
 	}
+	tx.s.escaped = tx.s.escaped || s.text.Ends
 	rows, results, err := tx.s.query(ctx, s.text.SQL, args)
 	if err != nil {
-		tx.s.suspectVerb(s.text.Verb)
 		return r, s.failed(ctx, r, tx.s.leave(err))
 	}
 	r.rows, r.results, r.tx = rows, results, tx.s

@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgcmd/pgcmd/internal/sqltext"
 )
 
 // Exec executes sql as [pgx.Conn.Exec] does.
@@ -14,8 +16,8 @@ func (tx *Tx) Exec(ctx context.Context, sql string, args ...any) (pgconn.Command
 	if err := tx.enter(ctx); err != nil {
 		return pgconn.CommandTag{}, err
 	}
+	tx.s.watch(sql)
 	tag, err := tx.s.exec(ctx, sql, args)
-	tx.s.suspect(sql, err)
 	return tag, tx.s.leave(err)
 }
 
@@ -59,23 +61,16 @@ func (s *session) simplePrefix() (string, bool) {
 	return b.String(), true
 }
 
-// suspect keeps in mind that a statement whose reply was lost may have been a
-// COMMIT: to look for the word is rough, and errs to the cautious side.
-func (s *session) suspect(sql string, err error) {
-	if err == nil || s.status() != 0 {
-		return
-	}
-	sql = strings.ToLower(sql)
-	for _, word := range [...]string{"commit", "end", "prepare", "call", "do"} {
-		if strings.Contains(sql, word) {
-			s.escaped = true
+// watch keeps in mind that sql ends the transaction, and may have begun another in
+// the same breath, so that the status does not show it.
+func (s *session) watch(sql string) {
+	lower := strings.ToLower(sql)
+	for _, word := range [...]string{"commit", "end", "abort", "rollback", "prepare"} {
+		if strings.Contains(lower, word) {
+			s.escaped = s.escaped || sqltext.EndsTransaction(sql)
+			return
 		}
 	}
-}
-
-// suspectVerb is suspect for a statement whose verb is known.
-func (s *session) suspectVerb(verb string) {
-	s.escaped = s.escaped || endsTransaction(verb) && s.status() == 0
 }
 
 // Query sends sql as [pgx.Conn.Query] does. The rows must be closed, or read to
@@ -84,13 +79,13 @@ func (tx *Tx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, err
 	if err := tx.enter(ctx); err != nil {
 		return failedRows{err: err}, err
 	}
+	tx.s.watch(sql)
 	rows, results, err := tx.s.query(ctx, sql, args)
 	if err != nil {
-		tx.s.suspect(sql, err)
 		err = tx.s.leave(err)
 		return failedRows{err: err}, err
 	}
-	tx.s.open = &txRows{Rows: rows, s: tx.s, sql: sql, results: results}
+	tx.s.open = &txRows{Rows: rows, s: tx.s, results: results}
 	return tx.s.open, nil
 }
 
@@ -104,7 +99,6 @@ func (tx *Tx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 type txRows struct {
 	pgx.Rows
 	s       *session
-	sql     string
 	results pgx.BatchResults // the batch that they came in, if one
 	closed  bool
 	err     error
@@ -141,7 +135,6 @@ func (r *txRows) Close() {
 	if r.s.open == r {
 		r.s.open = nil
 	}
-	r.s.suspect(r.sql, r.err)
 	r.err = r.s.leave(r.err)
 }
 
@@ -195,6 +188,9 @@ func (r failedRows) Conn() *pgx.Conn                              { return nil }
 func (tx *Tx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 	if err := tx.enter(ctx); err != nil {
 		return failedBatch{err: err}
+	}
+	for _, q := range b.QueuedQueries {
+		tx.s.watch(q.SQL)
 	}
 	results, err := tx.s.sendPrefixed(ctx, b.QueuedQueries)
 	if err != nil {

@@ -104,3 +104,33 @@ func parenthesized(toks []token) (body, rest []token) {
 	i := index(toks, func(i int) bool { return toks[i].kind == ')' })
 	return toks[:i], toks[min(i+1, len(toks)):]
 }
+
+// EndsTransaction reports whether one of the statements in sql, of which there may be several, ends a transaction.
+// Of text that cannot be read it says so too.
+func EndsTransaction(sql string) bool {
+	toks, err := tokens(sql)
+	return err != nil || ends(toks)
+}
+
+func ends(toks []token) bool {
+	for i, t := range toks {
+		if i > 0 && toks[i-1].kind != ';' {
+			continue
+		}
+		rest := toks[i+1:]
+		switch {
+		case t.is("commit", "end", "abort"):
+			return true
+		case t.is("rollback"):
+			if len(rest) > 0 && rest[0].is("work", "transaction") {
+				rest = rest[1:]
+			}
+			if len(rest) == 0 || !rest[0].is("to") {
+				return true
+			}
+		case t.is("prepare") && len(rest) > 0 && rest[0].is("transaction"):
+			return true
+		}
+	}
+	return false
+}

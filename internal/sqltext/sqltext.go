@@ -24,6 +24,7 @@ type Text struct {
 	MaxParam int      // highest $n in the source; 0 if none, as always where there are Names
 	Writes   bool     // anything but a query: insert, create, set, call, also under with or explain analyze
 	Reads    bool     // a query: select, values, table, show, also under with; the opposite of Writes
+	Ends     bool     // it ends a transaction: commit, rollback (but not to a savepoint), prepare transaction
 	Verb     string   // the first keyword, in lower case; empty if the statement begins otherwise
 }
 
@@ -47,6 +48,7 @@ func Parse(sql string) (Text, error) {
 	}
 	text.Writes = writes(toks)
 	text.Reads = !text.Writes
+	text.Ends = ends(toks)
 	for _, t := range toks {
 		if t.kind != '(' {
 			text.Verb = t.word
