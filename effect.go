@@ -62,6 +62,9 @@ func (s *statement) failed(ctx context.Context, r reply, err error) *Error {
 	if answered {
 		e.Message += s.near(pgErr)
 	}
+	if r.conn != nil && e.spoils() {
+		_ = r.conn.Conn().Close(ctx)
+	}
 	switch {
 	case s.readOnly:
 		e.Effect = NotApplied
@@ -75,10 +78,10 @@ func (s *statement) failed(ctx context.Context, r reply, err error) *Error {
 	default:
 		e.Effect = Unknown
 		if e.Code == CodeUnavailable {
-			e.Code = CodeUnknownEffect
 			e.Message += " after the statement was sent: it may or may not be applied"
 		}
 	}
+	e.settle()
 	return e
 }
 
@@ -100,6 +103,23 @@ func (s *statement) spoiled(ctx context.Context, r *reply, e *Error) *Error {
 func tooManyRows(limit int) *Error {
 	return &Error{Code: CodeTooManyRows, Err: pgx.ErrTooManyRows,
 		Message: fmt.Sprintf("more than MaxRows (%d) rows were found: narrow the condition, raise MaxRows, or stream them", limit)}
+}
+
+// spoils reports whether the failure is the connection's, so that another attempt
+// needs another one: its server has become a standby, or its prepared statements
+// are gone.
+func (e *Error) spoils() bool {
+	return e.SQLState == "25006" || e.SQLState == "26000" || e.SQLState == "42P05"
+}
+
+// settle makes the code agree with the effect.
+func (e *Error) settle() {
+	switch {
+	case e.Effect == Unknown && e.Code == CodeUnavailable:
+		e.Code = CodeUnknownEffect
+	case e.Effect == NotApplied && e.Code == CodeUnknownEffect:
+		e.Code = CodeUnavailable
+	}
 }
 
 // definite reports whether the server's word means that the statement was rolled

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -64,7 +65,7 @@ func (e *Error) transient() bool {
 		return (e.Code == CodeUnavailable || e.Code == CodeUnknownEffect) && !permanent(e.Err)
 	case serializationFailure, deadlockDetected:
 		return true
-	case "53300", "25006", "57P01", "57P02", "57P03", "57P05":
+	case "53300", "25006", "57P01", "57P02", "57P03", "57P04", "57P05", "40003":
 		return true
 	case "26000", "42P05": // a prepared statement is gone, or there already: a pooler
 		return true
@@ -83,8 +84,10 @@ func permanent(err error) bool {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return true
 	}
-	_, ok := errors.AsType[tls.AlertError](err)
-	return ok
+	if _, ok := errors.AsType[tls.AlertError](err); ok {
+		return true
+	}
+	return err != nil && strings.Contains(err.Error(), "server refused TLS connection") // it has no type
 }
 
 // once reports whether one more attempt is all that can help.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -167,19 +168,24 @@ func (s *session) commit(ctx context.Context) *Error {
 	after, _ := sentBytes(s.conn)
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
 	switch {
-	case answered && definite(pgErr), counted && after == before,
+	case s.options.AccessMode == pgx.ReadOnly:
+		e.Effect = NotApplied // there was nothing to apply
+	case answered && definite(pgErr) && !strings.HasPrefix(pgErr.Code, "XX"), counted && after == before,
 		mutant.Planted(mutant.TrustSafeToRetry) && pgconn.SafeToRetry(err):
 		e.Effect = NotApplied
 	default:
 		e.Effect = Unknown
 	}
 	if !answered {
-		if e.Effect == NotApplied {
+		if e.Effect == NotApplied && s.options.AccessMode == pgx.ReadOnly {
+			e.Code, e.Message = CodeUnavailable, "COMMIT had no reply, of a transaction that only read"
+		} else if e.Effect == NotApplied {
 			e.Code, e.Message = CodeUnavailable, "the connection failed before COMMIT was sent"
 		} else {
 			e.Code, e.Message = CodeUnknownEffect, "COMMIT was sent, and no reply came: it may or may not be applied"
 		}
 	}
+	e.settle()
 	if s.status() != 'I' {
 		_ = s.conn.Close(commitCtx)
 	}
@@ -215,7 +221,11 @@ func (s *session) mayCommit(ctx context.Context) *Error {
 	case s.begun && s.status() == 'E':
 		return &Error{Code: CodeInternal, Message: "the transaction was aborted, and the body swallowed the error"}
 	case s.lost != nil:
-		return swallowed(s.lost, "the body swallowed the error with which the connection was lost")
+		e := swallowed(s.lost, "the body swallowed the error with which the connection was lost")
+		if e.SQLState == "" && e.Code == CodeFailed {
+			e.Code, e.Message = CodeUnavailable, "the body went on after the connection was lost"
+		}
+		return e
 	case s.conn.IsClosed():
 		return &Error{Code: CodeUnavailable, Message: "the connection was closed before COMMIT"}
 	case ctx.Err() != nil:
@@ -230,6 +240,10 @@ func (s *session) mayCommit(ctx context.Context) *Error {
 // rolled back: COMMIT was never sent.
 func (s *session) rolledBack(e *Error) {
 	e.Effect = NotApplied
+	defer e.settle()
+	if s.pool != nil && s.options.AccessMode != pgx.ReadOnly && e.spoils() {
+		_ = s.conn.Close(context.Background())
+	}
 	switch {
 	case s.escaped:
 		e.Effect = Unknown

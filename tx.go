@@ -210,6 +210,8 @@ func (tx *Tx) usable(ctx context.Context) error {
 	return ctx.Err()
 }
 
+var errLost = &Error{Code: CodeUnavailable, Effect: NotApplied, Message: "the connection was lost in the transaction"}
+
 var errEscaped = &Error{Code: CodeUnknownEffect,
 	Message: "the body ended the transaction by SQL text: what it did before may be applied"}
 
@@ -269,6 +271,9 @@ func (s *session) note(err error) {
 	switch status := s.status(); {
 	case status == 0 && s.conn != nil:
 		s.lost = err
+		if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && definite(pgErr) {
+			s.lost = errLost // the statement's error is not why the rest cannot go on
+		}
 	case status == 'E' && s.aborted == nil:
 		s.aborted = err
 	case status == 'I' && !s.foreign && s.aborted == nil && (len(s.prefix) == 0 || isPgError(err)):

@@ -38,9 +38,9 @@ type wire struct {
 }
 
 func (w *wire) Write(b []byte) (int, error) {
-	// Counted before: a write that fails may have sent any part of it.
-	w.sent.Add(int64(len(b)))
-	return w.Conn.Write(b)
+	n, err := w.Conn.Write(b)
+	w.sent.Add(int64(n)) // what the system took, of a write that failed too
+	return n, err
 }
 
 // sentBytes returns how much was ever sent on conn; ok is false if it is not
