@@ -85,6 +85,9 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o Options) (result AdHocRes
 			}
 		}
 	}
+	if e := notAnOption(args, s.params); e != nil {
+		return result, e
+	}
 	if in.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, in.Timeout)

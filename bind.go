@@ -6,6 +6,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pgcmd/pgcmd/internal/sqltext"
 )
 
@@ -159,7 +161,19 @@ func arguments(pointers []any, params []string) ([]any, *Error) {
 			args[i] = v.Interface()
 		}
 	}
-	return args, nil
+	return args, notAnOption(args, params)
+}
+
+// notAnOption refuses a first argument that pgx would take for an option of its
+// own, and so for a change of how the statement is sent.
+func notAnOption(args []any, params []string) *Error {
+	if len(args) > 0 {
+		switch args[0].(type) {
+		case pgx.QueryExecMode, pgx.QueryResultFormats, pgx.QueryResultFormatsByOID, pgx.QueryRewriter:
+			return refusedValue(params[0], "type", "is an option of pgx's, and not a value", nil)
+		}
+	}
+	return nil
 }
 
 // checkText refuses what no text of PostgreSQL can hold before anything is sent.

@@ -14,7 +14,7 @@ import (
 // causeOf makes the *Error that says what err is. Command and Effect are for the
 // caller to set. An *Error within err is copied, not changed: it may be a sentinel.
 func causeOf(ctx context.Context, err error) *Error {
-	if inner, ok := errors.AsType[*Error](err); ok {
+	if inner, ok := errors.AsType[*Error](err); ok && inner != nil {
 		e := *inner
 		e.Err, e.also = err, nil
 		return &e
@@ -34,7 +34,7 @@ func causeOf(ctx context.Context, err error) *Error {
 		e.Code, e.Message = CodeTooManyRows, "more rows were found than asked for"
 	case errors.Is(err, pgx.ErrTxClosed):
 		e.Code, e.Message = CodeInternal, "the transaction has ended: it was committed or rolled back before this command"
-	case e.fromContext(ctx, err):
+	case e.fromContext(err, err):
 	case isConnectError(err):
 		e.Code, e.Message = CodeUnavailable, "no connection could be made: is the server running, and is the address right?"
 	default:
@@ -92,12 +92,8 @@ func closeToDeadline(ctx context.Context) bool {
 	return ok && time.Until(deadline) <= 2*timeoutMargin(time.Hour)
 }
 
-// fromContext fills e if the context was the reason.
-func (e *Error) fromContext(ctx context.Context, err error) bool {
-	reason := err
-	if ctxErr := ctx.Err(); ctxErr != nil {
-		reason = ctxErr
-	}
+// fromContext fills e if reason, for which err came, is a context's.
+func (e *Error) fromContext(err, reason error) bool {
 	switch {
 	case errors.Is(reason, context.DeadlineExceeded):
 		e.Code, e.Message = CodeTimeout, "the deadline passed"

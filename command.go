@@ -85,7 +85,7 @@ func (c *Command[In, Out]) prepare() {
 	if c.define != nil {
 		c.body = c.define(c.opts)
 	}
-	c.handler = chain(c.opts.Middleware)
+	c.handler = chain(c.name, c.opts.Middleware)
 	c.begins = c.begins || c.opts.InTx
 	if c.opts.Tx != (pgx.TxOptions{}) && !c.begins {
 		panic(fmt.Sprintf("pgcmd: %s: Options.Tx, but the command begins no transaction: add InTx, or make it a Transaction", c.name))

@@ -33,12 +33,16 @@ func notSent(ctx context.Context, err error) *Error {
 func notAcquired(ctx context.Context, pool *pgxpool.Pool, err error) *Error {
 	e := notSent(ctx, err)
 	switch {
+	case isConnectError(err) && e.SQLState == "" && ctx.Err() == nil:
+		e.Code, e.Message = CodeUnavailable, "no connection could be made in time: is the server running, and is the address right?"
 	case e.SQLState != "" || isConnectError(err):
 	case e.Code == CodeTimeout:
 		stat := pool.Stat()
 		e.Code = CodeExhausted
-		e.Message = fmt.Sprintf("no connection came free before the deadline: %d of %d were in use (raise MaxConns, or hold connections for less time)",
-			stat.AcquiredConns(), stat.MaxConns())
+		e.Message = fmt.Sprintf("no connection came before the deadline: %d of %d were in use", stat.AcquiredConns(), stat.MaxConns())
+		if stat.AcquiredConns() == stat.MaxConns() {
+			e.Message += " (raise MaxConns, or hold connections for less time)"
+		}
 	case e.Code == CodeFailed:
 		e.Code, e.Message = CodeUnavailable, "the pool has no connection to give: is it closed?"
 	}
@@ -55,7 +59,7 @@ func (s *statement) failed(ctx context.Context, r reply, err error) *Error {
 		return e
 	}
 	e := causeOf(ctx, err)
-	if e.SQLState == "" && e.Code == CodeFailed {
+	if e.SQLState == "" && e.Code == CodeFailed && !e.fromContext(err, ctx.Err()) { // pgx does not always wrap it
 		e.Code, e.Message = CodeUnavailable, "the connection failed"
 	}
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
@@ -66,7 +70,7 @@ func (s *statement) failed(ctx context.Context, r reply, err error) *Error {
 		_ = r.conn.Conn().Close(ctx)
 	}
 	switch {
-	case s.readOnly:
+	case s.readOnly || isConnectError(err):
 		e.Effect = NotApplied
 	case r.early || r.unsent():
 		e.Effect = NotApplied
@@ -89,6 +93,9 @@ func (s *statement) failed(ctx context.Context, r reply, err error) *Error {
 // used. It ends the reading.
 func (s *statement) spoiled(ctx context.Context, r *reply, e *Error) *Error {
 	ended := s.breakOff(ctx, r)
+	if err := r.rows.Err(); !ended && err != nil && errors.Is(e.Err, err) && r.rows.Conn() != nil && !r.rows.Conn().IsClosed() {
+		ended = true // pgx has read to the end, and keeps the scan's error
+	}
 	switch {
 	case s.readOnly:
 		e.Effect = NotApplied
@@ -137,7 +144,7 @@ func definite(pgErr *pgconn.PgError) bool {
 // commit on their own way may have done part of their work when they fail.
 func (s *statement) atomic() bool {
 	switch s.text.Verb {
-	case "call", "do", "vacuum", "cluster", "reindex", "explain":
+	case "call", "do", "vacuum", "analyze", "analyse", "cluster", "reindex", "explain":
 		return s.text.Reads
 	case "create", "drop", "alter", "refresh":
 		sql := strings.ToLower(s.text.SQL)

@@ -76,7 +76,7 @@ func CodeOf(err error) Code {
 	if err == nil {
 		return ""
 	}
-	if e, ok := errors.AsType[*Error](err); ok {
+	if e, ok := errors.AsType[*Error](err); ok && e != nil {
 		return e.Code
 	}
 	return CodeFailed
@@ -88,7 +88,7 @@ func EffectOf(err error) Effect {
 	if err == nil {
 		return Applied
 	}
-	if e, ok := errors.AsType[*Error](err); ok {
+	if e, ok := errors.AsType[*Error](err); ok && e != nil {
 		return e.Effect
 	}
 	return Unknown
@@ -116,6 +116,10 @@ func Errorf(code Code, format string, args ...any) error {
 	case interface{ Unwrap() error }, interface{ Unwrap() []error }:
 		e.Err = wrapped
 	}
+	if inner, ok := errors.AsType[*Error](wrapped); ok && inner != nil { // where it was, and what the server said
+		e.Command, e.SQLState, e.Problems = inner.Command, inner.SQLState, inner.Problems
+		e.Constraint, e.Table, e.Column = inner.Constraint, inner.Table, inner.Column
+	}
 	return e
 }
 
@@ -129,7 +133,7 @@ func (s shownError) Unwrap() error { return s.err }
 // shownText is what may be shown of any error. The text of an error that is not
 // ours is withheld: pgx's and PostgreSQL's hold values, and so may anybody's.
 func shownText(err error) string {
-	if e, ok := errors.AsType[*Error](err); ok {
+	if e, ok := errors.AsType[*Error](err); ok && e != nil {
 		return e.Message
 	}
 	switch {
@@ -144,6 +148,9 @@ func shownText(err error) string {
 // Error returns one line: the command, the message, each problem, and in brackets
 // the code, the effect and the SQLSTATE.
 func (e *Error) Error() string {
+	if e == nil { // a nil *Error returned as an error
+		return "pgcmd: <nil>"
+	}
 	var b strings.Builder
 	b.WriteString("pgcmd: ")
 	if e.Command != "" {
@@ -194,6 +201,9 @@ func (p Problem) String() string {
 // OnConstraint, the context's error where a deadline or a cancellation was the
 // reason, and the errors of earlier attempts.
 func (e *Error) Unwrap() []error {
+	if e == nil {
+		return nil
+	}
 	errs := make([]error, 0, 2+len(e.earlier))
 	for _, err := range [...]error{e.also, e.Err} {
 		if err != nil {
@@ -208,11 +218,7 @@ func (e *Error) Unwrap() []error {
 
 // Format renders every verb, %#v included, as Error does: reflection would print
 // the cause, and a cause may hold values.
-func (e *Error) Format(f fmt.State, verb rune) {
-	if e == nil {
-		fmt.Fprint(f, "<nil>")
-		return
-	}
+func (e Error) Format(f fmt.State, verb rune) {
 	if verb == 'q' {
 		fmt.Fprintf(f, "%q", e.Error())
 		return
@@ -235,14 +241,14 @@ type errorJSON struct {
 }
 
 // MarshalJSON renders all but the cause, which may hold values.
-func (e *Error) MarshalJSON() ([]byte, error) {
+func (e Error) MarshalJSON() ([]byte, error) {
 	return json.Marshal(errorJSON{e.Code, e.Effect, e.Command, e.Message, e.Problems,
 		e.SQLState, e.Constraint, e.Table, e.Column, e.Attempts, e.earlier})
 }
 
 // MarshalLogObject lets zap log an Error as fields: zap.Any("error", err), or
 // zap.Inline. It leaves out the cause, as MarshalJSON does.
-func (e *Error) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+func (e Error) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddString("code", string(e.Code))
 	enc.AddString("effect", e.Effect.String())
 	enc.AddString("message", e.Message)

@@ -205,6 +205,12 @@ var scalarInterfaces = []reflect.Type{
 	reflect.TypeFor[pgtype.TimestampValuer](),
 	reflect.TypeFor[pgtype.TimestamptzScanner](),
 	reflect.TypeFor[pgtype.TimestamptzValuer](),
+	reflect.TypeFor[pgtype.TSVectorScanner](),
+	reflect.TypeFor[pgtype.TSVectorValuer](),
+	reflect.TypeFor[pgtype.Uint32Scanner](),
+	reflect.TypeFor[pgtype.Uint32Valuer](),
+	reflect.TypeFor[pgtype.Uint64Scanner](),
+	reflect.TypeFor[pgtype.Uint64Valuer](),
 	reflect.TypeFor[pgtype.UUIDScanner](),
 	reflect.TypeFor[pgtype.UUIDValuer](),
 }
@@ -231,11 +237,12 @@ func isScalar(t reflect.Type) bool {
 
 // unsupported names why no value of type t can be a parameter or a column, or "".
 func unsupported(t reflect.Type) string {
+	for depth := 0; depth < 32 && (t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice || t.Kind() == reflect.Array); depth++ {
+		t = t.Elem()
+	}
 	switch t.Kind() {
 	case reflect.Chan, reflect.Func, reflect.UnsafePointer, reflect.Complex64, reflect.Complex128, reflect.Uintptr:
 		return t.String() + " has no PostgreSQL type"
-	case reflect.Pointer, reflect.Slice, reflect.Array:
-		return unsupported(t.Elem())
 	}
 	return ""
 }

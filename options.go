@@ -119,11 +119,11 @@ type Handler func(ctx context.Context, call *Call) error
 // A Middleware wraps the runs of a command: logging, tracing, metrics, admission.
 // It returns what next returned, or an error of its own. It must call next with
 // the Call that it was given, at most once (trying again is not its business),
-// and cannot turn a failure into a success: a nil in place of an error is ignored.
+// wait for it, and cannot turn a failure into a success: a nil in place of an error is ignored.
 type Middleware func(next Handler) Handler
 
 // chain composes the middleware once, at definition.
-func chain(middleware []Middleware) Handler {
+func chain(command string, middleware []Middleware) Handler {
 	if len(middleware) == 0 {
 		return nil
 	}
@@ -134,7 +134,9 @@ func chain(middleware []Middleware) Handler {
 		return call.run(ctx, call)
 	})
 	for i := len(middleware) - 1; i >= 0; i-- {
-		handler = middleware[i](handler)
+		if handler = middleware[i](handler); handler == nil {
+			panic(fmt.Sprintf("pgcmd: %s: Options.Middleware[%d] returned a nil Handler", command, i))
+		}
 	}
 	return handler
 }

@@ -61,14 +61,15 @@ func (c *Command[In, Out]) run(ctx context.Context, db DB, in In) (out Out, seen
 	}
 
 	var failure *Error
-	ran := false
+	ran, ended := false, false
 	call := &Call{Command: c.name, Input: in}
 	call.run = func(ctx context.Context, call *Call) error {
 		if ran {
 			return Errorf(CodeInternal, "a middleware called next twice: it must not, trying again is not its business")
 		}
 		ran = true
-		if out, failure = c.steps(ctx, db, in, call); failure != nil {
+		out, failure = c.steps(ctx, db, in, call)
+		if ended = true; failure != nil {
 			return failure
 		}
 		return nil
@@ -79,6 +80,13 @@ func (c *Command[In, Out]) run(ctx context.Context, db DB, in In) (out Out, seen
 		err = c.refused(&Error{Code: CodeInternal, Message: "a middleware ended the run without calling next and without an error"})
 	case !ran:
 		err = c.refused(about("a middleware", causeOf(ctx, err)))
+	case !ended:
+		e := &Error{Code: CodeInternal, Err: err, Attempts: call.Attempts,
+			Message: "a middleware went on without the end of the run: it recovered a panic, or did not wait for next"}
+		if c.opts.ReadOnly {
+			e.Effect = NotApplied
+		}
+		err = e.within(c.name)
 	case failure != nil && (err == nil || err == error(failure)):
 		err = failure
 	case failure != nil:
@@ -115,7 +123,8 @@ func (c *Command[In, Out]) steps(ctx context.Context, db DB, in In, call *Call) 
 	if out, after, failure = c.attempts(ctx, db, &in, call); failure != nil {
 		var none Out
 		for _, hook := range c.onError {
-			if err := hook(caller, in, failure); err != nil && err != error(failure) {
+			seen := *failure // the hook may keep it, and must not change what is known
+			if err := hook(caller, in, &seen); err != nil && err != error(&seen) {
 				failure = failure.translated(err)
 			}
 		}
@@ -325,6 +334,8 @@ func usable(ctx context.Context, db DB) *Error {
 	case *Tx:
 		missing = db == nil || db.s == nil
 	case *pgxpool.Conn:
+		missing = db == nil
+	case *pgxpool.Tx:
 		missing = db == nil
 	case *pgx.Conn:
 		missing = db == nil

@@ -132,6 +132,9 @@ func (s *shape) matchFields(l *layout) *Error {
 			return misfit("", "field %s.%s has no column: the SQL returns %s (tag the field `db:\"-\"` to leave it out)",
 				s.typ.Name(), f.path, strings.Join(l.names(), ", "))
 		}
+		if taken[i] {
+			return misfit(names[i], "column %q is meant for two fields of %s, %s and %s: tag one of them otherwise", names[i], s.typ.Name(), l.fields[i].path, f.path)
+		}
 		taken[i], l.fields[i] = true, f
 	}
 	for i, name := range names {

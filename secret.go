@@ -17,15 +17,6 @@ func isSecret(sf reflect.StructField) bool {
 // mayHoldSecrets reports whether a value of type t can hold a secret field, in
 // an interface included.
 func mayHoldSecrets(t reflect.Type, seen map[reflect.Type]bool) bool {
-	switch t.Kind() {
-	case reflect.Interface:
-		return true
-	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
-		return mayHoldSecrets(t.Elem(), seen)
-	case reflect.Struct:
-	default:
-		return false
-	}
 	if seen[t] {
 		return false
 	}
@@ -33,6 +24,17 @@ func mayHoldSecrets(t reflect.Type, seen map[reflect.Type]bool) bool {
 		seen = map[reflect.Type]bool{}
 	}
 	seen[t] = true
+	switch t.Kind() {
+	case reflect.Interface:
+		return true
+	case reflect.Map:
+		return mayHoldSecrets(t.Key(), seen) || mayHoldSecrets(t.Elem(), seen)
+	case reflect.Pointer, reflect.Slice, reflect.Array:
+		return mayHoldSecrets(t.Elem(), seen)
+	case reflect.Struct:
+	default:
+		return false
+	}
 	for i := range t.NumField() {
 		if sf := t.Field(i); isSecret(sf) || mayHoldSecrets(sf.Type, seen) {
 			return true
@@ -92,6 +94,10 @@ func hideSecrets(v reflect.Value, depth int) {
 		if v.IsNil() || !mayHoldSecrets(v.Type(), nil) {
 			return
 		}
+		if mayHoldSecrets(v.Type().Key(), nil) {
+			v.SetZero() // two keys could become one
+			return
+		}
 		copied := reflect.MakeMapWithSize(v.Type(), v.Len())
 		for iter := v.MapRange(); iter.Next(); {
 			elem := reflect.New(v.Type().Elem()).Elem()
@@ -103,41 +109,50 @@ func hideSecrets(v reflect.Value, depth int) {
 	case reflect.Struct:
 		for i := range v.NumField() {
 			sf, f := v.Type().Field(i), v.Field(i)
+			if !f.CanSet() && (sf.Anonymous || isSecret(sf)) { // JSON shows what is promoted from it
+				f = reflect.NewAt(f.Type(), f.Addr().UnsafePointer()).Elem()
+			}
 			switch {
-			case !f.CanSet() && !sf.Anonymous:
-			case isSecret(sf) && f.CanSet() && f.Kind() == reflect.String && f.String() != "":
+			case !f.CanSet():
+			case isSecret(sf) && f.Kind() == reflect.String && f.String() != "":
 				f.SetString(redacted)
-			case isSecret(sf) && f.CanSet():
+			case isSecret(sf):
 				f.SetZero()
-			case f.CanSet() || f.Kind() == reflect.Struct:
+			default:
 				hideSecrets(f, depth+1)
 			}
 		}
 	}
 }
 
-// secretTexts appends the texts of the secret fields below v.
-func secretTexts(v reflect.Value, texts []string) []string {
+// secretTexts appends the texts of the secret fields below v, of all there is below
+// a secret one.
+func secretTexts(v reflect.Value, secret bool, depth int, texts []string) []string {
+	if depth > 32 || !v.IsValid() {
+		return texts
+	}
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Interface:
-		if !v.IsNil() {
-			texts = secretTexts(v.Elem(), texts)
-		}
+		return secretTexts(v.Elem(), secret, depth+1, texts)
 	case reflect.Slice, reflect.Array:
+		if secret && v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Uint8 {
+			return append(texts, string(v.Bytes()))
+		}
 		for i := range v.Len() {
-			texts = secretTexts(v.Index(i), texts)
+			texts = secretTexts(v.Index(i), secret, depth+1, texts)
 		}
 	case reflect.Map:
 		for iter := v.MapRange(); iter.Next(); {
-			texts = secretTexts(iter.Value(), texts)
+			texts = secretTexts(iter.Key(), secret, depth+1, texts)
+			texts = secretTexts(iter.Value(), secret, depth+1, texts)
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {
-			if !isSecret(v.Type().Field(i)) {
-				texts = secretTexts(v.Field(i), texts)
-			} else if text := fmt.Sprint(v.Field(i)); text != "" && !v.Field(i).IsZero() {
-				texts = append(texts, text)
-			}
+			texts = secretTexts(v.Field(i), secret || isSecret(v.Type().Field(i)), depth+1, texts)
+		}
+	default:
+		if secret && !v.IsZero() {
+			texts = append(texts, fmt.Sprint(v))
 		}
 	}
 	return texts

@@ -101,6 +101,11 @@ func (s *statement) send(ctx context.Context, db DB, args []any) (r reply, failu
 	default:
 		r.joined = conn.PgConn().TxStatus() != 'I'
 	}
+	defer func() {
+		if r.rows == nil { // user code panicked while pgx encoded or traced
+			r.close()
+		}
+	}()
 	r.sent, r.counted = sentBytes(conn)
 	// Query and not Exec, whose simple protocol would run several statements.
 	rows, err := conn.Query(ctx, s.text.SQL, args...)

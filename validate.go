@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"strings"
 	"sync"
 
@@ -52,9 +53,9 @@ func checksOf[In any](command string) *checks {
 	c := &checks{
 		typ:    typ,
 		tags:   hasTag(typ, "validate", nil),
-		method: pointer.Implements(reflect.TypeFor[selfValidator]()),
+		method: pointer.Implements(reflect.TypeFor[selfValidator]()) || typ.Implements(reflect.TypeFor[selfValidator]()),
 	}
-	c.secrets = hasTag(typ, "secret", nil)
+	c.secrets = mayHoldSecrets(typ, nil)
 	if c.tags {
 		compileTags(command, typ, map[reflect.Type]bool{})
 	}
@@ -68,13 +69,6 @@ func checksOf[In any](command string) *checks {
 // hasTag reports whether a struct that can be reached from t has a field with
 // the tag.
 func hasTag(t reflect.Type, tag string, seen map[reflect.Type]bool) bool {
-	switch t.Kind() {
-	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
-		return hasTag(t.Elem(), tag, seen)
-	case reflect.Struct:
-	default:
-		return false
-	}
 	if seen[t] {
 		return false
 	}
@@ -82,6 +76,13 @@ func hasTag(t reflect.Type, tag string, seen map[reflect.Type]bool) bool {
 		seen = map[reflect.Type]bool{}
 	}
 	seen[t] = true
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+		return hasTag(t.Elem(), tag, seen)
+	case reflect.Struct:
+	default:
+		return false
+	}
 	for i := range t.NumField() {
 		sf := t.Field(i)
 		if v, ok := sf.Tag.Lookup(tag); ok && v != "-" && v != "false" {
@@ -97,6 +98,10 @@ func hasTag(t reflect.Type, tag string, seen map[reflect.Type]bool) bool {
 // compileTags makes validator parse the tags of every struct below t now: a tag
 // that it does not know is a mistake of the definition, not of some later input.
 func compileTags(command string, t reflect.Type, seen map[reflect.Type]bool) {
+	if seen[t] {
+		return
+	}
+	seen[t] = true
 	switch t.Kind() {
 	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
 		compileTags(command, t.Elem(), seen)
@@ -105,10 +110,9 @@ func compileTags(command string, t reflect.Type, seen map[reflect.Type]bool) {
 	default:
 		return
 	}
-	if seen[t] || !hasTag(t, "validate", nil) {
+	if !hasTag(t, "validate", nil) {
 		return
 	}
-	seen[t] = true
 	func() {
 		defer func() {
 			if reason := recover(); reason != nil {
@@ -132,7 +136,7 @@ func (c *checks) problems(in any) ([]Problem, error) {
 		problems, cause = tagProblems(c.typ, err), err
 	}
 	if c.method {
-		if err := in.(selfValidator).Validate(); err != nil {
+		if err := c.ownValidate(in); err != nil {
 			for _, p := range methodProblems(err) {
 				if c.secrets {
 					p.Message = withoutSecrets(in, p.Message)
@@ -147,6 +151,19 @@ func (c *checks) problems(in any) ([]Problem, error) {
 		}
 	}
 	return problems, cause
+}
+
+// ownValidate calls the input's own method, which a pointer to it may have, or, of
+// an input that is a pointer, it itself.
+func (c *checks) ownValidate(in any) error {
+	if own, ok := in.(selfValidator); ok {
+		return own.Validate()
+	}
+	v := reflect.ValueOf(in).Elem()
+	if v.Kind() == reflect.Pointer && v.IsNil() {
+		return Errorf(CodeInvalid, "the input is a nil %s", c.typ)
+	}
+	return v.Interface().(selfValidator).Validate()
 }
 
 // byTags runs validator. It panics on a tag that does not fit its field's type,
@@ -185,12 +202,23 @@ func tagProblems(typ reflect.Type, err error) []Problem {
 	for i, f := range fields {
 		problems[i] = Problem{
 			// The namespace begins with the name of the input's type, which says nothing.
-			Field:   strings.TrimPrefix(f.StructNamespace(), typ.Name()+"."),
+			Field:   withoutKeys(strings.TrimPrefix(f.StructNamespace(), typ.Name()+".")),
 			Rule:    f.Tag(),
-			Message: englishMessage(f),
+			Message: withoutKeys(englishMessage(f)),
 		}
 	}
 	return problems
+}
+
+// mapKey is the key of a map in validator's path, which is a value of the input's;
+// the number of an element is none.
+var mapKey = regexp.MustCompile(`\[[^\]]*[^\]0-9][^\]]*\]`)
+
+func withoutKeys(path string) string {
+	if strings.IndexByte(path, '[') < 0 {
+		return path
+	}
+	return mapKey.ReplaceAllString(path, "[key]")
 }
 
 // A message is known by the rule and the field, never by the value: it is made
@@ -246,8 +274,10 @@ func methodProblems(err error) []Problem {
 
 // withoutSecrets strikes the values of in's secret fields out of text.
 func withoutSecrets(in any, text string) string {
-	for _, secret := range secretTexts(reflect.ValueOf(in), nil) {
-		text = strings.ReplaceAll(text, secret, redacted)
+	for _, secret := range secretTexts(reflect.ValueOf(in), false, 0, nil) {
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, redacted)
+		}
 	}
 	return text
 }
