@@ -73,7 +73,7 @@ func (e *Error) transient() bool {
 		pgErr, ok := errors.AsType[*pgconn.PgError](e.Err)
 		return ok && pgErr.Routine == "RevalidateCachedQuery"
 	}
-	return e.SQLState[:2] == "08"
+	return strings.HasPrefix(e.SQLState, "08")
 }
 
 // permanent reports whether a connection fails for a reason that time does not mend.

@@ -3,6 +3,7 @@ package pgcmd_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -137,6 +138,21 @@ func TestASerializationFailureIsTriedAgain(t *testing.T) {
 	require.NoError(t, b.Err)
 	assert.Equal(t, 3, a.Attempts+b.Attempts)
 	assert.ElementsMatch(t, []int{200, 300}, []int{a.Value, b.Value})
+}
+
+func TestTheRecordOfManyAttemptsIsALineEach(t *testing.T) {
+	t.Parallel()
+	pool := connect(t, pgcmdtest.Pool(t, accountsDDL), 1)
+	_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+		return runErr(tx.Exec(ctx, `do $$ begin raise exception using errcode = '40001'; end $$`))
+	}).With(pgcmd.Options{Retry: pgcmd.Retry{Attempts: 30, MaxDelay: time.Millisecond}}).Run(t.Context(), pool, empty{})
+	e := failure(t, err)
+	assert.Equal(t, 30, e.Attempts)
+	text, jsonErr := e.MarshalJSON()
+	require.NoError(t, jsonErr)
+	assert.Equal(t, 29, strings.Count(string(text), `"attempts":`)-1)
+	assert.NotErrorIs(t, err, errHook)
+	assert.False(t, pgcmd.Retryable(&pgcmd.Error{Effect: pgcmd.NotApplied, SQLState: "X"}))
 }
 
 func TestEveryAttemptsCauseIsOnRecord(t *testing.T) {

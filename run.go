@@ -188,6 +188,7 @@ func (c *Command[In, Out]) attempts(ctx context.Context, db DB, in *In, call *Ca
 		if !c.opts.Retry.wait(ctx, call.Attempts) {
 			return out, nil, failure
 		}
+		failure.earlier = nil // each is on the list once
 		earlier = append(earlier, failure)
 	}
 }

@@ -154,8 +154,13 @@ func (s *session) commit(ctx context.Context) *Error {
 	}
 	before, counted := sentBytes(s.conn)
 	tag, err := s.conn.Exec(commitCtx, "commit")
-	if err == nil && tag.String() == "COMMIT" {
+	if err == nil && tag.String() == "COMMIT" && commitCtx.Err() == nil {
 		return nil
+	}
+	if err == nil && commitCtx.Err() != nil {
+		// pgx can be told to cancel on the server, and a COMMIT that waits for a
+		// standby then succeeds without it.
+		return &Error{Code: CodeUnknownEffect, Message: "COMMIT took too long, and may not be as durable as it was to be"}
 	}
 	if err == nil && mutant.Planted(mutant.SwallowAborted) {
 		return nil

@@ -384,6 +384,14 @@ func TestAnArgumentThatCannotBeEncodedAbortsNothing(t *testing.T) {
 		}).Run(t.Context(), pool, empty{})
 		require.NoError(t, err)
 	}
+	b := &pgx.Batch{}
+	b.Queue(`select 1`)
+	b.Queue(`insert into notes values ($1)`, int64(1)<<40)
+	tries := 0
+	_, err = transact(func(ctx context.Context, tx *pgcmd.Tx) error { tries++; return tx.SendBatch(ctx, b).Close() }).
+		With(pgcmd.Options{Retry: pgcmd.Retry{Attempts: 3}}).Run(t.Context(), connect(t, pool.Pool, 1), empty{})
+	assert.Equal(t, pgcmd.CodeInvalid, failure(t, err).Code)
+	assert.Equal(t, 1, tries, "bad input is not tried again")
 	assert.Equal(t, 8, count(t, pool, countNotes))
 	assert.EqualValues(t, pid, count(t, pool, `select pg_backend_pid()`), "and the connection lives")
 	_, err = overflow.Run(t.Context(), pool, 1<<40)

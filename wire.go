@@ -37,8 +37,14 @@ type wire struct {
 	sent atomic.Int64
 }
 
+// terminate is the protocol's Terminate message.
+const terminate = "X\x00\x00\x00\x04"
+
 func (w *wire) Write(b []byte) (int, error) {
 	n, err := w.Conn.Write(b)
+	if string(b) == terminate {
+		return n, err // pgx's goodbye to a dead connection, which asks for nothing
+	}
 	w.sent.Add(int64(n)) // what the system took, of a write that failed too
 	return n, err
 }

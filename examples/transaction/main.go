@@ -77,6 +77,7 @@ func main() {
 }
 
 func run(ctx context.Context, out io.Writer) error {
+	sent.Store(0)
 	server, err := pgcmdtest.Start(ctx)
 	if err != nil {
 		return err

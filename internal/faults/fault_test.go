@@ -198,8 +198,10 @@ func TestAFaultFindsItsConnection(t *testing.T) {
 	require.Error(t, run(first), "the first that gets there")
 	require.NoError(t, errors.Join(run(old), run(old)), "and no other")
 	proxy.Set(&faults.Fault{Conn: 1})
-	require.NoError(t, run(third))
-	require.Zero(t, proxy.Fired(), "it is of the plan before")
+	require.NoError(t, errors.Join(run(old), run(third)))
+	require.Zero(t, proxy.Fired(), "they are of the plans before")
+	require.NoError(t, run(connect(t, proxy.URL())))
+	require.Equal(t, 1, proxy.Fired())
 }
 
 func TestAFaultFindsTheMessageThatMatches(t *testing.T) {
@@ -273,4 +275,14 @@ func TestEveryConnectionCanBeLost(t *testing.T) {
 		<-conn.PgConn().CleanupDone()
 	}
 	assert.Equal(t, 1, value[int](t, connect(t, proxy.URL()), "select 1"))
+}
+
+func TestABlackHoleKeepsAClientUntilItsDeadline(t *testing.T) {
+	t.Parallel()
+	proxy, _ := start(t)
+	conn := connect(t, proxy.URL())
+	proxy.Set(&faults.Fault{Direction: faults.Backend, Action: faults.BlackHole})
+	_, err := conn.Exec(within(t, 200*time.Millisecond), "select 1")
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	proxy.Heal()
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // patience is for what a machine under load does late. No test passes by it.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
