@@ -105,11 +105,7 @@ func (s *session) closeRows() bool {
 	if s.open == nil {
 		return false
 	}
-	for range surplus {
-		if !s.open.Rows.Next() {
-			break
-		}
-	}
+	finish(s.open.Rows)
 	if s.conn != nil && s.conn.PgConn().IsBusy() {
 		// Too many to read: the connection goes, and with it the transaction.
 		_ = s.conn.PgConn().Conn().SetReadDeadline(time.Unix(1, 0))

@@ -155,19 +155,34 @@ func (r *reply) close() {
 	}
 }
 
-// surplus is how many rows beyond a limit are read to the end rather than broken
-// off: that many cost less than a connection.
-const surplus = 256
+// A few rows beyond a limit are read to the end rather than broken off, if they are
+// on their way: they cost less than a connection.
+const (
+	surplus     = 256
+	surplusTime = 2 * time.Millisecond
+)
+
+// finish reads the few rows that may be left, and reports whether that was all.
+func finish(rows pgx.Rows) bool {
+	start := time.Now()
+	for range surplus {
+		if !rows.Next() {
+			return true
+		}
+		if time.Since(start) > surplusTime {
+			break
+		}
+	}
+	return false
+}
 
 // breakOff stops reading rows that nobody wants, and reports whether the
 // statement ran to its end all the same. A write is read to its end, since broken
 // off it might not be applied, and so is what is in a transaction, which breaking
 // off would end.
 func (s *statement) breakOff(ctx context.Context, r *reply) (ended bool) {
-	for range surplus {
-		if !r.rows.Next() {
-			return r.rows.Err() == nil
-		}
+	if finish(r.rows) {
+		return r.rows.Err() == nil
 	}
 	conn := r.rows.Conn()
 	if conn == nil || r.joined || !(s.readOnly || s.text.Reads) {

@@ -134,9 +134,11 @@ func (p *pooler) serve(client net.Conn) error {
 	}
 	const cancelRequest = 80877102
 	cancels := binary.BigEndian.Uint32(greeting[4:]) == cancelRequest
-	if t := p.take(nil); t != nil && !cancels {
-		_, err := client.Write(t.say)
-		return err
+	if !cancels {
+		if t := p.take(nil); t != nil {
+			_, err := client.Write(t.say)
+			return err
+		}
 	}
 	server, err := net.Dial(p.network, p.address)
 	if err != nil {

@@ -60,8 +60,8 @@ func carrying(t *testing.T, m mutant.Mutant, server, run string) (output string,
 	child := exec.CommandContext(ctx, os.Args[0], "-test.run="+run, "-test.count=1", "-test.timeout=4m")
 	child.Env = append(os.Environ(), mutantVariable+"="+strconv.Itoa(int(m)), "PGCMD_FAULTS=", "PGCMD_TEST_DATABASE_URL="+server)
 	all, err := child.CombinedOutput()
-	if len(all) > 4000 {
-		all = all[:4000]
+	if len(all) > 10_000 {
+		all = all[:10_000]
 	}
 	return string(all), err
 }
