@@ -21,7 +21,7 @@ const (
 	patience = 30 * time.Second
 	// margin is how late a call may return after its deadline, on such a machine.
 	margin = 2 * time.Second
-	// holeTime is the deadline of a caller whose connection is in a black hole.
+	// holeTime is the deadline of a caller whose connection is in a black hole, at first.
 	holeTime = 300 * time.Millisecond
 	// commitTime and rollbackTime bound what does not end with the caller's context.
 	commitTime   = 5 * time.Second
@@ -36,8 +36,9 @@ type point struct {
 	lab   *lab
 	proxy *faults.Proxy
 	in    op
-	app   string // the application_name of its sessions
-	nth   int    // the message
+	app   string        // the application_name of its sessions
+	nth   int           // the message
+	hole  time.Duration // the deadline, if it is a black hole
 	wire  watched
 
 	out       pgcmd.Outcome[any]
@@ -47,9 +48,14 @@ type point struct {
 	parts     []int64 // that are there
 }
 
-func newPoint(c campaign, l *lab, proxy *faults.Proxy, nth int) *point {
+func newPoint(c campaign, l *lab, proxy *faults.Proxy, nth int, hole time.Duration) *point {
 	id := l.ids.Add(1)
-	return &point{campaign: c, lab: l, proxy: proxy, in: op{id}, app: fmt.Sprintf("point %d", id), nth: nth}
+	return &point{campaign: c, lab: l, proxy: proxy, in: op{id}, app: fmt.Sprintf("point %d", id), nth: nth, hole: hole}
+}
+
+// late reports whether the deadline passed before the fault.
+func (p *point) late() bool {
+	return p.kind == blackHole && !p.fired && errors.Is(p.out.Err, context.DeadlineExceeded)
 }
 
 // try runs the work, and returns whether the fault struck and what is wrong with what came of it.
@@ -119,7 +125,7 @@ func (p *point) strike(ctx context.Context, pool *pgcmd.Pool) {
 	watchdog := time.AfterFunc(patience, cancel)
 	defer watchdog.Stop()
 	if p.kind == blackHole {
-		ctx, cancel = context.WithTimeout(ctx, holeTime)
+		ctx, cancel = context.WithTimeout(ctx, p.hole)
 		defer cancel()
 	}
 	returned := make(chan struct{})

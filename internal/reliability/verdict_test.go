@@ -112,9 +112,9 @@ func (p *point) judgeTime() error {
 	case p.kind != blackHole:
 		bound = patience / 2 // nothing keeps it, but a machine under load
 	case p.wire.committed.Load():
-		bound += holeTime + commitTime
+		bound += p.hole + commitTime
 	default:
-		bound += holeTime + rollbackTime
+		bound += p.hole + rollbackTime
 	}
 	if p.took > bound {
 		return fmt.Errorf("it took more than %v", bound)

@@ -121,7 +121,7 @@ var viaNew = pgcmd.New("works.new", func(ctx context.Context, db pgcmd.DB, in op
 	return pick.Run(ctx, db, part{in.ID, 2})
 }).With(pgcmd.Options{InTx: true})
 
-var strict = pgcmd.Options{Tx: pgx.TxOptions{IsoLevel: pgx.Serializable}, Timeout: patience}
+var strict = pgcmd.Options{Tx: pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, Timeout: patience}
 
 var works = []work{
 	{name: "a row", value: 3,

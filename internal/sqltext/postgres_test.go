@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgcmd/pgcmd/internal/sqltext"
@@ -45,13 +46,17 @@ func TestRandomTextAgainstPostgres(t *testing.T) {
 	const seed = 3 // fixed: what is random from run to run is the fuzzers' business
 	random := rand.New(rand.NewPCG(seed, 0))
 	server := connect(t)
+	number := version(t, pgcmdtest.Pool(t))
 	const rounds = 3000
 	accepted := 0
 	for range rounds {
 		if server.compare(t, compose(choices(random))) {
 			accepted++
 		}
-		server.locate(t, soup(choices(random)))
+		// PostgreSQL 14 lexes a number with junk behind it as two tokens.
+		if soup := soup(choices(random)); number >= 150000 {
+			server.locate(t, soup)
+		}
 	}
 	t.Logf("seed %d: PostgreSQL accepted %d of %d queries", seed, accepted, rounds)
 	require.Greater(t, accepted, rounds/5, "PostgreSQL must accept many, else it compares errors only")
@@ -99,6 +104,10 @@ func TestWritesAgainstPostgres(t *testing.T) {
 			t.Parallel()
 			text, err := sqltext.Parse(sql)
 			require.NoError(t, err)
+			if strings.Contains(sql, "merge") && version(t, pool) < 150000 {
+				require.True(t, text.Writes) // PostgreSQL 14 has no MERGE to ask
+				return
+			}
 			err = pgx.BeginTxFunc(t.Context(), pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 				_, err := tx.Exec(t.Context(), text.SQL)
 				return err
@@ -386,4 +395,10 @@ var scraps = []string{
 	"select", " ", " ", " ", "\n", "\r", "\t\f", "'", "'", "''", "'a'", "E'", "e'\\'", "\\", "N'", "U&'", "U&\"", "b'", "X", "e", "\"", "\"a\"",
 	"$$", "$$", "$a$", "$a$", "$", "$ä$", "--", "/*", "*/", "/", "*", "-", "+", "<", ">", "=", "|", "@", "@a", "@b", "::text", "::", ":", ":=",
 	"(", ")", ",", ",", ";", ".", "1", "0", "1.5", "1e", "a", "ä", "_", "as ", "select 1,", "select@a::int", "select @b::text||", "$1", "'@a'",
+}
+
+func version(t *testing.T, pool *pgxpool.Pool) (number int) {
+	t.Helper()
+	require.NoError(t, pool.QueryRow(t.Context(), `select current_setting('server_version_num')::int`).Scan(&number))
+	return number
 }
