@@ -25,6 +25,7 @@ type Command[In, Out any] struct {
 	// Of a command that is one statement, nil for a New command:
 	define func(o Options) func(ctx context.Context, db DB, in In) (Out, error) // makes the body
 	rows   func(out Out) int64                                                  // counts what it returned or affected
+	query  any                                                                  // the *query[In, Row] that it was made of; nil for AdHoc
 
 	key func(In) string // of a Once; nil for others
 

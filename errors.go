@@ -34,6 +34,7 @@ type Error struct {
 
 	earlier []*Error // of the attempts before this one
 	also    error    // what errors.Is reaches beside Err: a domain error, a context's error
+	final   bool     // part of it has reached the caller, so that it cannot be tried again
 }
 
 // A Problem is one field of an input that was refused.

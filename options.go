@@ -13,6 +13,9 @@ import (
 // Options say how a command runs. The zero Options change nothing; see
 // [Command.With] for how they add up.
 type Options struct {
+	// Description is one sentence for people and for models.
+	Description string
+
 	// Timeout bounds a whole run, waiting included. Zero leaves the caller's
 	// context as the only bound; negative takes away a Timeout set before.
 	Timeout time.Duration
@@ -50,6 +53,12 @@ type Options struct {
 
 	// Middleware wraps every run, the first one outermost.
 	Middleware []Middleware
+
+	// Progress is called now and then while a [Batch] or a [Copy] runs, and at its
+	// end, with the items or rows that are done; total is -1 for a Copy, whose end
+	// nobody knows. It is called by the goroutine that runs the command, or by one
+	// at a time, and must not block.
+	Progress func(done, total int)
 }
 
 // merge returns o with what is set in more. Retry and Tx are replaced whole,
@@ -90,6 +99,12 @@ func (o Options) merge(command string, more Options) Options {
 			merged[constraint] = err
 		}
 		o.OnConstraint = merged
+	}
+	if more.Description != "" {
+		o.Description = more.Description
+	}
+	if more.Progress != nil {
+		o.Progress = more.Progress
 	}
 	for i, m := range more.Middleware {
 		if m == nil {

@@ -22,7 +22,7 @@ import (
 // What is wrong in the SQL or the types panics: see [New].
 func Query[In, Row any](name, sql string) *Command[In, []Row] {
 	q := newQuery[In, Row](name, sql)
-	return defineStatement(name, func(o Options) func(context.Context, DB, In) ([]Row, error) {
+	return defineStatement(name, q, func(o Options) func(context.Context, DB, In) ([]Row, error) {
 		return q.with(name, o).all
 	}, func(out []Row) int64 { return int64(len(out)) })
 }
@@ -36,7 +36,7 @@ func Query[In, Row any](name, sql string) *Command[In, []Row] {
 // says that it is ReadOnly, as a lookup should.
 func QueryOne[In, Row any](name, sql string) *Command[In, Row] {
 	q := newQuery[In, Row](name, sql)
-	return defineStatement(name, func(o Options) func(context.Context, DB, In) (Row, error) {
+	return defineStatement(name, q, func(o Options) func(context.Context, DB, In) (Row, error) {
 		return q.with(name, o).one
 	}, func(Row) int64 { return 1 })
 }
@@ -47,14 +47,14 @@ func QueryOne[In, Row any](name, sql string) *Command[In, Row] {
 func Exec[In any](name, sql string) *Command[In, int64] {
 	text := parse(name, sql)
 	q := &query[In, struct{}]{statement: newStatement[In](name, text), frames: new(sync.Pool)}
-	return defineStatement(name, func(o Options) func(context.Context, DB, In) (int64, error) {
+	return defineStatement(name, q, func(o Options) func(context.Context, DB, In) (int64, error) {
 		return q.with(name, o).exec
 	}, func(affected int64) int64 { return affected })
 }
 
 // defineStatement makes a command whose body depends on its options.
-func defineStatement[In, Out any](name string, body func(o Options) func(context.Context, DB, In) (Out, error), rows func(Out) int64) *Command[In, Out] {
-	c := &Command[In, Out]{name: name, define: body, rows: rows}
+func defineStatement[In, Out any](name string, query any, body func(o Options) func(context.Context, DB, In) (Out, error), rows func(Out) int64) *Command[In, Out] {
+	c := &Command[In, Out]{name: name, query: query, define: body, rows: rows}
 	c.prepare()
 	return c
 }

@@ -199,7 +199,7 @@ func (c *Command[In, Out]) repeats(db DB, failure *Error) bool {
 	// A Once can be tried again whatever became of the attempt before.
 	allowed := Retryable(failure) || failure.Effect != Applied && failure.transient() &&
 		(c.key != nil || mutant.Planted(mutant.RetryAfterCommit))
-	if c.opts.Retry.Attempts <= 1 || !allowed || inTransaction(db) {
+	if c.opts.Retry.Attempts <= 1 || !allowed || failure.final || inTransaction(db) {
 		return false
 	}
 	switch db := db.(type) {

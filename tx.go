@@ -349,9 +349,6 @@ func (s *session) companion(ctx context.Context, sql string, args []any) (string
 	}
 }
 
-// maxKnown bounds what is remembered for each connection.
-const maxKnown = 512
-
 // paramsOf is a connection's memory of its statements' parameter types.
 func paramsOf(conn *pgx.Conn) map[string][]uint32 {
 	data := conn.PgConn().CustomData()

@@ -1,0 +1,75 @@
+package pgcmd
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// descriptions is a connection's memory of the statements that were prepared on it
+// for what goes by pgconn, below pgx's own cache: batches, cursors.
+type descriptions struct {
+	known map[string]*pgconn.StatementDescription // by SQL
+	named int                                     // how many names were given
+	stale []string                                // names that are to be deallocated
+}
+
+// maxKnown bounds what is remembered for each connection.
+const maxKnown = 512
+
+func descriptionsOf(conn *pgx.Conn) *descriptions {
+	data := conn.PgConn().CustomData()
+	d, ok := data["pgcmd.descriptions"].(*descriptions)
+	if !ok {
+		d = &descriptions{known: map[string]*pgconn.StatementDescription{}}
+		data["pgcmd.descriptions"] = d
+	}
+	return d
+}
+
+// describe returns what the server knows of sql, and prepares it under a name, if
+// the connection is set to use prepared statements; behind a pooler it is not, and
+// the description has no name. It costs a round trip, the first time.
+func describe(ctx context.Context, conn *pgx.Conn, sql string) (*pgconn.StatementDescription, error) {
+	d := descriptionsOf(conn)
+	if sd := d.known[sql]; sd != nil {
+		return sd, nil
+	}
+	name := ""
+	if conn.Config().DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
+		d.named++
+		name = fmt.Sprintf("pgcmd_%d", d.named)
+	}
+	if len(d.known) >= maxKnown {
+		for old := range maps.Keys(d.known) {
+			d.forget(old)
+			break
+		}
+	}
+	if conn.PgConn().TxStatus() != 'E' { // where nothing can be done
+		for _, old := range d.stale {
+			if err := conn.PgConn().Deallocate(ctx, old); err != nil {
+				return nil, err
+			}
+		}
+		d.stale = nil
+	}
+	sd, err := conn.PgConn().Prepare(ctx, name, sql, nil)
+	if err != nil {
+		return nil, err
+	}
+	d.known[sql] = sd
+	return sd, nil
+}
+
+// forget makes the next describe ask again: the schema has changed, or the server
+// has lost the statement.
+func (d *descriptions) forget(sql string) {
+	if sd := d.known[sql]; sd != nil && sd.Name != "" {
+		d.stale = append(d.stale, sd.Name)
+	}
+	delete(d.known, sql)
+}
