@@ -127,7 +127,11 @@ func arguments(pointers []any, params []string) ([]any, *Error) {
 	if len(pointers) == 0 {
 		return nil, nil
 	}
-	args := make([]any, len(pointers))
+	return argumentsIn(make([]any, len(pointers)), pointers, params)
+}
+
+// argumentsIn reads them into args, where nobody can keep it.
+func argumentsIn(args, pointers []any, params []string) ([]any, *Error) {
 	for i, p := range pointers {
 		switch p := p.(type) {
 		case *string:

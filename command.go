@@ -26,6 +26,10 @@ type Command[In, Out any] struct {
 	define func(o Options) func(ctx context.Context, db DB, in In) (Out, error) // makes the body
 	rows   func(out Out) int64                                                  // counts what it returned or affected
 	query  any                                                                  // the *query[In, Row] that it was made of; nil for AdHoc
+	piped  func(o Options) *piped[In, Out]                                      // how a pipeline runs it; nil for AdHoc
+
+	batch    func(o Options) *batching[In, Out] // of a Batch; nil for others
+	batching *batching[In, Out]                 // made by it, of the options
 
 	key func(In) string // of a Once; nil for others
 
@@ -79,19 +83,23 @@ func checkName(name string) {
 
 // prepare computes what Run would otherwise ask each time.
 func (c *Command[In, Out]) prepare() {
-	c.checks = checksOf[In](c.name)
-	if c.opts.Trusted {
-		c.checks = nil
+	c.checks = nil
+	if !c.opts.Trusted && c.batch == nil { // a batch checks its items itself
+		c.checks = checksOf[In](c.name)
 	}
-	if c.define != nil {
+	switch {
+	case c.define != nil:
 		c.body = c.define(c.opts)
+	case c.batch != nil:
+		c.batching = c.batch(c.opts)
+		c.body = c.batching.run
 	}
 	c.handler = chain(c.name, c.opts.Middleware)
 	c.begins = c.begins || c.opts.InTx
 	if c.opts.Tx != (pgx.TxOptions{}) && !c.begins {
 		panic(fmt.Sprintf("pgcmd: %s: Options.Tx, but the command begins no transaction: add InTx, or make it a Transaction", c.name))
 	}
-	c.straight = c.handler == nil && c.opts.Timeout == 0 && !c.begins && c.opts.Retry.Attempts <= 1 &&
+	c.straight = c.handler == nil && c.opts.Timeout == 0 && !c.begins && c.opts.Retry.Attempts <= 1 && c.batch == nil &&
 		len(c.before)+len(c.after)+len(c.onError)+len(c.cleanup) == 0
 }
 
@@ -155,6 +163,9 @@ func (c *Command[In, Out]) Try(ctx context.Context, db DB, in In) Outcome[Out] {
 // Validate method find, as an [*Error] with CodeInvalid, or nil. Nothing is sent
 // and no connection is taken. It asks even if the command is Trusted.
 func (c *Command[In, Out]) Validate(in In) error {
+	if c.batching != nil {
+		return c.batching.validate(in)
+	}
 	if c.checks == nil {
 		c = &Command[In, Out]{name: c.name, checks: checksOf[In](c.name)}
 	}

@@ -55,17 +55,11 @@ func (s *statement) failed(ctx context.Context, r reply, err error) *Error {
 	if r.tx != nil && r.tx.aborted != nil && isInFailedTransaction(err) {
 		err = r.tx.aborted // the reason, and not its consequence
 	}
-	if e := s.refusedByPgx(err); e != nil {
+	e, refused := s.explain(ctx, err)
+	if refused {
 		return e
 	}
-	e := causeOf(ctx, err)
-	if e.SQLState == "" && e.Code == CodeFailed && !e.fromContext(err, ctx.Err()) { // pgx does not always wrap it
-		e.Code, e.Message = CodeUnavailable, "the connection failed"
-	}
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
-	if answered {
-		e.Message += s.near(pgErr)
-	}
 	if r.conn != nil && e.spoils() {
 		_ = r.conn.Conn().Close(ctx)
 	}
@@ -87,6 +81,22 @@ func (s *statement) failed(ctx context.Context, r reply, err error) *Error {
 	}
 	e.settle()
 	return e
+}
+
+// explain says what err is, and whether it is pgx's own refusal, before anything
+// was sent.
+func (s *statement) explain(ctx context.Context, err error) (e *Error, refused bool) {
+	if e := s.refusedByPgx(err); e != nil {
+		return e, true
+	}
+	e = causeOf(ctx, err)
+	if e.SQLState == "" && e.Code == CodeFailed && !e.fromContext(err, ctx.Err()) { // pgx does not always wrap it
+		e.Code, e.Message = CodeUnavailable, "the connection failed"
+	}
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		e.Message += s.near(pgErr)
+	}
+	return e, false
 }
 
 // spoiled is the error of a statement that worked and whose answer cannot be

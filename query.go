@@ -22,9 +22,11 @@ import (
 // What is wrong in the SQL or the types panics: see [New].
 func Query[In, Row any](name, sql string) *Command[In, []Row] {
 	q := newQuery[In, Row](name, sql)
-	return defineStatement(name, q, func(o Options) func(context.Context, DB, In) ([]Row, error) {
+	c := defineStatement(name, q, func(o Options) func(context.Context, DB, In) ([]Row, error) {
 		return q.with(name, o).all
 	}, func(out []Row) int64 { return int64(len(out)) })
+	c.piped = func(o Options) *piped[In, []Row] { return pipeAll(q.with(name, o)) }
+	return c
 }
 
 // QueryOne makes a command of a statement that returns exactly one row: none is
@@ -36,9 +38,11 @@ func Query[In, Row any](name, sql string) *Command[In, []Row] {
 // says that it is ReadOnly, as a lookup should.
 func QueryOne[In, Row any](name, sql string) *Command[In, Row] {
 	q := newQuery[In, Row](name, sql)
-	return defineStatement(name, q, func(o Options) func(context.Context, DB, In) (Row, error) {
+	c := defineStatement(name, q, func(o Options) func(context.Context, DB, In) (Row, error) {
 		return q.with(name, o).one
 	}, func(Row) int64 { return 1 })
+	c.piped = func(o Options) *piped[In, Row] { return pipeOne(q.with(name, o)) }
+	return c
 }
 
 // Exec makes a command of a statement whose rows, if it returns any, do not
@@ -47,9 +51,11 @@ func QueryOne[In, Row any](name, sql string) *Command[In, Row] {
 func Exec[In any](name, sql string) *Command[In, int64] {
 	text := parse(name, sql)
 	q := &query[In, struct{}]{statement: newStatement[In](name, text), frames: new(sync.Pool)}
-	return defineStatement(name, q, func(o Options) func(context.Context, DB, In) (int64, error) {
+	c := defineStatement(name, q, func(o Options) func(context.Context, DB, In) (int64, error) {
 		return q.with(name, o).exec
 	}, func(affected int64) int64 { return affected })
+	c.piped = func(o Options) *piped[In, int64] { return pipeExec(q.with(name, o)) }
+	return c
 }
 
 // defineStatement makes a command whose body depends on its options.
@@ -217,34 +223,45 @@ func (q *query[In, Row]) collect(ctx context.Context, db DB, fr *frame[In, Row],
 		return nil, 0, failure
 	}
 	defer r.close()
-
-	var zero Row
-	more := r.rows.Next()
+	if out, failure = q.everyRow(fr, r.rows); failure != nil {
+		return nil, 0, q.spoiled(ctx, &r, failure)
+	}
 	if err := r.rows.Err(); err != nil {
 		return nil, 0, q.failed(ctx, r, err)
 	}
-	if failure := q.prepare(fr, r.rows); failure != nil {
-		return nil, 0, q.spoiled(ctx, &r, failure)
+	q.recycle(fr)
+	return out, r.rows.CommandTag().RowsAffected(), nil
+}
+
+// everyRow reads every row. Its failure is one of the client's; what the server and
+// the connection say, rows says.
+func (q *query[In, Row]) everyRow(fr *frame[In, Row], rows pgx.Rows) ([]Row, *Error) {
+	more := rows.Next()
+	if rows.Err() != nil {
+		return nil, nil
 	}
-	for ; more; more = r.rows.Next() {
+	if failure := q.prepare(fr, rows); failure != nil {
+		return nil, failure
+	}
+	var zero Row
+	for ; more; more = rows.Next() {
 		if q.maxRows > 0 && len(fr.rows) == q.maxRows {
-			return nil, 0, q.spoiled(ctx, &r, tooManyRows(q.maxRows))
+			return nil, tooManyRows(q.maxRows)
 		}
-		if failure := q.scan(fr, r.rows); failure != nil {
-			return nil, 0, q.spoiled(ctx, &r, failure)
+		if failure := q.scan(fr, rows); failure != nil {
+			return nil, failure
 		}
 		fr.rows = append(fr.rows, fr.row)
 		fr.row = zero
 	}
-	if err := r.rows.Err(); err != nil {
-		return nil, 0, q.failed(ctx, r, err)
+	if rows.Err() != nil {
+		return nil, nil
 	}
 	// Collected in memory that is used again and copied once to its exact size: a
 	// slice that grew would have been copied, and thrown away, many times.
-	out = make([]Row, len(fr.rows))
+	out := make([]Row, len(fr.rows))
 	copy(out, fr.rows)
-	q.recycle(fr)
-	return out, r.rows.CommandTag().RowsAffected(), nil
+	return out, nil
 }
 
 // one is the body of a QueryOne.
@@ -259,23 +276,8 @@ func (q *query[In, Row]) one(ctx context.Context, db DB, in In) (row Row, err er
 		return row, failure
 	}
 	defer r.close()
-
-	found := r.rows.Next()
-	if err := r.rows.Err(); err != nil {
-		return row, q.failed(ctx, r, err)
-	}
-	if failure := q.prepare(fr, r.rows); failure != nil {
+	if failure := q.onlyRow(fr, r.rows); failure != nil {
 		return row, q.spoiled(ctx, &r, failure)
-	}
-	if !found {
-		return row, q.spoiled(ctx, &r, &Error{Code: CodeNotFound, Message: "no row was found", Err: pgx.ErrNoRows})
-	}
-	if failure := q.scan(fr, r.rows); failure != nil {
-		return row, q.spoiled(ctx, &r, failure)
-	}
-	if r.rows.Next() {
-		return row, q.spoiled(ctx, &r, &Error{Code: CodeTooManyRows, Err: pgx.ErrTooManyRows,
-			Message: "more than one row was found: narrow the condition, or add LIMIT 1 if any will do"})
 	}
 	if err := r.rows.Err(); err != nil {
 		return row, q.failed(ctx, r, err)
@@ -284,6 +286,29 @@ func (q *query[In, Row]) one(ctx context.Context, db DB, in In) (row Row, err er
 	row, fr.row = fr.row, zero
 	q.recycle(fr)
 	return row, nil
+}
+
+// onlyRow reads the only row into fr.row. Its failure is one of the client's; what
+// the server and the connection say, rows says.
+func (q *query[In, Row]) onlyRow(fr *frame[In, Row], rows pgx.Rows) *Error {
+	found := rows.Next()
+	if rows.Err() != nil {
+		return nil
+	}
+	if failure := q.prepare(fr, rows); failure != nil {
+		return failure
+	}
+	if !found {
+		return &Error{Code: CodeNotFound, Message: "no row was found", Err: pgx.ErrNoRows}
+	}
+	if failure := q.scan(fr, rows); failure != nil {
+		return failure
+	}
+	if rows.Next() {
+		return &Error{Code: CodeTooManyRows, Err: pgx.ErrTooManyRows,
+			Message: "more than one row was found: narrow the condition, or add LIMIT 1 if any will do"}
+	}
+	return nil
 }
 
 // exec is the body of an Exec.

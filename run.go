@@ -40,8 +40,11 @@ func (c *Command[In, Out]) isolated(ctx context.Context, db DB, in In) (out Out,
 			e.Effect = NotApplied // rolled back to the savepoint
 		}
 	case err == nil && ending != nil:
-		var none Out
-		return none, call, notSent(ctx, ending).within(c.name)
+		e := notSent(ctx, ending).within(c.name)
+		return c.rest(in, out, call.Attempts, e), call, e
+	}
+	if err != nil {
+		out = c.rest(in, out, call.Attempts, err.(*Error))
 	}
 	return out, call, err
 }
@@ -50,7 +53,7 @@ func (c *Command[In, Out]) isolated(ctx context.Context, db DB, in In) (out Out,
 // that has hooks, middleware or limits.
 func (c *Command[In, Out]) run(ctx context.Context, db DB, in In) (out Out, seen Call, err error) {
 	if e := usable(ctx, db); e != nil {
-		return out, seen, c.refused(e)
+		return c.rest(in, out, 0, e), seen, c.refused(e)
 	}
 	if c.handler == nil {
 		out, failure := c.steps(ctx, db, in, &seen)
@@ -97,10 +100,19 @@ func (c *Command[In, Out]) run(ctx context.Context, db DB, in In) (out Out, seen
 		err = e
 	}
 	if err != nil {
-		var none Out
-		out = none
+		out = c.rest(in, out, call.Attempts, err.(*Error))
 	}
 	return out, *call, err
+}
+
+// rest is the output of a run that failed: nothing, but of a batch what is known of
+// its items.
+func (c *Command[In, Out]) rest(in In, out Out, attempts int, failure *Error) Out {
+	if c.batching != nil {
+		return c.batching.settle(in, out, attempts, failure)
+	}
+	var none Out
+	return none
 }
 
 // steps validates, and runs the hooks around the body.
@@ -108,6 +120,16 @@ func (c *Command[In, Out]) steps(ctx context.Context, db DB, in In, call *Call) 
 	if c.checks != nil {
 		if err := c.check(in); err != nil {
 			return out, c.refused(err)
+		}
+	}
+	if c.batching != nil {
+		var done bool
+		var refused []*Error
+		if out, refused, failure, done = c.batching.vet(in); done {
+			return out, failure
+		}
+		if refused != nil {
+			ctx = context.WithValue(ctx, refusedKey{}, refused)
 		}
 	}
 	caller := ctx
@@ -120,15 +142,18 @@ func (c *Command[In, Out]) steps(ctx context.Context, db DB, in In, call *Call) 
 		defer c.clean(caller, &in) // sees what Before made of the input
 	}
 	var after []func(context.Context)
-	if out, after, failure = c.attempts(ctx, db, &in, call); failure != nil {
-		var none Out
+	out, after, failure = c.attempts(ctx, db, &in, call)
+	if failure != nil || c.batching != nil {
+		out = c.rest(in, out, call.Attempts, failure)
+	}
+	if failure != nil {
 		for _, hook := range c.onError {
 			seen := *failure // the hook may keep it, and must not change what is known
 			if err := hook(caller, in, &seen); err != nil && err != error(&seen) {
 				failure = failure.translated(err)
 			}
 		}
-		return none, failure
+		return out, failure
 	}
 	if c.rows != nil {
 		call.Rows = c.rows(out)
@@ -199,6 +224,9 @@ func (c *Command[In, Out]) repeats(db DB, failure *Error) bool {
 	// A Once can be tried again whatever became of the attempt before.
 	allowed := Retryable(failure) || failure.Effect != Applied && failure.transient() &&
 		(c.key != nil || mutant.Planted(mutant.RetryAfterCommit))
+	if c.batching != nil && !c.begins { // its items are tried again one by one
+		return false
+	}
 	if c.opts.Retry.Attempts <= 1 || !allowed || failure.final || inTransaction(db) {
 		return false
 	}
@@ -254,7 +282,13 @@ func (c *Command[In, Out]) refused(e *Error) *Error {
 // failed makes the error of a run whose body failed.
 func (c *Command[In, Out]) failed(ctx context.Context, err error) *Error {
 	var e *Error
-	if c.define != nil {
+	if c.batching != nil {
+		e = err.(*Error)
+		e.Attempts = 1
+		if e.Command != "" { // the culprit's own path says all
+			return e
+		}
+	} else if c.define != nil {
 		e = err.(*Error) // made by the statement for this run, with its Effect
 	} else {
 		e = about("the body", causeOf(ctx, err))

@@ -93,6 +93,15 @@ func (s *shape) match(columns []pgconn.FieldDescription) (*layout, *Error) {
 	if l := s.last.Load(); l != nil && l.fits(columns) {
 		return l, nil
 	}
+	l, err := s.lay(columns)
+	if err == nil {
+		s.last.Store(l)
+	}
+	return l, err
+}
+
+// lay makes the layout for the columns of a result.
+func (s *shape) lay(columns []pgconn.FieldDescription) (*layout, *Error) {
 	l := &layout{columns: slices.Clone(columns), fields: make([]field, len(columns)), builtin: true}
 	for _, c := range columns {
 		l.builtin = l.builtin && c.DataTypeOID < firstUserOID
@@ -119,7 +128,6 @@ func (s *shape) match(columns []pgconn.FieldDescription) (*layout, *Error) {
 	if err != nil {
 		return nil, err
 	}
-	s.last.Store(l)
 	return l, nil
 }
 

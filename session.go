@@ -162,16 +162,25 @@ func (s *session) commit(ctx context.Context) *Error {
 		return nil
 	}
 	if err == nil {
-		return &Error{Code: CodeInternal, Effect: NotApplied, Err: pgx.ErrTxCommitRollback,
-			Message: "PostgreSQL answered COMMIT with ROLLBACK: a statement had failed, and nobody noticed"}
+		return answeredRollback()
 	}
-	e := causeOf(commitCtx, err)
 	after, _ := sentBytes(s.conn)
+	return s.commitFailed(commitCtx, err, counted && after == before)
+}
+
+func answeredRollback() *Error {
+	return &Error{Code: CodeInternal, Effect: NotApplied, Err: pgx.ErrTxCommitRollback,
+		Message: "PostgreSQL answered COMMIT with ROLLBACK: a statement had failed, and nobody noticed"}
+}
+
+// commitFailed is the error of a COMMIT that failed; unsent says that it never left.
+func (s *session) commitFailed(ctx context.Context, err error, unsent bool) *Error {
+	e := causeOf(ctx, err)
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
 	switch {
 	case s.options.AccessMode == pgx.ReadOnly:
 		e.Effect = NotApplied // there was nothing to apply
-	case answered && definite(pgErr) && !strings.HasPrefix(pgErr.Code, "XX"), counted && after == before,
+	case answered && definite(pgErr) && !strings.HasPrefix(pgErr.Code, "XX"), unsent,
 		mutant.Planted(mutant.TrustSafeToRetry) && pgconn.SafeToRetry(err):
 		e.Effect = NotApplied
 	default:
@@ -188,7 +197,7 @@ func (s *session) commit(ctx context.Context) *Error {
 	}
 	e.settle()
 	if s.status() != 'I' {
-		_ = s.conn.Close(commitCtx)
+		_ = s.conn.Close(ctx)
 	}
 	return e
 }

@@ -49,7 +49,7 @@ func (c *Command[In, Out]) transact(ctx context.Context, db DB, in *In, cl *clai
 	if err := ctx.Err(); err != nil {
 		return out, nil, notSent(ctx, err).within(c.name)
 	}
-	conn, pool, done, failure := c.connection(ctx, db)
+	conn, pool, done, failure := connectionOf(ctx, db)
 	if failure != nil {
 		return out, nil, failure.within(c.name)
 	}
@@ -60,8 +60,14 @@ func (c *Command[In, Out]) transact(ctx context.Context, db DB, in *In, cl *clai
 			tx.s.rollback(ctx)
 		}
 	}()
+	tx.s.mayFinish = c.batching != nil && cl == nil && len(c.after) == 0
 	out, failure = c.workOnce(insideTx(ctx, tx.s), tx, in, cl)
-	if failure != nil {
+	switch {
+	case tx.s.finished && failure == nil:
+		return out, tx.after, nil
+	case tx.s.finished:
+		return out, nil, failure
+	case failure != nil:
 		tx.s.rollback(ctx)
 		tx.s.rolledBack(failure)
 		return out, nil, failure
@@ -129,8 +135,9 @@ func (c *Command[In, Out]) txOptions() pgx.TxOptions {
 	return o
 }
 
-// connection finds or takes the connection for a transaction; done gives it back.
-func (c *Command[In, Out]) connection(ctx context.Context, db DB) (conn *pgx.Conn, pool *pgxpool.Pool, done func(), failure *Error) {
+// connectionOf finds or takes the connection of a DB that is not in a transaction;
+// done gives it back.
+func connectionOf(ctx context.Context, db DB) (conn *pgx.Conn, pool *pgxpool.Pool, done func(), failure *Error) {
 	var pooled *pgxpool.Conn
 	switch db := db.(type) {
 	case *Pool:
@@ -143,7 +150,7 @@ func (c *Command[In, Out]) connection(ctx context.Context, db DB) (conn *pgx.Con
 		conn = db
 	default:
 		return nil, nil, nil, &Error{Code: CodeInternal, Effect: NotApplied,
-			Message: fmt.Sprintf("a transaction cannot be begun on a %T: pass a pool, a connection or a transaction of pgcmd's or pgx's", db)}
+			Message: fmt.Sprintf("it needs a connection to itself, and a %T gives none: pass a pool, a connection or a transaction of pgcmd's or pgx's", db)}
 	}
 	if pool != nil {
 		if pooled, failure = acquire(ctx, pool); failure != nil {

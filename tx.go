@@ -51,6 +51,9 @@ type session struct {
 	lost    error  // the error with which the connection was lost
 	misuse  *Error // the body did what it must not
 	escaped bool   // SQL text may have ended the transaction
+
+	mayFinish bool // the body may send COMMIT with its last statements
+	finished  bool // and has done so
 }
 
 // queued is a statement that waits for company.

@@ -1,0 +1,302 @@
+package pgcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// A chunk is what is sent before its replies are read: so many items, or so many
+// bytes, whichever comes first. It bounds the memory of both sides.
+const (
+	chunkItems = 1000
+	chunkBytes = 8 << 20
+)
+
+// A cargo is the items that a flight carries: those of a Batch, or the queue of a
+// Pipeline. Its items are numbered; each is told once how it went.
+type cargo interface {
+	statement(i int) *statement
+	fits(i int, columns []pgconn.FieldDescription) *Error
+	bind(i int) ([]any, *Error)
+	read(i int, rows pgx.Rows) *Error // keeps the value, or returns why it cannot
+	fail(i int, e *Error)             // instead of the value, or after it was kept
+}
+
+// A flight carries items over one connection in as few round trips as there are
+// chunks: it sends a chunk whole, and then reads the replies.
+type flight struct {
+	ctx     context.Context
+	conn    *pgx.Conn
+	cargo   cargo
+	letters *[]letter
+}
+
+// A letter is an item that is ready to be sent: encoded before anything is, since
+// that runs code of the user's, which may panic.
+type letter struct {
+	item    int
+	sd      *pgconn.StatementDescription
+	encoded pgx.ExtendedQueryBuilder
+}
+
+var letters = sync.Pool{New: func() any { return new([]letter) }}
+
+func newFlight(ctx context.Context, conn *pgx.Conn, cargo cargo) *flight {
+	return &flight{ctx: ctx, conn: conn, cargo: cargo, letters: letters.Get().(*[]letter)}
+}
+
+// land gives the flight's memory to the next one.
+func (f *flight) land() {
+	letters.Put(f.letters)
+	f.letters = nil
+}
+
+// load encodes items until the chunk is full, and returns the letters and the items
+// that are left. Those that cannot be encoded are told so and refused is called; it
+// says whether to go on. An error is the whole flight's.
+func (f *flight) load(items []int, refused func(i int, e *Error) (goOn bool)) (chunk []letter, rest []int, failure error) {
+	size := 0
+	for n, i := range items {
+		if len(chunk) == chunkItems || size >= chunkBytes {
+			return chunk, items[n:], nil
+		}
+		if len(chunk) == len(*f.letters) {
+			*f.letters = append(*f.letters, letter{})
+		}
+		l := &(*f.letters)[len(chunk)]
+		e, err := f.encode(l, i)
+		if err != nil {
+			return nil, items[n:], err
+		}
+		if e != nil {
+			if !refused(i, e) {
+				return nil, items[n+1:], nil
+			}
+			continue
+		}
+		for _, v := range l.encoded.ParamValues {
+			size += len(v)
+		}
+		chunk = (*f.letters)[:len(chunk)+1]
+	}
+	return chunk, nil, nil
+}
+
+// encode makes the letter of item i. e is why the item cannot be sent; err is the
+// server's or the connection's.
+func (f *flight) encode(l *letter, i int) (e *Error, err error) {
+	s := f.cargo.statement(i)
+	args, e := f.cargo.bind(i)
+	if e != nil {
+		return e, nil
+	}
+	known := descriptionsOf(f.conn)
+	_, cached := known.known[s.text.SQL]
+	for {
+		sd, err := describe(f.ctx, f.conn, s.text.SQL)
+		if err != nil {
+			return nil, &describing{i, err}
+		}
+		err = l.encoded.Build(f.conn.TypeMap(), sd, args)
+		if err == nil && len(sd.Fields) > 0 {
+			if e := f.cargo.fits(i, sd.Fields); e != nil {
+				err = e
+			}
+		}
+		switch {
+		case err == nil:
+			l.item, l.sd = i, sd
+			return nil, nil
+		case cached: // the schema may have changed since
+			cached = false
+			known.forget(s.text.SQL)
+			continue
+		}
+		if e, ok := err.(*Error); ok {
+			e.Effect = NotApplied
+			return e, nil
+		}
+		e, _ := s.explain(f.ctx, err)
+		e.Effect = NotApplied
+		return e, nil
+	}
+}
+
+// describing is an error of the server's that came while it described the
+// statement of an item, before anything of the chunk was sent.
+type describing struct {
+	item int
+	err  error
+}
+
+func (d *describing) Error() string { return d.err.Error() }
+func (d *describing) Unwrap() error { return d.err }
+
+// A wave is one chunk on its way: statements that are sent together, and what is to
+// be read back for them.
+type wave struct {
+	f        *flight
+	p        *pgconn.Pipeline
+	before   int64 // bytes that were sent on the connection before it
+	counted  bool
+	expected []expected
+	at       int
+	skipping bool  // up to the next Sync, after an error
+	lost     error // the error with which the connection went
+}
+
+// expected is a reply that is to come.
+type expected struct {
+	what what
+	item *letter // of an item
+}
+
+type what int
+
+const (
+	forNothing what = iota // a statement of our own, which must work
+	forItem
+	forRollback // to the savepoint
+	forCommit
+	forSync
+)
+
+func (f *flight) wave() *wave {
+	w := &wave{f: f}
+	w.before, w.counted = sentBytes(f.conn)
+	w.p = f.conn.PgConn().StartPipeline(f.ctx)
+	return w
+}
+
+// send queues an item.
+func (w *wave) send(l *letter) {
+	q := &l.encoded
+	if l.sd.Name != "" {
+		w.p.SendQueryStatement(l.sd, q.ParamValues, q.ParamFormats, q.ResultFormats)
+	} else {
+		w.p.SendQueryParams(w.f.cargo.statement(l.item).text.SQL, q.ParamValues, l.sd.ParamOIDs, q.ParamFormats, q.ResultFormats)
+	}
+	w.expected = append(w.expected, expected{forItem, l})
+}
+
+// own queues a statement of our own. Its arguments are integers.
+func (w *wave) own(what what, sql string, args ...any) {
+	var values [][]byte
+	for _, arg := range args {
+		values = append(values, strconv.AppendInt(nil, arg.(int64), 10))
+	}
+	w.p.SendQueryParams(sql, values, nil, nil, nil)
+	w.expected = append(w.expected, expected{what, nil})
+}
+
+func (w *wave) sync() {
+	w.p.SendPipelineSync()
+	w.expected = append(w.expected, expected{forSync, nil})
+}
+
+// flush sends what was queued, and reads what comes meanwhile, so that neither side
+// waits for the other.
+func (w *wave) flush() {
+	if err := w.p.Flush(); err != nil {
+		w.lost = err
+	}
+}
+
+// next returns the next reply that the server gave, with its error if that is what
+// it gave. What the server skipped, it skips. ok is false at the end, and when the
+// connection is lost.
+func (w *wave) next() (x expected, rr *pgconn.ResultReader, err error, ok bool) {
+	for w.lost == nil && w.at < len(w.expected) {
+		x = w.expected[w.at]
+		w.at++
+		if w.skipping && x.what != forSync {
+			continue
+		}
+		result, err := w.p.GetResults()
+		if err == nil && result == nil {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil && !w.alive(err) {
+			w.lost = err
+			break
+		}
+		if x.what == forSync {
+			if err != nil { // at the end of an implicit transaction
+				if _, lost := w.p.GetResults(); lost != nil {
+					w.lost = lost
+					break
+				}
+			}
+			w.skipping = false
+			return x, nil, err, true
+		}
+		w.skipping = err != nil
+		rr, _ = result.(*pgconn.ResultReader)
+		return x, rr, err, true
+	}
+	return x, nil, nil, false
+}
+
+// failed notes an error that came after the beginning of a reply.
+func (w *wave) failed(err error) {
+	if w.alive(err) {
+		w.skipping = true
+	} else {
+		w.lost = err
+	}
+}
+
+func (w *wave) alive(err error) bool {
+	_, answered := errors.AsType[*pgconn.PgError](err)
+	return answered && !w.f.conn.IsClosed()
+}
+
+// read reads the reply of an item, to its end. spoilt is why the client cannot use
+// it, err what the server or the connection said.
+func (w *wave) read(i int, rr *pgconn.ResultReader) (spoilt *Error, err error) {
+	rows := pgx.RowsFromResultReader(w.f.conn.TypeMap(), rr)
+	defer rows.Close()
+	spoilt = w.f.cargo.read(i, rows)
+	rows.Close()
+	if err = rows.Err(); err != nil {
+		if spoilt != nil && errors.Is(spoilt.Err, err) {
+			return spoilt, nil // pgx keeps the scan's error
+		}
+		w.failed(err)
+	}
+	return spoilt, err
+}
+
+// unsent reports whether the wave certainly never left.
+func (w *wave) unsent() bool {
+	now, _ := sentBytes(w.f.conn)
+	return w.counted && now == w.before
+}
+
+// close ends the wave, reading what nobody has read; it may be called twice.
+func (w *wave) close() {
+	if err := w.p.Close(); err != nil && w.lost == nil && w.f.conn.IsClosed() {
+		w.lost = err
+	}
+}
+
+// forgetStale forgets what is known of a statement whose failure says that it is
+// out of date.
+func (f *flight) forgetStale(i int, e *Error) {
+	if e.SQLState == "0A000" || e.SQLState == "26000" || e.SQLState == "42P05" {
+		descriptionsOf(f.conn).forget(f.cargo.statement(i).text.SQL)
+	}
+}
+
+// savepointName makes the name of the next savepoint of a session.
+func (s *session) savepointName() string {
+	s.savepoints++
+	return fmt.Sprintf("pgcmd_%d", s.savepoints)
+}

@@ -1,0 +1,105 @@
+package pgcmd
+
+import (
+	"reflect"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// A piped is a statement command as a pipeline runs it: many items on one
+// connection, all sent before the first reply is read.
+type piped[In, Out any] struct {
+	*statement
+	firm bool                                           // that it works is the server's word alone, so that COMMIT may travel with it
+	fits func(columns []pgconn.FieldDescription) *Error // asked before anything is sent
+	run  func() (bind binder[In], read reader[Out])     // for one run, by one goroutine
+}
+
+// A binder reads the arguments of one item into memory that the next one uses
+// again.
+type binder[In any] func(in In) ([]any, *Error)
+
+// A reader reads one item's reply. Its failure is one of the client's; what the
+// server and the connection say, rows says.
+type reader[Out any] func(rows pgx.Rows) (Out, *Error)
+
+func pipeAll[In, Row any](q *query[In, Row]) *piped[In, []Row] {
+	return &piped[In, []Row]{
+		statement: q.statement,
+		firm:      q.readOnly || q.maxRows == 0 || q.harmless(),
+		fits:      q.fits,
+		run: func() (binder[In], reader[[]Row]) {
+			fr := q.frame(*new(In))
+			return q.binder(fr), func(rows pgx.Rows) ([]Row, *Error) {
+				out, failure := q.everyRow(fr, rows)
+				clear(fr.rows)
+				fr.rows = fr.rows[:0]
+				return out, failure
+			}
+		},
+	}
+}
+
+func pipeOne[In, Row any](q *query[In, Row]) *piped[In, Row] {
+	return &piped[In, Row]{
+		statement: q.statement,
+		firm:      q.readOnly || q.harmless() || q.insertsOne(),
+		fits:      q.fits,
+		run: func() (binder[In], reader[Row]) {
+			fr := q.frame(*new(In))
+			return q.binder(fr), func(rows pgx.Rows) (row Row, failure *Error) {
+				failure = q.onlyRow(fr, rows)
+				row, fr.row = fr.row, row
+				return row, failure
+			}
+		},
+	}
+}
+
+func pipeExec[In, Row any](q *query[In, Row]) *piped[In, int64] {
+	return &piped[In, int64]{
+		statement: q.statement,
+		firm:      true,
+		fits:      func([]pgconn.FieldDescription) *Error { return nil },
+		run: func() (binder[In], reader[int64]) {
+			return q.binder(q.frame(*new(In))), func(rows pgx.Rows) (int64, *Error) {
+				rows.Close()
+				return rows.CommandTag().RowsAffected(), nil
+			}
+		},
+	}
+}
+
+func (q *query[In, Row]) binder(fr *frame[In, Row]) binder[In] {
+	args := make([]any, len(q.fields))
+	return func(in In) ([]any, *Error) {
+		fr.in = in
+		if q.growsIn {
+			fr.params = pointers(reflect.ValueOf(&fr.in).Elem(), q.fields, false)
+		}
+		return argumentsIn(args, fr.params, q.params)
+	}
+}
+
+// fits finds out whether the row type can take the columns.
+func (q *query[In, Row]) fits(columns []pgconn.FieldDescription) *Error {
+	if q.shape.kind == scannerRow {
+		return nil
+	}
+	_, err := q.shape.lay(columns)
+	return err
+}
+
+// harmless reports whether the statement changes nothing, by its text alone: it is
+// a query, and calls no function.
+func (s *statement) harmless() bool { return s.text.Reads && !strings.Contains(s.text.SQL, "(") }
+
+// insertsOne reports whether the statement inserts the rows that it spells out, so
+// that it returns as many or fails.
+func (s *statement) insertsOne() bool {
+	sql := strings.ToLower(s.text.SQL)
+	return s.text.Verb == "insert" && strings.Contains(sql, "values") &&
+		!strings.Contains(sql, "conflict") && !strings.Contains(sql, "select")
+}

@@ -1,0 +1,293 @@
+package pgcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// A Pipeline sends different commands in one round trip: [Queue] adds them, Run
+// sends them, [Result.Get] returns what each returned. The zero Pipeline is ready.
+// It is for one goroutine, and for one Run.
+type Pipeline struct {
+	items  []queuedItem
+	misuse *Error // of Queue, told by Run
+	ran    bool
+}
+
+// A Result is what a command in a [Pipeline] returned, once that was run.
+type Result[Out any] struct {
+	value Out
+	err   error
+	known bool
+}
+
+// Get returns the command's output, or its error: always an [*Error], also before
+// the pipeline was run.
+func (r *Result[Out]) Get() (Out, error) {
+	if r == nil || !r.known {
+		var none Out
+		return none, &Error{Code: CodeInternal, Effect: NotApplied, Message: "the pipeline of this result has not been run"}
+	}
+	return r.value, r.err
+}
+
+// Queue adds a command to the pipeline. It must be a statement command (Query,
+// QueryOne, Exec) without hooks, middleware, InTx and Once: others make Run fail
+// before anything is sent. Its Timeout and Retry are ignored.
+func Queue[In, Out any](p *Pipeline, c *Command[In, Out], in In) *Result[Out] {
+	result := new(Result[Out])
+	refuse := func(format string, args ...any) {
+		if p.misuse == nil {
+			p.misuse = &Error{Code: CodeInternal, Effect: NotApplied, Message: fmt.Sprintf(format, args...)}
+		}
+	}
+	switch {
+	case p == nil:
+		return result
+	case p.ran:
+		refuse("a command was queued after Run: a pipeline is run once")
+	case c == nil:
+		refuse("item %d is a nil command", len(p.items))
+	default:
+		inner := c.edit(func(c *Command[In, Out]) { c.opts.Timeout, c.opts.Retry = 0, Retry{} })
+		if inner.piped == nil || !inner.straight || inner.key != nil {
+			refuse("item %d, %s, cannot travel in a pipeline: it must be a Query, QueryOne or Exec without hooks, middleware, InTx and Once", len(p.items), c.name)
+			break
+		}
+		entry := &entry[In, Out]{piped: inner.piped(inner.opts), command: inner, in: in, result: result}
+		p.items = append(p.items, entry)
+	}
+	return result
+}
+
+// Run sends the commands, in order, and reads what they return: Atomic, in one
+// transaction, which it joins on a DB that is one; or Independent, each in a
+// transaction of its own. It returns the error of the first that failed in Atomic,
+// and those of all, joined, in Independent, each with its number in its path; the
+// results tell of each. Values are validated first, all of them: in Atomic nothing
+// is sent if one is refused.
+func (p *Pipeline) Run(ctx context.Context, db DB, mode BatchMode) error {
+	refused := func(message string) error {
+		return &Error{Code: CodeInternal, Effect: NotApplied, Command: "pipeline", Message: message}
+	}
+	switch {
+	case p == nil:
+		return refused("the pipeline is nil")
+	case p.ran:
+		return refused("the pipeline was run before: make another one")
+	case mode != Atomic && mode != Independent:
+		return refused(fmt.Sprintf("the mode is %v: a pipeline is Atomic or Independent", mode))
+	}
+	p.ran = true
+	if p.misuse != nil {
+		return p.settle(p.misuse.within("pipeline"))
+	}
+	c := &Command[*Pipeline, struct{}]{name: "pipeline", begins: mode == Atomic}
+	c.opts.ReadOnly = !slices.ContainsFunc(p.items, func(e queuedItem) bool { return !e.sql().readOnly })
+	run := &pipelineRun{Pipeline: p, mode: mode}
+	c.batch = func(Options) *batching[*Pipeline, struct{}] {
+		return &batching[*Pipeline, struct{}]{vet: run.vet, run: run.run, settle: run.settle}
+	}
+	c.prepare()
+	_, _, err := c.run(ctx, db, p)
+	if err != nil {
+		return p.settle(err.(*Error))
+	}
+	return p.settle(nil)
+}
+
+// settle makes the results known, and agree with the failure of all, if there is
+// one. It returns that, or those of the items.
+func (p *Pipeline) settle(failure *Error) error {
+	var errs []error
+	for _, item := range p.items {
+		if e := item.settle(failure); e != nil && !errors.Is(e, ErrSkipped) {
+			errs = append(errs, e)
+		}
+	}
+	switch {
+	case failure != nil:
+		return failure
+	case len(errs) == 1:
+		return errs[0]
+	}
+	return errors.Join(errs...)
+}
+
+// A queuedItem is an entry whatever its types.
+type queuedItem interface {
+	sql() *statement
+	name() string
+	vet() *Error
+	start()
+	isFirm() bool
+	fits(columns []pgconn.FieldDescription) *Error
+	bind() ([]any, *Error)
+	read(rows pgx.Rows) *Error
+	fail(e *Error)
+	settle(failure *Error) *Error
+}
+
+type entry[In, Out any] struct {
+	piped   *piped[In, Out]
+	command *Command[In, Out]
+	in      In
+	result  *Result[Out]
+	bindIn  binder[In]
+	readOut reader[Out]
+}
+
+func (e *entry[In, Out]) sql() *statement { return e.piped.statement }
+func (e *entry[In, Out]) name() string    { return e.command.name }
+func (e *entry[In, Out]) isFirm() bool    { return e.piped.firm && !e.piped.text.Ends }
+func (e *entry[In, Out]) start()          { e.bindIn, e.readOut = e.piped.run() }
+
+func (e *entry[In, Out]) vet() *Error {
+	if e.command.checks == nil {
+		return nil
+	}
+	return e.command.check(e.in)
+}
+
+func (e *entry[In, Out]) fits(columns []pgconn.FieldDescription) *Error { return e.piped.fits(columns) }
+
+func (e *entry[In, Out]) bind() ([]any, *Error) { return e.bindIn(e.in) }
+
+func (e *entry[In, Out]) read(rows pgx.Rows) (failure *Error) {
+	e.result.value, failure = e.readOut(rows)
+	return failure
+}
+
+func (e *entry[In, Out]) fail(failure *Error) {
+	var none Out
+	e.result.value, e.result.err = none, e.command.mapConstraint(failure)
+}
+
+func (e *entry[In, Out]) settle(failure *Error) *Error {
+	e.result.known = true
+	known, _ := e.result.err.(*Error)
+	switch {
+	case failure == nil || failure.Effect == Applied:
+	case known == nil:
+		e.fail(failure)
+		known = failure
+	case failure.Effect == NotApplied && known.Effect == Unknown, errors.Is(known, ErrSkipped) && known.Effect != failure.Effect:
+		changed := *known
+		changed.Effect = failure.Effect
+		e.result.err, known = &changed, &changed
+	}
+	return known
+}
+
+// A pipelineRun is the run of a pipeline. It is the cargo of its flight.
+type pipelineRun struct {
+	*Pipeline
+	mode BatchMode
+}
+
+// vet validates every item. done says that nothing is left to run.
+func (r *pipelineRun) vet(*Pipeline) (_ struct{}, _ []*Error, failure *Error, done bool) {
+	left := len(r.items)
+	for i, item := range r.items {
+		if e := item.vet(); e != nil {
+			e.Effect = NotApplied
+			if r.fail(i, e); failure == nil {
+				failure = e
+			}
+			left--
+		}
+	}
+	switch {
+	case failure != nil && r.mode == Atomic:
+		r.skip(failure)
+		return struct{}{}, nil, failure, true
+	case left == 0:
+		return struct{}{}, nil, nil, true
+	}
+	return struct{}{}, nil, nil, false
+}
+
+// skip marks what has no error of its own as skipped because of the culprit.
+func (r *pipelineRun) skip(culprit *Error) {
+	for _, item := range r.items {
+		if item.settle(nil) == nil {
+			item.fail(&Error{Code: CodeAborted, Effect: NotApplied, Command: "pipeline", Err: ErrSkipped,
+				Message: "skipped, since " + culprit.Command + " failed"})
+		}
+	}
+}
+
+func (r *pipelineRun) run(ctx context.Context, db DB, _ *Pipeline) (struct{}, error) {
+	if failure := r.carry(ctx, db); failure != nil {
+		return struct{}{}, failure
+	}
+	return struct{}{}, nil
+}
+
+func (r *pipelineRun) settle(_ *Pipeline, _ struct{}, _ int, _ *Error) struct{} { return struct{}{} }
+
+func (r *pipelineRun) carry(ctx context.Context, db DB) *Error {
+	var items []int
+	for i, item := range r.items {
+		if item.settle(nil) == nil {
+			items = append(items, i)
+			item.start()
+		}
+	}
+	ignore := func(int) {}
+	if r.mode == Independent {
+		if inTransaction(db) {
+			return &Error{Code: CodeInternal, Effect: NotApplied,
+				Message: "an independent pipeline has a transaction for each item, and cannot join one: use Atomic, or run it on the pool"}
+		}
+		conn, _, done, failure := connectionOf(ctx, db)
+		if failure != nil {
+			return failure
+		}
+		defer done()
+		f := newFlight(ctx, conn, r)
+		defer f.land()
+		return f.independent(items, ignore)
+	}
+	tx := db.(*Tx)
+	if tx.s.conn == nil {
+		return &Error{Code: CodeInternal, Effect: NotApplied, Message: "the transaction does not tell its connection, which a pipeline needs"}
+	}
+	if err := tx.enter(ctx); err != nil {
+		return notSent(ctx, err)
+	}
+	defer func() { tx.s.inUse.Store(false) }() // what came of it has been noted
+	finish := tx.s.mayFinish
+	tx.s.mayFinish = false
+	for _, item := range r.items {
+		finish = finish && item.isFirm()
+		tx.s.escaped = tx.s.escaped || item.sql().text.Ends
+	}
+	f := newFlight(ctx, tx.s.conn, r)
+	defer f.land()
+	culprit, failure := f.atomic(tx, items, finish, ignore)
+	if failure == nil || culprit < 0 {
+		return failure
+	}
+	r.fail(culprit, failure)
+	if failure.Effect != Applied {
+		r.skip(failure)
+	}
+	return failure
+}
+
+func (r *pipelineRun) statement(i int) *statement { return r.items[i].sql() }
+func (r *pipelineRun) fits(i int, columns []pgconn.FieldDescription) *Error {
+	return r.items[i].fits(columns)
+}
+func (r *pipelineRun) bind(i int) ([]any, *Error)       { return r.items[i].bind() }
+func (r *pipelineRun) read(i int, rows pgx.Rows) *Error { return r.items[i].read(rows) }
+func (r *pipelineRun) fail(i int, e *Error) {
+	e.within(r.items[i].name()).within(fmt.Sprintf("pipeline[%d]", i))
+	r.items[i].fail(e)
+}

@@ -1,0 +1,439 @@
+package pgcmd
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// A leg is one chunk of a flight within a transaction, and what came of it.
+type leg struct {
+	f       *flight
+	s       *session
+	commit  bool   // COMMIT travels with the chunk
+	healing bool   // each item is under a savepoint of its own
+	culprit int    // the first item that failed; -1 if none, or if the failure is nobody's
+	failure *Error // of the item, or of all
+}
+
+// atomic carries the items in the transaction, and stops at the first that fails.
+// It tells which that was, or -1 if the failure is that of no item. With finish the
+// transaction ends with the last chunk, if the items allow it.
+func (f *flight) atomic(tx *Tx, items []int, finish bool, done func(left int)) (culprit int, failure *Error) {
+	for len(items) > 0 {
+		culprit = -1
+		chunk, rest, err := f.load(items, func(i int, e *Error) bool {
+			culprit, failure = i, e
+			return false
+		})
+		if err != nil {
+			culprit, failure = f.undescribed(err)
+			tx.s.note(err)
+		}
+		if failure != nil {
+			return culprit, failure
+		}
+		l := &leg{f: f, s: tx.s, culprit: -1, commit: finish && len(rest) == 0}
+		if l.run(chunk); l.failure != nil {
+			return l.culprit, l.failure
+		}
+		done(len(rest))
+		items = rest
+	}
+	return -1, nil
+}
+
+// run sends the chunk and reads the replies.
+func (l *leg) run(chunk []letter) {
+	w := l.f.wave()
+	defer w.close()
+	l.lead(w)
+	for i := range chunk {
+		w.send(&chunk[i])
+	}
+	if l.commit {
+		w.own(forCommit, "commit")
+	}
+	w.sync()
+	w.flush()
+	l.read(w, func(i int, e *Error, spoilt bool) {
+		if l.failure == nil {
+			l.culprit, l.failure = i, e
+		}
+	})
+	if l.s.finished && l.culprit >= 0 { // the client cannot read it, and it is there all the same
+		l.failure.Effect = l.kept()
+	}
+}
+
+// kept is the Effect of what failed after COMMIT.
+func (l *leg) kept() Effect {
+	if l.s.options.AccessMode == pgx.ReadOnly {
+		return NotApplied
+	}
+	return Applied
+}
+
+// lead queues what waits for company: BEGIN, RELEASE.
+func (l *leg) lead(w *wave) {
+	for _, q := range l.s.prefix {
+		w.own(forNothing, q.sql, q.args...)
+	}
+	l.s.prefix = nil
+}
+
+// read reads the replies of a wave. bad is called for every item that failed:
+// spoilt, if it worked and the client cannot use what it returned. What fails all
+// of them goes into l.failure.
+func (l *leg) read(w *wave, bad func(i int, e *Error, spoilt bool)) {
+	refused := false // by the server: COMMIT, if it travels along, was skipped
+	var first error  // that the transaction has to know of
+	for {
+		x, rr, err, ok := w.next()
+		if !ok {
+			break
+		}
+		if err == nil {
+			l.s.begun = true
+		}
+		switch x.what {
+		case forItem:
+			var spoilt *Error
+			if err == nil {
+				spoilt, err = w.read(x.item.item, rr)
+			}
+			switch {
+			case w.lost != nil:
+			case err != nil:
+				if l.s.aborted != nil && isInFailedTransaction(err) {
+					err = l.s.aborted // the reason, and not its consequence
+				}
+				refused = true
+				bad(x.item.item, l.f.failed(x.item.item, err), false)
+				if first == nil && !l.healing {
+					first = err
+				}
+			case spoilt != nil:
+				bad(x.item.item, spoilt, true)
+			}
+		case forCommit:
+			l.committed(rr, err)
+		default:
+			if err != nil && l.failure == nil {
+				l.failure = notSent(l.f.ctx, err)
+				first = err
+			}
+		}
+	}
+	w.close() // only now is the transaction's status known
+	switch {
+	case w.lost != nil:
+		l.lost(w, refused)
+	case first != nil && l.s.aborted == nil:
+		l.s.note(first)
+	}
+	if l.s.finished {
+		l.s.over.Store(true)
+	}
+}
+
+// committed takes the reply of the COMMIT that travelled along.
+func (l *leg) committed(rr *pgconn.ResultReader, err error) {
+	var tag pgconn.CommandTag
+	if err == nil {
+		tag, err = rr.Close()
+	}
+	l.s.finished = true
+	switch {
+	case err != nil:
+		l.culprit, l.failure = -1, l.s.commitFailed(l.f.ctx, err, false)
+	case tag.String() != "COMMIT":
+		l.culprit, l.failure = -1, answeredRollback()
+	}
+}
+
+// lost is the failure of all: the connection went.
+func (l *leg) lost(w *wave, refused bool) {
+	l.s.note(w.lost)
+	if l.failure != nil && refused || l.s.finished {
+		return // what is known is known
+	}
+	e := l.f.broken(w.lost)
+	switch {
+	case l.s.options.AccessMode == pgx.ReadOnly, w.unsent(), refused, !l.commit:
+		e.Effect = NotApplied
+	default:
+		e.Effect, l.s.finished = Unknown, true
+		if e.Code == CodeUnavailable {
+			e.Message = "COMMIT was sent, and no reply came: it may or may not be applied"
+		}
+	}
+	e.settle()
+	l.culprit, l.failure = -1, e
+}
+
+// broken is the error of a connection that went.
+func (f *flight) broken(err error) *Error {
+	e, _ := (&statement{}).explain(f.ctx, err)
+	return e
+}
+
+// failed is the error of an item that the server refused.
+func (f *flight) failed(i int, err error) *Error {
+	e, _ := f.cargo.statement(i).explain(f.ctx, err)
+	e.Effect = NotApplied
+	f.forgetStale(i, e)
+	return e
+}
+
+// undescribed is the error of an item that the server cannot describe, or of a
+// connection that went meanwhile.
+func (f *flight) undescribed(err error) (culprit int, e *Error) {
+	d := err.(*describing)
+	e = f.failed(d.item, d.err)
+	if _, answered := errors.AsType[*pgconn.PgError](d.err); answered && !f.conn.IsClosed() {
+		return d.item, e
+	}
+	return -1, e
+}
+
+// isolated carries the items in the transaction, each as if under a savepoint of its
+// own. Those that fail are told so; the failure that it returns is that of all.
+func (f *flight) isolated(tx *Tx, items []int, finish bool, done func(left int)) *Error {
+	for len(items) > 0 {
+		chunk, rest, err := f.load(items, func(i int, e *Error) bool {
+			f.cargo.fail(i, e)
+			return true
+		})
+		if err != nil {
+			_, failure := f.undescribed(err)
+			tx.s.note(err)
+			return failure
+		}
+		if len(chunk) > 0 {
+			if failure := f.hop(tx, chunk, finish && len(rest) == 0); failure != nil {
+				return failure
+			}
+		}
+		done(len(rest))
+		items = rest
+	}
+	return nil
+}
+
+// hop carries one chunk under one savepoint. A chunk that held a bad item is rolled
+// back and repeated, each item under its own: so that good ones cost no
+// subtransactions.
+func (f *flight) hop(tx *Tx, chunk []letter, commit bool) *Error {
+	s := tx.s
+	outer, inner := s.savepointName(), s.savepointName()
+	going := make([]*letter, len(chunk))
+	for i := range chunk {
+		going[i] = &chunk[i]
+	}
+	for healing, again := false, false; ; again = true {
+		l := &leg{f: f, s: s, culprit: -1, commit: commit, healing: healing}
+		doomed, refused := false, false
+		var spoilt []int
+		l.pass(going, outer, inner, again, func(i int, e *Error, readable bool) {
+			switch {
+			case readable && !l.commit: // and to be undone
+				e.Effect = NotApplied
+				f.cargo.fail(i, e)
+				spoilt = append(spoilt, i)
+			case readable:
+				e.Effect = l.kept()
+				f.cargo.fail(i, e)
+			case healing:
+				f.cargo.fail(i, e)
+			case !refused:
+				refused = true
+				doomed = e.SQLState == serializationFailure || e.SQLState == deadlockDetected
+				if doomed && l.failure == nil {
+					l.failure = e
+				}
+			}
+		})
+		switch {
+		case l.failure != nil:
+			return l.failure
+		case !refused && len(spoilt) == 0:
+			if !s.finished {
+				s.prefix = append(s.prefix, queued{sql: "release savepoint " + outer})
+			}
+			return nil
+		}
+		healing = healing || refused
+		s.aborted = nil
+		going = slices.DeleteFunc(going, func(l *letter) bool { return slices.Contains(spoilt, l.item) })
+	}
+}
+
+// pass sends the items once. Healing, each item has a Sync of its own: after one that
+// failed, what would keep it is skipped, and ROLLBACK TO mends the transaction; after
+// one that worked there is nothing to roll back. So it takes one round trip, too.
+func (l *leg) pass(going []*letter, outer, inner string, again bool, bad func(i int, e *Error, spoilt bool)) {
+	w := l.f.wave()
+	defer w.close()
+	l.lead(w)
+	if again {
+		w.own(forRollback, "rollback to savepoint "+outer)
+	} else {
+		w.own(forNothing, "savepoint "+outer)
+	}
+	if l.healing {
+		w.own(forNothing, "savepoint "+inner)
+		w.sync()
+	}
+	for _, item := range going {
+		w.send(item)
+		if l.healing {
+			w.own(forNothing, "release savepoint "+inner)
+			w.own(forNothing, "savepoint "+inner)
+			w.sync()
+			w.own(forRollback, "rollback to savepoint "+inner)
+			w.sync()
+		}
+	}
+	if l.commit {
+		w.own(forCommit, "commit")
+	}
+	w.sync()
+	w.flush()
+	l.read(w, bad)
+}
+
+// independent carries each item in a transaction of its own. The failure that it
+// returns is that of the connection; every item is told what is known of it.
+func (f *flight) independent(items []int, done func(left int)) (failure *Error) {
+	for len(items) > 0 {
+		chunk, rest, err := f.load(items, func(i int, e *Error) bool {
+			f.cargo.fail(i, e)
+			return true
+		})
+		if err != nil {
+			culprit, e := f.undescribed(err)
+			if culprit < 0 {
+				return f.grounded(items, e)
+			}
+			same := f.cargo.statement(culprit)
+			items = slices.DeleteFunc(slices.Clone(items), func(i int) bool {
+				hopeless := f.cargo.statement(i) == same
+				if hopeless {
+					clone := *e
+					f.cargo.fail(i, &clone)
+				}
+				return hopeless
+			})
+			continue
+		}
+		if e := f.scatter(chunk); e != nil {
+			return f.grounded(rest, e)
+		}
+		done(len(rest))
+		items = rest
+	}
+	return nil
+}
+
+// grounded tells the items that were never sent.
+func (f *flight) grounded(items []int, cause *Error) *Error {
+	for _, i := range items {
+		e := *cause
+		e.Effect = NotApplied
+		if e.Code == CodeUnknownEffect || e.Code == CodeUnavailable {
+			e.Code, e.Message = CodeUnavailable, "the connection failed before it was sent"
+		}
+		f.cargo.fail(i, &e)
+	}
+	return cause
+}
+
+// scatter sends a chunk of items with a Sync each. An item has worked once the
+// server is ready for the next, and not before: its transaction ends there.
+func (f *flight) scatter(chunk []letter) (failure *Error) {
+	w := f.wave()
+	defer w.close()
+	for i := range chunk {
+		w.send(&chunk[i])
+		w.sync()
+	}
+	w.flush()
+	settled := 0
+	var spoilt, refused *Error
+	for {
+		x, rr, err, ok := w.next()
+		if !ok {
+			break
+		}
+		i := chunk[settled].item
+		if x.what == forItem {
+			if err == nil {
+				spoilt, err = w.read(i, rr)
+			}
+			if err != nil && w.lost == nil {
+				refused = f.refused(i, err)
+			}
+			continue
+		}
+		if err != nil && refused == nil { // a deferred constraint
+			refused = f.refused(i, err)
+		}
+		if refused == nil && f.conn.PgConn().TxStatus() != 'I' {
+			refused = &Error{Code: CodeInternal, Message: "the statement began a transaction: the items of a batch must not"}
+		}
+		switch {
+		case refused != nil:
+			f.cargo.fail(i, refused)
+		case spoilt != nil:
+			spoilt.Effect = Applied
+			if f.cargo.statement(i).readOnly {
+				spoilt.Effect = NotApplied
+			}
+			f.cargo.fail(i, spoilt)
+		}
+		spoilt, refused = nil, nil
+		settled++
+	}
+	w.close()
+	if settled == len(chunk) {
+		return nil
+	}
+	if refused != nil { // it was refused, and the connection went after that
+		f.cargo.fail(chunk[settled].item, refused)
+		settled++
+	}
+	failure = f.broken(w.lost)
+	for _, l := range chunk[settled:] {
+		e := *failure
+		if w.unsent() || f.cargo.statement(l.item).readOnly {
+			e.Effect = NotApplied
+		} else {
+			e.Effect = Unknown
+			if e.Code == CodeUnavailable {
+				e.Message += " after it was sent: it may or may not be applied"
+			}
+		}
+		e.settle()
+		f.cargo.fail(l.item, &e)
+	}
+	if w.unsent() {
+		failure.Effect = NotApplied
+	}
+	failure.settle()
+	return failure
+}
+
+// refused is the error of an item that the server refused, in a transaction of its
+// own.
+func (f *flight) refused(i int, err error) *Error {
+	e := f.failed(i, err)
+	s := f.cargo.statement(i)
+	if pgErr, _ := errors.AsType[*pgconn.PgError](err); !s.readOnly && !(s.atomic() && definite(pgErr)) {
+		e.Effect = Unknown
+	}
+	e.settle()
+	return e
+}
