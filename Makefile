@@ -1,5 +1,5 @@
 # Every target does its own set-up; a fresh machine needs Go, git and make.
-.PHONY: help test tour bench fuzz faults reliability soak compare matrix api
+.PHONY: help test tour bench fuzz faults soak compare matrix api
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -22,10 +22,7 @@ fuzz: postgres ## Fuzz the placeholder lexer, by itself and against PostgreSQL, 
 	go test -run '^$$' -fuzz '^FuzzAgainstPostgres$$' -fuzztime 60s -parallel 1 ./internal/sqltext
 
 faults: postgres ## Every fault point of every kind of work, storms and mutants: twenty minutes
-	PGCMD_FAULTS=all go test -v -count 1 -timeout 60m -run 'Enumerate|Storm|NothingIsLeft|Mutant' ./internal/enumerate ./internal/mutant .
-
-reliability: postgres ## A second, wider suite, in work: rows of the table of errors, more kinds of work, a bank
-	cd internal/reliability && go test -count 1 -timeout 60m ./...
+	PGCMD_FAULTS=all go test -v -count 1 -timeout 60m -run 'Enumerate|Storm|NothingIsLeft|Mutant|EveryRow|Bank' ./internal/mutant ./internal/reliability .
 
 soak: postgres ## 1,000,000 transactions under cuts (SOAK_OPS for fewer), about ten minutes
 	go run ./internal/soak

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"strings"
 	"sync"
 	"time"
 
@@ -58,7 +59,8 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o Options) (result AdHocRes
 	if err != nil {
 		return result, refusedValue("SQL", "sql", err.Error(), err)
 	}
-	s := &statement{text: text, params: make([]string, len(text.Names)), readOnly: o.ReadOnly, maxRows: in.MaxRows}
+	s := &statement{text: text, params: make([]string, len(text.Names)), readOnly: o.ReadOnly, maxRows: in.MaxRows,
+		lifts: lifts(strings.ToLower(text.SQL))}
 	if s.maxRows == 0 {
 		s.maxRows = o.MaxRows
 	}

@@ -101,7 +101,7 @@ func (r *batchRun[In, Out]) fly(ctx context.Context, tx *Tx) *Error {
 		return notSent(ctx, err)
 	}
 	defer func() { tx.s.inUse.Store(false) }() // what came of it has been noted
-	tx.s.escaped = tx.s.escaped || r.piped.text.Ends
+	tx.s.mark(r.piped.statement)
 	finish := tx.s.mayFinish && r.piped.firm && !r.piped.text.Ends
 	tx.s.mayFinish = false
 	f := r.flight(ctx, tx.s.conn)

@@ -185,6 +185,10 @@ func (s *statement) refusedByPgx(err error) *Error {
 				Message: "the statement has another number of parameters than the SQL that was defined"}
 		}
 	}
+	if strings.Contains(text, "message body too large") {
+		return &Error{Code: CodeInvalid, Effect: NotApplied, Err: err,
+			Message: "the values are too large for one message, which holds 1 GiB"}
+	}
 	if text == "conn busy" {
 		return &Error{Code: CodeInternal, Effect: NotApplied, Err: err,
 			Message: "the connection is busy: rows of an earlier query are still open on it"}

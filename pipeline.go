@@ -266,7 +266,7 @@ func (r *pipelineRun) carry(ctx context.Context, db DB) *Error {
 	tx.s.mayFinish = false
 	for _, item := range r.items {
 		finish = finish && item.isFirm()
-		tx.s.escaped = tx.s.escaped || item.sql().text.Ends
+		tx.s.mark(item.sql())
 	}
 	f := newFlight(ctx, tx.s.conn, r)
 	defer f.land()

@@ -172,6 +172,10 @@ func runAll(ctx context.Context, functions []func(context.Context)) {
 	}
 }
 
+// retryKey marks the context of a run that is tried again as a whole: what runs within
+// it is not, or the attempts would multiply.
+type retryKey struct{}
+
 // attempts runs Before, and then the body and After, again if it failed and may be
 // tried again.
 func (c *Command[In, Out]) attempts(ctx context.Context, db DB, in *In, call *Call) (out Out, after []func(context.Context), failure *Error) {
@@ -185,6 +189,11 @@ func (c *Command[In, Out]) attempts(ctx context.Context, db DB, in *In, call *Ca
 		}
 	}
 	retries := budgetOf(db)
+	outermost := true
+	if c.opts.Retry.Attempts > 1 && (c.begins || c.opts.ReadOnly) {
+		outermost = ctx.Value(retryKey{}) == nil
+		ctx = context.WithValue(ctx, retryKey{}, true)
+	}
 	var earlier []*Error
 	unknown := false // an earlier attempt may be applied
 	for {
@@ -203,7 +212,7 @@ func (c *Command[In, Out]) attempts(ctx context.Context, db DB, in *In, call *Ca
 		if unknown {
 			failure.Effect = Unknown
 		}
-		if !c.repeats(db, failure) || failure.once() && len(earlier) > 0 || !c.opts.Retry.wants(failure, call.Attempts) {
+		if !outermost || !c.repeats(db, failure) || failure.once() && len(earlier) > 0 || !c.opts.Retry.wants(failure, call.Attempts) {
 			return out, nil, failure
 		}
 		if !retries.spend(failure) {
@@ -317,7 +326,7 @@ func (c *Command[In, Out]) completed(db DB) Effect {
 	switch {
 	case c.opts.ReadOnly:
 		return NotApplied
-	case c.define == nil || inTransaction(db):
+	case c.define == nil && !c.begins || inTransaction(db):
 		return Unknown // not one unit, or for the transaction to decide
 	}
 	return Applied

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,12 +20,13 @@ type statement struct {
 	fields   []field  // fields[i] of the input is $i+1
 	params   []string // their paths, for messages
 	growsIn  bool     // a field is behind an embedded pointer
+	lifts    bool     // it may make a read-only transaction write
 	readOnly bool
 	maxRows  int
 }
 
 func newStatement[In any](command string, text sqltext.Text) *statement {
-	s := &statement{text: text, fields: paramFields[In](command, text)}
+	s := &statement{text: text, fields: paramFields[In](command, text), lifts: lifts(strings.ToLower(text.SQL))}
 	s.params = make([]string, len(s.fields))
 	for i, f := range s.fields {
 		s.params[i] = f.path
@@ -127,7 +129,7 @@ func (s *statement) sendWithin(ctx context.Context, tx *Tx, args []any) (r reply
 	if err := tx.enter(ctx); err != nil {
 		return r, notSent(ctx, err)
 	}
-	tx.s.escaped = tx.s.escaped || s.text.Ends
+	tx.s.mark(s)
 	rows, results, err := tx.s.query(ctx, s.text.SQL, args)
 	if err != nil {
 		return r, s.failed(ctx, r, tx.s.leave(err))

@@ -61,10 +61,26 @@ func (s *session) simplePrefix() (string, bool) {
 	return b.String(), true
 }
 
+// lifts reports whether a text in lower case may make a read-only transaction write.
+func lifts(sql string) bool {
+	return strings.Contains(sql, "write") || strings.Contains(sql, "read_only")
+}
+
+// mark keeps in mind what a statement of a command does to the transaction.
+func (s *session) mark(st *statement) {
+	s.escaped = s.escaped || st.text.Ends
+	if st.lifts {
+		s.options.AccessMode = ""
+	}
+}
+
 // watch keeps in mind that sql ends the transaction, and may have begun another in
 // the same breath, so that the status does not show it.
 func (s *session) watch(sql string) {
 	lower := strings.ToLower(sql)
+	if lifts(lower) {
+		s.options.AccessMode = "" // nothing vouches for it any more
+	}
 	for _, word := range [...]string{"commit", "end", "abort", "rollback", "prepare"} {
 		if strings.Contains(lower, word) {
 			s.escaped = s.escaped || sqltext.EndsTransaction(sql)
@@ -248,6 +264,7 @@ func (tx *Tx) Prepare(ctx context.Context, name, sql string) (*pgconn.StatementD
 	if err := tx.enter(ctx); err != nil {
 		return nil, err
 	}
+	tx.s.watch(sql) // it may be executed by its name
 	sd, err := conn.Prepare(ctx, name, sql)
 	return sd, tx.s.leave(err)
 }

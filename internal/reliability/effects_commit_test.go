@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -41,55 +40,11 @@ func (s *stage) failed(err error) *pgcmd.Error {
 	return e
 }
 
-func TestTheReplyToCommitIsLost(t *testing.T) {
-	t.Parallel()
-	database := pgcmdtest.URL(t, effectsDDL)
-	for _, c := range []struct {
-		when   moment
-		action faults.Action
-		there  int
-		took   time.Duration
-	}{
-		{request, faults.Reset, 0, 0},
-		{request, faults.CutBefore, 0, 0},
-		{request, faults.CutAfter, 1, 0},
-		{request, faults.HalfClose, 0, 0},
-		{answer, faults.Reset, 1, 0},
-		{answer, faults.CutBefore, 1, 0},
-		{answer, faults.HalfClose, 1, 0},
-		{answer, faults.BlackHole, 1, 5 * time.Second},
-	} {
-		t.Run(fmt.Sprintf("%s at %s", c.action, [...]string{"the request", "its end", "the answer"}[c.when]), func(t *testing.T) {
-			t.Parallel()
-			s := newStage(t, database, setting{})
-			id := newID()
-			s.at(commit, id, c.when, c.action)
-			start := time.Now()
-			out := s.try(s.patient(), s.healthy(commit), id)
-			took := time.Since(start)
-
-			e := s.failed(out.Err)
-			assert.Equal(t, pgcmd.Unknown, e.Effect)
-			assert.Equal(t, pgcmd.CodeUnknownEffect, e.Code)
-			assert.False(t, pgcmd.Retryable(e))
-			assert.Equal(t, 1, out.Attempts)
-			assert.NotNil(t, e.Err)
-			assert.GreaterOrEqual(t, took, c.took)
-			assert.Less(t, took, c.took+4*time.Second)
-			assert.Equal(t, c.took > 0, errors.Is(e, context.DeadlineExceeded), "the deadline is COMMIT's own")
-			require.Eventually(t, func() bool { return s.count(id) == c.there }, deadline, 2*time.Millisecond)
-		})
-	}
-}
-
 // What was never sent is not applied, whatever pgx says of it.
 func TestCommitNeverLeft(t *testing.T) {
 	t.Parallel()
 	database := pgcmdtest.URL(t, effectsDDL)
 	for name, end := range map[string]func(s *stage, ctx context.Context, tx *pgcmd.Tx){
-		"the body closes the connection": func(s *stage, ctx context.Context, tx *pgcmd.Tx) {
-			require.NoError(s, tx.Conn().Close(ctx))
-		},
 		"the body loses the connection and keeps it to itself": func(s *stage, ctx context.Context, tx *pgcmd.Tx) {
 			s.at(read, 77, request, faults.Reset)
 			_, err := tx.Exec(ctx, `select $1::int8`, 77)
@@ -122,48 +77,6 @@ func TestCommitNeverLeft(t *testing.T) {
 			assert.Equal(t, 2, out.Attempts)
 			assert.Equal(t, 1, s.count(id))
 		})
-	}
-}
-
-// COMMIT is not the caller's to cancel: once it is on its way, its answer is the truth.
-func TestTheCallerGivesUpWhenCommitIsOnItsWay(t *testing.T) {
-	t.Parallel()
-	database := pgcmdtest.URL(t, effectsDDL)
-	for _, when := range []moment{request, answer} {
-		for name, done := range map[string]func(context.Context) (context.Context, func()){
-			"cancelled": func(ctx context.Context) (context.Context, func()) {
-				ctx, cancel := context.WithCancel(ctx)
-				return ctx, cancel
-			},
-			"past its deadline": func(ctx context.Context) (context.Context, func()) {
-				ctx, cancel := context.WithTimeout(ctx, 400*time.Millisecond)
-				return ctx, func() { <-ctx.Done(); cancel() }
-			},
-		} {
-			t.Run(fmt.Sprintf("%s at %s", name, [...]string{"the request", "", "the answer"}[when]), func(t *testing.T) {
-				t.Parallel()
-				s := newStage(t, database, setting{})
-				_, err := s.healthy(commit).Run(s.patient(), s.pool, newID()) // connects and prepares
-				require.NoError(t, err)
-				id := newID()
-				ctx, giveUp := done(s.patient())
-				fired := false
-				s.at(commit, id, when, faults.Call(func() { giveUp(); fired = true }))
-				committed := false
-				cmd := s.body(func(ctx context.Context, tx *pgcmd.Tx, id int64) error {
-					tx.AfterCommit(func(ctx context.Context) { committed = ctx.Err() == nil })
-					_, err := tx.Exec(ctx, insertOp, id)
-					return err
-				})
-				out := s.try(ctx, cmd, id)
-				require.NoError(t, out.Err)
-				assert.True(t, fired)
-				assert.Error(t, ctx.Err())
-				assert.True(t, committed, "AfterCommit runs, on a context that is not done")
-				assert.Equal(t, 1, out.Attempts)
-				assert.Equal(t, 1, s.count(id))
-			})
-		}
 	}
 }
 
@@ -356,83 +269,15 @@ func TestAPanicChangesNothing(t *testing.T) {
 		}, c.how)
 		assert.Equal(t, c.there, s.count(id), c.how)
 		assert.Zero(t, s.pool.Stat().AcquiredConns(), c.how)
-	}
-	s.until("nothing is left open", `select not exists (select from pg_stat_activity where application_name = $1 and state like 'idle in%')`, s.app)
-}
 
-func TestABusyConnection(t *testing.T) {
-	t.Parallel()
-	s := newStage(t, pgcmdtest.URL(t, effectsDDL), setting{})
-	conn, err := s.pool.Acquire(s.patient())
-	require.NoError(t, err)
-	defer conn.Release()
-	rows, err := conn.Query(s.patient(), `select generate_series(1, 1000)`)
-	require.NoError(t, err)
-	again := pgcmd.Options{Retry: pgcmd.Retry{Attempts: 3}}
-	for _, c := range []column{read, write, inTx} {
-		id := newID()
-		out := s.healthy(c).With(again).Try(s.patient(), conn, id)
-		e := s.failed(out.Err)
-		assert.Equal(t, pgcmd.CodeInternal, e.Code, "%s: %v", c, e)
-		assert.Equal(t, pgcmd.NotApplied, e.Effect, "%s: %v", c, e)
-		assert.Equal(t, 1, out.Attempts, c)
-		assert.Zero(t, s.count(id), c)
-	}
-	rows.Close()
-	require.NoError(t, rows.Err(), "what was open can be read on")
-	_, err = s.healthy(inTx).Run(s.patient(), conn, newID())
-	require.NoError(t, err)
-}
-
-// On a single connection only failures that leave it alive are tried again.
-func TestRetriesOnASingleConnection(t *testing.T) {
-	t.Parallel()
-	s := newStage(t, pgcmdtest.URL(t, effectsDDL), setting{})
-	again := pgcmd.Options{Retry: pgcmd.Retry{Attempts: 3, Delay: time.Microsecond}}
-	for _, c := range []column{read, inTx} {
+		// A pool ends what is left open. On a connection of the caller's nobody does.
 		conn, err := s.pool.Acquire(s.patient())
 		require.NoError(t, err)
-		s.exec(`select setval($1, 1, false)`, s.shots)
-		out := raises("40001")(s, c).cmd.With(again).Try(s.patient(), conn, newID())
-		require.NoError(t, out.Err, c)
-		assert.Equal(t, 2, out.Attempts, c)
-
-		id := newID()
-		s.at(c, id, request, faults.Reset)
-		out = s.healthy(c).With(again).Try(s.patient(), conn, id)
-		e := s.failed(out.Err)
-		assert.Equal(t, pgcmd.NotApplied, e.Effect, c)
-		assert.Equal(t, 1, out.Attempts, c)
+		id = newID()
+		assert.PanicsWithValue(t, own{7}, func() { _, _ = c.cmd.Run(s.patient(), conn, id) }, c.how)
+		assert.Equal(t, "I", string(conn.Conn().PgConn().TxStatus()), c.how)
+		assert.Equal(t, c.there, s.count(id), c.how)
 		conn.Release()
 	}
-}
-
-// The server's word is not to be trusted so far that it could crash the client.
-func TestStrangeSQLStates(t *testing.T) {
-	t.Parallel()
-	s := newStage(t, pgcmdtest.URL(t, effectsDDL), setting{pooled: true})
-	for _, state := range []string{"", "0", "08", "40001 ", "ÄÄÄ"} {
-		for _, c := range allColumns {
-			for _, severity := range []string{"ERROR", "FATAL", "", "FEHLER"} {
-				id := newID()
-				s.pooler.Play(&trick{marker: c.marker(id), say: refusal(severity, state, "what?"), hangUp: severity == "FATAL"})
-				cmd := s.healthy(c)
-				if c == read {
-					cmd = pgcmd.New("ops.both", func(ctx context.Context, db pgcmd.DB, id int64) (int64, error) {
-						if _, err := s.healthy(read).Run(ctx, db, id); err != nil {
-							return 0, err
-						}
-						return s.healthy(write).Run(ctx, db, id)
-					})
-				}
-				var out pgcmd.Outcome[int64]
-				if assert.NotPanics(t, func() { out = s.try(s.patient(), cmd, id) }, "%q %q in %s", severity, state, c) &&
-					severity != "ERROR" && out.Err != nil && (c == write || c == commit) {
-					assert.Equal(t, pgcmd.Unknown, s.failed(out.Err).Effect, "%q %q in %s", severity, state, c)
-				}
-			}
-		}
-	}
-	assert.NotPanics(t, func() { pgcmd.Retryable(&pgconn.PgError{Code: "0"}) })
-	assert.NotPanics(t, func() { pgcmd.Retryable(&pgcmd.Error{Effect: pgcmd.NotApplied, SQLState: "0"}) })
+	s.until("nothing is left open", `select not exists (select from pg_stat_activity where application_name = $1 and state like 'idle in%')`, s.app)
 }

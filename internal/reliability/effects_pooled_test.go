@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 
 	"github.com/pgcmd/pgcmd"
+	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
 
 // pooledConditions are the rows 11, 18, 20, 21 and 23 as far as only a pooler, or a server in trouble, says such things.
@@ -152,4 +154,34 @@ func bodyConditions() []condition {
 				})}
 			}},
 	}
+}
+
+// The server's word is not to be trusted so far that it could crash the client.
+func TestStrangeSQLStates(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, pgcmdtest.URL(t, effectsDDL), setting{pooled: true})
+	for _, state := range []string{"", "0", "08", "40001 ", "ÄÄÄ"} {
+		for _, c := range allColumns {
+			for _, severity := range []string{"ERROR", "FATAL", "", "FEHLER"} {
+				id := newID()
+				s.pooler.Play(&trick{marker: c.marker(id), say: refusal(severity, state, "what?"), hangUp: severity == "FATAL"})
+				cmd := s.healthy(c)
+				if c == read {
+					cmd = pgcmd.New("ops.both", func(ctx context.Context, db pgcmd.DB, id int64) (int64, error) {
+						if _, err := s.healthy(read).Run(ctx, db, id); err != nil {
+							return 0, err
+						}
+						return s.healthy(write).Run(ctx, db, id)
+					})
+				}
+				var out pgcmd.Outcome[int64]
+				if assert.NotPanics(t, func() { out = s.try(s.patient(), cmd, id) }, "%q %q in %s", severity, state, c) &&
+					severity != "ERROR" && out.Err != nil && (c == write || c == commit) {
+					assert.Equal(t, pgcmd.Unknown, s.failed(out.Err).Effect, "%q %q in %s", severity, state, c)
+				}
+			}
+		}
+	}
+	assert.NotPanics(t, func() { pgcmd.Retryable(&pgconn.PgError{Code: "0"}) })
+	assert.NotPanics(t, func() { pgcmd.Retryable(&pgcmd.Error{Effect: pgcmd.NotApplied, SQLState: "0"}) })
 }

@@ -2,7 +2,6 @@ package reliability_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -153,99 +151,6 @@ func TestRetriesStopWhereTheDeadlineLeavesNoRoom(t *testing.T) {
 	assert.Zero(t, s.count(id))
 }
 
-func TestRetriesWithNegativeNumbersPanic(t *testing.T) {
-	t.Parallel()
-	cmd := pgcmd.Exec[int64]("ops.insert", insertOp)
-	for _, r := range []pgcmd.Retry{{Attempts: -1}, {Delay: -1}, {MaxDelay: -1}, {Attempts: 3, Delay: -1}} {
-		assert.Panics(t, func() { cmd.With(pgcmd.Options{Retry: r}) }, "%+v", r)
-		assert.Panics(t, func() { _ = r.Do(t.Context(), func(context.Context) error { return nil }) }, "%+v", r)
-	}
-}
-
-func TestTheCauseOfEveryAttemptIsOnRecord(t *testing.T) {
-	t.Parallel()
-	s := newStage(t, pgcmdtest.URL(t, effectsDDL), setting{})
-	states := []string{"40001", "40P01", "08006", "40001", "23505"}
-	run := 0
-	cmd := s.body(func(ctx context.Context, tx *pgcmd.Tx, id int64) error {
-		run++
-		s.exec(`select setval($1, 1, false)`, s.shots)
-		_, err := tx.Exec(ctx, `select fail($1, $2)`, s.shots, states[run-1])
-		return err
-	}).With(pgcmd.Options{Retry: pgcmd.Retry{Attempts: 9, Delay: time.Microsecond}})
-	out := cmd.Try(s.patient(), s.pool, newID())
-	e := s.failed(out.Err)
-	assert.Equal(t, len(states), out.Attempts)
-	assert.Equal(t, len(states), e.Attempts)
-	assert.Equal(t, "23505", e.SQLState, "the last")
-
-	for _, state := range states {
-		found := false
-		walk(e, func(err error) {
-			pgErr, ok := err.(*pgconn.PgError)
-			found = found || ok && pgErr.Code == state
-		})
-		assert.True(t, found, state)
-	}
-
-	var record struct {
-		SQLState string            `json:"sqlstate"`
-		Earlier  []json.RawMessage `json:"earlier"`
-	}
-	text, err := json.Marshal(out.Err)
-	require.NoError(t, err)
-	require.NoError(t, json.Unmarshal(text, &record))
-	require.Len(t, record.Earlier, len(states)-1)
-	for i, earlier := range record.Earlier {
-		var one struct {
-			SQLState string            `json:"sqlstate"`
-			Effect   string            `json:"effect"`
-			Attempts int               `json:"attempts"`
-			Earlier  []json.RawMessage `json:"earlier"`
-		}
-		require.NoError(t, json.Unmarshal(earlier, &one))
-		assert.Equal(t, states[i], one.SQLState)
-		assert.Equal(t, "not_applied", one.Effect)
-		assert.Equal(t, i+1, one.Attempts)
-		assert.Empty(t, one.Earlier, "an earlier attempt does not repeat the ones before it: that doubles with each")
-	}
-}
-
-// The record of an error must not grow, nor take longer to search, beyond all bounds.
-func TestTheRecordOfManyAttemptsIsShort(t *testing.T) {
-	t.Parallel()
-	s := newStage(t, pgcmdtest.URL(t, effectsDDL), setting{})
-	const attempts = 10
-	out := s.body(func(ctx context.Context, tx *pgcmd.Tx, _ int64) error {
-		_, err := tx.Exec(ctx, `do $$ begin raise exception using errcode = '40001'; end $$`)
-		return err
-	}).With(pgcmd.Options{Retry: pgcmd.Retry{Attempts: attempts, Delay: time.Microsecond, MaxDelay: time.Microsecond}}).
-		Try(s.patient(), s.pool, newID())
-	require.Equal(t, attempts, out.Attempts)
-	seen := 0
-	walk(out.Err, func(error) { seen++ })
-	assert.LessOrEqual(t, seen, 10*attempts, "errors that errors.Is looks at")
-	text, err := json.Marshal(out.Err)
-	require.NoError(t, err)
-	assert.Less(t, len(text), 1000*attempts, "bytes of JSON")
-}
-
-// walk visits what errors.Is would.
-func walk(err error, visit func(error)) {
-	if err == nil {
-		return
-	}
-	visit(err)
-	switch err := err.(type) {
-	case interface{ Unwrap() error }:
-		walk(err.Unwrap(), visit)
-	case interface{ Unwrap() []error }:
-		for _, err := range err.Unwrap() {
-			walk(err, visit)
-		}
-	}
-}
-
 func TestANestedCommandNeverRetriesByItself(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, pgcmdtest.URL(t, effectsDDL), setting{})
@@ -338,47 +243,6 @@ func TestLayersDoNotMultiplyAttempts(t *testing.T) {
 	out := outer.Try(s.patient(), s.pool, 1)
 	assert.Equal(t, "40001", s.failed(out.Err).SQLState)
 	assert.LessOrEqual(t, runs, 3, "attempts of the innermost, of 3 that each layer asks for")
-}
-
-func TestASerializationFailureBetweenTwoSessionsIsTriedAgain(t *testing.T) {
-	t.Parallel()
-	s := newStage(t, pgcmdtest.URL(t, effectsDDL), setting{})
-	s.exec(`update counters set n = 0 where id = 1`)
-	var firsts sync.WaitGroup
-	firsts.Add(2)
-	var attempts atomic.Int64
-	increment := s.body(func(ctx context.Context, tx *pgcmd.Tx, id int64) error {
-		var n int64
-		if err := tx.QueryRow(ctx, `select n from counters where id = 1`).Scan(&n); err != nil {
-			return err
-		}
-		if attempts.Add(1) <= 2 {
-			firsts.Done()
-			firsts.Wait() // both have read it
-		}
-		if _, err := tx.Exec(ctx, `update counters set n = $1 where id = 1`, n+1); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, insertOp, id)
-		return err
-	}).With(pgcmd.Options{Tx: pgx.TxOptions{IsoLevel: pgx.Serializable}, Retry: pgcmd.Retry{Attempts: 10}})
-	ids := []int64{newID(), newID()}
-	outcomes := make([]pgcmd.Outcome[int64], 2)
-	var sessions sync.WaitGroup
-	for i := range 2 {
-		sessions.Go(func() { outcomes[i] = increment.Try(s.patient(), s.pool, ids[i]) })
-	}
-	sessions.Wait()
-	total := 0
-	for i, out := range outcomes {
-		require.NoError(t, out.Err)
-		total += out.Attempts
-		assert.Equal(t, 1, s.count(ids[i]))
-	}
-	assert.Equal(t, 3, total)
-	var n int
-	require.NoError(t, s.truth.QueryRow(s.patient(), `select n from counters where id = 1`).Scan(&n))
-	assert.Equal(t, 2, n)
 }
 
 // What cannot be connected to is said by Connect, without a part of the URL.

@@ -23,8 +23,7 @@ import (
 //	A  Applied: what failed came later
 //	-  cannot be
 //
-// Row 22, the warning that a commit is not on the standby yet, is not built. That COMMIT cannot be encoded, or is
-// cancelled by the server, cannot be: the table's C in the rows 6 and 12.
+// That COMMIT cannot be encoded, or is cancelled by the server, cannot be: the C of the rows 6 and 12.
 var theTable = map[int]string{
 	1:  "N N N N", // the context was done before anything was sent
 	2:  "o o o -", // the pool is exhausted
@@ -47,6 +46,7 @@ var theTable = map[int]string{
 	19: "N N N N", // constraints, values, bad SQL
 	20: "Y U Y U", // FATAL
 	21: "Y U Y U", // class 08, of a pooler
+	// 22, the warning that a commit is not on the standby yet, is absent: the library does not report it.
 	23: "N U N U", // internal errors
 	24: "N A N -", // the body, a hook, a scan
 }

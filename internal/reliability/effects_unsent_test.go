@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -114,6 +116,9 @@ func unsentConditions(t *testing.T, database string) []condition {
 				})}
 			}},
 
+		{row: 5, how: "rows that the transaction is still reading", columns: []column{inTx, rawTx}, code: pgcmd.CodeInternal,
+			letters: "- - N -", play: stillReading},
+
 		{row: 6, how: "a value that its parameter cannot hold", columns: []column{read, write, inTx}, code: pgcmd.CodeInvalid,
 			play: func(s *stage, c column) play {
 				if c == write {
@@ -121,11 +126,90 @@ func unsentConditions(t *testing.T, database string) []condition {
 				}
 				return play{cmd: s.command(c, `select $1::int4::int8`)}
 			}},
+		{row: 6, how: "more parameters than the protocol has", columns: []column{inTx}, code: pgcmd.CodeInvalid, play: tooManyParameters},
+	}
+	if long {
+		conditions = append(conditions,
+			condition{row: 6, how: "a message of more than 1 GiB", columns: []column{inTx}, code: pgcmd.CodeInvalid, once: true, play: tooLong})
 	}
 	return conditions
 }
 
-func anything(error) bool { return true }
+// unconnected completes a condition in which no connection can be made, since spoil has changed where it leads,
+// until that is mended.
+func unconnected(k condition, spoil func(*pgx.ConnConfig)) condition {
+	var broken atomic.Bool
+	k.columns = []column{read, write, inTx}
+	k.set.tune = func(c *pgxpool.Config) {
+		c.BeforeConnect = func(_ context.Context, config *pgx.ConnConfig) error {
+			if broken.Load() {
+				spoil(config)
+			}
+			return nil
+		}
+	}
+	k.play = func(s *stage, c column) play {
+		return play{
+			cmd:  s.healthy(c),
+			arm:  func(pool *pgxpool.Pool, _ int64) { broken.Store(true); pool.Reset() },
+			mend: func() { broken.Store(k.lasting) },
+			also: func() { broken.Store(false) },
+		}
+	}
+	return k
+}
+
+// stillReading is a play in which a body makes a mistake: the connection is busy.
+func stillReading(s *stage, c column) play {
+	next := pgcmd.Exec[int64]("ops.next", insertOp)
+	return play{cmd: s.body(func(ctx context.Context, tx *pgcmd.Tx, id int64) error {
+		if _, err := tx.Exec(ctx, insertOp, id); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, `select generate_series(1, 1000)`)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		if c == inTx {
+			_, err = next.Run(ctx, tx, id)
+		} else {
+			_, err = tx.Exec(ctx, insertOp, id)
+		}
+		return err
+	})}
+}
+
+func tooManyParameters(s *stage, _ column) play {
+	const most = 65_535
+	in := pgcmd.AdHocQuery{SQL: "select $1", Args: map[string]any{}}
+	var sql strings.Builder
+	sql.WriteString("select 1 where 1 in (0")
+	for n := range most + 1 {
+		fmt.Fprintf(&sql, ", @p%d", n)
+		in.Args[fmt.Sprintf("p%d", n)] = n
+	}
+	sql.WriteString(")")
+	in.SQL = sql.String()
+	return play{cmd: s.body(func(ctx context.Context, tx *pgcmd.Tx, id int64) error {
+		if _, err := tx.Exec(ctx, insertOp, id); err != nil {
+			return err
+		}
+		_, err := pgcmd.AdHoc.With(pgcmd.Options{Trusted: true}).Run(ctx, tx, in)
+		return err
+	})}
+}
+
+func tooLong(s *stage, _ column) play {
+	huge := pgcmd.Exec[[]byte]("ops.huge", `select length($1::bytea)`)
+	return play{cmd: s.body(func(ctx context.Context, tx *pgcmd.Tx, id int64) error {
+		if _, err := tx.Exec(ctx, insertOp, id); err != nil {
+			return err
+		}
+		_, err := huge.Run(ctx, tx, make([]byte, 1<<30))
+		return err
+	})}
+}
 
 // doneBefore is a play whose context is done before anything is sent: in the column C, before COMMIT.
 func doneBefore(done func(context.Context) (context.Context, context.CancelFunc)) func(s *stage, c column) play {

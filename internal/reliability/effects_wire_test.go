@@ -6,9 +6,12 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgcmd/pgcmd"
@@ -54,29 +57,27 @@ func wireConditions() []condition {
 		conditions = append(conditions, shortWrite(taken))
 	}
 
-	var giveUp atomic.Pointer[context.CancelFunc]
-	cancelled := func(ctx context.Context) (context.Context, context.CancelFunc) {
-		ctx, cancel := context.WithCancel(ctx)
-		giveUp.Store(&cancel)
-		return ctx, cancel
-	}
-	halfWay := calls(sent, func(*stage) { (*giveUp.Load())() })
 	conditions = append(conditions,
-		condition{row: 8, how: "cancelled by the caller", columns: []column{read, write, inTx, rawTx},
-			code: pgcmd.CodeCanceled, cause: isContext(context.Canceled),
-			play: func(s *stage, c column) play {
-				p := halfWay(s, c)
-				p.ctx = cancelled
-				return p
-			}},
-		condition{row: 8, how: "our deadline, while a lock is waited for", columns: []column{read, write},
-			code: pgcmd.CodeTimeout, cause: isContext(context.DeadlineExceeded), play: waitsForLock(func(ctx context.Context) (context.Context, context.CancelFunc) {
-				return context.WithTimeout(ctx, 50*time.Millisecond)
-			})},
+		condition{row: 8, how: "cancelled by the caller", columns: statements,
+			code: pgcmd.CodeCanceled, cause: isContext(context.Canceled), play: doneWhileItWaits(asItIs)},
+		condition{row: 8, how: "our deadline", columns: statements,
+			code: pgcmd.CodeTimeout, cause: isContext(context.DeadlineExceeded), play: doneWhileItWaits(pastDeadline)},
+		// The client asks the server to cancel, and waits for its word.
+		condition{row: 8, how: "our deadline, by a cancel request", columns: statements, letters: "N N N -", state: "57014",
+			code: pgcmd.CodeTimeout, cause: isContext(context.DeadlineExceeded), set: setting{tune: byCancelRequest}, play: doneWhileItWaits(pastDeadline)},
+		condition{row: 8, how: "cancelled by the caller, by a cancel request", columns: statements, letters: "N N N -", state: "57014",
+			code: pgcmd.CodeCanceled, cause: isContext(context.Canceled), set: setting{tune: byCancelRequest},
+			play: doneWhileItWaits(asItIs)},
 		condition{row: 8, how: "the deadline of a COMMIT", columns: []column{commit}, once: true,
 			code: pgcmd.CodeUnknownEffect, cause: isContext(context.DeadlineExceeded), truth: neverDone,
 			play: does(request, faults.BlackHole)},
 	)
+	if long {
+		conditions = append(conditions,
+			condition{row: 8, how: "the deadline of a COMMIT that was done", columns: []column{commit}, once: true,
+				code: pgcmd.CodeUnknownEffect, cause: isContext(context.DeadlineExceeded), truth: wasDone,
+				play: does(answer, faults.BlackHole)})
+	}
 
 	crash := warning("WARNING", "57P02", "terminating connection because of crash of another server process")
 	for _, done := range []bool{false, true} {
@@ -88,6 +89,45 @@ func wireConditions() []condition {
 		conditions = append(conditions, k)
 	}
 	return conditions
+}
+
+// expired is a context that, once it is done, says that its deadline has passed: at the moment that the test wants.
+type expired struct{ context.Context }
+
+func (expired) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+func (e expired) Err() error {
+	if e.Context.Err() != nil {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+func asItIs(ctx context.Context) context.Context { return ctx }
+
+func pastDeadline(ctx context.Context) context.Context { return expired{ctx} }
+
+// byCancelRequest makes connections that outlive the context of a statement.
+func byCancelRequest(c *pgxpool.Config) {
+	c.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: patience}
+	}
+}
+
+// doneWhileItWaits is a play in which the context is done, for the reason that as gives it, once the statement waits
+// for a lock.
+func doneWhileItWaits(as func(context.Context) context.Context) func(s *stage, c column) play {
+	return func(s *stage, c column) play {
+		var meanwhile sync.WaitGroup
+		p := waitsForLock(func(ctx context.Context) (context.Context, context.CancelFunc) {
+			ctx, done := context.WithCancel(ctx)
+			meanwhile.Go(func() { s.waits(); done() })
+			return as(ctx), done
+		})(s, c)
+		unlock := p.also
+		p.also = func() { meanwhile.Wait(); unlock() }
+		return p
+	}
 }
 
 // waitsForLock is a play in which the statement waits for a lock that somebody holds until the run has ended.

@@ -129,7 +129,7 @@ func campaigns(w *work, nth int) (all []campaign) {
 }
 
 // isShort chooses what the short form does: a cut behind every message, and of the rest a share that goes round among
-// the works. Holes take time, and are left to the long form but for one work.
+// the works. Holes take seconds each, and are left to the long form.
 func (c campaign) isShort(nth int) bool {
 	turn := nth
 	for place, on := range []bool{c.direction == faults.Backend, c.warm, c.retry} {
@@ -139,11 +139,11 @@ func (c campaign) isShort(nth int) bool {
 	}
 	switch c.kind {
 	case blackHole:
-		return c.work.name == "a function after the commit" && c.warm && !c.retry
+		return false
 	case cutAfter:
 		return c.warm == c.retry && c.warm == (c.direction == faults.Backend)
 	}
-	return turn%16 == 2*c.kind
+	return turn%24 == 3*c.kind
 }
 
 // run goes from message to message until the work is over before the fault.

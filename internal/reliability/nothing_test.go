@@ -39,6 +39,11 @@ func TestNothingIsLeft(t *testing.T) {
 		})
 	}
 	working.Wait()
+	// The session of a caller who gave up ends behind its back.
+	assert.True(t, eventually(func() bool {
+		return number(t, l.direct, `select count(*) from pg_stat_activity
+			where datname = current_database() and state like 'idle in transaction%'`) == 0
+	}), "sessions are idle in transaction")
 	var ids []int64
 	require.NoError(t, l.direct.QueryRow(t.Context(), `select array(select id from ops)`).Scan(&ids))
 	there := make([]int, runs)
@@ -57,13 +62,6 @@ func TestNothingIsLeft(t *testing.T) {
 		if wrong[what.wrong.Error()]++; wrong[what.wrong.Error()] <= 3 {
 			t.Errorf("%s: %v", what.of, what.wrong)
 		}
-	}
-	if !t.Failed() {
-		// The session of a caller who gave up ends behind its back.
-		assert.True(t, eventually(func() bool {
-			return number(t, l.direct, `select count(*) from pg_stat_activity
-				where datname = current_database() and state like 'idle in transaction%'`) == 0
-		}), "sessions are idle in transaction")
 	}
 	t.Logf("%d runs in trouble, of which these went wrong: %v", runs, wrong)
 }
