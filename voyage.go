@@ -88,7 +88,7 @@ func (l *leg) lead(w *wave) {
 // spoilt, if it worked and the client cannot use what it returned. What fails all
 // of them goes into l.failure.
 func (l *leg) read(w *wave, bad func(i int, e *Error, spoilt bool)) {
-	refused := false // by the server: COMMIT, if it travels along, was skipped
+	refused := false // an item, so that all up to the Sync was skipped: a COMMIT, too
 	var first error  // that the transaction has to know of
 	for {
 		x, rr, err, ok := w.next()
@@ -110,7 +110,7 @@ func (l *leg) read(w *wave, bad func(i int, e *Error, spoilt bool)) {
 				if l.s.aborted != nil && isInFailedTransaction(err) {
 					err = l.s.aborted // the reason, and not its consequence
 				}
-				refused = true
+				refused = refused || !l.healing
 				bad(x.item.item, l.f.failed(x.item.item, err), false)
 				if first == nil && !l.healing {
 					first = err
