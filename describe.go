@@ -15,6 +15,8 @@ type descriptions struct {
 	known map[string]*pgconn.StatementDescription // by SQL
 	named int                                     // how many names were given
 	stale []string                                // names that are to be deallocated
+
+	savepoints bool // the statements of a healing pass are prepared
 }
 
 // maxKnown bounds what is remembered for each connection.
@@ -39,7 +41,7 @@ func describe(ctx context.Context, conn *pgx.Conn, sql string) (*pgconn.Statemen
 		return sd, nil
 	}
 	name := ""
-	if conn.Config().DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
+	if prepares(conn) {
 		d.named++
 		name = fmt.Sprintf("pgcmd_%d", d.named)
 	}
@@ -63,6 +65,11 @@ func describe(ctx context.Context, conn *pgx.Conn, sql string) (*pgconn.Statemen
 	}
 	d.known[sql] = sd
 	return sd, nil
+}
+
+// prepares reports whether the connection is set to keep prepared statements.
+func prepares(conn *pgx.Conn) bool {
+	return conn.Config().DefaultQueryExecMode == pgx.QueryExecModeCacheStatement
 }
 
 // forget makes the next describe ask again: the schema has changed, or the server

@@ -163,7 +163,6 @@ type what int
 const (
 	forNothing what = iota // a statement of our own, which must work
 	forItem
-	forRollback // to the savepoint
 	forCommit
 	forSync
 )
@@ -285,6 +284,39 @@ func (w *wave) close() {
 	if err := w.p.Close(); err != nil && w.lost == nil && w.f.conn.IsClosed() {
 		w.lost = err
 	}
+}
+
+// The statements around each item of a healing pass. PostgreSQL lets a savepoint hide
+// an outer one of the same name.
+var (
+	mark   = ownStatement{"pgcmd_mark", "savepoint pgcmd_item"}
+	unmark = ownStatement{"pgcmd_unmark", "release savepoint pgcmd_item"}
+	back   = ownStatement{"pgcmd_back", "rollback to savepoint pgcmd_item"}
+)
+
+type ownStatement struct{ name, sql string }
+
+// prepareSavepoints prepares them, in the same wave, if the connection can and has
+// not done so before.
+func (w *wave) prepareSavepoints() {
+	d := descriptionsOf(w.f.conn)
+	if d.savepoints || !prepares(w.f.conn) {
+		return
+	}
+	for _, s := range [...]ownStatement{mark, unmark, back} {
+		w.p.SendPrepare(s.name, s.sql, nil)
+		w.expected = append(w.expected, expected{forNothing, nil})
+	}
+	d.savepoints = true
+}
+
+func (w *wave) savepoint(s ownStatement) {
+	if !descriptionsOf(w.f.conn).savepoints {
+		w.own(forNothing, s.sql)
+		return
+	}
+	w.p.SendQueryPrepared(s.name, nil, nil, nil)
+	w.expected = append(w.expected, expected{forNothing, nil})
 }
 
 // forgetStale forgets what is known of a statement whose failure says that it is

@@ -123,6 +123,9 @@ func (l *leg) read(w *wave, bad func(i int, e *Error, spoilt bool)) {
 		default:
 			if err != nil && l.failure == nil {
 				l.failure = notSent(l.f.ctx, err)
+				if l.healing && l.failure.spoils() {
+					descriptionsOf(l.f.conn).savepoints = false // somebody has deallocated them
+				}
 				first = err
 			}
 		}
@@ -228,7 +231,7 @@ func (f *flight) isolated(tx *Tx, items []int, finish bool, done func(left int))
 // subtransactions.
 func (f *flight) hop(tx *Tx, chunk []letter, commit bool) *Error {
 	s := tx.s
-	outer, inner := s.savepointName(), s.savepointName()
+	outer := s.savepointName()
 	going := make([]*letter, len(chunk))
 	for i := range chunk {
 		going[i] = &chunk[i]
@@ -237,7 +240,7 @@ func (f *flight) hop(tx *Tx, chunk []letter, commit bool) *Error {
 		l := &leg{f: f, s: s, culprit: -1, commit: commit, healing: healing}
 		doomed, refused := false, false
 		var spoilt []int
-		l.pass(going, outer, inner, again, func(i int, e *Error, readable bool) {
+		l.pass(going, outer, again, func(i int, e *Error, readable bool) {
 			switch {
 			case readable && !l.commit: // and to be undone
 				e.Effect = NotApplied
@@ -274,26 +277,27 @@ func (f *flight) hop(tx *Tx, chunk []letter, commit bool) *Error {
 // pass sends the items once. Healing, each item has a Sync of its own: after one that
 // failed, what would keep it is skipped, and ROLLBACK TO mends the transaction; after
 // one that worked there is nothing to roll back. So it takes one round trip, too.
-func (l *leg) pass(going []*letter, outer, inner string, again bool, bad func(i int, e *Error, spoilt bool)) {
+func (l *leg) pass(going []*letter, outer string, again bool, bad func(i int, e *Error, spoilt bool)) {
 	w := l.f.wave()
 	defer w.close()
 	l.lead(w)
 	if again {
-		w.own(forRollback, "rollback to savepoint "+outer)
+		w.own(forNothing, "rollback to savepoint "+outer)
 	} else {
 		w.own(forNothing, "savepoint "+outer)
 	}
 	if l.healing {
-		w.own(forNothing, "savepoint "+inner)
+		w.prepareSavepoints()
+		w.savepoint(mark)
 		w.sync()
 	}
 	for _, item := range going {
 		w.send(item)
 		if l.healing {
-			w.own(forNothing, "release savepoint "+inner)
-			w.own(forNothing, "savepoint "+inner)
+			w.savepoint(unmark)
+			w.savepoint(mark)
 			w.sync()
-			w.own(forRollback, "rollback to savepoint "+inner)
+			w.savepoint(back)
 			w.sync()
 		}
 	}
