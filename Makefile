@@ -39,3 +39,4 @@ api: ## Write api.txt, the exported API that the tests compare with
 .PHONY: postgres
 postgres:
 	@scripts/ensure-postgres
+	@scripts/ensure-pgbouncer

@@ -218,6 +218,7 @@ func (r *batchRun[In, Out]) again(ctx context.Context, db DB, items []int, pass 
 	retries := budgetOf(db)
 	earlier := map[int][]*Error{}
 	for r.tried = 1; ; r.tried++ {
+		start := time.Now()
 		failure = pass(items)
 		var left []int
 		var first *Error
@@ -235,7 +236,7 @@ func (r *batchRun[In, Out]) again(ctx context.Context, db DB, items []int, pass 
 			retries.refund(r.tried > 1)
 			return failure
 		}
-		if !retries.spend(first) || !r.options.Retry.wait(ctx, r.tried) {
+		if !retries.spend(first) || !r.options.Retry.wait(ctx, r.tried, time.Since(start)) {
 			return failure
 		}
 		for _, i := range left {

@@ -90,6 +90,9 @@ func (s *statement) explain(ctx context.Context, err error) (e *Error, refused b
 		return e, true
 	}
 	e = causeOf(ctx, err)
+	if ours, _ := errors.AsType[*Error](err); ours != nil {
+		return e, false // the reason why a transaction is aborted
+	}
 	if e.SQLState == "" && e.Code == CodeFailed && !e.fromContext(err, ctx.Err()) { // pgx does not always wrap it
 		e.Code, e.Message = CodeUnavailable, "the connection failed"
 	}

@@ -34,7 +34,8 @@ type Error struct {
 
 	earlier []*Error // of the attempts before this one
 	also    error    // what errors.Is reaches beside Err: a domain error, a context's error
-	final   bool     // part of it has reached the caller, so that it cannot be tried again
+	final   bool     // part of it has reached the caller, or his rows have been read, so that it cannot be tried again
+	place   string   // "row 18: ", before a message that takes the place of this one
 }
 
 // A Problem is one field of an input that was refused.

@@ -69,6 +69,8 @@ func Once[In, Out any](c *Command[In, Out], key func(In) string) *Command[In, Ou
 		panic(fmt.Sprintf("pgcmd: %s: Once was given a nil key function", c.name))
 	case !c.begins && c.define == nil:
 		panic(fmt.Sprintf("pgcmd: %s: Once needs a transaction: add InTx, or make the command a Transaction", c.name))
+	case reflect.TypeFor[In]().Kind() == reflect.Func:
+		panic(fmt.Sprintf("pgcmd: %s: Once compares the inputs of runs, and the sequence of a Copy cannot be: run the copy in a Transaction, and make that the Once", c.name))
 	}
 	if why := notJSON(reflect.TypeFor[Out](), reflect.TypeFor[Out]().String(), nil); why != "" {
 		panic(fmt.Sprintf("pgcmd: %s: Once stores the output as JSON, and %s", c.name, why))

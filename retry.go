@@ -24,7 +24,7 @@ import (
 // fewest attempts.
 type Retry struct {
 	Attempts int              // total tries, the first included; 0 means 1
-	Delay    time.Duration    // the first limit of the wait; 5ms if zero
+	Delay    time.Duration    // the first limit of the wait; if zero, 5ms or eight times what the attempt took, whichever is longer
 	MaxDelay time.Duration    // where the doubling stops; 500ms if zero
 	If       func(error) bool // narrows what Retryable allows; it can never widen it; nil allows all of it
 }
@@ -102,8 +102,9 @@ func (e *Error) once() bool {
 func (r Retry) Do(ctx context.Context, f func(ctx context.Context) error) error {
 	r.check("Retry.Do")
 	for attempt := 1; ; attempt++ {
+		start := time.Now()
 		err := f(ctx)
-		if err == nil || !Retryable(err) || !r.wants(err, attempt) || !r.wait(ctx, attempt) {
+		if err == nil || !Retryable(err) || !r.wants(err, attempt) || !r.wait(ctx, attempt, time.Since(start)) {
 			return err
 		}
 	}
@@ -114,9 +115,10 @@ func (r Retry) wants(err error, attempt int) bool {
 	return attempt < r.Attempts && (r.If == nil || r.If(err))
 }
 
-// wait waits before the next attempt, and reports whether there is time for one.
-func (r Retry) wait(ctx context.Context, attempt int) bool {
-	wait := rand.N(r.limit(attempt) + 1)
+// wait waits before the next attempt, and reports whether there is time for one. The
+// last attempt took so long.
+func (r Retry) wait(ctx context.Context, attempt int, took time.Duration) bool {
+	wait := rand.N(r.limit(attempt, took) + 1)
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
 		return false
 	}
@@ -130,11 +132,13 @@ func (r Retry) wait(ctx context.Context, attempt int) bool {
 	}
 }
 
-// limit is the longest wait after so many attempts.
-func (r Retry) limit(attempts int) time.Duration {
+// limit is the longest wait after so many attempts, of which the last took so long.
+func (r Retry) limit(attempts int, took time.Duration) time.Duration {
 	limit, most := r.Delay, r.MaxDelay
 	if limit == 0 {
-		limit = 5 * time.Millisecond
+		// Those who got into each other's way do so again, unless they come back at
+		// times that are further apart than their work is long.
+		limit = max(5*time.Millisecond, 8*took)
 	}
 	if most == 0 {
 		most = 500 * time.Millisecond

@@ -201,6 +201,10 @@ func (c *Command[In, Out]) attempts(ctx context.Context, db DB, in *In, call *Ca
 		if cl != nil {
 			cl.made = false
 		}
+		var start time.Time
+		if c.opts.Retry.Attempts > 1 {
+			start = time.Now()
+		}
 		out, after, failure = c.attempt(ctx, db, in, cl)
 		if failure == nil {
 			call.replayed = cl != nil && cl.replayed
@@ -219,7 +223,7 @@ func (c *Command[In, Out]) attempts(ctx context.Context, db DB, in *In, call *Ca
 			failure.Code, failure.Message = CodeExhausted, failure.Message+"; it was not tried again, since the pool's budget for retries is used up"
 			return out, nil, failure
 		}
-		if !c.opts.Retry.wait(ctx, call.Attempts) {
+		if !c.opts.Retry.wait(ctx, call.Attempts, time.Since(start)) {
 			return out, nil, failure
 		}
 		failure.earlier = nil // each is on the list once
@@ -313,9 +317,9 @@ func (c *Command[In, Out]) failed(ctx context.Context, err error) *Error {
 // mapConstraint gives e the domain error that its constraint means.
 func (c *Command[In, Out]) mapConstraint(e *Error) *Error {
 	if domain := c.opts.OnConstraint[e.Constraint]; domain != nil {
-		e.also, e.Message = domain, domain.Error()
+		e.also, e.Message = domain, e.place+domain.Error()
 		if ours, ok := errors.AsType[*Error](domain); ok {
-			e.Code, e.Message = ours.Code, ours.Message
+			e.Code, e.Message = ours.Code, e.place+ours.Message
 		}
 	}
 	return e

@@ -70,22 +70,28 @@ func shapeOf[Row any](command string) *shape {
 		s.fields = []field{{path: s.typ.String(), typ: s.typ}}
 		return s
 	}
-	s.fields, _ = structFields(s.typ)
+	s.fields = rowFields(command, s.typ)
 	if len(s.fields) == 0 {
 		panic(fmt.Sprintf("pgcmd: %s: the row type %s has no exported fields: use a struct with a field for each column, or Exec", command, s.typ))
 	}
-	for i, f := range s.fields {
+	s.grows = embedsPointer(s.typ, s.fields)
+	return s
+}
+
+// rowFields lists the fields of the struct typ, and panics if one cannot be a column.
+func rowFields(command string, typ reflect.Type) []field {
+	fields, _ := structFields(typ)
+	for i, f := range fields {
 		if why := unsupported(f.typ); why != "" {
-			panic(fmt.Sprintf("pgcmd: %s: field %s.%s cannot hold a column: %s (tag it `db:\"-\"` to leave it out)", command, s.typ, f.path, why))
+			panic(fmt.Sprintf("pgcmd: %s: field %s.%s cannot hold a column: %s (tag it `db:\"-\"` to leave it out)", command, typ, f.path, why))
 		}
-		for _, g := range s.fields[:i] {
+		for _, g := range fields[:i] {
 			if f.tagged == g.tagged && (f.name == g.name || !f.tagged && f.matches(g.name)) {
-				panic(fmt.Sprintf("pgcmd: %s: fields %s and %s of %s take the same column: tag one of them", command, g.path, f.path, s.typ))
+				panic(fmt.Sprintf("pgcmd: %s: fields %s and %s of %s take the same column: tag one of them", command, g.path, f.path, typ))
 			}
 		}
 	}
-	s.grows = embedsPointer(s.typ, s.fields)
-	return s
+	return fields
 }
 
 // match finds the layout for the columns of a result.

@@ -250,6 +250,7 @@ func (s *session) mayCommit(ctx context.Context) *Error {
 // rolled back: COMMIT was never sent.
 func (s *session) rolledBack(e *Error) {
 	e.Effect = NotApplied
+	e.final = e.final || s.consumed
 	defer e.settle()
 	if s.pool != nil && s.options.AccessMode != pgx.ReadOnly && e.spoils() {
 		_ = s.conn.Close(context.Background())

@@ -73,6 +73,7 @@ func (c *Command[In, Out]) transact(ctx context.Context, db DB, in *In, cl *clai
 		return out, nil, failure
 	}
 	if failure := tx.s.commit(ctx); failure != nil {
+		failure.final = failure.final || tx.s.consumed
 		if cl != nil && failure.Effect == Unknown {
 			cl.lost = tx.after
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,7 @@ type Tx struct {
 	s         *session
 	parent    *Tx // nil for the outermost
 	savepoint string
+	number    int  // of the savepoint, in the order in which they were made
 	ended     bool // of a nested one
 	after     []func(ctx context.Context)
 }
@@ -42,7 +44,8 @@ type session struct {
 	begun      bool     // BEGIN has been sent, by us or by others
 	savepoints int
 	timeouts   int
-	open       *txRows // rows that are being read
+	open       *txRows   // rows that are being read
+	portals    []*portal // cursors that are open
 	inUse      atomic.Bool
 	over       atomic.Bool
 
@@ -52,14 +55,17 @@ type session struct {
 	misuse  *Error // the body did what it must not
 	escaped bool   // SQL text may have ended the transaction
 
+	consumed bool // a Copy has read rows that may not come a second time
+
 	mayFinish bool // the body may send COMMIT with its last statements
 	finished  bool // and has done so
 }
 
 // queued is a statement that waits for company.
 type queued struct {
-	sql  string
-	args []any
+	sql    string
+	args   []any
+	closes bool // a cursor: of no use once the transaction is aborted
 }
 
 // AfterCommit adds a function that runs once, if and only if the outermost
@@ -124,7 +130,7 @@ func (tx *Tx) Begin(ctx context.Context) (pgx.Tx, error) {
 
 func (tx *Tx) nest() *Tx {
 	tx.s.savepoints++
-	nested := &Tx{s: tx.s, parent: tx, savepoint: fmt.Sprintf("pgcmd_%d", tx.s.savepoints)}
+	nested := &Tx{s: tx.s, parent: tx, number: tx.s.savepoints, savepoint: fmt.Sprintf("pgcmd_%d", tx.s.savepoints)}
 	tx.s.prefix = append(tx.s.prefix, queued{sql: "savepoint " + nested.savepoint})
 	return nested
 }
@@ -148,6 +154,7 @@ func (tx *Tx) end(ctx context.Context, commit bool) error {
 		return nil
 	}
 	s.prefix = nil // a RELEASE of a savepoint within this one
+	s.undone(tx.number)
 	if s.conn == nil || !s.conn.IsClosed() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
 		defer cancel()
@@ -210,6 +217,9 @@ func (tx *Tx) usable(ctx context.Context) error {
 	case s.lost != nil:
 		return s.lost
 	}
+	if err := s.ended(ctx); err != nil {
+		return err
+	}
 	return ctx.Err()
 }
 
@@ -270,6 +280,9 @@ func (s *session) note(err error) {
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && (pgErr.Code == serializationFailure || pgErr.Code == deadlockDetected) {
 		s.doomed = err
+	}
+	if s.status() == 'E' {
+		s.prefix = slices.DeleteFunc(s.prefix, func(q queued) bool { return q.closes })
 	}
 	switch status := s.status(); {
 	case status == 0 && s.conn != nil:

@@ -69,6 +69,7 @@ func lifts(sql string) bool {
 // mark keeps in mind what a statement of a command does to the transaction.
 func (s *session) mark(st *statement) {
 	s.escaped = s.escaped || st.text.Ends
+	s.doubt(st.text.Verb)
 	if st.lifts {
 		s.options.AccessMode = ""
 	}
@@ -78,6 +79,7 @@ func (s *session) mark(st *statement) {
 // the same breath, so that the status does not show it.
 func (s *session) watch(sql string) {
 	lower := strings.ToLower(sql)
+	s.doubt(lower)
 	if lifts(lower) {
 		s.options.AccessMode = "" // nothing vouches for it any more
 	}

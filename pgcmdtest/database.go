@@ -167,3 +167,22 @@ func onDatabase(address, name string) (string, error) {
 	parsed.Path, parsed.RawQuery = "/"+name, query.Encode()
 	return parsed.String(), nil
 }
+
+// redirect returns base with the user, the database and the run-time parameters of address.
+func redirect(address, base string) (string, error) {
+	from, err := pgconn.ParseConfig(address) // its error does not tell the password
+	if err != nil {
+		return "", fmt.Errorf("pgcmdtest: %w", err)
+	}
+	to, err := url.Parse(base)
+	if err != nil {
+		return "", fmt.Errorf("pgcmdtest: %w", err)
+	}
+	query := to.Query()
+	query.Del("user")
+	for name, value := range from.RuntimeParams {
+		query.Set(name, value)
+	}
+	to.User, to.Path, to.RawQuery = url.User(from.User), "/"+from.Database, query.Encode()
+	return to.String(), nil
+}

@@ -39,3 +39,88 @@ func ExampleStart() {
 	fmt.Println("kept over a crash:", id)
 	// Output: kept over a crash: 7
 }
+
+// A standby lags, catches up, and takes over from its primary.
+func ExampleServer_Standby() {
+	ctx := context.Background()
+	primary, err := pgcmdtest.Start(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer primary.Close()
+	standby, err := primary.Standby(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer standby.Close()
+
+	if err := standby.CatchUp(ctx); err != nil {
+		log.Fatal(err)
+	}
+	if err := standby.PauseReplay(ctx); err != nil { // it lags
+		log.Fatal(err)
+	}
+	address, err := primary.Database(ctx, `create table users (id bigint primary key); insert into users values (7)`)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := standby.ResumeReplay(ctx); err != nil {
+		log.Fatal(err)
+	}
+	if err := standby.CatchUp(ctx); err != nil { // it does not lag any more
+		log.Fatal(err)
+	}
+	if err := primary.Stop(ctx, pgcmdtest.Immediate); err != nil {
+		log.Fatal(err)
+	}
+	if err := standby.Promote(ctx); err != nil {
+		log.Fatal(err)
+	}
+
+	address, err = standby.URLOf(address)
+	if err != nil {
+		log.Fatal(err)
+	}
+	conn, err := pgx.Connect(ctx, address)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	var id int64
+	if err := conn.QueryRow(ctx, `insert into users select id + 1 from users returning id`).Scan(&id); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("written on the standby that took over:", id)
+	// Output: written on the standby that took over: 8
+}
+
+func ExamplePgBouncer() {
+	ctx := context.Background()
+	server, err := pgcmdtest.Start(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	bouncer, err := pgcmdtest.PgBouncer(ctx, server.URL(), pgcmdtest.WithSetting("default_pool_size", "2"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer bouncer.Close()
+
+	config, err := pgx.ParseConfig(bouncer.URL())
+	if err != nil {
+		log.Fatal(err)
+	}
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec // a prepared statement would stay behind in a session
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	var sum int
+	if err := conn.QueryRow(ctx, `select $1::int + 1`, 6).Scan(&sum); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("through PgBouncer:", sum)
+	// Output: through PgBouncer: 7
+}

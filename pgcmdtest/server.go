@@ -14,14 +14,19 @@
 // usual install folders, the newest first. [Start] always starts a server. Under root, PostgreSQL
 // runs as the user postgres, else nobody.
 //
+// # What stands around it
+//
+// [Server.Standby] adds a hot standby to a server: it can be made to lag by [Server.PauseReplay], and take over by
+// [Server.Promote]. [PgBouncer] puts a connection pooler before a server.
+//
 // # What stays behind
 //
-// Nothing: a server that was started ends with the process that started it, and its folder goes too,
+// Nothing: a server or a PgBouncer that was started ends with the process that started it, and its folder goes too,
 // be it after a panic, [os.Exit], Ctrl-C or SIGKILL. Only on the server of PGCMD_TEST_DATABASE_URL does a
 // killed process leave its databases, named pgcmdtest_*.
 //
 // The servers trust whoever can connect. The socket is in a folder closed to other users; a server with
-// [WithTCP] is open to every user of the machine.
+// [WithTCP] is open to every user of the machine, and so is a PgBouncer.
 package pgcmdtest
 
 import (
@@ -36,8 +41,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // patience is how long a server may take to start: a hundred times the usual, for a machine under load.
@@ -51,6 +54,8 @@ type Server struct {
 	mu      sync.Mutex
 	watcher *watcher // nil once closed
 	config  config
+	bin     string
+	primary *Server // that it was made a standby of, nil otherwise
 	port    int
 	socket  string // the URL that leads to no other server, as that of a lost port may
 	url     string
@@ -73,6 +78,16 @@ func Start(ctx context.Context, opts ...Option) (*Server, error) {
 	} {
 		s.config.set(setting[0], setting[1])
 	}
+	bin, err := findBinaries(os.Getenv, installs())
+	if err != nil {
+		return nil, fmt.Errorf("pgcmdtest: %w", err)
+	}
+	s.bin = bin
+	return s.launch(ctx, opts, s.initdb)
+}
+
+// launch makes a folder, in which fill makes the data, and starts the server on it.
+func (s *Server) launch(ctx context.Context, opts []Option, fill func(context.Context) error) (*Server, error) {
 	for _, opt := range opts {
 		opt(&s.config)
 	}
@@ -84,36 +99,22 @@ func Start(ctx context.Context, opts ...Option) (*Server, error) {
 
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if err := s.create(ctx); err != nil {
+	if err := s.create(ctx, fill); err != nil {
 		return nil, fmt.Errorf("pgcmdtest: %w", errors.Join(err, s.Close()))
 	}
 	return s, nil
 }
 
-func (s *Server) create(ctx context.Context) error {
-	bin, err := findBinaries(os.Getenv, installs())
-	if err != nil {
+func (s *Server) create(ctx context.Context, fill func(context.Context) error) error {
+	var err error
+	if s.watcher, err = watchTemporary(ctx); err != nil {
 		return err
 	}
-	temp, err := filepath.Abs(os.TempDir())
-	if err != nil {
+	if err := fill(ctx); err != nil {
 		return err
 	}
-	// The system's own comes second: the first may be closed to the user postgres, or its path too long for a socket.
-	if s.watcher, err = watch(ctx, bin, s.config.settings.String(), []string{temp, "/tmp"}); err != nil {
+	if err := s.watcher.write(ctx, "data/postgresql.conf", s.config.postgresql()); err != nil {
 		return err
-	}
-	if err := s.watcher.send("init"); err != nil {
-		return err
-	}
-	switch report, err := s.watcher.report(ctx); {
-	case err != nil:
-		return fmt.Errorf("initdb: %w", err)
-	case report == "init 126": // the shell's status for a file that it may not execute
-		return fmt.Errorf("%s may not execute %s: open it and the folders above it to others, or set %s to a folder that is",
-			s.watcher.account, filepath.Join(bin, "initdb"), binariesVariable)
-	case report != "init 0":
-		return fmt.Errorf("%s failed: %s", filepath.Join(bin, "initdb"), s.watcher.log(0))
 	}
 	if !s.config.tcp {
 		s.listenOn(5432) // a part of the socket's name: it is unique by its folder
@@ -135,6 +136,20 @@ func (s *Server) create(ctx context.Context) error {
 	return err
 }
 
+// initdb makes the data of a new server.
+func (s *Server) initdb(ctx context.Context) error {
+	switch report, err := s.watcher.ask(ctx, "init "+s.bin); {
+	case err != nil:
+		return fmt.Errorf("initdb: %w", err)
+	case report == "init 126": // the shell's status for a file that it may not execute
+		return fmt.Errorf("%s may not execute %s: open it and the folders above it to others, or set %s to a folder that is",
+			s.watcher.account, filepath.Join(s.bin, "initdb"), binariesVariable)
+	case report != "init 0":
+		return fmt.Errorf("%s failed: %s", filepath.Join(s.bin, "initdb"), s.watcher.log(0))
+	}
+	return nil
+}
+
 func (s *Server) listenOn(port int) {
 	s.port = port
 	s.socket = fmt.Sprintf("postgres:///postgres?host=%s&port=%d&user=postgres", url.QueryEscape(s.watcher.folder), port)
@@ -151,23 +166,13 @@ func freePort() (int, error) {
 // start starts a postmaster and waits until it answers.
 func (s *Server) start(ctx context.Context) error {
 	logged := s.watcher.logged()
-	if err := s.watcher.send("start " + strconv.Itoa(s.port)); err != nil {
+	if err := s.watcher.send("start " + strconv.Itoa(s.port) + " " + s.bin); err != nil {
 		return err
 	}
 	s.running = true
-	for refusal := s.ping(ctx); refusal != nil; refusal = s.ping(ctx) {
-		tick, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
-		_, err := s.watcher.report(tick)
-		cancel()
-		switch {
-		case err == nil:
-			s.running = false
-			return fmt.Errorf("PostgreSQL stopped at its start: %s", s.watcher.log(logged))
-		case ctx.Err() != nil:
-			return fmt.Errorf("PostgreSQL does not answer: %w: %w: %s", err, refusal, s.watcher.log(logged))
-		case !errors.Is(err, context.DeadlineExceeded):
-			return err
-		}
+	if exited, err := s.watcher.await(ctx, "PostgreSQL", s.socket, logged); err != nil {
+		s.running = !exited
+		return err
 	}
 	file, err := os.ReadFile(filepath.Join(s.watcher.folder, "data", "postmaster.pid"))
 	if err != nil {
@@ -176,14 +181,6 @@ func (s *Server) start(ctx context.Context) error {
 	line, _, _ := strings.Cut(string(file), "\n")
 	s.pid, err = strconv.Atoi(line)
 	return err
-}
-
-func (s *Server) ping(ctx context.Context) error {
-	conn, err := pgconn.Connect(ctx, s.socket)
-	if err != nil {
-		return err
-	}
-	return conn.Close(ctx)
 }
 
 // URL returns the address of the database postgres, for its superuser. It stays the same over [Server.Restart].

@@ -151,8 +151,6 @@ func TestStartGivesUpWithItsContext(t *testing.T) {
 
 func TestFolderIsMadeWhereTheAccountCan(t *testing.T) {
 	t.Parallel()
-	bin, err := findBinaries(os.Getenv, installs())
-	require.NoError(t, err)
 	closed := filepath.Join(t.TempDir(), "closed")
 	require.NoError(t, os.Mkdir(closed, 0o700))
 	if os.Geteuid() != 0 {
@@ -161,12 +159,12 @@ func TestFolderIsMadeWhereTheAccountCan(t *testing.T) {
 	tooLong := filepath.Join(t.TempDir(), "a-path-that-leaves-no-room-for-the-name-of-a-socket-which-the-kernel-bounds")
 	require.NoError(t, os.Mkdir(tooLong, 0o777))
 
-	w, err := watch(t.Context(), bin, "", []string{closed, tooLong, "/tmp"})
+	w, err := watch(t.Context(), []string{closed, tooLong, "/tmp"})
 	require.NoError(t, err)
 	require.Equal(t, "/tmp", filepath.Dir(w.folder))
 	require.NoError(t, w.close())
 	require.NoDirExists(t, w.folder)
 
-	_, err = watch(t.Context(), bin, "", []string{closed, tooLong})
+	_, err = watch(t.Context(), []string{closed, tooLong})
 	require.ErrorContains(t, err, "set TMPDIR")
 }

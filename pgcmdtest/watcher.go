@@ -17,6 +17,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 //go:embed watcher.sh
@@ -26,7 +28,7 @@ var watcherScript string
 // of which a test has kept the URL alone.
 var watchers sync.Map
 
-// watcher is a shell between this process and a postmaster, so that the postmaster ends when this process
+// watcher is a shell between this process and a postmaster or a PgBouncer, so that they end when this process
 // does, however it ends. The kernel closes the one writing end of commands, and the shell sees it.
 type watcher struct {
 	folder   string // owned by the shell
@@ -37,8 +39,18 @@ type watcher struct {
 	lines    *bufio.Reader
 }
 
+// watchTemporary starts a watcher with a folder below that for temporary files.
+func watchTemporary(ctx context.Context) (*watcher, error) {
+	temp, err := filepath.Abs(os.TempDir())
+	if err != nil {
+		return nil, err
+	}
+	// The system's own comes second: the first may be closed to the user postgres, or its path too long for a socket.
+	return watch(ctx, []string{temp, "/tmp"})
+}
+
 // watch starts a watcher, which makes its folder in the first of parents where it can.
-func watch(ctx context.Context, bin, conf string, parents []string) (*watcher, error) {
+func watch(ctx context.Context, parents []string) (*watcher, error) {
 	account, err := unprivileged()
 	if err != nil {
 		return nil, err
@@ -55,7 +67,7 @@ func watch(ctx context.Context, bin, conf string, parents []string) (*watcher, e
 	defer output.Close()
 
 	name := "pgcmdtest-" + strings.ToLower(rand.Text()[:10])
-	shell := exec.Command("/bin/sh", slices.Concat([]string{"-c", watcherScript, "pgcmdtest", name, bin, conf}, roomy(parents, name))...)
+	shell := exec.Command("/bin/sh", slices.Concat([]string{"-c", watcherScript, "pgcmdtest", name}, roomy(parents, name))...)
 	shell.Dir, shell.Env = "/", environment(os.Environ())
 	shell.Stdin, shell.Stdout = input, output
 	// A session of its own: Ctrl-C in a terminal is for the test process alone.
@@ -79,6 +91,54 @@ func watch(ctx context.Context, bin, conf string, parents []string) (*watcher, e
 func (w *watcher) send(command string) error {
 	_, err := fmt.Fprintln(w.commands, command)
 	return err
+}
+
+// ask sends a command that the shell answers, and returns its answer.
+func (w *watcher) ask(ctx context.Context, command string) (string, error) {
+	if err := w.send(command); err != nil {
+		return "", err
+	}
+	return w.report(ctx)
+}
+
+// write adds text, of which no line is a lone dot, to the end of a file in the folder.
+func (w *watcher) write(ctx context.Context, file, text string) error {
+	if text != "" && !strings.HasSuffix(text, "\n") {
+		text += "\n"
+	}
+	switch report, err := w.ask(ctx, "write "+file+"\n"+text+"."); {
+	case err != nil:
+		return fmt.Errorf("write %s: %w", file, err)
+	case report != "write 0":
+		return fmt.Errorf("write %s: %s", file, w.log(0))
+	}
+	return nil
+}
+
+// await waits until what was started answers at address, or has exited.
+func (w *watcher) await(ctx context.Context, what, address string, since int) (exited bool, err error) {
+	for refusal := ping(ctx, address); refusal != nil; refusal = ping(ctx, address) {
+		tick, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+		_, err := w.report(tick)
+		cancel()
+		switch {
+		case err == nil:
+			return true, fmt.Errorf("%s stopped at its start: %s", what, w.log(since))
+		case ctx.Err() != nil:
+			return false, fmt.Errorf("%s does not answer: %w: %w: %s", what, err, refusal, w.log(since))
+		case !errors.Is(err, context.DeadlineExceeded):
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+func ping(ctx context.Context, address string) error {
+	conn, err := pgconn.Connect(ctx, address)
+	if err != nil {
+		return err
+	}
+	return conn.Close(ctx)
 }
 
 // report returns the next line from the shell. It returns the error of ctx as soon as that is done, and
@@ -105,7 +165,7 @@ func (w *watcher) report(ctx context.Context) (string, error) {
 	return strings.TrimSuffix(line, "\n"), nil
 }
 
-// close makes the shell stop the postmaster and remove the folder, and waits until it has.
+// close makes the shell stop what it watches and remove the folder, and waits until it has.
 func (w *watcher) close() error {
 	watchers.Delete(w)
 	err := w.commands.Close()

@@ -1,14 +1,13 @@
-# Owns a folder and the PostgreSQL in it for as long as its standard input stays open; then stops the one
-# and removes the other. Commands come by the line on standard input, reports go to standard output.
+# Owns a folder and the PostgreSQL or PgBouncer in it for as long as its standard input stays open; then stops the
+# one and removes the other. Commands come by the line on standard input, reports go to standard output.
 # It has to lead a process group of its own: signals go to the whole group, never to a process id, so that
 # a process id that was used again cannot be hit.
 #
-# Arguments: the folder's name, the folder of the binaries, text for postgresql.conf, and the folders
-# of which the first one that is writable becomes the parent.
-name=$1 bin=$2 conf=$3
-shift 3
+# Arguments: the folder's name, and the folders of which the first one that is writable becomes the parent.
+name=$1
+shift
 
-# Nothing but the end of its input ends the watcher. The postmaster inherits this and sets handlers of its own.
+# Nothing but the end of its input ends the watcher. What it starts inherits this and sets handlers of its own.
 trap '' HUP INT QUIT PIPE TERM
 
 for parent; do
@@ -20,20 +19,41 @@ echo "$folder"
 [ "$folder" ] || exit 1
 exec 2>>"$folder/log"
 
-postmaster=
+postmaster= bouncer=
 while read -r command argument; do
 	case $command in
 	init)
-		"$bin/initdb" -D "$folder/data" -U postgres --auth=trust --no-sync -E UTF8 --locale=C </dev/null >&2 &&
-			printf '%s' "$conf" >>"$folder/data/postgresql.conf"
+		"$argument/initdb" -D "$folder/data" -U postgres --auth=trust --no-sync -E UTF8 --locale=C </dev/null >&2
 		echo "init $?"
+		;;
+	copy)
+		# The server on the data may go on writing: what it adds, or removes under tar's hands, is in its log.
+		# pg_replslot and the like are about that server alone.
+		mkdir -m 700 "$folder/data" &&
+			(cd "$argument" && exec tar -cf - --exclude './postmaster.*' --exclude './pg_wal/*' --exclude './pg_replslot/*' \
+				--exclude './pg_dynshmem/*' --exclude './pg_stat_tmp/*' --exclude './pg_notify/*' .) </dev/null |
+			tar -xf - -C "$folder/data" >&2
+		echo "copy $?"
+		;;
+	write)
+		while IFS= read -r line && [ "$line" != . ]; do
+			printf '%s\n' "$line"
+		done >>"$folder/$argument"
+		echo "write $?"
 		;;
 	start)
 		{
-			"$bin/postgres" -D "$folder/data" -k "$folder" -p "$argument" </dev/null >&2
+			"${argument#* }/postgres" -D "$folder/data" -k "$folder" -p "${argument%% *}" </dev/null >&2
 			echo exited
 		} &
 		postmaster=$!
+		;;
+	bouncer)
+		{
+			"$argument" "$folder/pgbouncer.ini" </dev/null >&2
+			echo exited
+		} &
+		bouncer=$!
 		;;
 	signal)
 		kill -s "$argument" 0
@@ -41,7 +61,12 @@ while read -r command argument; do
 	esac
 done
 
-if [ "$postmaster" ]; then
+if [ "$bouncer" ]; then
+	# To end without waiting for clients: TERM up to PgBouncer 1.22, QUIT from 1.23, where TERM waits.
+	kill -s TERM 0
+	kill -s QUIT 0
+fi
+if [ "$postmaster$bouncer" ]; then
 	# Repeated, for a postmaster that has only just been started misses the first. CONT wakes a stopped one.
 	# An immediate stop kills what is left of the server by itself after five seconds.
 	{
@@ -53,7 +78,7 @@ if [ "$postmaster" ]; then
 		rm -rf "$folder"
 		kill -s KILL 0
 	} &
-	wait "$postmaster"
+	wait "${postmaster:-$bouncer}"
 fi
 # Backends whose postmaster was killed may still write a file on their way out.
 rm -rf "$folder" || { sleep 1; rm -rf "$folder"; }

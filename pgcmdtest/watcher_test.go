@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -23,6 +24,18 @@ func child(end string) {
 	}
 	fmt.Println(server.PID(), server.watcher.folder)
 	switch end {
+	case "killed with others":
+		standby, err := server.Standby(context.Background())
+		if err != nil {
+			panic(err)
+		}
+		bouncer, err := PgBouncer(context.Background(), server.URL())
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println(standby.PID(), standby.watcher.folder)
+		fmt.Println(bouncer.URL(), bouncer.watcher.folder)
+		select {}
 	case "panic":
 		panic("as the test wants")
 	case "exit":
@@ -30,6 +43,29 @@ func child(end string) {
 	default:
 		select {} // until the signal
 	}
+}
+
+func TestStandbyAndPgBouncerEndWithTheirProcess(t *testing.T) {
+	t.Parallel()
+	process := exec.CommandContext(t.Context(), os.Args[0])
+	process.Env = append(os.Environ(), childVariable+"=killed with others")
+	output, err := process.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, process.Start())
+
+	var pid, standbyPID int
+	var folder, standbyFolder, address, bouncerFolder string
+	_, err = fmt.Fscan(output, &pid, &folder, &standbyPID, &standbyFolder, &address, &bouncerFolder)
+	require.NoError(t, err)
+	require.NoError(t, ping(t.Context(), address), "it runs")
+	require.NoError(t, process.Process.Kill())
+	process.Wait()
+	requireGone(t, pid, folder)
+	requireGone(t, standbyPID, standbyFolder)
+	require.Eventually(t, func() bool {
+		_, err := os.Lstat(bouncerFolder)
+		return os.IsNotExist(err) && ping(t.Context(), address) != nil
+	}, 20*time.Second, 10*time.Millisecond, "PgBouncer or its folder %s is left", bouncerFolder)
 }
 
 func TestServerEndsWithItsProcess(t *testing.T) {

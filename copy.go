@@ -1,0 +1,365 @@
+package pgcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Copy makes a command that puts the rows of a sequence into a table by COPY, the
+// fastest way there is, in constant memory, all of them or none; its output is
+// their number. The struct Row names the columns, by the rules of [Query]; columns
+// that have no field get their defaults.
+//
+// The sequence runs on the caller's goroutine, and may block for as long as it
+// likes: a panic in it reaches the caller. An error from it aborts the copy and is
+// wrapped. Every row is validated as the input of other commands is, by its
+// validate tags and its Validate method, unless the command is Trusted. The
+// Message of an error names the bad row by its number, counted from 1, if that is
+// known: a foreign key is checked when all rows are there, and then it is not.
+//
+// Since a sequence may give its rows only once, what failed after it was begun is
+// not tried again: neither the copy nor the transaction that it is part of. In a
+// transaction a bad row aborts the transaction, as a refused statement does, since
+// the copy is under way by then; use [Command.Try] to let it fail alone.
+//
+// What is wrong in Row or table panics: see [New].
+func Copy[Row any](name string, table pgx.Identifier) *Command[iter.Seq2[Row, error], int64] {
+	checkName(name)
+	c := newCopier[Row](name, table)
+	return defineStatement(name, nil, func(o Options) func(context.Context, DB, iter.Seq2[Row, error]) (int64, error) {
+		return c.with(name, o).run
+	}, func(rows int64) int64 { return rows })
+}
+
+// A copier is what is known of a Copy at definition.
+type copier[Row any] struct {
+	typ      reflect.Type
+	name     pgx.Identifier
+	table    string // name, quoted
+	relation string // its last part, as the server's messages name it
+	fields   []field
+	grows    bool    // a field is behind an embedded pointer
+	checks   *checks // of a row; nil if there is nothing to check, or the rows are trusted
+	progress func(done, total int)
+}
+
+func newCopier[Row any](name string, table pgx.Identifier) *copier[Row] {
+	typ := reflect.TypeFor[Row]()
+	reject := func(format string, args ...any) {
+		panic(fmt.Sprintf("pgcmd: %s: ", name) + fmt.Sprintf(format, args...))
+	}
+	if len(table) == 0 {
+		reject("the table has no name: give one, as in pgx.Identifier{\"public\", \"users\"}")
+	}
+	for _, part := range table {
+		if part == "" || strings.IndexByte(part, 0) >= 0 || !utf8.ValidString(part) {
+			reject("the table %q has a part that is no name: each must hold text, without NUL", []string(table))
+		}
+	}
+	if typ.Kind() == reflect.Pointer && typ.Elem().Kind() == reflect.Struct {
+		reject("the row type is %s: use %s, rows are values", typ, typ.Elem())
+	}
+	if typ.Kind() != reflect.Struct || isScalar(typ) {
+		reject("the row type %s names no columns: use a struct with a field for each", typ)
+	}
+	fields := rowFields(name, typ)
+	if len(fields) == 0 {
+		reject("the row type %s has no exported fields: use a struct with a field for each column", typ)
+	}
+	checksOf[Row](name)
+	return &copier[Row]{
+		typ:      typ,
+		name:     slices.Clone(table),
+		table:    table.Sanitize(),
+		relation: table[len(table)-1],
+		fields:   fields,
+		grows:    embedsPointer(typ, fields),
+	}
+}
+
+// with is the copier under options, which panic if a copy cannot have them.
+func (c *copier[Row]) with(name string, o Options) *copier[Row] {
+	if o.ReadOnly {
+		panic(fmt.Sprintf("pgcmd: %s: Options.ReadOnly, but a Copy is a write", name))
+	}
+	d := *c
+	d.progress = o.Progress
+	if !o.Trusted {
+		d.checks = checksOf[Row](name)
+	}
+	return &d
+}
+
+// run is the body of a Copy.
+func (c *copier[Row]) run(ctx context.Context, db DB, rows iter.Seq2[Row, error]) (int64, error) {
+	if rows == nil {
+		return 0, &Error{Code: CodeInvalid, Effect: NotApplied,
+			Message: "the sequence of rows is nil: pass one that yields nothing to copy nothing"}
+	}
+	l, failure := boardCopy(ctx, db)
+	if failure != nil {
+		return 0, failure
+	}
+	defer l.leave()
+	columns, failure := c.describe(ctx, l)
+	if failure != nil {
+		return 0, failure
+	}
+	if l.tx != nil {
+		l.tx.consumed = true
+	}
+	n, failure := c.stream(ctx, l, columns, rows)
+	if failure != nil {
+		failure.final = true
+		return 0, failure
+	}
+	return n, nil
+}
+
+// stream sends the rows, and returns how many the server has taken.
+func (c *copier[Row]) stream(ctx context.Context, l *copyLink, columns []copyColumn, rows iter.Seq2[Row, error]) (int64, *Error) {
+	names := make([]string, len(columns))
+	for i := range columns {
+		names[i] = columns[i].name
+	}
+	ctx, traced := traceCopy(ctx, l.conn, c.name, names)
+	var tag pgconn.CommandTag
+	var err error
+	defer func() { traced(tag, err) }()
+
+	f := openFeed(ctx, l.conn, c.sql(names))
+	defer func() { // also after a panic, or Goexit, in the sequence
+		f.abandon()
+		l.err = f.err
+		if !isPgError(l.err) && l.err != nil && ctx.Err() != nil {
+			l.err = ctx.Err()
+		}
+		if err == nil {
+			err = f.err
+		}
+	}()
+	read, failure := c.feed(ctx, f, newRowEncoder[Row](columns, c.grows), rows)
+	if failure != nil {
+		f.abandon()
+		failure.Effect = NotApplied
+		l.failure, err = failure, failure
+		return 0, failure
+	}
+	if tag, err = f.close(); err != nil {
+		return 0, c.failed(ctx, l, f, columns, read)
+	}
+	if c.progress != nil {
+		c.progress(int(tag.RowsAffected()), -1)
+	}
+	return tag.RowsAffected(), nil
+}
+
+func (c *copier[Row]) sql(columns []string) string {
+	quoted := make([]string, len(columns))
+	for i, name := range columns {
+		quoted[i] = pgx.Identifier{name}.Sanitize()
+	}
+	return "copy " + c.table + " (" + strings.Join(quoted, ", ") + ") from stdin (format binary)"
+}
+
+// progressRows is how often Progress is called.
+const progressRows = 10_000
+
+// feed encodes the rows until the sequence ends or the copy does, and returns how
+// many there were. Its failure is the sequence's, or a bad row.
+func (c *copier[Row]) feed(ctx context.Context, f *copyFeed, enc *rowEncoder[Row], rows iter.Seq2[Row, error]) (n int, failure *Error) {
+	buf := append(f.buffer(), copyHeader...)
+	for row, err := range rows {
+		n++
+		if err != nil {
+			return n, fromSequence(ctx, n, err)
+		}
+		if f.over() {
+			return n, nil
+		}
+		if c.progress != nil && n > 1 && n%progressRows == 1 {
+			c.progress(n-1, -1)
+		}
+		enc.row = row
+		if c.checks != nil {
+			if failure := c.check(n, &enc.row); failure != nil {
+				return n, failure
+			}
+		}
+		if buf, failure = enc.append(buf); failure != nil {
+			return n, failure.inRow(n)
+		}
+		if len(buf) >= copyChunk || f.wants() {
+			buf = f.send(buf)
+		}
+	}
+	f.sendLast(append(buf, copyTrailer...))
+	return n, nil
+}
+
+// check validates one row.
+func (c *copier[Row]) check(n int, row *Row) *Error {
+	problems, cause := c.checks.problems(row)
+	if cause == nil {
+		return nil
+	}
+	e := &Error{Code: CodeInvalid, Message: "the row was refused", Problems: problems, Err: cause}
+	return e.inRow(n)
+}
+
+// inRow says which row the error is of.
+func (e *Error) inRow(n int) *Error {
+	e.place = "row " + strconv.Itoa(n) + ": "
+	e.Message = e.place + e.Message
+	return e
+}
+
+// fromSequence is the error with which the sequence ended itself.
+func fromSequence(ctx context.Context, n int, err error) *Error {
+	e := causeOf(ctx, err)
+	if rest, ok := strings.CutPrefix(e.Message, "failed with "); ok {
+		e.Message = fmt.Sprintf("the sequence failed at row %d with %s", n, rest)
+	} else {
+		e.Message = fmt.Sprintf("the sequence failed at row %d: %s", n, e.Message)
+	}
+	return e
+}
+
+// failed is the error of a copy that the server refused, or the connection lost.
+func (c *copier[Row]) failed(ctx context.Context, l *copyLink, f *copyFeed, columns []copyColumn, read int) *Error {
+	err := f.err
+	pgErr, answered := errors.AsType[*pgconn.PgError](err)
+	if !answered && ctx.Err() != nil {
+		err = ctx.Err() // the reason for what pgx says
+	}
+	e, refused := new(statement).explain(ctx, err)
+	if refused {
+		return e
+	}
+	if answered {
+		e.locate(pgErr, c.relation, columns, read)
+	}
+	if e.SQLState == "42P10" {
+		e.Message += ": a generated column cannot be copied into (tag its field `db:\"-\"`)"
+	}
+	switch {
+	case l.joined, !f.ended(), answered && definite(pgErr), f.endUnsent():
+		// Without its end on the server a copy is as good as not begun, and what is
+		// part of a transaction cannot be committed any more.
+		e.Effect = NotApplied
+	default:
+		e.Effect = Unknown
+		if e.Code == CodeUnavailable {
+			e.Message += " after all rows were sent: they may or may not be applied"
+		}
+	}
+	if l.pooled != nil && e.spoils() {
+		_ = l.conn.Close(ctx)
+	}
+	e.settle()
+	return e
+}
+
+// locate adds which row and which column the server complains of, if it tells: in
+// its context, in English, as "COPY items, line 18, column qty: ...". What follows
+// may be a value.
+func (e *Error) locate(pgErr *pgconn.PgError, relation string, columns []copyColumn, read int) {
+	switch pgErr.Code[:min(2, len(pgErr.Code))] {
+	case "22", "23", "44", "P0":
+	default:
+		return // of the copy as a whole: the row is where it happened to be
+	}
+	prefix := "COPY " + relation + ", line "
+	at := strings.LastIndex(pgErr.Where, prefix)
+	if at < 0 || at > 0 && pgErr.Where[at-1] != '\n' {
+		return
+	}
+	rest := pgErr.Where[at+len(prefix):]
+	digits := len(rest) - len(strings.TrimLeft(rest, "0123456789"))
+	n, err := strconv.Atoi(rest[:digits])
+	if err != nil || n < 1 || n > read {
+		return
+	}
+	if rest, ok := strings.CutPrefix(rest[digits:], ", column "); ok && e.Column == "" {
+		for _, column := range columns {
+			if after, ok := strings.CutPrefix(rest, column.name); ok && (after == "" || after[0] == ':') {
+				e.Column = column.name
+				e.Message = "column " + column.name + ": " + e.Message
+				break
+			}
+		}
+	}
+	e.inRow(n)
+}
+
+// describe asks for the columns and their types, and plans how each field is
+// encoded. It asks every time: bytes that were made for the type which a column had
+// once could be taken for something else.
+func (c *copier[Row]) describe(ctx context.Context, l *copyLink) ([]copyColumn, *Error) {
+	// To be analysed it needs no right to SELECT, and domains come as what they are of.
+	sd, err := l.prepare.Prepare(ctx, "", "select * from "+c.table)
+	if err != nil {
+		return nil, c.undescribed(ctx, l, err)
+	}
+	names := make([]string, len(sd.Fields))
+	for i, f := range sd.Fields {
+		names[i] = f.Name
+	}
+	columns := make([]copyColumn, len(c.fields))
+	takenBy := make([]string, len(names))
+	for i, f := range c.fields {
+		at := findColumn(names, f)
+		var e *Error
+		switch {
+		case at < 0:
+			e = misfit("", "field %s.%s has no column: table %s has %s (tag the field `db:\"-\"` to leave it out)",
+				c.typ.Name(), f.path, c.table, strings.Join(names, ", "))
+		case takenBy[at] != "":
+			e = misfit(names[at], "column %q is meant for two fields of %s, %s and %s: tag one of them otherwise", names[at], c.typ.Name(), takenBy[at], f.path)
+		default:
+			takenBy[at] = f.path
+			columns[i] = copyColumn{field: f, name: names[at], oid: sd.Fields[at].DataTypeOID}
+			continue
+		}
+		e.Effect = NotApplied
+		return nil, e
+	}
+	textual, err := textualTypes(ctx, l.conn, columns)
+	if err != nil {
+		return nil, c.undescribed(ctx, l, err)
+	}
+	for i := range columns {
+		if e := columns[i].plan(l.conn.TypeMap(), textual[columns[i].oid]); e != nil {
+			return nil, e
+		}
+	}
+	return columns, nil
+}
+
+// undescribed is the error of a table whose columns cannot be asked for.
+func (c *copier[Row]) undescribed(ctx context.Context, l *copyLink, err error) *Error {
+	l.err = err
+	if l.tx != nil && l.tx.aborted != nil && isInFailedTransaction(err) {
+		err = l.tx.aborted // the reason, and not its consequence
+	}
+	e, _ := new(statement).explain(ctx, err)
+	e.Effect = NotApplied
+	if e.SQLState == "42P01" || e.SQLState == "3F000" {
+		e.Message += ": there is no table " + c.table + " (is it in another schema? is the name spelt as it was created, in lower case?)"
+	}
+	if l.pooled != nil && e.spoils() {
+		_ = l.conn.Close(ctx)
+	}
+	e.settle()
+	return e
+}

@@ -1,0 +1,262 @@
+package pgcmd
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// A copyFeed carries the bytes of a copy from the caller's goroutine, where the
+// sequence runs, to that of pgconn, which reads them. Two buffers go to and fro, so
+// that the one is filled while the other is sent.
+type copyFeed struct {
+	state   atomic.Int32
+	stopped chan struct{} // closed when state becomes feedStopped
+	full    chan []byte   // to be read; closed after the last
+	free    chan []byte   // to be filled
+	hungry  atomic.Bool   // the reader has waited for long
+
+	reading []byte // the buffer that is being read,
+	unread  []byte // and the rest of it
+
+	conn    *pgx.Conn
+	sent    atomic.Int64 // on the connection, when the reader was told that this was all
+	counted atomic.Bool  // sent is known
+
+	cancel context.CancelFunc // ends the copy, and the connection
+	done   chan struct{}      // closed when pgconn has returned
+	tag    pgconn.CommandTag
+	err    error
+	panic  any // of a callback of the user's that pgconn called, such as OnNotice
+}
+
+// A feed is stopped or has ended, and never both: whether the end of a copy may
+// have left for the server is what its Effect hangs on.
+const (
+	feedRuns    int32 = iota
+	feedStopped       // pgconn was told, or will be, to abort the copy; or has returned
+	feedEnded         // pgconn was told that this was all
+)
+
+const (
+	// copyChunk is what pgconn reads, and sends, at once: 64 KiB with the message's
+	// head. Whole chunks are handed over, so that it need not send the small rest of
+	// one.
+	copyChunk = 65536 - 5
+
+	// hungryTime is for how long rows of a slow sequence are kept back to fill a
+	// chunk: it bounds how late the server's complaint about them is.
+	hungryTime = 100 * time.Millisecond
+
+	// stopTime is for how long the server may take to answer that the copy is
+	// aborted, once the caller's context is done. If it takes longer, the connection
+	// is closed.
+	stopTime = 100 * time.Millisecond
+)
+
+// copyHeader begins a copy in binary, copyTrailer ends it.
+const (
+	copyHeader  = "PGCOPY\n\xff\r\n\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00"
+	copyTrailer = "\xff\xff"
+)
+
+// errGaveUp goes to the server, and so into its log: it must hold no value.
+var errGaveUp = errors.New("the client gave up")
+
+// copyBuffers are buffers that no copy uses.
+var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 0, copyChunk+8<<10); return &b }}
+
+// openFeed begins the copy. The caller must end it by close or abandon.
+func openFeed(ctx context.Context, conn *pgx.Conn, sql string) *copyFeed {
+	f := &copyFeed{
+		stopped: make(chan struct{}),
+		full:    make(chan []byte, 1),
+		free:    make(chan []byte, 2),
+		conn:    conn,
+		done:    make(chan struct{}),
+	}
+	for range cap(f.free) {
+		f.free <- *copyBuffers.Get().(*[]byte)
+	}
+	// A context that is done would cost the connection. So the server is asked first
+	// to abort the copy, in order.
+	copyCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	f.cancel = cancel
+	unwatch := context.AfterFunc(ctx, func() {
+		if f.stop() {
+			time.AfterFunc(stopTime, cancel)
+		} else {
+			cancel()
+		}
+	})
+	go func() {
+		defer close(f.done)
+		defer cancel()
+		defer f.stop() // pgconn may have left a reader behind
+		defer unwatch()
+		f.err = errGaveUp // unless it returns
+		defer func() { f.panic = recover() }()
+		f.tag, f.err = conn.PgConn().CopyFrom(copyCtx, f, sql)
+		if f.err == nil && !f.ended() {
+			f.err = errGaveUp // whatever the server says
+		}
+	}()
+	return f
+}
+
+// stop makes the reader abort the copy, unless it has ended or was stopped.
+func (f *copyFeed) stop() bool {
+	if !f.state.CompareAndSwap(feedRuns, feedStopped) {
+		return false
+	}
+	close(f.stopped)
+	return true
+}
+
+func (f *copyFeed) over() bool  { return f.state.Load() != feedRuns }
+func (f *copyFeed) ended() bool { return f.state.Load() == feedEnded }
+
+// endUnsent reports whether nothing has left since the reader was told that this
+// was all: the server does not know that it was.
+func (f *copyFeed) endUnsent() bool {
+	now, _ := sentBytes(f.conn)
+	return f.counted.Load() && now == f.sent.Load()
+}
+
+// abandon aborts the copy, unless it is over, and waits until pgconn has let go of
+// the connection.
+func (f *copyFeed) abandon() {
+	if f.stop() {
+		timer := time.AfterFunc(endTime, f.cancel)
+		defer timer.Stop()
+	}
+	f.wait()
+}
+
+// wait waits until pgconn has returned. What panicked there goes on here, and not
+// where it would end the process; the connection is then of no use.
+func (f *copyFeed) wait() {
+	<-f.done
+	if reason := f.panic; reason != nil {
+		f.panic = nil
+		ctx, cancel := context.WithTimeout(context.Background(), endTime)
+		defer cancel()
+		_ = f.conn.PgConn().Conn().Close()
+		_ = f.conn.Close(ctx)
+		panic(reason)
+	}
+}
+
+// close waits for the server's answer, after sendLast or when the copy is over.
+func (f *copyFeed) close() (pgconn.CommandTag, error) {
+	f.wait()
+	if f.err == nil { // then nobody reads any more
+		for range len(f.free) {
+			if b := <-f.free; cap(b) <= 2*copyChunk {
+				copyBuffers.Put(&b)
+			}
+		}
+	}
+	return f.tag, f.err
+}
+
+// buffer returns an empty buffer, once there is one; nil if the copy is over.
+func (f *copyFeed) buffer() []byte {
+	select {
+	case b := <-f.free:
+		return b[:0]
+	case <-f.stopped:
+		return nil
+	}
+}
+
+// wants reports whether the reader has waited so long that less than a chunk is to
+// be sent.
+func (f *copyFeed) wants() bool { return f.hungry.Load() }
+
+// send hands over buf and returns the next buffer to fill, which may hold a rest.
+func (f *copyFeed) send(buf []byte) []byte {
+	whole := len(buf)
+	if !f.hungry.Swap(false) {
+		whole -= len(buf) % copyChunk
+	}
+	next := f.buffer()
+	next = append(next, buf[whole:]...)
+	select {
+	case f.full <- buf[:whole]:
+	case <-f.stopped:
+	}
+	return next
+}
+
+// sendLast hands over buf, and says that this was all.
+func (f *copyFeed) sendLast(buf []byte) {
+	select {
+	case f.full <- buf:
+		close(f.full)
+	case <-f.stopped:
+	}
+}
+
+// Read is what pgconn reads the copy by, on a goroutine of its own. Any error but
+// io.EOF makes it abort the copy.
+func (f *copyFeed) Read(p []byte) (int, error) {
+	for len(f.unread) == 0 {
+		if f.reading != nil {
+			f.free <- f.reading // there is room for both
+			f.reading = nil
+		}
+		chunk, err := f.next()
+		if err != nil {
+			return 0, err
+		}
+		f.reading, f.unread = chunk, chunk
+	}
+	n := copy(p, f.unread)
+	f.unread = f.unread[n:]
+	return n, nil
+}
+
+// next waits for a buffer to read.
+func (f *copyFeed) next() ([]byte, error) {
+	if f.state.Load() == feedStopped {
+		return nil, errGaveUp
+	}
+	select {
+	case chunk, ok := <-f.full:
+		return f.got(chunk, ok)
+	default:
+	}
+	timer := time.NewTimer(hungryTime)
+	defer timer.Stop()
+	for {
+		select {
+		case chunk, ok := <-f.full:
+			return f.got(chunk, ok)
+		case <-f.stopped:
+			return nil, errGaveUp
+		case <-timer.C:
+			f.hungry.Store(true)
+		}
+	}
+}
+
+func (f *copyFeed) got(chunk []byte, ok bool) ([]byte, error) {
+	if ok {
+		f.hungry.Store(false)
+		return chunk, nil
+	}
+	sent, counted := sentBytes(f.conn)
+	f.sent.Store(sent)
+	f.counted.Store(counted)
+	if !f.state.CompareAndSwap(feedRuns, feedEnded) {
+		return nil, errGaveUp
+	}
+	return nil, io.EOF
+}

@@ -1,0 +1,215 @@
+package pgcmd
+
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+	"reflect"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// direct returns the direct encoding of the column's type, if the field's kind has
+// one: without an interface, a plan or an allocation between the field and the
+// buffer. It is for pgtype's own codecs: whoever has registered another wants it.
+func (c *copyColumn) direct(codec pgtype.Codec) direct {
+	t := c.field.typ
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch codec.(type) {
+	case pgtype.Int2Codec:
+		return integer(t.Kind(), c, 2)
+	case pgtype.Int4Codec:
+		return integer(t.Kind(), c, 4)
+	case pgtype.Int8Codec:
+		return integer(t.Kind(), c, 8)
+	case pgtype.TextCodec, *pgtype.EnumCodec:
+		if t.Kind() == reflect.String {
+			return encoding[string](c.appendText)
+		}
+	case pgtype.BoolCodec:
+		if t.Kind() == reflect.Bool {
+			return encoding[bool](appendBool)
+		}
+	case pgtype.Float4Codec:
+		if t.Kind() == reflect.Float32 {
+			return encoding[float32](appendFloat32)
+		}
+	case pgtype.Float8Codec:
+		if t.Kind() == reflect.Float64 {
+			return encoding[float64](appendFloat64)
+		}
+	case pgtype.ByteaCodec:
+		if t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8 {
+			return encoding[[]byte](appendBytes)
+		}
+	case *pgtype.TimestamptzCodec:
+		if t == reflect.TypeFor[time.Time]() {
+			return encoding[time.Time](c.appendTimestamptz)
+		}
+	case *pgtype.TimestampCodec:
+		if t == reflect.TypeFor[time.Time]() {
+			return encoding[time.Time](c.appendTimestamp)
+		}
+	case pgtype.UUIDCodec:
+		if t.Kind() == reflect.Array {
+			return encoding[[16]byte](appendUUID)
+		}
+	}
+	return nil
+}
+
+// An encoding appends a value of one Go type. It takes a pointer, so that a large
+// one is not copied.
+type encoding[T any] func(buf []byte, v *T) ([]byte, error)
+
+// direct is an encoding whose type is not spelt out.
+type direct interface {
+	typ() reflect.Type
+	plain() encoder    // of a T
+	nullable() encoder // of a *T, where nil is NULL
+}
+
+func (e encoding[T]) typ() reflect.Type { return reflect.TypeFor[T]() }
+
+func (e encoding[T]) plain() encoder {
+	return func(buf []byte, p any) ([]byte, error) { return e(buf, p.(*T)) }
+}
+
+func (e encoding[T]) nullable() encoder {
+	return func(buf []byte, p any) ([]byte, error) {
+		v := *p.(**T)
+		if v == nil {
+			return appendNull(buf), nil
+		}
+		return e(buf, v)
+	}
+}
+
+func integer(kind reflect.Kind, c *copyColumn, size int) direct {
+	switch kind {
+	case reflect.Int:
+		return sized[int](c, size)
+	case reflect.Int8:
+		return sized[int8](c, size)
+	case reflect.Int16:
+		return sized[int16](c, size)
+	case reflect.Int32:
+		return sized[int32](c, size)
+	case reflect.Int64:
+		return sized[int64](c, size)
+	case reflect.Uint8:
+		return sized[uint8](c, size)
+	case reflect.Uint16:
+		return sized[uint16](c, size)
+	case reflect.Uint32:
+		return sized[uint32](c, size)
+	}
+	return nil
+}
+
+func sized[T int | int8 | int16 | int32 | int64 | uint8 | uint16 | uint32](c *copyColumn, size int) direct {
+	switch size {
+	case 2:
+		return encoding[T](func(buf []byte, v *T) ([]byte, error) {
+			n := int64(*v)
+			if int64(int16(n)) != n {
+				return nil, c.outOfRange()
+			}
+			return append(buf, 0, 0, 0, 2, byte(n>>8), byte(n)), nil
+		})
+	case 4:
+		return encoding[T](func(buf []byte, v *T) ([]byte, error) {
+			n := int64(*v)
+			if int64(int32(n)) != n {
+				return nil, c.outOfRange()
+			}
+			return append(buf, 0, 0, 0, 4, byte(n>>24), byte(n>>16), byte(n>>8), byte(n)), nil
+		})
+	}
+	return encoding[T](func(buf []byte, v *T) ([]byte, error) {
+		return append64(buf, uint64(*v)), nil
+	})
+}
+
+func append64(buf []byte, n uint64) []byte {
+	return append(buf, 0, 0, 0, 8,
+		byte(n>>56), byte(n>>48), byte(n>>40), byte(n>>32), byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+}
+
+func (c *copyColumn) appendText(buf []byte, v *string) ([]byte, error) {
+	if e := checkText(*v, c.field.path); e != nil {
+		return nil, e
+	}
+	if len(*v) > math.MaxInt32 {
+		return nil, c.outOfRange()
+	}
+	buf = binary.BigEndian.AppendUint32(buf, uint32(len(*v)))
+	return append(buf, *v...), nil
+}
+
+func appendBool(buf []byte, v *bool) ([]byte, error) {
+	if *v {
+		return append(buf, 0, 0, 0, 1, 1), nil
+	}
+	return append(buf, 0, 0, 0, 1, 0), nil
+}
+
+func appendFloat32(buf []byte, v *float32) ([]byte, error) {
+	return binary.BigEndian.AppendUint32(append(buf, 0, 0, 0, 4), math.Float32bits(*v)), nil
+}
+
+func appendFloat64(buf []byte, v *float64) ([]byte, error) {
+	return append64(buf, math.Float64bits(*v)), nil
+}
+
+func appendBytes(buf []byte, v *[]byte) ([]byte, error) {
+	if *v == nil {
+		return appendNull(buf), nil
+	}
+	start := len(buf)
+	return setLength(append(appendNull(buf), *v...), start)
+}
+
+func appendUUID(buf []byte, v *[16]byte) ([]byte, error) {
+	return append(append(buf, 0, 0, 0, 16), v[:]...), nil
+}
+
+// PostgreSQL counts microseconds since 2000-01-01, from 4714-11-24 BC to the end of
+// 294276 (MIN_TIMESTAMP and END_TIMESTAMP in datatype/timestamp.h).
+const (
+	epoch2000    = 946684800 // in Unix seconds
+	minTimestamp = -211813488000
+	endTimestamp = 9223371331200
+)
+
+func (c *copyColumn) appendTimestamptz(buf []byte, v *time.Time) ([]byte, error) {
+	return c.appendSeconds(buf, v.Unix(), v.Nanosecond())
+}
+
+// appendTimestamp takes the time as the clock shows it, in whatever zone.
+func (c *copyColumn) appendTimestamp(buf []byte, v *time.Time) ([]byte, error) {
+	_, offset := v.Zone()
+	return c.appendSeconds(buf, v.Unix()+int64(offset), v.Nanosecond())
+}
+
+func (c *copyColumn) appendSeconds(buf []byte, seconds int64, nanoseconds int) ([]byte, error) {
+	if seconds < minTimestamp+epoch2000 || seconds >= endTimestamp+epoch2000 {
+		return nil, c.outOfRange()
+	}
+	return append64(buf, uint64((seconds-epoch2000)*1_000_000+int64(nanoseconds/1000))), nil
+}
+
+func appendNull(buf []byte) []byte { return append(buf, 0xff, 0xff, 0xff, 0xff) }
+
+// setLength writes the length of what follows it at start.
+func setLength(buf []byte, start int) ([]byte, error) {
+	n := len(buf) - start - 4
+	if n > math.MaxInt32 {
+		return nil, errors.New("the value is too long")
+	}
+	binary.BigEndian.PutUint32(buf[start:], uint32(n))
+	return buf, nil
+}

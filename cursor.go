@@ -1,0 +1,283 @@
+package pgcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// A cursor reads the rows of a statement in a transaction, some at a time, so that
+// the transaction is free in between. It is a portal of the protocol's, and not
+// DECLARE and FETCH: those collect the rows on the server before they send one,
+// are planned for a few rows, and know no INSERT ... RETURNING.
+type cursor struct {
+	*statement
+	tx      *Tx
+	args    []any
+	sd      *pgconn.StatementDescription
+	encoded pgx.ExtendedQueryBuilder
+	size    int     // how many rows the next fetch asks for
+	portal  *portal // nil before it was sent
+	watcher *ctxwatch.ContextWatcher
+	columns []pgconn.FieldDescription
+}
+
+// The rows of a fetch are in memory at once: as many as firstFetch at first, then
+// twice as many each time, but not more than fetchRows, or than fetchBytes hold. More
+// would hardly be faster.
+const (
+	firstFetch = 128
+	fetchRows  = 4096
+	fetchBytes = 1 << 20
+)
+
+// cursorIn returns the Tx in which the statement is to be read by a cursor, or nil.
+func (s *statement) cursorIn(db DB) *Tx {
+	if tx := join(db); tx != nil && tx.s.conn != nil && !s.text.Ends {
+		return tx
+	}
+	return nil
+}
+
+// fetch lets read have the next rows, and reports whether there may be more. read
+// tells how many bytes they had. Its failure is one of the client's.
+func (c *cursor) fetch(ctx context.Context, read func(rows pgx.Rows) (got, size int, failure *Error)) (more bool, failure *Error) {
+	if failure := c.enter(ctx); failure != nil {
+		return false, failure
+	}
+	s := c.tx.s
+	left := false
+	defer func() {
+		if !left { // user code panicked while it encoded or scanned
+			_ = s.leave(nil)
+		}
+	}()
+	var got, size int
+	var spoilt *Error
+	more, err := c.exchange(ctx, func(rows pgx.Rows) { got, size, spoilt = read(rows) })
+	left = true
+	if err = s.leave(err); err != nil {
+		return false, c.failed(ctx, reply{tx: s, joined: true}, err)
+	}
+	if spoilt != nil {
+		return false, c.abandoned(spoilt)
+	}
+	c.size = min(2*c.size, fetchRows)
+	if size > 0 {
+		c.size = max(1, min(c.size, fetchBytes/(size/got+1)))
+	}
+	return more, nil
+}
+
+// enter claims the transaction for a fetch.
+func (c *cursor) enter(ctx context.Context) *Error {
+	err := c.tx.enter(ctx)
+	switch {
+	case err == nil:
+		return nil
+	case c.portal == nil:
+		return notSent(ctx, err)
+	}
+	return c.abandoned(causeOf(ctx, err))
+}
+
+// ended returns the error of a transaction of pgx's that has ended: its connection
+// may be another's by now. It sends nothing.
+func (s *session) ended(ctx context.Context) error {
+	if tx, ok := s.db.(pgx.Tx); ok && s.foreign {
+		return tx.SendBatch(ctx, new(pgx.Batch)).Close()
+	}
+	return nil
+}
+
+// abandoned is the error of a reading that ends before its time, in a transaction
+// that goes on.
+func (c *cursor) abandoned(e *Error) *Error {
+	e.Effect = Unknown // for the transaction to decide
+	if c.readOnly {
+		e.Effect = NotApplied
+	}
+	return e
+}
+
+// exchange asks for the next rows, in one message with what is to go before, and reads
+// the replies.
+func (c *cursor) exchange(ctx context.Context, read func(rows pgx.Rows)) (more bool, err error) {
+	s := c.tx.s
+	if s.conn.PgConn().IsBusy() {
+		return false, errors.New("conn busy")
+	}
+	opening := c.portal == nil
+	if opening {
+		s.mark(c.statement)
+		if err := c.encode(ctx); err != nil {
+			return false, err
+		}
+		c.portal = s.newPortal()
+	}
+	rows := &portalRows{c: c, pg: s.conn.PgConn(), types: s.conn.TypeMap(), before: len(s.prefix)}
+	to := rows.pg.Frontend()
+	for _, q := range s.prefix {
+		sendOwn(to, q)
+	}
+	s.prefix = nil
+	if opening {
+		c.open(to)
+	}
+	to.SendExecute(&pgproto3.Execute{Portal: c.portal.name, MaxRows: uint32(c.size)})
+	to.SendSync(&pgproto3.Sync{})
+	c.watch(ctx)
+	func() {
+		defer rows.end(ctx) // also if user code that scans panics
+		if rows.lost = to.Flush(); rows.lost == nil {
+			read(rows)
+		}
+	}()
+	err = rows.err
+	if opening && isPgError(err) { // the schema may have changed since it was described
+		descriptionsOf(s.conn).forget(c.text.SQL)
+	}
+	s.begun = s.begun || err == nil || s.status() != 'I'
+	return rows.more, err
+}
+
+// open queues what makes the portal.
+func (c *cursor) open(to *pgproto3.Frontend) {
+	if c.sd.Name == "" {
+		to.SendParse(&pgproto3.Parse{Query: c.text.SQL, ParameterOIDs: c.sd.ParamOIDs})
+	}
+	to.SendBind(&pgproto3.Bind{
+		DestinationPortal: c.portal.name, PreparedStatement: c.sd.Name,
+		Parameters: c.encoded.ParamValues, ParameterFormatCodes: c.encoded.ParamFormats,
+		ResultFormatCodes: c.encoded.ResultFormats,
+	})
+	to.SendDescribe(&pgproto3.Describe{ObjectType: 'P', Name: c.portal.name})
+}
+
+// sendOwn queues a statement of our own. Its arguments are integers.
+func sendOwn(to *pgproto3.Frontend, q queued) {
+	var values [][]byte
+	for _, arg := range q.args {
+		values = append(values, strconv.AppendInt(nil, arg.(int64), 10))
+	}
+	to.SendParse(&pgproto3.Parse{Query: q.sql})
+	to.SendBind(&pgproto3.Bind{Parameters: values})
+	to.SendExecute(&pgproto3.Execute{})
+}
+
+// watch lets the context end the exchange, in the way that the connection is set to.
+func (c *cursor) watch(ctx context.Context) {
+	if c.watcher == nil {
+		handler := ctxwatch.Handler(&pgconn.DeadlineContextWatcherHandler{Conn: c.tx.s.conn.PgConn().Conn()})
+		if ctx.Done() != nil {
+			if build := c.tx.s.conn.Config().BuildContextWatcherHandler; build != nil {
+				handler = build(c.tx.s.conn.PgConn())
+			}
+		}
+		c.watcher = ctxwatch.NewContextWatcher(handler)
+	}
+	c.watcher.Watch(ctx)
+}
+
+// encode makes the arguments ready, before anything is sent, since it runs code of the
+// user's.
+func (c *cursor) encode(ctx context.Context) error {
+	s := c.tx.s
+	known := descriptionsOf(s.conn)
+	for cached := known.known[c.text.SQL] != nil; ; cached = false {
+		if !cached {
+			// A statement that the server refuses must not abort the transaction before
+			// the savepoint that waits is made.
+			if err := s.flush(ctx); err != nil {
+				return err
+			}
+		}
+		sd, err := describe(ctx, s.conn, c.text.SQL)
+		if err != nil {
+			return err
+		}
+		c.sd = sd
+		err = c.encoded.Build(s.conn.TypeMap(), sd, c.args)
+		if err == nil || !cached {
+			return err
+		}
+		known.forget(c.text.SQL) // the schema may have changed since
+	}
+}
+
+// A portal is what a session knows of an open cursor.
+type portal struct {
+	name     string
+	after    int  // how many savepoints were made before it
+	gone     bool // with its savepoint
+	doubtful bool // SQL text of the user's may have closed it
+}
+
+// newPortal makes a name that no cursor on the connection has had.
+func (s *session) newPortal() *portal {
+	known := descriptionsOf(s.conn)
+	known.cursors++
+	p := &portal{name: fmt.Sprintf("pgcmd_cursor_%d", known.cursors), after: s.savepoints, doubtful: s.foreign}
+	s.portals = append(s.portals, p)
+	return p
+}
+
+// undone tells the cursors that the transaction is rolled back to a savepoint.
+func (s *session) undone(savepoint int) {
+	for _, p := range s.portals {
+		p.gone = p.gone || p.after >= savepoint
+	}
+}
+
+// doubt tells the cursors that a statement of the user's, in lower case, may close
+// them.
+func (s *session) doubt(sql string) {
+	if len(s.portals) > 0 && (strings.Contains(sql, "rollback") || strings.Contains(sql, "close")) {
+		for _, p := range s.portals {
+			p.doubtful = true
+		}
+	}
+}
+
+// close makes the cursor go with the next statement, or at once, if it may be gone
+// already: then CLOSE would fail, and abort the transaction.
+func (c *cursor) close(ctx context.Context) {
+	s := c.tx.s
+	if c.portal == nil {
+		return
+	}
+	s.portals = slices.DeleteFunc(s.portals, func(p *portal) bool { return p == c.portal })
+	switch {
+	case c.portal.gone || s.over.Load() || s.ended(ctx) != nil || s.status() != 'T':
+	case c.portal.doubtful:
+		s.closePortal(c.portal.name)
+	default:
+		s.prefix = append(s.prefix, queued{sql: "close " + c.portal.name, closes: true})
+	}
+}
+
+// closePortal closes a cursor that may be gone, by the protocol's own message, which
+// does not mind.
+func (s *session) closePortal(name string) {
+	pg := s.conn.PgConn()
+	if pg.IsBusy() {
+		return // it goes with the transaction
+	}
+	_ = pg.Conn().SetDeadline(time.Now().Add(endTime))
+	pg.Frontend().SendClose(&pgproto3.Close{ObjectType: 'P', Name: name})
+	pg.Frontend().SendSync(&pgproto3.Sync{})
+	rows := portalRows{pg: pg, lost: pg.Frontend().Flush()}
+	if rows.Close(); rows.lost != nil {
+		giveUp(pg)
+	}
+	_ = pg.Conn().SetDeadline(time.Time{})
+}

@@ -1,0 +1,17 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestEveryWayImportsEveryRow(t *testing.T) {
+	var out strings.Builder
+	require.NoError(t, run(t.Context(), &out, 12_345))
+	for _, way := range []string{"a command a row", "Batch, Independent", "Batch, Atomic", "Copy"} {
+		assert.Contains(t, out.String(), way)
+	}
+}

@@ -1,0 +1,246 @@
+package pgcmd
+
+import (
+	"context"
+	"iter"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Stream runs a Query row by row, in constant memory. The error, if there is one,
+// comes last, with a zero Row; it is always an [*Error].
+//
+//	for user, err := range pgcmd.Stream(ctx, pool, listUsers, ListUsers{}) {
+//		if err != nil {
+//			return err
+//		}
+//		...
+//	}
+//
+// The statement is sent when the loop begins, and one connection is held until it
+// ends, also by break, return or panic. The sequence is for one loop: a second one
+// gets an error.
+//
+// In a transaction (a [Tx], a pgx.Tx, a connection on which one was begun, or the
+// command's own of Options.InTx) the rows are fetched some at a time, so that the loop
+// may run other commands on the transaction between two rows, and may break and go on
+// with it. An error of the statement aborts the transaction, as ever; it may do so
+// some rows before the loop comes to it.
+//
+// A loop that breaks costs little, whatever is left. Outside of a transaction a plain
+// query is broken off, at the price of its connection if that is a pool's; on the
+// caller's own the server is asked to stop. A statement that writes is run to its end
+// even so, but its rows are provisional until the loop has ended without an error, and
+// a loop that breaks is not told of one: use Options.InTx where that matters.
+//
+// All that the command was given applies: the hooks and the middleware see the stream
+// begin and end, Options.Timeout bounds the whole loop, and a failure is tried again
+// only while no row has been yielded. MaxRows does not bound a stream. A command that
+// is not a [Query], that is a [Once], or that has After hooks, yields an error.
+func Stream[In, Row any](ctx context.Context, db DB, q *Command[In, []Row], in In) iter.Seq2[Row, error] {
+	var used atomic.Bool
+	return func(yield func(Row, error) bool) {
+		s := &stream[In, Row]{yield: yield}
+		var err error
+		if used.Swap(true) {
+			err = refusedStream(q, "a stream was used twice: it is for one loop, so make another by pgcmd.Stream")
+		} else {
+			err = s.run(ctx, db, q, in)
+		}
+		if err != nil && !s.over {
+			var none Row
+			yield(none, err)
+		}
+	}
+}
+
+// A stream is one loop over the rows of a query.
+type stream[In, Row any] struct {
+	yield func(Row, error) bool
+	q     *query[In, Row]
+	rows  int64 // that were yielded
+	over  bool  // the loop has ended, or its body is running: nothing may be yielded
+	alone bool  // the transaction, if there is one, is the stream's own
+}
+
+func refusedStream[In, Out any](c *Command[In, Out], why string) *Error {
+	if c == nil {
+		c = new(Command[In, Out])
+	}
+	return c.refused(&Error{Code: CodeInternal, Message: why})
+}
+
+// run runs the loop. Its error is for the loop to see, if that has not ended.
+func (s *stream[In, Row]) run(ctx context.Context, db DB, c *Command[In, []Row], in In) error {
+	if c == nil {
+		return refusedStream(c, "the command is nil: pass a Query")
+	}
+	q, ok := c.query.(*query[In, Row])
+	switch {
+	case !ok:
+		return refusedStream(c, "only a Query can be streamed, and this is not one")
+	case c.key != nil:
+		return refusedStream(c, "a Once command stores its output, and a stream has none: run it")
+	case len(c.after) > 0:
+		return refusedStream(c, "it has After hooks, which are for all the rows at once: run it, or stream it without them")
+	}
+	opts := c.opts
+	opts.MaxRows = 0
+	s.q = q.with(c.name, opts)
+	s.alone = c.begins && usable(ctx, db) == nil && join(db) == nil
+	_, err := s.command(c).Run(ctx, db, in)
+	if e, ok := err.(*Error); ok {
+		e.final = false // for this command; one that it is part of can be tried again whole
+	}
+	return err
+}
+
+// command is c with the loop as its body, so that a stream lives as every command
+// does.
+func (s *stream[In, Row]) command(c *Command[In, []Row]) *Command[In, int64] {
+	looping := &Command[In, int64]{
+		name: c.name, opts: c.opts, body: s.body,
+		define:  func(Options) func(context.Context, DB, In) (int64, error) { return s.body }, // errors are a statement's
+		before:  c.before,
+		onError: c.onError,
+		cleanup: c.cleanup,
+		begins:  c.begins, checks: c.checks, straight: c.straight,
+	}
+	if c.handler != nil {
+		looping.handler = func(ctx context.Context, call *Call) error {
+			run := call.run
+			call.run = func(ctx context.Context, call *Call) error {
+				defer func() { call.Rows = s.rows }() // of a failure, too
+				return run(ctx, call)
+			}
+			return c.handler(ctx, call)
+		}
+	}
+	return looping
+}
+
+// body is one attempt.
+func (s *stream[In, Row]) body(ctx context.Context, db DB, in In) (int64, error) {
+	fr := s.q.frame(in)
+	args, failure := arguments(fr.params, s.q.params)
+	if failure == nil {
+		if tx := s.q.cursorIn(db); tx != nil {
+			failure = s.byCursor(ctx, tx, fr, args)
+		} else {
+			failure = s.direct(ctx, db, fr, args)
+		}
+	}
+	if s.rows > 0 && s.alone {
+		db.(*Tx).s.consumed = true
+	}
+	if failure != nil {
+		failure.final = s.rows > 0
+		return s.rows, failure
+	}
+	s.q.recycle(fr)
+	return s.rows, nil
+}
+
+// give yields a row, and reports whether the loop wants another.
+func (s *stream[In, Row]) give(row Row) bool {
+	s.rows++
+	s.over = true // while the body runs: after a panic nothing may be yielded
+	s.over = !s.yield(row, nil)
+	return !s.over
+}
+
+// direct yields the rows as they come.
+func (s *stream[In, Row]) direct(ctx context.Context, db DB, fr *frame[In, Row], args []any) *Error {
+	r, failure := s.q.send(ctx, db, args)
+	if failure != nil {
+		return failure
+	}
+	reading := true
+	defer func() {
+		if reading { // break, return, a panic
+			s.q.breakOff(ctx, &r)
+		}
+		r.close()
+	}()
+	more := r.rows.Next()
+	if r.rows.Err() == nil {
+		failure = s.q.prepare(fr, r.rows)
+	}
+	var gaveUp error
+	var zero Row
+	for ; more && failure == nil; more = r.rows.Next() {
+		if gaveUp = ctx.Err(); gaveUp != nil {
+			r.rows.Close() // pgx watches the context, too: it reads no more than what has come
+			break
+		}
+		if failure = s.q.scan(fr, r.rows); failure != nil {
+			break
+		}
+		if !s.give(fr.row) {
+			return nil
+		}
+		fr.row = zero
+	}
+	reading = false
+	if err := r.rows.Err(); err != nil && failure == nil {
+		return s.q.failed(ctx, r, err)
+	}
+	if failure == nil && gaveUp != nil {
+		failure = causeOf(ctx, gaveUp)
+	}
+	if failure != nil {
+		return s.q.spoiled(ctx, &r, failure)
+	}
+	return nil
+}
+
+// byCursor yields the rows that a cursor fetches, some at a time.
+func (s *stream[In, Row]) byCursor(ctx context.Context, tx *Tx, fr *frame[In, Row], args []any) *Error {
+	c := &cursor{statement: s.q.statement, tx: tx, args: args, size: firstFetch}
+	defer c.close(ctx)
+	for {
+		fr.rows = fr.rows[:0]
+		more, failure := c.fetch(ctx, func(rows pgx.Rows) (int, int, *Error) {
+			size, failure := s.fill(fr, rows)
+			return len(fr.rows), size, failure
+		})
+		for i := range fr.rows {
+			if err := ctx.Err(); err != nil {
+				if failure == nil {
+					failure = c.abandoned(causeOf(ctx, err))
+				}
+				return failure
+			}
+			if !s.give(fr.rows[i]) {
+				return nil
+			}
+		}
+		if failure != nil || !more {
+			return failure
+		}
+	}
+}
+
+// fill reads the rows of one fetch into the frame, and tells how many bytes they had.
+func (s *stream[In, Row]) fill(fr *frame[In, Row], rows pgx.Rows) (size int, failure *Error) {
+	more := rows.Next()
+	if rows.Err() != nil {
+		return 0, nil
+	}
+	if failure := s.q.prepare(fr, rows); failure != nil {
+		return 0, failure
+	}
+	var zero Row
+	for ; more; more = rows.Next() {
+		for _, raw := range rows.RawValues() {
+			size += len(raw)
+		}
+		if failure := s.q.scan(fr, rows); failure != nil {
+			return size, failure
+		}
+		fr.rows = append(fr.rows, fr.row)
+		fr.row = zero
+	}
+	return size, nil
+}
