@@ -45,6 +45,8 @@ var (
 	goItem = pgcmd.New("items.go", func(ctx context.Context, db pgcmd.DB, in goods) (int64, error) { return insertItem.Run(ctx, db, in) })
 )
 
+var noContext context.Context // a caller's mistake
+
 const (
 	countItems   = `select count(*) from items`
 	countCommits = `select count(distinct xid) from items`
@@ -498,7 +500,7 @@ func TestABatchGivesUp(t *testing.T) {
 	}
 	held.Release()
 	for mode := pgcmd.Atomic; mode <= pgcmd.Sequential; mode++ {
-		r, err := pgcmd.Batch(insertItem, mode).Run(nil, pool, someItems(2)) //nolint:staticcheck // a nil context is the test
+		r, err := pgcmd.Batch(insertItem, mode).Run(noContext, pool, someItems(2))
 		assert.Contains(t, failure(t, err).Message, "the context is nil")
 		assert.Len(t, r.Outcomes, 2)
 		r, err = pgcmd.Batch(insertItem, mode).Run(t.Context(), nil, someItems(2))
@@ -628,5 +630,43 @@ func TestALargeBatch(t *testing.T) {
 		texts, err := pgcmd.Batch(back, mode).Run(t.Context(), pool, in)
 		require.NoError(t, err)
 		assert.Len(t, texts.Outcomes[63].Value, 1<<20)
+	}
+}
+
+// A connection of a pgx.Tx that has ended may be another's by now.
+func TestABatchOnATransactionThatHasEnded(t *testing.T) {
+	t.Parallel()
+	plain := pgcmdtest.Pool(t, itemsDDL)
+	tx, err := plain.Begin(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, tx.Commit(t.Context()))
+	for _, mode := range []pgcmd.BatchMode{pgcmd.Atomic, pgcmd.Isolated} {
+		r, err := pgcmd.Batch(addItem, mode).Run(t.Context(), tx, someItems(3))
+		assert.ErrorIs(t, err, pgx.ErrTxClosed)
+		assert.Equal(t, pgcmd.NotApplied, pgcmd.EffectOf(err))
+		assert.Equal(t, 3, r.Failed)
+	}
+	assert.Zero(t, count(t, plain, countItems))
+	idle(t, plain)
+}
+
+// A statement that the server refuses to prepare fails alone, if it is tried.
+func TestTryOfAStatementThatCannotBePrepared(t *testing.T) {
+	t.Parallel()
+	pool := connect(t, pgcmdtest.Pool(t, itemsDDL), 1)
+	wrong := pgcmd.Exec[int64]("items.wrong", `insert into nowhere values ($1)`)
+	for _, first := range []bool{true, false} {
+		must(t, pool.Exec, `truncate items`, pool)
+		require.NoError(t, runErr(transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+			if !first {
+				if _, err := addItem.Run(ctx, tx, goods{ID: 1, Qty: 1}); err != nil {
+					return err
+				}
+			}
+			assert.Equal(t, "42P01", failure(t, wrong.Try(ctx, tx, 1).Err).SQLState)
+			assert.Equal(t, "42P01", failure(t, pgcmd.Batch(wrong, pgcmd.Isolated).Try(ctx, tx, []int64{1}).Err).SQLState)
+			return runErr(addItem.Run(ctx, tx, goods{ID: 2, Qty: 1}))
+		}).Run(t.Context(), pool, empty{})), "first %v", first)
+		assert.Positive(t, count(t, pool, countItems))
 	}
 }

@@ -104,7 +104,7 @@ func (r *batchRun[In, Out]) fly(ctx context.Context, tx *Tx) *Error {
 	tx.s.mark(r.piped.statement)
 	finish := tx.s.mayFinish && r.piped.firm && !r.piped.text.Ends
 	tx.s.mayFinish = false
-	f := r.flight(ctx, tx.s.conn)
+	f := r.flight(ctx, tx.s.conn, tx.s)
 	defer f.land()
 	items := r.items()
 	if r.mode == Isolated {
@@ -126,9 +126,9 @@ func (r *batchRun[In, Out]) fly(ctx context.Context, tx *Tx) *Error {
 	return r.stopped(culpritError, 0)
 }
 
-func (r *batchRun[In, Out]) flight(ctx context.Context, conn *pgx.Conn) *flight {
+func (r *batchRun[In, Out]) flight(ctx context.Context, conn *pgx.Conn, s *session) *flight {
 	r.bindIn, r.readOut = r.piped.run()
-	return newFlight(ctx, conn, r)
+	return newFlight(ctx, conn, s, r)
 }
 
 // progress tells how many items are done, when so many are left.
@@ -204,7 +204,7 @@ func (r *batchRun[In, Out]) independent(ctx context.Context, db DB) *Error {
 			return r.all(items, failure)
 		} else if conn != nil {
 			defer done()
-			f := r.flight(ctx, conn)
+			f := r.flight(ctx, conn, nil)
 			defer f.land()
 			return f.independent(items, r.progress)
 		}

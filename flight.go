@@ -34,6 +34,7 @@ type cargo interface {
 type flight struct {
 	ctx     context.Context
 	conn    *pgx.Conn
+	s       *session // the transaction that it is part of; nil if each item has its own
 	cargo   cargo
 	letters *[]letter
 }
@@ -48,8 +49,8 @@ type letter struct {
 
 var letters = sync.Pool{New: func() any { return new([]letter) }}
 
-func newFlight(ctx context.Context, conn *pgx.Conn, cargo cargo) *flight {
-	return &flight{ctx: ctx, conn: conn, cargo: cargo, letters: letters.Get().(*[]letter)}
+func newFlight(ctx context.Context, conn *pgx.Conn, s *session, cargo cargo) *flight {
+	return &flight{ctx: ctx, conn: conn, s: s, cargo: cargo, letters: letters.Get().(*[]letter)}
 }
 
 // land gives the flight's memory to the next one.
@@ -100,6 +101,12 @@ func (f *flight) encode(l *letter, i int) (e *Error, err error) {
 	known := descriptionsOf(f.conn)
 	_, cached := known.known[s.text.SQL]
 	for {
+		if !cached && f.s != nil {
+			// As for every statement that the server may refuse: see companion.
+			if err := f.s.flush(f.ctx); err != nil {
+				return nil, &describing{i, err}
+			}
+		}
 		sd, err := describe(f.ctx, f.conn, s.text.SQL)
 		if err != nil {
 			return nil, &describing{i, err}

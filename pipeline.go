@@ -250,7 +250,7 @@ func (r *pipelineRun) carry(ctx context.Context, db DB) *Error {
 			return failure
 		}
 		defer done()
-		f := newFlight(ctx, conn, r)
+		f := newFlight(ctx, conn, nil, r)
 		defer f.land()
 		return f.independent(items, ignore)
 	}
@@ -268,7 +268,7 @@ func (r *pipelineRun) carry(ctx context.Context, db DB) *Error {
 		finish = finish && item.isFirm()
 		tx.s.mark(item.sql())
 	}
-	f := newFlight(ctx, tx.s.conn, r)
+	f := newFlight(ctx, tx.s.conn, tx.s, r)
 	defer f.land()
 	culprit, failure := f.atomic(tx, items, finish, ignore)
 	if failure == nil || culprit < 0 {

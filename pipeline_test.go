@@ -166,7 +166,7 @@ func TestAPipelineThatIsUsedWrongly(t *testing.T) {
 		},
 		"the context is nil": func(p *pgcmd.Pipeline) error {
 			good(p)
-			return p.Run(nil, pool, pgcmd.Atomic) //nolint:staticcheck // a nil context is the test
+			return p.Run(noContext, pool, pgcmd.Atomic)
 		},
 		"the DB is nil": func(p *pgcmd.Pipeline) error {
 			good(p)

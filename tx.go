@@ -347,6 +347,11 @@ func (s *session) companion(ctx context.Context, sql string, args []any) (string
 	types, ok := known[sql]
 	for {
 		if !ok {
+			// What the server refuses must not abort the transaction before the savepoint
+			// that waits is made, nor leave one unopened that waits for BEGIN.
+			if err := s.flush(ctx); err != nil {
+				return sql, args, err
+			}
 			sd, err := s.conn.Prepare(ctx, "", sql)
 			if err != nil {
 				return sql, args, err
