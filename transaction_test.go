@@ -486,21 +486,25 @@ func TestATxAfterItsEndAndFromTwoGoroutines(t *testing.T) {
 func TestTheDeadlineOfATransactionIsTheServersToo(t *testing.T) {
 	t.Parallel()
 	pool := connect(t, pgcmdtest.Pool(t, accountsDDL), 1)
-	var pid, after int
-	_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
-		if err := tx.QueryRow(ctx, `select pg_backend_pid()`).Scan(&pid); err != nil {
-			return err
-		}
+	sleep := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
 		_, err := tx.Exec(ctx, `select pg_sleep($1)`, 60)
 		return err
-	}).With(pgcmd.Options{Timeout: 400 * time.Millisecond}).Run(t.Context(), pool, empty{})
-	e := failure(t, err)
-	assert.Equal(t, pgcmd.CodeTimeout, e.Code)
-	assert.Equal(t, pgcmd.NotApplied, e.Effect)
-	assert.ErrorIs(t, err, context.DeadlineExceeded)
-	assert.Equal(t, "57014", e.SQLState, "the server ended it")
-	require.NoError(t, pool.QueryRow(t.Context(), `select pg_backend_pid()`).Scan(&after))
-	assert.Equal(t, pid, after, "and the connection lived")
+	}).With(pgcmd.Options{Timeout: 400 * time.Millisecond})
+	ended := false
+	for try := 0; try < 20 && !ended; try++ { // on a busy machine the client can be first
+		var before, after int
+		require.NoError(t, pool.QueryRow(t.Context(), `select pg_backend_pid()`).Scan(&before))
+		_, err := sleep.Run(t.Context(), pool, empty{})
+		e := failure(t, err)
+		assert.Equal(t, pgcmd.CodeTimeout, e.Code)
+		assert.Equal(t, pgcmd.NotApplied, e.Effect)
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		require.NoError(t, pool.QueryRow(t.Context(), `select pg_backend_pid()`).Scan(&after))
+		if ended = e.SQLState == "57014"; ended {
+			assert.Equal(t, before, after, "and the connection lived")
+		}
+	}
+	assert.True(t, ended, "the server ended it")
 	assert.Zero(t, count(t, pool, `select count(*) from pg_settings where name = 'statement_timeout' and setting <> '0'`))
 }
 
