@@ -15,7 +15,7 @@ tour: postgres ## See the library at work, on a PostgreSQL that is started for i
 	@go run ./examples/tour
 
 bench: postgres ## Measure commands beside hand-written pgx, in turns
-	go test -run '^$$' -bench 'Overhead|New|Refused' -benchtime 2s .
+	go test -run '^$$' -bench 'Overhead|New|Refused|Batch|Copy|Stream' -benchtime 2s .
 
 fuzz: postgres ## Fuzz the placeholder lexer, by itself and against PostgreSQL, a minute each
 	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 60s ./internal/sqltext

@@ -275,8 +275,9 @@ func (f *flight) hop(tx *Tx, chunk []letter, commit bool) *Error {
 }
 
 // pass sends the items once. Healing, each item has a Sync of its own: after one that
-// failed, what would keep it is skipped, and ROLLBACK TO mends the transaction; after
-// one that worked there is nothing to roll back. So it takes one round trip, too.
+// failed, what would keep it is skipped up to there, and the ROLLBACK TO before the next
+// mends the transaction; after one that worked there is nothing to roll back. So it
+// takes one round trip, too.
 func (l *leg) pass(going []*letter, outer string, again bool, bad func(i int, e *Error, spoilt bool)) {
 	w := l.f.wave()
 	defer w.close()
@@ -289,7 +290,6 @@ func (l *leg) pass(going []*letter, outer string, again bool, bad func(i int, e 
 	if l.healing {
 		w.prepareSavepoints()
 		w.savepoint(mark)
-		w.sync()
 	}
 	for _, item := range going {
 		w.send(item)
@@ -298,7 +298,6 @@ func (l *leg) pass(going []*letter, outer string, again bool, bad func(i int, e 
 			w.savepoint(mark)
 			w.sync()
 			w.savepoint(back)
-			w.sync()
 		}
 	}
 	if l.commit {
