@@ -17,20 +17,67 @@ import (
 
 const insertItemSQL = `insert into items (id, name, qty, late) values ($1, $2, $3, $4)`
 
+// delayed is the address of a database of its own, at round trips of so long.
+func delayed(b *testing.B, rtt time.Duration, ddl ...string) string {
+	b.Helper()
+	url := pgcmdtest.URL(b, ddl...)
+	if rtt == 0 {
+		return url
+	}
+	proxy, err := faults.Start(url)
+	require.NoError(b, err)
+	b.Cleanup(func() { _ = proxy.Close() })
+	proxy.Latency(rtt)
+	return proxy.URL()
+}
+
+var roundTrips = []time.Duration{0, time.Millisecond, 10 * time.Millisecond}
+
+// BenchmarkPipeline compares three different commands in a pipeline with the same three
+// by hand, one after the other.
+func BenchmarkPipeline(b *testing.B) {
+	ctx := context.Background()
+	for _, rtt := range roundTrips {
+		pool, err := pgxpool.New(ctx, delayed(b, rtt, itemsDDL, `alter table items drop constraint items_id_key`))
+		require.NoError(b, err)
+		defer pool.Close()
+		ours := func() error {
+			var p pgcmd.Pipeline
+			pgcmd.Queue(&p, addItem, goods{ID: 1, Qty: 1})
+			pgcmd.Queue(&p, insertItem, goods{ID: 1, Qty: 1})
+			listed := pgcmd.Queue(&p, tenItems, struct{}{})
+			if err := p.Run(ctx, pool, pgcmd.Atomic); err != nil {
+				return err
+			}
+			_, err := listed.Get()
+			return err
+		}
+		theirs := func() error {
+			return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+				if _, err := tx.Exec(ctx, insertItemSQL, 1, "", 1, nil); err != nil {
+					return err
+				}
+				var id int64
+				if err := tx.QueryRow(ctx, insertItemSQL+" returning id", 1, "", 1, nil).Scan(&id); err != nil {
+					return err
+				}
+				rows, _ := tx.Query(ctx, `select id from items limit 10`)
+				_, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+				return err
+			})
+		}
+		b.Run(fmt.Sprintf("rtt %v", rtt), func(b *testing.B) { paired(b, 1, ours, theirs) })
+	}
+}
+
+var tenItems = pgcmd.Query[struct{}, int64]("items.ten", `select id from items limit 10`)
+
 // BenchmarkBatch compares the modes with what is written by hand, in turns, at round
 // trips of 0, 1 and 10 ms.
 func BenchmarkBatch(b *testing.B) {
 	ctx := context.Background()
-	for _, rtt := range []time.Duration{0, time.Millisecond, 10 * time.Millisecond} {
-		url := pgcmdtest.URL(b, itemsDDL, `alter table items drop constraint items_id_key`)
-		if rtt > 0 {
-			proxy, err := faults.Start(url)
-			require.NoError(b, err)
-			defer proxy.Close()
-			proxy.Latency(rtt)
-			url = proxy.URL()
-		}
-		pool, err := pgxpool.New(ctx, url)
+	for _, rtt := range roundTrips {
+		pool, err := pgxpool.New(ctx, delayed(b, rtt, itemsDDL, `alter table items drop constraint items_id_key`))
 		require.NoError(b, err)
 		defer pool.Close()
 

@@ -11,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgcmd/pgcmd"
-	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
 
 var copyBenchUsers = pgcmd.Copy[benchUser]("bench.copy", pgx.Identifier{"copied"})
@@ -33,9 +32,18 @@ func copiedUsers(n int) []benchUser {
 func BenchmarkCopy(b *testing.B) {
 	ctx := context.Background()
 	// No index, no log: what is left is the protocol, which is what differs.
-	conn, err := pgx.Connect(ctx, pgcmdtest.URL(b, `create unlogged table copied (id bigint, email text, name text, active bool, created_at timestamptz)`))
-	require.NoError(b, err)
-	defer conn.Close(ctx)
+	const ddl = `create unlogged table copied (id bigint, email text, name text, active bool, created_at timestamptz)`
+	for _, rtt := range roundTrips {
+		b.Run(fmt.Sprintf("rtt %v", rtt), func(b *testing.B) {
+			conn, err := pgx.Connect(ctx, delayed(b, rtt, ddl))
+			require.NoError(b, err)
+			defer conn.Close(ctx)
+			benchmarkCopy(ctx, b, conn)
+		})
+	}
+}
+
+func benchmarkCopy(ctx context.Context, b *testing.B, conn *pgx.Conn) {
 	empty := func() error { _, err := conn.Exec(ctx, `truncate copied`); return err }
 	ours := func(rows iter.Seq2[benchUser, error], n int) func() error {
 		return func() error {
@@ -47,7 +55,7 @@ func BenchmarkCopy(b *testing.B) {
 		}
 	}
 	columns := []string{"id", "email", "name", "active", "created_at"}
-	for _, n := range []int{100, 100_000} {
+	for _, n := range []int{100, 100_000, 1_000_000} {
 		users := copiedUsers(n)
 		b.Run(fmt.Sprintf("%d rows over CopyFromSlice", n), func(b *testing.B) {
 			paired(b, max(1, 1000/n), ours(rowsOf(users...), n), func() error {

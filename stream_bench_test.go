@@ -2,14 +2,15 @@ package pgcmd_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgcmd/pgcmd"
-	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
 
 // A measured is a row of the benchmark: four columns of usual types.
@@ -32,7 +33,17 @@ var measure = pgcmd.Query[int64, measured]("bench.measured", measuredSQL)
 // which has the connection, or the transaction, to itself.
 func BenchmarkStream(b *testing.B) {
 	ctx := context.Background()
-	pool := pgcmdtest.Pool(b, measuredDDL)
+	for _, rtt := range roundTrips {
+		b.Run(fmt.Sprintf("rtt %v", rtt), func(b *testing.B) {
+			pool, err := pgxpool.New(ctx, delayed(b, rtt, measuredDDL))
+			require.NoError(b, err)
+			defer pool.Close()
+			benchmarkStream(ctx, b, pool)
+		})
+	}
+}
+
+func benchmarkStream(ctx context.Context, b *testing.B, pool *pgxpool.Pool) {
 	stream := func(db pgcmd.DB) error {
 		n := 0
 		var sum float64

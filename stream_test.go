@@ -918,7 +918,7 @@ func TestStreamRoundTrips(t *testing.T) {
 			_, err := collect(pgcmd.Stream(ctx, pool, numbers.With(pgcmd.Options{InTx: true, Timeout: time.Minute}), 100))
 			return err
 		}},
-		{"128, 256, 512 rows and the end", 5, in(func(ctx context.Context, tx *pgcmd.Tx) error { return stream(ctx, tx, 896) })},
+		{"128 and 512 rows, and the end", 4, in(func(ctx context.Context, tx *pgcmd.Tx) error { return stream(ctx, tx, 640) })},
 		{"two, of which CLOSE travels with the second", 3, in(func(ctx context.Context, tx *pgcmd.Tx) error {
 			return errors.Join(stream(ctx, tx, 100), stream(ctx, tx, 100))
 		})},
