@@ -1,5 +1,9 @@
 # Every target does its own set-up; a fresh machine needs Go, git and make.
-.PHONY: help test tour bench fuzz faults soak compare matrix api
+
+# Modules of their own, so that users of the library do not depend on what they need.
+MODULES = compare pgcmdotel internal/schematest
+
+.PHONY: help test tour bench fuzz faults soak recovery compare matrix api web-test
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -9,6 +13,8 @@ test: postgres ## Everything that CI runs: format, vet, staticcheck, tests with 
 	go vet ./...
 	go tool -modfile=tools/go.mod staticcheck ./...
 	go test -race -shuffle=on ./...
+	@for module in $(MODULES); do echo "in $$module: vet, staticcheck, test"; \
+		(cd $$module && go vet ./... && go tool -modfile=../tools/go.mod staticcheck ./... && go test -race -shuffle=on ./...) || exit 1; done
 	go run ./examples/tour
 
 tour: postgres ## See the library at work, on a PostgreSQL that is started for it
@@ -17,9 +23,10 @@ tour: postgres ## See the library at work, on a PostgreSQL that is started for i
 bench: postgres ## Measure commands beside hand-written pgx, in turns
 	go test -run '^$$' -bench 'Overhead|New|Refused|Batch|Copy|Stream' -benchtime 2s .
 
-fuzz: postgres ## Fuzz the placeholder lexer, by itself and against PostgreSQL, a minute each
+fuzz: postgres ## Fuzz the placeholder lexer, by itself and against PostgreSQL, and the input of a catalog, a minute each
 	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 60s ./internal/sqltext
 	go test -run '^$$' -fuzz '^FuzzAgainstPostgres$$' -fuzztime 60s -parallel 1 ./internal/sqltext
+	go test -run '^$$' -fuzz '^FuzzCatalogInput$$' -fuzztime 60s .
 
 faults: postgres ## Every fault point of every kind of work, storms and mutants: twenty minutes
 	PGCMD_FAULTS=all go test -v -count 1 -timeout 60m -run 'Enumerate|Storm|NothingIsLeft|Mutant|EveryRow|Bank' ./internal/mutant ./internal/reliability .
@@ -27,8 +34,15 @@ faults: postgres ## Every fault point of every kind of work, storms and mutants:
 soak: postgres ## 1,000,000 transactions under cuts (SOAK_OPS for fewer), about ten minutes
 	go run ./internal/soak
 
+recovery: postgres ## How soon the pool works again after its server did not, beside a pgxpool: five minutes, or RECOVERY_SHORT=1
+	go run ./internal/recovery
+
 compare: postgres ## The same faults on pgx by hand, its helpers, database/sql and pgcmd, two minutes
 	cd compare && go run .
+
+web-test: postgres ## The page of pgcmdweb in a headless Chromium, half a minute (PGCMD_TEST_SHOTS=folder for pictures)
+	@scripts/ensure-chromium
+	cd pgcmdweb/browsertest && go vet . && go test -count 1 .
 
 matrix: ## Run the tests on PostgreSQL 14 to 18
 	scripts/matrix

@@ -59,7 +59,7 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o Options) (result AdHocRes
 	if err != nil {
 		return result, refusedValue("SQL", "sql", err.Error(), err)
 	}
-	s := &statement{text: text, params: make([]string, len(text.Names)), readOnly: o.ReadOnly, maxRows: in.MaxRows,
+	s := &statement{name: "pgcmd.adhoc", text: text, params: make([]string, len(text.Names)), readOnly: o.ReadOnly, maxRows: in.MaxRows,
 		lifts: lifts(strings.ToLower(text.SQL))}
 	if s.maxRows == 0 {
 		s.maxRows = o.MaxRows

@@ -99,7 +99,7 @@ func Batch[In, Out any](c *Command[In, Out], mode BatchMode) *Command[[]In, Batc
 		if b.inner.straight && b.inner.piped != nil && b.inner.key == nil {
 			b.piped = b.inner.piped(b.inner.opts)
 		}
-		return &batching[[]In, BatchResult[Out]]{validate: b.validate, vet: b.vet, run: b.run, settle: b.settle}
+		return &batching[[]In, BatchResult[Out]]{validate: b.validate, vet: b.vet, run: b.run, settle: b.settle, subject: b.inner.subject}
 	}
 	batch.prepare()
 	return batch
@@ -111,6 +111,7 @@ type batching[In, Out any] struct {
 	vet      func(in In) (out Out, refused []*Error, failure *Error, done bool)
 	run      func(ctx context.Context, db DB, in In) (Out, error)
 	settle   func(in In, out Out, attempts int, failure *Error) Out // makes the outcomes agree with the end of the run
+	subject  func() *subject                                        // what Verify has to know of the items' command
 }
 
 // A batchOf is a batch under its options.

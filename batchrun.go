@@ -257,7 +257,7 @@ func (r *batchRun[In, Out]) connection(ctx context.Context, db DB) (conn *pgx.Co
 	if err := ctx.Err(); err != nil {
 		return nil, nil, notSent(ctx, err)
 	}
-	conn, pool, release, failure := connectionOf(ctx, db)
+	conn, pool, release, failure := connectionOf(ctx, db, &r.batchOf.name, r.options.ReadOnly)
 	if failure != nil || pool == nil {
 		return conn, release, failure
 	}

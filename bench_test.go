@@ -2,13 +2,16 @@ package pgcmd_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -259,22 +262,42 @@ func BenchmarkRefused(b *testing.B) {
 	}
 }
 
-// BenchmarkPool runs a command and its hand-written twin from many goroutines.
+// BenchmarkPool compares commands on a Pool, counted and timed as they are there, and on
+// a pgxpool, with the hand-written twin on a pgxpool, by one goroutine and by 100.
 func BenchmarkPool(b *testing.B) {
-	pool := pgcmdtest.Pool(b, benchDDL)
+	ctx := context.Background()
+	url := pgcmdtest.URL(b, benchDDL)
+	pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: url, MaxConns: 10})
+	require.NoError(b, err)
+	defer pool.Pool.Close()
+	cfg, err := pgxpool.ParseConfig(url)
+	require.NoError(b, err)
+	cfg.MaxConns = 10
+	plain, err := pgxpool.NewWithConfig(ctx, cfg)
+	require.NoError(b, err)
+	defer plain.Close()
 	w := works()[0]
-	for name, run := range map[string]func(context.Context, pgcmd.DB) error{"command": w.ours, "by hand": w.theirs[0].run} {
-		b.Run(name, func(b *testing.B) {
-			b.SetParallelism(50)
-			b.ReportAllocs()
-			b.RunParallel(func(pb *testing.PB) {
-				for pb.Next() {
-					if err := run(context.Background(), pool); err != nil {
-						b.Error(err)
-					}
+	for _, goroutines := range []int{1, 100} {
+		many := func(run func(context.Context, pgcmd.DB) error, db pgcmd.DB) func() error {
+			return func() error {
+				var all sync.WaitGroup
+				errs := make([]error, goroutines)
+				for i := range goroutines {
+					all.Go(func() {
+						for n := 0; n < 2000/goroutines && errs[i] == nil; n++ {
+							errs[i] = run(ctx, db)
+						}
+					})
 				}
+				all.Wait()
+				return errors.Join(errs...)
+			}
+		}
+		for name, db := range map[string]pgcmd.DB{"Pool": pool, "pgxpool": plain} {
+			b.Run(fmt.Sprintf("%d goroutines/%s over pgxpool by hand", goroutines, name), func(b *testing.B) {
+				paired(b, 1, many(w.ours, db), many(w.theirs[0].run, plain))
 			})
-		})
+		}
 	}
 }
 

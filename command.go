@@ -25,7 +25,7 @@ type Command[In, Out any] struct {
 	// Of a command that is one statement, nil for a New command:
 	define func(o Options) func(ctx context.Context, db DB, in In) (Out, error) // makes the body
 	rows   func(out Out) int64                                                  // counts what it returned or affected
-	query  any                                                                  // the *query[In, Row] that it was made of; nil for AdHoc
+	query  any                                                                  // the *query[In, Row] or *copier[Row] that it was made of; nil for AdHoc
 	piped  func(o Options) *piped[In, Out]                                      // how a pipeline runs it; nil for AdHoc
 
 	batch    func(o Options) *batching[In, Out] // of a Batch; nil for others
@@ -113,10 +113,19 @@ func (c *Command[In, Out]) Format(f fmt.State, _ rune) { fmt.Fprint(f, c.name) }
 // is always an [*Error], and the Out is then zero. A panic of user code passes
 // through, after the connection is given back and Cleanup has run.
 func (c *Command[In, Out]) Run(ctx context.Context, db DB, in In) (Out, error) {
+	if pool, ok := db.(*Pool); ok && pool != nil {
+		out, _, err := c.observed(ctx, pool, in)
+		return out, err
+	}
 	if !c.straight {
 		out, _, err := c.run(ctx, db, in)
 		return out, err
 	}
+	return c.runStraight(ctx, db, in)
+}
+
+// runStraight is Run for a command that has no hook, no middleware and no limit.
+func (c *Command[In, Out]) runStraight(ctx context.Context, db DB, in In) (Out, error) {
 	err := usable(ctx, db)
 	if err == nil && c.checks != nil {
 		err = c.check(in)
@@ -141,7 +150,12 @@ func (c *Command[In, Out]) Run(ctx context.Context, db DB, in In) (Out, error) {
 func (c *Command[In, Out]) Try(ctx context.Context, db DB, in In) Outcome[Out] {
 	start := time.Now()
 	o := Outcome[Out]{Attempts: 1}
+	pool, _ := db.(*Pool)
 	switch {
+	case pool != nil:
+		var call Call
+		o.Value, call, o.Err = c.observed(ctx, pool, in)
+		o.Attempts, o.Replayed = call.Attempts, call.replayed
 	case inTransaction(db):
 		var call Call
 		o.Value, call, o.Err = c.isolated(ctx, db, in)

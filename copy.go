@@ -36,13 +36,14 @@ import (
 func Copy[Row any](name string, table pgx.Identifier) *Command[iter.Seq2[Row, error], int64] {
 	checkName(name)
 	c := newCopier[Row](name, table)
-	return defineStatement(name, nil, func(o Options) func(context.Context, DB, iter.Seq2[Row, error]) (int64, error) {
+	return defineStatement(name, c, func(o Options) func(context.Context, DB, iter.Seq2[Row, error]) (int64, error) {
 		return c.with(name, o).run
 	}, func(rows int64) int64 { return rows })
 }
 
 // A copier is what is known of a Copy at definition.
 type copier[Row any] struct {
+	command  string
 	typ      reflect.Type
 	name     pgx.Identifier
 	table    string // name, quoted
@@ -78,6 +79,7 @@ func newCopier[Row any](name string, table pgx.Identifier) *copier[Row] {
 	}
 	checksOf[Row](name)
 	return &copier[Row]{
+		command:  name,
 		typ:      typ,
 		name:     slices.Clone(table),
 		table:    table.Sanitize(),
@@ -106,7 +108,7 @@ func (c *copier[Row]) run(ctx context.Context, db DB, rows iter.Seq2[Row, error]
 		return 0, &Error{Code: CodeInvalid, Effect: NotApplied,
 			Message: "the sequence of rows is nil: pass one that yields nothing to copy nothing"}
 	}
-	l, failure := boardCopy(ctx, db)
+	l, failure := boardCopy(ctx, db, &c.command)
 	if failure != nil {
 		return 0, failure
 	}

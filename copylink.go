@@ -26,7 +26,7 @@ type preparer interface {
 }
 
 // boardCopy finds or takes the connection for a copy.
-func boardCopy(ctx context.Context, db DB) (l *copyLink, failure *Error) {
+func boardCopy(ctx context.Context, db DB, command *string) (l *copyLink, failure *Error) {
 	if err := ctx.Err(); err != nil {
 		return nil, notSent(ctx, err)
 	}
@@ -35,7 +35,7 @@ func boardCopy(ctx context.Context, db DB) (l *copyLink, failure *Error) {
 	case *pgxpool.Pool:
 		l.pooled, failure = acquire(ctx, db)
 	case *Pool:
-		l.pooled, failure = acquire(ctx, db.Pool)
+		l.pooled, failure = db.take(ctx, command, false)
 	case *pgxpool.Conn:
 		l.conn = db.Conn()
 	case *pgx.Conn:

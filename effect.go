@@ -30,18 +30,30 @@ func notSent(ctx context.Context, err error) *Error {
 }
 
 // notAcquired is the error of a pool that had no connection to give.
-func notAcquired(ctx context.Context, pool *pgxpool.Pool, err error) *Error {
+func notAcquired(ctx context.Context, pool *pgxpool.Pool, k *keeper, err error) *Error {
+	if ce, ok := errors.AsType[*pgconn.ConnectError](err); ok && ce.Config != nil {
+		settings := *ce.Config
+		settings.Password = "" // whoever prints the cause
+		ce.Config = &settings
+	}
 	e := notSent(ctx, err)
 	switch {
 	case isConnectError(err) && e.SQLState == "" && ctx.Err() == nil:
-		e.Code, e.Message = CodeUnavailable, "no connection could be made in time: is the server running, and is the address right?"
-	case e.SQLState != "" || isConnectError(err):
+		e.Code, e.Message = CodeUnavailable, unreachable(e)
+	case isConnectError(err):
+		e.Message = unreachable(e)
+	case e.SQLState != "":
+	case errors.Is(err, errHookPanicked):
+		e.Code, e.Message = CodeInternal, "a hook of the pool (BeforeConnect, AfterConnect or PrepareConn) panicked"
 	case e.Code == CodeTimeout:
 		stat := pool.Stat()
 		e.Code = CodeExhausted
 		e.Message = fmt.Sprintf("no connection came before the deadline: %d of %d were in use", stat.AcquiredConns(), stat.MaxConns())
 		if stat.AcquiredConns() == stat.MaxConns() {
 			e.Message += " (raise MaxConns, or hold connections for less time)"
+		}
+		if who := k.holders(); who != "" {
+			e.Message += ": " + who
 		}
 	case e.Code == CodeFailed:
 		e.Code, e.Message = CodeUnavailable, "the pool has no connection to give: is it closed?"
@@ -60,8 +72,8 @@ func (s *statement) failed(ctx context.Context, r reply, err error) *Error {
 		return e
 	}
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
-	if r.conn != nil && e.spoils() {
-		_ = r.conn.Conn().Close(ctx)
+	if r.conn != nil {
+		disown(r.conn.Conn(), e)
 	}
 	switch {
 	case s.readOnly || isConnectError(err):
@@ -130,6 +142,19 @@ func tooManyRows(limit int) *Error {
 // are gone.
 func (e *Error) spoils() bool {
 	return e.SQLState == "25006" || e.SQLState == "26000" || e.SQLState == "42P05"
+}
+
+// disown closes a pooled connection whose failure is its own, and has the others looked
+// at if it is theirs as well.
+func disown(conn *pgx.Conn, e *Error) {
+	if e.unsettles() {
+		if w := wireOf(conn); w != nil {
+			w.keeper.suspect(w, e)
+		}
+	}
+	if e.spoils() {
+		_ = conn.Close(context.Background())
+	}
 }
 
 // settle makes the code agree with the effect.

@@ -33,7 +33,7 @@ func pipeAll[In, Row any](q *query[In, Row]) *piped[In, []Row] {
 		run: func() (binder[In], reader[[]Row]) {
 			fr := q.frame(*new(In))
 			return q.binder(fr), func(rows pgx.Rows) ([]Row, *Error) {
-				out, failure := q.everyRow(fr, rows)
+				out, failure := q.everyRow(fr, rows, q.maxRows)
 				clear(fr.rows)
 				fr.rows = fr.rows[:0]
 				return out, failure

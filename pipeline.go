@@ -87,14 +87,14 @@ func (p *Pipeline) Run(ctx context.Context, db DB, mode BatchMode) error {
 	if p.misuse != nil {
 		return p.settle(p.misuse.within("pipeline"))
 	}
-	c := &Command[*Pipeline, struct{}]{name: "pipeline", begins: mode == Atomic}
+	c := &Command[*Pipeline, struct{}]{name: pipelineName, begins: mode == Atomic}
 	c.opts.ReadOnly = !slices.ContainsFunc(p.items, func(e queuedItem) bool { return !e.sql().readOnly })
-	run := &pipelineRun{Pipeline: p, mode: mode}
+	run := &pipelineRun{Pipeline: p, mode: mode, readOnly: c.opts.ReadOnly}
 	c.batch = func(Options) *batching[*Pipeline, struct{}] {
 		return &batching[*Pipeline, struct{}]{vet: run.vet, run: run.run, settle: run.settle}
 	}
 	c.prepare()
-	_, _, err := c.run(ctx, db, p)
+	_, err := c.Run(ctx, db, p)
 	if err != nil {
 		return p.settle(err.(*Error))
 	}
@@ -187,8 +187,11 @@ func (e *entry[In, Out]) settle(failure *Error) *Error {
 // A pipelineRun is the run of a pipeline. It is the cargo of its flight.
 type pipelineRun struct {
 	*Pipeline
-	mode BatchMode
+	mode     BatchMode
+	readOnly bool
 }
+
+var pipelineName = "pipeline"
 
 // vet validates every item. done says that nothing is left to run.
 func (r *pipelineRun) vet(*Pipeline) (_ struct{}, _ []*Error, failure *Error, done bool) {
@@ -245,7 +248,7 @@ func (r *pipelineRun) carry(ctx context.Context, db DB) *Error {
 			return &Error{Code: CodeInternal, Effect: NotApplied,
 				Message: "an independent pipeline has a transaction for each item, and cannot join one: use Atomic, or run it on the pool"}
 		}
-		conn, _, done, failure := connectionOf(ctx, db)
+		conn, _, done, failure := connectionOf(ctx, db, &pipelineName, r.readOnly)
 		if failure != nil {
 			return failure
 		}

@@ -2,12 +2,15 @@ package pgcmd
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/zap"
 )
 
 // A DB is what a command runs on: a pool, a connection or a transaction, of
@@ -30,84 +33,72 @@ var (
 	_ DB = (pgx.Tx)(nil)
 )
 
-// A Pool is a [pgxpool.Pool] whose connections tell whether anything was sent, and
-// whose commands share a budget for retries. Make one with [Connect]. It is safe
-// for concurrent use.
+// A Pool is a [pgxpool.Pool] that heals: what died while idle is not handed out, what
+// broke does not hold its place, and a server that went away or was demoted makes all
+// of it anew. Its commands share a budget for retries, go to replicas if they are
+// ReadOnly, and are counted and logged. Make one with [Connect]. It is safe for
+// concurrent use.
+//
+// What is called on it as on a pgxpool.Pool is pgx's, goes to the primary, and is
+// neither counted nor logged.
 type Pool struct {
 	*pgxpool.Pool
 	retries budget
-}
+	keeper  *keeper
+	config  Config
+	metrics metrics
 
-// Config is what [Connect] connects to. It renders without its URL everywhere.
-type Config struct {
-	URL      string                // postgres://user:password@host:port/database?..., or key=value pairs, as pgx takes them
-	MaxConns int32                 // the most connections at a time; zero: pgx's default, the greater of 4 and the number of CPUs
-	Pgx      func(*pgxpool.Config) // changes pgx's settings, after the others: types, tracers, tokens; may be nil
-}
+	replicas  []*replica
+	positions positions // of the primary
 
-// Format renders the config without its URL, for every verb.
-func (c Config) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "{URL:[secret] MaxConns:%d}", c.MaxConns) }
-
-// MarshalJSON renders the config without its URL.
-func (c Config) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct{ MaxConns int32 }{c.MaxConns})
-}
-
-// Connect makes a pool and returns once it has a connection. The error is an
-// [*Error], and shows no part of the URL.
-func Connect(ctx context.Context, cfg Config) (*Pool, error) {
-	refused := func(code Code, message string) error {
-		return &Error{Code: code, Effect: NotApplied, Command: "pgcmd.Connect", Message: message}
-	}
-	switch {
-	case ctx == nil:
-		return nil, refused(CodeInternal, "the context is nil: pass the caller's, or context.Background()")
-	case cfg.URL == "":
-		return nil, refused(CodeInvalid, "Config.URL is empty: give it as postgres://user:password@host:port/database")
-	case cfg.MaxConns < 0:
-		return nil, refused(CodeInvalid, "Config.MaxConns is negative: zero is pgx's default")
-	}
-	settings, err := pgxpool.ParseConfig(cfg.URL)
-	if err != nil { // its text holds parts of the password
-		return nil, refused(CodeInvalid, "Config.URL cannot be parsed (the reason is withheld, since it may hold the password): give it as postgres://user:password@host:port/database")
-	}
-	if cfg.MaxConns > 0 {
-		settings.MaxConns = cfg.MaxConns
-	}
-	if cfg.Pgx != nil {
-		cfg.Pgx(settings)
-	}
-	Instrument(settings)
-	pool, err := pgxpool.NewWithConfig(ctx, settings)
-	if err != nil {
-		return nil, refused(CodeInvalid, "pgx refuses the settings of the pool (the reason is withheld, since it may hold the password)")
-	}
-	conn, err := pool.Acquire(ctx)
-	if err != nil {
-		pool.Close()
-		e := notAcquired(ctx, pool, err)
-		e.Command = "pgcmd.Connect"
-		return nil, e
-	}
-	conn.Release()
-	return &Pool{Pool: pool}, nil
+	closing sync.Once
+	stop    chan struct{} // closed with the pool
+	ended   sync.WaitGroup
 }
 
 // Close waits until every connection is back, and closes them. When ctx is done
-// first it returns an error that says how many are missing; they are closed as
-// they come back.
+// first it returns an error that says who holds how many; they are closed as they
+// come back.
 func (p *Pool) Close(ctx context.Context) error {
 	closed := make(chan struct{})
-	go func() { defer close(closed); p.Pool.Close() }()
+	go func() {
+		defer close(closed)
+		p.end()
+	}()
 	select {
 	case <-closed:
 		return nil
 	case <-ctx.Done():
 		e := causeOf(ctx, ctx.Err())
 		e.Command, e.Effect = "pgcmd.Pool.Close", NotApplied
-		e.Message = fmt.Sprintf("%d connections are still held", p.Stat().AcquiredConns())
+		e.Message = fmt.Sprintf("%d connections are still held", p.held())
+		if who := p.keeper.holders(); who != "" {
+			e.Message += ": " + who
+		}
 		return e
 	}
+}
+
+// end closes the pool and what belongs to it.
+func (p *Pool) end() {
+	p.closing.Do(func() {
+		if p.stop != nil {
+			close(p.stop)
+		}
+	})
+	p.Pool.Close()
+	for _, r := range p.replicas {
+		r.pool.Close()
+	}
+	p.ended.Wait()
+}
+
+func (p *Pool) held() (n int32) {
+	n = p.Stat().AcquiredConns()
+	for _, r := range p.replicas {
+		n += r.pool.Stat().AcquiredConns()
+	}
+	return n
 }
 
 type txKey struct{}
@@ -128,24 +119,101 @@ func insideTx(ctx context.Context, s *session) context.Context {
 func acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, *Error) {
 	// Taking it ourselves tells a failure to get one, when nothing was sent, from
 	// all others.
-	if s, _ := ctx.Value(txKey{}).(*session); s != nil && s.pool == pool && !s.over.Load() {
-		return nil, &Error{Code: CodeNestedAcquire, Effect: NotApplied,
-			Message: "it was run on the pool from within a transaction on the same pool, which under load waits for itself: run it on the transaction, or with pgcmd.OutsideTx(ctx)"}
+	if e := nested(ctx, pool); e != nil {
+		return nil, e
 	}
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
-		return nil, notAcquired(ctx, pool, err)
+		return nil, notAcquired(ctx, pool, nil, err)
 	}
 	return conn, nil
 }
 
+// nested refuses to wait for a connection while holding one of the same pool.
+func nested(ctx context.Context, pool *pgxpool.Pool) *Error {
+	if s, _ := ctx.Value(txKey{}).(*session); s != nil && s.pool == pool && !s.over.Load() {
+		return &Error{Code: CodeNestedAcquire, Effect: NotApplied,
+			Message: "it was run on the pool from within a transaction on the same pool, which under load waits for itself: run it on the transaction, or with pgcmd.OutsideTx(ctx)"}
+	}
+	return nil
+}
+
+// take takes a connection for one command: of a replica, if it is read-only and one
+// is fit.
+func (p *Pool) take(ctx context.Context, command *string, readOnly bool) (*pgxpool.Conn, *Error) {
+	if e := nested(ctx, p.Pool); e != nil {
+		return nil, e
+	}
+	if readOnly && len(p.replicas) > 0 {
+		if conn := p.takeReplica(ctx); conn != nil {
+			hold(conn, command)
+			return conn, nil
+		}
+	}
+	waiting := ctx
+	timeout := orDefault(p.config.AcquireTimeout, defaultAcquireTimeout)
+	if deadline, ok := ctx.Deadline(); timeout > 0 && (!ok || time.Until(deadline) > timeout) {
+		var cancel context.CancelFunc
+		waiting, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	for {
+		conn, err := p.Acquire(waiting)
+		if err == nil {
+			hold(conn, command)
+			return conn, nil
+		}
+		if !startingUp(err) || !pause(waiting, startingUpPause) {
+			return nil, notAcquired(waiting, p.Pool, p.keeper, err)
+		}
+	}
+}
+
+// A server that is starting up says so, and is worth waiting for.
+const startingUpPause = 20 * time.Millisecond
+
+func startingUp(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pgErr.Code == "57P03"
+}
+
+// pause waits, and reports whether the context is still alive.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func hold(conn *pgxpool.Conn, command *string) {
+	if w := wireOf(conn.Conn()); w != nil {
+		w.hold(command)
+	}
+}
+
 // release gives a connection back.
 func release(conn *pgxpool.Conn) {
-	if conn.Conn().IsClosed() {
+	c := conn.Conn()
+	if w := wireOf(c); w != nil {
+		w.let()
+	}
+	if c.IsClosed() {
 		// Released, a dead connection would hold its place in the pool for as long as
 		// pgx takes to say goodbye to it: 15 seconds, if nobody answers.
 		conn.Hijack()
 		return
 	}
 	conn.Release()
+}
+
+// logger is the pool's, which may be nil.
+func (p *Pool) logger() *zap.Logger {
+	if p.config.Logger == nil {
+		return zap.NewNop()
+	}
+	return p.config.Logger
 }

@@ -223,7 +223,11 @@ func (q *query[In, Row]) collect(ctx context.Context, db DB, fr *frame[In, Row],
 		return nil, 0, failure
 	}
 	defer r.close()
-	if out, failure = q.everyRow(fr, r.rows); failure != nil {
+	limit := q.maxRows
+	if limit == 0 {
+		limit = maxRowsOf(db)
+	}
+	if out, failure = q.everyRow(fr, r.rows, limit); failure != nil {
 		return nil, 0, q.spoiled(ctx, &r, failure)
 	}
 	if err := r.rows.Err(); err != nil {
@@ -233,9 +237,20 @@ func (q *query[In, Row]) collect(ctx context.Context, db DB, fr *frame[In, Row],
 	return out, r.rows.CommandTag().RowsAffected(), nil
 }
 
-// everyRow reads every row. Its failure is one of the client's; what the server and
+// maxRowsOf is what the pool says about the rows of commands that say nothing.
+func maxRowsOf(db DB) int {
+	switch db := db.(type) {
+	case *Pool:
+		return db.config.MaxRows
+	case *Tx:
+		return db.s.maxRows
+	}
+	return 0
+}
+
+// everyRow reads every row, up to the limit if there is one. Its failure is one of the client's; what the server and
 // the connection say, rows says.
-func (q *query[In, Row]) everyRow(fr *frame[In, Row], rows pgx.Rows) ([]Row, *Error) {
+func (q *query[In, Row]) everyRow(fr *frame[In, Row], rows pgx.Rows, limit int) ([]Row, *Error) {
 	more := rows.Next()
 	if rows.Err() != nil {
 		return nil, nil
@@ -245,8 +260,8 @@ func (q *query[In, Row]) everyRow(fr *frame[In, Row], rows pgx.Rows) ([]Row, *Er
 	}
 	var zero Row
 	for ; more; more = rows.Next() {
-		if q.maxRows > 0 && len(fr.rows) == q.maxRows {
-			return nil, tooManyRows(q.maxRows)
+		if limit > 0 && len(fr.rows) == limit {
+			return nil, tooManyRows(limit)
 		}
 		if failure := q.scan(fr, rows); failure != nil {
 			return nil, failure

@@ -159,6 +159,7 @@ func (r Retry) limit(attempts int, took time.Duration) time.Duration {
 type budget struct {
 	mu     sync.Mutex
 	tokens int // those spent, so that the zero budget is full
+	size   int // zero: budgetSize; negative: no limit
 }
 
 const (
@@ -169,16 +170,33 @@ const (
 
 // spend takes the tokens of one retry, if there are any.
 func (b *budget) spend(e *Error) bool {
-	if b == nil || e.Code == CodeAborted {
+	if b == nil || b.size < 0 || e.Code == CodeAborted {
 		return true
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.tokens+retryCost > budgetSize {
+	size := b.size
+	if size == 0 {
+		size = budgetSize
+	}
+	if b.tokens+retryCost > size {
 		return false
 	}
 	b.tokens += retryCost
 	return true
+}
+
+// left is how many tokens there are; -1 if there is no limit.
+func (b *budget) left() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.size < 0:
+		return -1
+	case b.size == 0:
+		return budgetSize - b.tokens
+	}
+	return b.size - b.tokens
 }
 
 // refund gives back what a success is worth: the price of the retry that led to it,

@@ -62,7 +62,12 @@ func (c *Command[In, Out]) run(ctx context.Context, db DB, in In) (out Out, seen
 		}
 		return out, seen, nil
 	}
+	return c.through(ctx, c.handler, db, in, c.steps)
+}
 
+// through runs next below a chain of middleware, and holds that to its duties.
+func (c *Command[In, Out]) through(ctx context.Context, handler Handler, db DB, in In,
+	next func(ctx context.Context, db DB, in In, call *Call) (Out, *Error)) (out Out, seen Call, err error) {
 	var failure *Error
 	ran, ended := false, false
 	call := &Call{Command: c.name, Input: in}
@@ -71,13 +76,13 @@ func (c *Command[In, Out]) run(ctx context.Context, db DB, in In) (out Out, seen
 			return Errorf(CodeInternal, "a middleware called next twice: it must not, trying again is not its business")
 		}
 		ran = true
-		out, failure = c.steps(ctx, db, in, call)
+		out, failure = next(ctx, db, in, call)
 		if ended = true; failure != nil {
 			return failure
 		}
 		return nil
 	}
-	err = c.handler(ctx, call)
+	err = handler(ctx, call)
 	switch {
 	case !ran && err == nil:
 		err = c.refused(&Error{Code: CodeInternal, Message: "a middleware ended the run without calling next and without an error"})

@@ -1,6 +1,7 @@
 package pgcmd
 
 import (
+	"encoding/json"
 	"fmt"
 	"reflect"
 )
@@ -56,7 +57,7 @@ func withSecretsHidden[T any](value T) T {
 // hideSecrets changes v, which must be settable, and copies whatever v shares
 // with the original before it changes that.
 func hideSecrets(v reflect.Value, depth int) {
-	if depth > 32 { // a cycle, or as good as one
+	if depth > 256 { // a cycle, or as good as one: JSON of 100 levels in an any has 200
 		v.SetZero()
 		return
 	}
@@ -114,7 +115,7 @@ func hideSecrets(v reflect.Value, depth int) {
 			}
 			switch {
 			case !f.CanSet():
-			case isSecret(sf) && f.Kind() == reflect.String && f.String() != "":
+			case isSecret(sf) && f.Kind() == reflect.String && f.String() != "" && f.Type() != reflect.TypeFor[json.Number]():
 				f.SetString(redacted)
 			case isSecret(sf):
 				f.SetZero()

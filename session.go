@@ -252,8 +252,8 @@ func (s *session) rolledBack(e *Error) {
 	e.Effect = NotApplied
 	e.final = e.final || s.consumed
 	defer e.settle()
-	if s.pool != nil && s.options.AccessMode != pgx.ReadOnly && e.spoils() {
-		_ = s.conn.Close(context.Background())
+	if s.pool != nil && s.options.AccessMode != pgx.ReadOnly {
+		disown(s.conn, e)
 	}
 	switch {
 	case s.escaped:

@@ -16,6 +16,7 @@ import (
 // A statement is the SQL of a command and what is known of it at definition. A
 // With that changes how it runs makes a copy.
 type statement struct {
+	name     string // of the command
 	text     sqltext.Text
 	fields   []field  // fields[i] of the input is $i+1
 	params   []string // their paths, for messages
@@ -26,7 +27,7 @@ type statement struct {
 }
 
 func newStatement[In any](command string, text sqltext.Text) *statement {
-	s := &statement{text: text, fields: paramFields[In](command, text), lifts: lifts(strings.ToLower(text.SQL))}
+	s := &statement{name: command, text: text, fields: paramFields[In](command, text), lifts: lifts(strings.ToLower(text.SQL))}
 	s.params = make([]string, len(s.fields))
 	for i, f := range s.fields {
 		s.params[i] = f.path
@@ -77,7 +78,7 @@ func (s *statement) send(ctx context.Context, db DB, args []any) (r reply, failu
 	case *pgxpool.Pool:
 		r.conn, failure = acquire(ctx, db)
 	case *Pool:
-		r.conn, failure = acquire(ctx, db.Pool)
+		r.conn, failure = db.take(ctx, &s.name, s.readOnly)
 	case *pgxpool.Conn:
 		conn = db.Conn()
 	case *pgx.Conn:

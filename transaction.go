@@ -49,12 +49,13 @@ func (c *Command[In, Out]) transact(ctx context.Context, db DB, in *In, cl *clai
 	if err := ctx.Err(); err != nil {
 		return out, nil, notSent(ctx, err).within(c.name)
 	}
-	conn, pool, done, failure := connectionOf(ctx, db)
+	conn, pool, done, failure := connectionOf(ctx, db, &c.name, c.opts.ReadOnly)
 	if failure != nil {
 		return out, nil, failure.within(c.name)
 	}
 	defer done()
 	tx := begin(ctx, conn, pool, c.txOptions())
+	tx.s.maxRows = maxRowsOf(db)
 	defer func() {
 		if !tx.s.over.Load() && !mutant.Planted(mutant.NoRollbackOnPanic) { // a panic, or Goexit
 			tx.s.rollback(ctx)
@@ -138,13 +139,15 @@ func (c *Command[In, Out]) txOptions() pgx.TxOptions {
 
 // connectionOf finds or takes the connection of a DB that is not in a transaction;
 // done gives it back.
-func connectionOf(ctx context.Context, db DB) (conn *pgx.Conn, pool *pgxpool.Pool, done func(), failure *Error) {
+func connectionOf(ctx context.Context, db DB, command *string, readOnly bool) (conn *pgx.Conn, pool *pgxpool.Pool, done func(), failure *Error) {
 	var pooled *pgxpool.Conn
 	switch db := db.(type) {
 	case *Pool:
 		pool = db.Pool
+		pooled, failure = db.take(ctx, command, readOnly)
 	case *pgxpool.Pool:
 		pool = db
+		pooled, failure = acquire(ctx, db)
 	case *pgxpool.Conn:
 		conn = db.Conn()
 	case *pgx.Conn:
@@ -153,10 +156,10 @@ func connectionOf(ctx context.Context, db DB) (conn *pgx.Conn, pool *pgxpool.Poo
 		return nil, nil, nil, &Error{Code: CodeInternal, Effect: NotApplied,
 			Message: fmt.Sprintf("it needs a connection to itself, and a %T gives none: pass a pool, a connection or a transaction of pgcmd's or pgx's", db)}
 	}
+	if failure != nil {
+		return nil, nil, nil, failure
+	}
 	if pool != nil {
-		if pooled, failure = acquire(ctx, pool); failure != nil {
-			return nil, nil, nil, failure
-		}
 		return pooled.Conn(), pool, func() { release(pooled) }, nil
 	}
 	if conn.IsClosed() {

@@ -5,28 +5,37 @@ import (
 	"crypto/tls"
 	"net"
 	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Instrument makes the connections of a pool that you build yourself tell whether
-// anything was sent on them, as those of [Connect] do. Call it last, before
-// [pgxpool.NewWithConfig]. Without it a failure that could have been proven
-// harmless is Unknown; nothing else is lost.
-func Instrument(cfg *pgxpool.Config) { instrument(&cfg.ConnConfig.Config) }
+// Instrument gives the connections of a pool that you build yourself what those of
+// [Connect] have: they tell whether anything was sent on them, without which a
+// failure that could have been proven harmless is Unknown; a look at the socket before
+// each use, so that one that died while idle is not handed out; and hooks of yours
+// that panic neither end the process nor lose a connection: the panic becomes an
+// error, and the connection goes. Call it last, before [pgxpool.NewWithConfig].
+func Instrument(cfg *pgxpool.Config) {
+	instrument(&cfg.ConnConfig.Config, nil)
+	guard(cfg)
+}
 
 // instrument counts in the dialer, and so below TLS: a wrapper above it would hide
 // the TLS connection from pgx, which needs it for channel binding.
-func instrument(cfg *pgconn.Config) {
+func instrument(cfg *pgconn.Config, of *keeper) {
 	dial := cfg.DialFunc
 	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}
-		return &wire{Conn: conn}, nil
+		w := &wire{Conn: conn, keeper: of}
+		w.rested.Store(-1)
+		of.made(w)
+		return w, nil
 	}
 }
 
@@ -34,7 +43,15 @@ func instrument(cfg *pgconn.Config) {
 // It is the exact test for "nothing was sent": a count that did not move.
 type wire struct {
 	net.Conn
-	sent atomic.Int64
+	sent   atomic.Int64
+	got    atomic.Int64 // bytes received
+	rested atomic.Int64 // got, when it was given back; -1: nobody has looked
+
+	keeper *keeper // of the pool that it is in; nil if it is not one of Connect's
+	epoch  int64   // of the pool, when it was made
+	holder atomic.Pointer[string]
+	since  atomic.Int64 // when the holder took it, in Unix nanoseconds
+	warned atomic.Bool  // that it is held for so long
 }
 
 // terminate is the protocol's Terminate message.
@@ -49,17 +66,54 @@ func (w *wire) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// sentBytes returns how much was ever sent on conn; ok is false if it is not
-// instrumented.
-func sentBytes(conn *pgx.Conn) (n int64, ok bool) {
+func (w *wire) Read(b []byte) (int, error) {
+	n, err := w.Conn.Read(b)
+	w.got.Add(int64(n))
+	return n, err
+}
+
+func (w *wire) Close() error {
+	w.keeper.lost(w)
+	return w.Conn.Close()
+}
+
+// hold notes who has taken the connection.
+func (w *wire) hold(command *string) {
+	w.since.Store(time.Now().UnixNano())
+	w.holder.Store(command)
+}
+
+func (w *wire) let() {
+	w.rested.Store(w.got.Load())
+	w.holder.Store(nil)
+	w.warned.Store(false)
+}
+
+// undisturbed reports whether nothing has come since the connection was given back,
+// also nothing that a reader of pgx's, left behind by a slow write, has taken off the
+// socket.
+func (w *wire) undisturbed() bool {
+	rested := w.rested.Swap(-1)
+	return (rested < 0 || rested == w.got.Load()) && quiet(w.Conn)
+}
+
+// wireOf returns the wire below conn, or nil if it is not instrumented.
+func wireOf(conn *pgx.Conn) *wire {
 	if conn == nil {
-		return 0, false
+		return nil
 	}
 	c := conn.PgConn().Conn()
 	if secure, ok := c.(*tls.Conn); ok {
 		c = secure.NetConn()
 	}
-	if w, ok := c.(*wire); ok {
+	w, _ := c.(*wire)
+	return w
+}
+
+// sentBytes returns how much was ever sent on conn; ok is false if it is not
+// instrumented.
+func sentBytes(conn *pgx.Conn) (n int64, ok bool) {
+	if w := wireOf(conn); w != nil {
 		return w.sent.Load(), true
 	}
 	return 0, false

@@ -1,0 +1,298 @@
+package pgcmd
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/zap"
+)
+
+// Config is what [Connect] connects to: a URL, or a Host with Port, Database and
+// User; then how. A zero field means its default. It renders without URL, Password
+// and Replicas everywhere.
+type Config struct {
+	URL      string // postgres://user:password@host:port/database?..., or key=value pairs, as pgx takes them
+	Host     string // instead of URL: a name, an address, or the folder of a Unix socket
+	Port     uint16 // with Host; zero: 5432
+	Database string // with Host; empty: the name of User
+	User     string // with Host; empty: the operating system's
+	Password string // with Host, or with a URL that has none
+
+	ApplicationName string // what pg_stat_activity calls the connections; empty: the program's name
+
+	MaxConns int32 // the most connections at a time; zero: pgx's default, the greater of 4 and the number of CPUs
+	MinConns int32 // made before Connect returns, and kept; zero: one is made, to see that it can be
+
+	ConnectTimeout   time.Duration // bounds the making of one connection; zero: 5s
+	AcquireTimeout   time.Duration // bounds a command's wait for a connection; zero: 3s; negative: the context alone
+	StatementTimeout time.Duration // the server's statement_timeout; zero: what the server is set to
+	LockTimeout      time.Duration // the server's lock_timeout; zero: what the server is set to
+	IdleInTxTimeout  time.Duration // the server's idle_in_transaction_session_timeout; zero: what the server is set to
+
+	// Replicas are the URLs of standbys. Commands that are ReadOnly go there, as long
+	// as one is up and no more than MaxReplicaLag (zero: 10s) behind.
+	Replicas      []string
+	MaxReplicaLag time.Duration
+
+	// PgBouncer says that the server is a PgBouncer, or another pooler, that gives each
+	// transaction another connection: no prepared statements then, and nothing that
+	// lasts for a session.
+	PgBouncer bool
+
+	// AllowInsecure allows connections off this machine without TLS that verifies the
+	// server. Without it a URL that does not set sslmode gets verify-full, and one that
+	// sets less is refused.
+	AllowInsecure bool
+
+	MaxRows     int // of commands that set none: see Options.MaxRows; zero: no limit
+	RetryBudget int // how many retries in a row the pool's commands may take together; zero: 100; negative: no limit
+
+	Logger     *zap.Logger  // gets a line for every command, and what happens to the pool; nil: none
+	Middleware []Middleware // wraps every run on the pool, outside of the commands' own
+
+	Pgx func(*pgxpool.Config) // changes pgx's settings, after the others: types, tracers, tokens; may be nil
+}
+
+// Format renders the config without its secrets, for every verb.
+func (c Config) Format(f fmt.State, _ rune) {
+	where := "[secret]"
+	if c.URL == "" {
+		where = net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port)))
+	}
+	fmt.Fprintf(f, "{%s MaxConns:%d MinConns:%d Replicas:%d}", where, c.MaxConns, c.MinConns, len(c.Replicas))
+}
+
+// MarshalJSON renders the config without its secrets.
+func (c Config) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Host, Database, User string `json:",omitempty"`
+		Port                 uint16 `json:",omitempty"`
+		MaxConns, MinConns   int32
+		Replicas             int
+	}{c.Host, c.Database, c.User, c.Port, c.MaxConns, c.MinConns, len(c.Replicas)})
+}
+
+const (
+	defaultConnectTimeout = 5 * time.Second
+	defaultAcquireTimeout = 3 * time.Second
+	defaultReplicaLag     = 10 * time.Second
+)
+
+// problems lists everything that is wrong with the settings.
+func (c *Config) problems() (problems []Problem) {
+	add := func(field, format string, args ...any) {
+		problems = append(problems, Problem{Field: field, Rule: "config", Message: fmt.Sprintf(format, args...)})
+	}
+	switch {
+	case c.URL == "" && c.Host == "":
+		add("URL", "is empty, and so is Host: give one of them, as in postgres://user:password@host:port/database")
+	case c.URL != "" && (c.Host != "" || c.Port != 0 || c.Database != "" || c.User != ""):
+		add("URL", "is set, and so are fields that it holds (Host, Port, Database, User): use one or the other")
+	}
+	for _, n := range [...]struct {
+		field string
+		value int64
+	}{
+		{"MaxConns", int64(c.MaxConns)}, {"MinConns", int64(c.MinConns)}, {"MaxRows", int64(c.MaxRows)},
+		{"ConnectTimeout", int64(c.ConnectTimeout)}, {"StatementTimeout", int64(c.StatementTimeout)},
+		{"LockTimeout", int64(c.LockTimeout)}, {"IdleInTxTimeout", int64(c.IdleInTxTimeout)}, {"MaxReplicaLag", int64(c.MaxReplicaLag)},
+	} {
+		if n.value < 0 {
+			add(n.field, "is negative: zero is its default")
+		}
+	}
+	if c.MaxConns > 0 && c.MinConns > c.MaxConns {
+		add("MinConns", "is %d, more than MaxConns, which is %d", c.MinConns, c.MaxConns)
+	}
+	for _, t := range [...]struct {
+		field string
+		value time.Duration
+	}{{"StatementTimeout", c.StatementTimeout}, {"LockTimeout", c.LockTimeout}, {"IdleInTxTimeout", c.IdleInTxTimeout}} {
+		switch {
+		case t.value > 0 && t.value < time.Millisecond:
+			add(t.field, "is shorter than a millisecond, PostgreSQL's unit")
+		case t.value > 0 && c.PgBouncer:
+			add(t.field, "lasts for a session, which PgBouncer does not keep: set it for the role or the database")
+		}
+	}
+	if c.PgBouncer && len(c.Replicas) > 0 {
+		add("Replicas", "cannot be told apart behind a PgBouncer: make a pool for them, or let PgBouncer route")
+	}
+	if _, err := c.parse(c.source()); c.URL != "" && err != nil { // its text holds parts of the password
+		add("URL", "cannot be parsed (the reason is withheld, since it may hold the password): give it as postgres://user:password@host:port/database")
+	} else if err == nil {
+		problems = append(problems, c.insecure("URL", c.source())...)
+	} else if c.Host != "" {
+		add("Host", "and the other fields make no address that pgx takes")
+	}
+	for i, replica := range c.Replicas {
+		field := fmt.Sprintf("Replicas[%d]", i)
+		if _, err := c.parse(replica); err != nil || replica == "" {
+			add(field, "cannot be parsed (the reason is withheld, since it may hold the password): give it as postgres://user:password@host:port/database")
+			continue
+		}
+		problems = append(problems, c.insecure(field, replica)...)
+	}
+	for i, m := range c.Middleware {
+		if m == nil {
+			add(fmt.Sprintf("Middleware[%d]", i), "is nil")
+		}
+	}
+	return problems
+}
+
+// source is the URL, or what the fields say in its form.
+func (c *Config) source() string {
+	if c.URL != "" {
+		return c.URL
+	}
+	var b strings.Builder
+	for _, pair := range [...][2]string{{"host", c.Host}, {"dbname", c.Database}, {"user", c.User}} {
+		if pair[1] != "" {
+			b.WriteString(pair[0] + "='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(pair[1]) + "' ")
+		}
+	}
+	port := c.Port
+	if port == 0 {
+		port = 5432
+	}
+	return b.String() + "port=" + strconv.Itoa(int(port))
+}
+
+// parse parses an address with what the other settings make of it.
+func (c *Config) parse(source string) (*pgxpool.Config, error) {
+	settings, err := pgxpool.ParseConfig(source)
+	if err != nil || c.AllowInsecure || saysSSLMode(source) || local(settings) {
+		return settings, err
+	}
+	// Nobody has said how: then it is the way that is safe.
+	if strings.Contains(source, "://") {
+		u, err := url.Parse(source)
+		if err != nil {
+			return nil, err
+		}
+		query := u.Query()
+		query.Set("sslmode", "verify-full")
+		u.RawQuery = query.Encode()
+		return pgxpool.ParseConfig(u.String())
+	}
+	return pgxpool.ParseConfig(source + " sslmode=verify-full")
+}
+
+func saysSSLMode(source string) bool {
+	return strings.Contains(source, "sslmode") || os.Getenv("PGSSLMODE") != ""
+}
+
+// local reports whether all the hosts are this machine.
+func local(settings *pgxpool.Config) bool {
+	for _, host := range hostsOf(settings) {
+		if !isLocal(host) {
+			return false
+		}
+	}
+	return true
+}
+
+func isLocal(host string) bool {
+	if strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") || host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+func hostsOf(settings *pgxpool.Config) []string {
+	hosts := []string{settings.ConnConfig.Host}
+	for _, f := range settings.ConnConfig.Fallbacks {
+		hosts = append(hosts, f.Host)
+	}
+	return hosts
+}
+
+// insecure lists what of an address would travel where others can read or change it.
+func (c *Config) insecure(field, source string) []Problem {
+	settings, err := c.parse(source)
+	if err != nil || c.AllowInsecure {
+		return nil
+	}
+	cc := settings.ConnConfig
+	weak := !isLocal(cc.Host) && (cc.TLSConfig == nil || cc.TLSConfig.InsecureSkipVerify)
+	for _, f := range cc.Fallbacks {
+		weak = weak || !isLocal(f.Host) && (f.TLSConfig == nil || f.TLSConfig.InsecureSkipVerify)
+	}
+	if !weak {
+		return nil
+	}
+	return []Problem{{Field: field, Rule: "tls",
+		Message: "leads off this machine without TLS that verifies the server: use sslmode=verify-full, or set AllowInsecure"}}
+}
+
+// settings makes pgx's settings for an address.
+func (c *Config) settings(source string) (*pgxpool.Config, error) {
+	settings, err := c.parse(source)
+	if err != nil {
+		return nil, err
+	}
+	cc := settings.ConnConfig
+	if c.Password != "" && cc.Password == "" {
+		cc.Password = c.Password
+	}
+	if c.MaxConns > 0 {
+		settings.MaxConns = c.MaxConns
+	}
+	settings.MinConns = c.MinConns
+	if settings.MaxConns < settings.MinConns {
+		settings.MaxConns = settings.MinConns
+	}
+	cc.ConnectTimeout = orDefault(c.ConnectTimeout, defaultConnectTimeout)
+	if c.ApplicationName != "" {
+		cc.RuntimeParams["application_name"] = c.ApplicationName
+	} else if cc.RuntimeParams["application_name"] == "" && len(os.Args) > 0 {
+		cc.RuntimeParams["application_name"] = programName()
+	}
+	for name, value := range map[string]time.Duration{
+		"statement_timeout": c.StatementTimeout, "lock_timeout": c.LockTimeout, "idle_in_transaction_session_timeout": c.IdleInTxTimeout,
+	} {
+		if value > 0 {
+			cc.RuntimeParams[name] = strconv.FormatInt(value.Milliseconds(), 10)
+		}
+	}
+	if c.PgBouncer {
+		// The description of a statement is kept, the statement is not: what is sent for
+		// one execution is one message, which PgBouncer gives to one server.
+		cc.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	}
+	keepAlive(cc)
+	return settings, nil
+}
+
+func programName() string {
+	name := os.Args[0]
+	name = name[strings.LastIndexByte(name, '/')+1:]
+	return name[:min(len(name), 63)]
+}
+
+// keepAlive lets the system find out within a minute that the other side is gone,
+// unless somebody has set how to dial.
+func keepAlive(cc *pgx.ConnConfig) {
+	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}}
+	cc.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		return dialer.DialContext(ctx, network, address)
+	}
+}
+
+func orDefault(d, otherwise time.Duration) time.Duration {
+	if d == 0 {
+		return otherwise
+	}
+	return d
+}

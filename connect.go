@@ -1,0 +1,159 @@
+package pgcmd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/zap"
+)
+
+// Connect makes a pool, and returns once MinConns connections, but at least one, are
+// there. A server that is starting up is waited for, as long as ctx allows; without a
+// deadline for ConnectTimeout. The settings are checked first, all of them. The error
+// is an [*Error], and shows no part of a URL or a password.
+func Connect(ctx context.Context, cfg Config) (*Pool, error) {
+	refuse := func(e *Error) (*Pool, error) {
+		e.Effect, e.Command = NotApplied, "pgcmd.Connect"
+		return nil, e
+	}
+	if ctx == nil {
+		return refuse(&Error{Code: CodeInternal, Message: "the context is nil: pass the caller's, or context.Background()"})
+	}
+	if problems := cfg.problems(); len(problems) > 0 {
+		return refuse(&Error{Code: CodeInvalid, Message: "the settings were refused", Problems: problems})
+	}
+	p := &Pool{config: cfg, stop: make(chan struct{})}
+	p.metrics.since = time.Now()
+	p.retries.size = cfg.RetryBudget * retryCost
+	p.config.URL, p.config.Password = "", "" // pgx keeps them, behind ConnString
+	var err error
+	if p.Pool, p.keeper, err = p.connect(ctx, cfg, cfg.source()); err != nil {
+		return refuse(&Error{Code: CodeInvalid, Message: "pgx refuses the settings of the pool (the reason is withheld, since it may hold the password)"})
+	}
+	start := time.Now()
+	if e := p.warm(ctx); e != nil {
+		p.end()
+		return refuse(e)
+	}
+	p.logger().Info("the pool is connected", zap.Int32("connections", p.Stat().TotalConns()), zap.Duration("elapsed", time.Since(start)))
+	for i, url := range cfg.Replicas {
+		pool, keeper, err := p.connect(ctx, cfg, url)
+		if err != nil {
+			p.end()
+			return refuse(&Error{Code: CodeInvalid, Message: fmt.Sprintf("pgx refuses the settings of replica %d (the reason is withheld, since it may hold the password)", i)})
+		}
+		p.replicas = append(p.replicas, &replica{number: i, pool: pool, keeper: keeper})
+	}
+	if cfg.Logger != nil {
+		p.ended.Go(func() { p.keeper.watch(p.stop) })
+		for _, r := range p.replicas {
+			p.ended.Go(func() { r.keeper.watch(p.stop) })
+		}
+	}
+	if len(p.replicas) > 0 {
+		p.look(ctx) // the first commands find the replicas in their places
+		p.ended.Go(p.follow)
+	}
+	return p, nil
+}
+
+// connect makes a pool of pgx's for one address.
+func (p *Pool) connect(ctx context.Context, cfg Config, source string) (*pgxpool.Pool, *keeper, error) {
+	settings, err := cfg.settings(source)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(hostsOf(settings)) > 1 && settings.ConnConfig.ValidateConnect == nil && source == cfg.source() {
+		settings.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite // several hosts, of which one takes writes
+	}
+	settings.PingTimeout = time.Second // only what looks dead is asked
+	if cfg.Pgx != nil {
+		cfg.Pgx(settings)
+	}
+	k := newKeeper(p.logger())
+	instrument(&settings.ConnConfig.Config, k)
+	guard(settings)
+	pool, err := pgxpool.NewWithConfig(context.WithoutCancel(ctx), settings)
+	if err != nil {
+		return nil, nil, err
+	}
+	k.reset = pool.Reset
+	return pool, k, nil
+}
+
+// warm makes the connections that are to be there from the start, side by side.
+func (p *Pool) warm(ctx context.Context) *Error {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, orDefault(p.config.ConnectTimeout, defaultConnectTimeout))
+		defer cancel()
+	}
+	conns := make([]*pgxpool.Conn, max(1, p.config.MinConns))
+	failures := make([]*Error, len(conns))
+	var all sync.WaitGroup
+	for i := range conns {
+		all.Go(func() {
+			for {
+				conn, err := p.Acquire(ctx)
+				if err == nil {
+					conns[i] = conn
+					return
+				}
+				if !startingUp(err) || !pause(ctx, startingUpPause) {
+					failures[i] = notAcquired(ctx, p.Pool, p.keeper, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	for _, conn := range conns {
+		if conn != nil {
+			conn.Release()
+		}
+	}
+	for _, e := range failures {
+		if e != nil {
+			return e
+		}
+	}
+	return nil
+}
+
+// unreachable says why no connection could be made, and what to do about it.
+func unreachable(e *Error) string {
+	switch e.SQLState {
+	case "28P01", "28000":
+		return "the server refuses the user or the password: check them, and pg_hba.conf"
+	case "3D000":
+		return "the database does not exist: check its name, or create it"
+	case "42501":
+		return "the user may not connect to the database: GRANT CONNECT"
+	case "53300":
+		return "the server has no connection left: lower MaxConns, raise max_connections, or use a pooler"
+	case "08P01":
+		return "the server, or a pooler before it, does not take the connection: it may not know a setting in the URL"
+	case "57P03":
+		return "the server is starting up, shutting down or recovering: it was waited for until the deadline"
+	case "":
+	default:
+		return "connecting failed: " + e.Message
+	}
+	var dns *net.DNSError
+	switch err := e.Err; {
+	case errors.As(err, &dns):
+		return "the host's name cannot be resolved: check it"
+	case errors.As(err, new(*tls.CertificateVerificationError)):
+		return "the server's certificate is not valid for its name, or by its date, or by its issuer: check it and sslrootcert"
+	case errors.As(err, new(tls.AlertError)):
+		return "the TLS handshake was refused: check the certificates"
+	}
+	return "no connection could be made: is the server running, and is the address right?"
+}

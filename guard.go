@@ -1,0 +1,66 @@
+package pgcmd
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// errHookPanicked stands for the panic of a hook, whose value may be anything.
+var errHookPanicked = errors.New("pgcmd: a hook of the pool panicked")
+
+// guard wraps the hooks of a pool. pgxpool calls some of them on goroutines of its own,
+// where a panic ends the process, and others where it loses the connection for good.
+func guard(cfg *pgxpool.Config) {
+	if hook := cfg.BeforeConnect; hook != nil {
+		cfg.BeforeConnect = func(ctx context.Context, cc *pgx.ConnConfig) (err error) {
+			defer recovered(func() { err = errHookPanicked })
+			return hook(ctx, cc)
+		}
+	}
+	if hook := cfg.AfterConnect; hook != nil {
+		cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) (err error) {
+			defer recovered(func() { err = errHookPanicked })
+			return hook(ctx, conn)
+		}
+	}
+	//lint:ignore SA1019 a pool that sets it has to be guarded all the same
+	if hook := cfg.BeforeAcquire; hook != nil && cfg.PrepareConn == nil {
+		cfg.PrepareConn = func(ctx context.Context, conn *pgx.Conn) (bool, error) { return hook(ctx, conn), nil }
+	}
+	if hook := cfg.PrepareConn; hook != nil {
+		cfg.PrepareConn = func(ctx context.Context, conn *pgx.Conn) (ok bool, err error) {
+			defer recovered(func() { ok, err = false, errHookPanicked })
+			return hook(ctx, conn)
+		}
+	}
+	if hook := cfg.AfterRelease; hook != nil {
+		cfg.AfterRelease = func(conn *pgx.Conn) (keep bool) {
+			defer recovered(func() { keep = false })
+			return hook(conn)
+		}
+	}
+	if hook := cfg.BeforeClose; hook != nil {
+		cfg.BeforeClose = func(conn *pgx.Conn) {
+			defer recovered(func() {})
+			hook(conn)
+		}
+	}
+	hook := cfg.ShouldPing
+	cfg.ShouldPing = func(ctx context.Context, p pgxpool.ShouldPingParams) (ping bool) {
+		defer recovered(func() { ping = true })
+		if w := wireOf(p.Conn); w == nil || !w.undisturbed() {
+			return true // it finds out, and pgxpool takes another one
+		}
+		return hook != nil && hook(ctx, p)
+	}
+}
+
+// recovered ends a panic. To be deferred.
+func recovered(then func()) {
+	if recover() != nil {
+		then()
+	}
+}

@@ -1,0 +1,145 @@
+package pgcmd
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A HealthStatus says whether a pool can be used.
+type HealthStatus string
+
+const (
+	HealthUp       HealthStatus = "up"       // it answers
+	HealthDegraded HealthStatus = "degraded" // it answers, but is saturated, or a replica is left out
+	HealthDown     HealthStatus = "down"     // it does not answer
+)
+
+// Health is how a pool is. It holds no value and no secret.
+type Health struct {
+	Status     HealthStatus
+	Reason     string           // why it is not up, in words
+	Latency    time.Duration    // of a round trip to the primary; zero if it is down
+	Saturation float64          // the share of the primary's connections that are in use, 0 to 1
+	LastError  *Run             // the latest run that failed; nil if none did
+	Replicas   []ReplicaMetrics // in the order of Config.Replicas
+}
+
+// MarshalJSON renders durations in milliseconds.
+func (h Health) MarshalJSON() ([]byte, error) {
+	type replica struct {
+		Fit    bool    `json:"fit"`
+		Reason string  `json:"reason,omitempty"`
+		LagMS  float64 `json:"lag_ms"`
+	}
+	type lastError struct {
+		Command string    `json:"command"`
+		At      time.Time `json:"at"`
+		Code    Code      `json:"code"`
+	}
+	out := struct {
+		Status     HealthStatus `json:"status"`
+		Reason     string       `json:"reason,omitempty"`
+		LatencyMS  float64      `json:"latency_ms"`
+		Saturation float64      `json:"saturation"`
+		LastError  *lastError   `json:"last_error,omitempty"`
+		Replicas   []replica    `json:"replicas,omitempty"`
+	}{Status: h.Status, Reason: h.Reason, LatencyMS: milliseconds(h.Latency), Saturation: h.Saturation}
+	if h.LastError != nil {
+		out.LastError = &lastError{h.LastError.Command, h.LastError.At, h.LastError.Code}
+	}
+	for _, r := range h.Replicas {
+		out.Replicas = append(out.Replicas, replica{r.Fit, r.Reason, milliseconds(r.Lag)})
+	}
+	return json.Marshal(out)
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// probeTime bounds a probe whose context has no deadline.
+const probeTime = 2 * time.Second
+
+// Health asks the primary, by a round trip, and tells how the pool is. A pool whose
+// connections are all in use is asked on one of its own, so that a full pool is not
+// taken for a dead one.
+func (p *Pool) Health(ctx context.Context) Health {
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	m := p.Metrics()
+	h := Health{Status: HealthUp, Replicas: m.Replicas, Saturation: float64(m.Pool.Acquired) / float64(m.Pool.Max)}
+	if len(m.Failures) > 0 {
+		h.LastError = &m.Failures[0]
+	}
+	saturated := m.Pool.Acquired >= m.Pool.Max
+	latency, e := p.probe(ctx, saturated)
+	switch {
+	case e != nil:
+		h.Status, h.Reason = HealthDown, e.Message
+		return h
+	case saturated:
+		h.Status, h.Reason = HealthDegraded, "all connections are in use: "+p.keeper.holders()
+	}
+	h.Latency = latency
+	for _, r := range h.Replicas {
+		if !r.Fit && h.Status == HealthUp {
+			h.Status, h.Reason = HealthDegraded, "a replica is left out: "+r.Reason
+		}
+	}
+	return h
+}
+
+// probe makes one round trip to the primary, on a spare connection if the pool has
+// none to give.
+func (p *Pool) probe(ctx context.Context, spare bool) (time.Duration, *Error) {
+	var conn *pgx.Conn
+	if spare {
+		var err error
+		if conn, err = pgx.ConnectConfig(ctx, p.Pool.Config().ConnConfig); err != nil {
+			return 0, notAcquired(ctx, p.Pool, p.keeper, err)
+		}
+		defer conn.Close(context.WithoutCancel(ctx))
+	} else {
+		pooled, err := p.Acquire(ctx)
+		if err != nil {
+			return 0, notAcquired(ctx, p.Pool, p.keeper, err)
+		}
+		defer release(pooled)
+		conn = pooled.Conn()
+	}
+	start := time.Now()
+	if err := conn.Ping(ctx); err != nil {
+		e := notSent(ctx, err)
+		if e.Code == CodeFailed {
+			e.Message = "the server does not answer"
+		}
+		return 0, e
+	}
+	return time.Since(start), nil
+}
+
+// HealthHandler serves the pool's Health as JSON, for a readiness probe: with status
+// 200 if it is up or degraded, 503 if it is down. However many ask, the server is asked
+// once a second.
+func (p *Pool) HealthHandler() http.Handler {
+	var mu sync.Mutex
+	var last Health
+	var asked time.Time
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		if time.Since(asked) > time.Second {
+			last, asked = p.Health(context.WithoutCancel(r.Context())), time.Now()
+		}
+		h := last
+		mu.Unlock()
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		if h.Status == HealthDown {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		_ = json.NewEncoder(w).Encode(h)
+	})
+}

@@ -1,0 +1,49 @@
+package pgcmd
+
+import (
+	"sync"
+	"time"
+)
+
+// positions remembers where in its log the primary was seen, and when: how far behind
+// a replica is, in time, is how long ago the primary was where the replica is. The
+// replica's own clock and pg_last_xact_replay_timestamp do not tell, since a primary
+// that nobody writes to looks like a replica that hangs.
+type positions struct {
+	mu   sync.Mutex
+	seen []position // the oldest first
+}
+
+type position struct {
+	at   int64
+	when time.Time
+}
+
+const maxPositions = 1024
+
+func (p *positions) add(at int64, when time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.seen); n > 0 && p.seen[n-1].at >= at {
+		if p.seen[n-1].at == at {
+			return // nothing was written since
+		}
+		p.seen = p.seen[:0] // another primary, that knows less
+	}
+	if len(p.seen) == maxPositions {
+		p.seen = append(p.seen[:0], p.seen[maxPositions/2:]...)
+	}
+	p.seen = append(p.seen, position{at, when})
+}
+
+// age returns how long ago the primary was first seen beyond at; zero if it was not.
+func (p *positions) age(at int64, now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.seen {
+		if s.at > at {
+			return now.Sub(s.when)
+		}
+	}
+	return 0
+}
