@@ -1,0 +1,96 @@
+package pgcmd
+
+import (
+	"math"
+	"reflect"
+	"strconv"
+	"strings"
+)
+
+// bounds are the least and the greatest integer of a type.
+func bounds(t reflect.Type) (low, high string) {
+	if k := t.Kind(); k >= reflect.Uint && k <= reflect.Uintptr {
+		return "0", strconv.FormatUint(math.MaxUint64>>(64-t.Bits()), 10)
+	}
+	least := int64(math.MinInt64) >> (64 - t.Bits())
+	return strconv.FormatInt(least, 10), strconv.FormatInt(^least, 10)
+}
+
+// number sets v, of a kind of number, to a literal.
+func (d *decoder) number(v reflect.Value, literal string, p *place) {
+	t := v.Type()
+	if t.Kind() == reflect.Float32 || t.Kind() == reflect.Float64 {
+		f, err := strconv.ParseFloat(literal, t.Bits())
+		if err != nil || f == 0 && strings.ContainsAny(mantissa(literal), "123456789") {
+			d.problem(p, "range", "is a number beyond those of a float%d", t.Bits())
+			return
+		}
+		v.SetFloat(f)
+		return
+	}
+	digits, whole := wholeNumber(literal)
+	var err error
+	if v.CanInt() {
+		var n int64
+		if n, err = strconv.ParseInt(digits, 10, t.Bits()); whole && err == nil {
+			v.SetInt(n)
+		}
+	} else {
+		var n uint64
+		if n, err = strconv.ParseUint(digits, 10, t.Bits()); whole && err == nil {
+			v.SetUint(n)
+		}
+	}
+	switch {
+	case !whole:
+		d.problem(p, "type", "%s", wanted(t).must)
+	case err != nil:
+		d.problem(p, "range", "%s", wanted(t).must)
+	}
+}
+
+func mantissa(literal string) string {
+	if e := strings.IndexAny(literal, "eE"); e >= 0 {
+		return literal[:e]
+	}
+	return literal
+}
+
+// wholeNumber writes a literal without fraction and exponent, if it is an integer: 1.0
+// and 1e3 are, as they are to JSON Schema. One far too large comes back as a number
+// that is too large as well.
+func wholeNumber(literal string) (digits string, whole bool) {
+	if !strings.ContainsAny(literal, ".eE") {
+		if literal == "-0" {
+			return "0", true
+		}
+		return literal, true
+	}
+	number := mantissa(literal)
+	exponent := 0
+	if len(number) < len(literal) {
+		exponent, _ = strconv.Atoi(literal[len(number)+1:]) // the nearest int, if it is beyond them
+	}
+	sign := ""
+	if number[0] == '-' {
+		sign, number = "-", number[1:]
+	}
+	before, after, _ := strings.Cut(number, ".")
+	after = strings.TrimRight(after, "0")
+	number = strings.TrimLeft(before+after, "0")
+	if number == "" {
+		return "0", true
+	}
+	if exponent < -len(literal) { // more places than there are digits
+		return "", false
+	}
+	const most = 30 // more digits than any integer has
+	shift := min(exponent-len(after), most)
+	if shift < 0 {
+		if -shift > len(number)-len(strings.TrimRight(number, "0")) {
+			return "", false
+		}
+		number, shift = number[:len(number)+shift], 0
+	}
+	return sign + number + strings.Repeat("0", shift), true
+}

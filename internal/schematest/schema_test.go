@@ -1,0 +1,205 @@
+// Package schematest holds the schemas of a catalog against the draft's own schema,
+// and what goes in and comes out against the schemas.
+package schematest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/pgcmd/pgcmd"
+)
+
+type db struct{ pgcmd.DB } // bodies do not touch it
+
+type (
+	base struct {
+		ID int64 `json:"id"`
+	}
+	Tree struct {
+		Name string `json:"name" validate:"max=5"`
+		Kids []Tree `json:"kids,omitempty" validate:"dive"`
+		Next *Tree  `json:"next"`
+	}
+	colour string
+	all    struct {
+		base
+		*Tree  `json:",omitempty"`
+		Text   string  `json:"text" validate:"required,min=2,max=8"`
+		Colour colour  `validate:"omitempty,oneof=red 'light blue'"`
+		Mail   string  `validate:"omitempty,email"`
+		Small  int8    `validate:"gte=-3,lt=100"`
+		Must   int32   `validate:"required"`
+		Count  uint16  `validate:"omitempty,gt=1"`
+		Real   float64 `validate:"lte=1.5"`
+		Maybe  *int    `validate:"omitempty,min=3"`
+		Never  *string `validate:"required"`
+		Flag   bool
+		Wait   time.Duration
+		At     time.Time
+		Day    string            `validate:"omitempty,datetime=2006-01-02"`
+		List   []string          `validate:"max=2,dive,min=1"`
+		Set    []int             `validate:"omitempty,unique"`
+		Labels map[string]int    `validate:"max=2,dive,keys,min=2,endkeys,gte=1"`
+		By     map[int8]bool     `json:",omitempty"`
+		Bytes  []byte            `validate:"max=3"`
+		Pair   [2]float32        `json:"pair"`
+		Quoted int               `json:",string"`
+		Addr   netip.Addr        `json:",omitzero"`
+		Num    pgtype.Numeric    `json:",omitzero"`
+		Big    *big.Int          `json:",omitempty"`
+		Raw    json.RawMessage   `json:",omitempty"`
+		Any    any               `json:"any"`
+		Secret string            `secret:"true"`
+		PIN    int               `secret:"true"`
+		Deep   map[string][]Tree `validate:"dive,dive"`
+	}
+)
+
+const good = `"text":"abc","Must":1,"Never":"x","Real":0.5`
+
+// inputs are parts of an input; what is known of each is only what the schema and
+// the catalog say.
+var inputs = []string{
+	``, `"id":1.0`, `"id":1e3`, `"id":9223372036854775807`, `"id":9223372036854775808`, `"id":"1"`, `"id":null`, `"id":1.5`,
+	`"name":"abc"`, `"name":"abcdef"`, `"kids":[{"name":"a","next":null},{"kids":[]}]`, `"kids":[{"nam":""}]`, `"next":null`,
+	`"text":"äöüß"`, `"text":"a"`, `"text":"123456789"`, `"text":"12345678"`, `"Colour":"red"`, `"Colour":"light blue"`, `"Colour":"blue"`,
+	`"Mail":"ada@example.com"`, `"Small":-3`, `"Small":-4`, `"Small":99`, `"Small":100`, `"Small":99.0`, `"Small":128`, `"Must":0`, `"Must":-1`,
+	`"Count":2`, `"Count":1`, `"Count":-1`, `"Count":65536`, `"Real":1.5`, `"Real":1.6`, `"Real":1`, `"Maybe":null`, `"Maybe":3`, `"Maybe":2`,
+	`"Never":null`, `"Never":""`, `"Flag":true`, `"Flag":1`, `"Wait":-5`, `"At":"2026-01-02T03:04:05Z"`, `"At":5`, `"Day":"2026-01-02"`,
+	`"List":[]`, `"List":null`, `"List":["a","b"]`, `"List":["a","b","c"]`, `"List":[""]`, `"List":{}`, `"Set":[1,2]`, `"Set":[1,1]`,
+	`"Labels":{"ab":1}`, `"Labels":{"a":1}`, `"Labels":{"ab":0}`, `"Labels":{"ab":1,"bc":1,"cd":1}`, `"Labels":null`, `"By":{"-5":true}`, `"By":{"x":true}`, `"By":{"05":true}`,
+	`"Bytes":"YWFh"`, `"Bytes":"YWFhYQ=="`, `"Bytes":""`, `"pair":[1,2]`, `"pair":[1]`, `"pair":[1,2,3]`, `"Quoted":"5"`, `"Quoted":5`,
+	`"Addr":"10.0.0.1"`, `"Addr":7`, `"Num":1.25`, `"Big":123456789012345678901234567890`, `"Big":null`, `"Raw":{"a":[1]}`, `"any":{"a":[null]}`, `"any":null`,
+	`"Secret":"s","PIN":4`, `"Deep":{"a":[{"name":"x"}]}`, `"Deep":{"a":[{"name":"xxxxxx"}]}`, `"Deep":{"a":null}`, `"other":1`,
+}
+
+func TestSchemasAreValidAndAgreeWithTheCatalog(t *testing.T) {
+	catalog := pgcmd.NewCatalog(pgcmd.New("all", func(_ context.Context, _ pgcmd.DB, in all) (all, error) { return in, nil }))
+	info := catalog.Manifest().Commands[0]
+	in, out := compile(t, info.Input), compile(t, info.Output)
+	taken := 0
+	for _, part := range inputs {
+		input := merge(t, part)
+		inSchema := in.Validate(value(t, input))
+		result, err := catalog.Run(t.Context(), db{}, "all", input)
+		switch {
+		case inSchema == nil && err != nil:
+			t.Errorf("%s follows the schema and is refused: %v", part, err)
+		case inSchema != nil && err == nil:
+			t.Errorf("%s is taken and does not follow the schema: %v", part, inSchema)
+		case err == nil:
+			taken++
+			if err := out.Validate(value(t, result)); err != nil {
+				t.Errorf("the output of %s does not follow its schema: %v\n%s", part, err, result)
+			}
+		}
+	}
+	if taken < len(inputs)/3 {
+		t.Errorf("only %d of %d inputs were taken", taken, len(inputs))
+	}
+	t.Logf("%d of %d inputs taken", taken, len(inputs))
+}
+
+func TestOutputsFollowTheirSchemas(t *testing.T) {
+	name := "x"
+	check(t, all{})
+	check(t, all{Num: pgtype.Numeric{Int: big.NewInt(5), Exp: -1, Valid: true}, Secret: "x", PIN: 5, Big: big.NewInt(7)})
+	check(t, Tree{Kids: []Tree{{Next: &Tree{}}}})
+	check(t, []Tree(nil))
+	check(t, map[string][]byte{"a": nil, "b": {1}})
+	check(t, [][]*string{{nil, &name}, nil})
+	check(t, struct{ V, W any }{map[string]any{"a": []int{1}}, nil})
+	check(t, []pgtype.Timestamptz{{}, {Time: time.Now(), Valid: true}, {InfinityModifier: pgtype.Infinity, Valid: true}})
+	check(t, pgcmd.AdHocResult{})
+	check(t, pgcmd.AdHocResult{Columns: []string{"a"}, Rows: []map[string]any{{"a": [16]byte{1}}}})
+	check(t, struct {
+		T time.Time   `secret:"true"`
+		N json.Number `secret:"true"`
+		P *string     `secret:"true"`
+		S []string    `secret:"true"`
+	}{time.Now(), "5", &name, []string{"x"}})
+}
+
+func check[T any](t *testing.T, out T) {
+	t.Helper()
+	follow(t, pgcmd.New("x", func(context.Context, pgcmd.DB, struct{}) (T, error) { return out, nil }), `{}`)
+}
+
+func TestBatchesFollowTheirSchemas(t *testing.T) {
+	half := pgcmd.New("half", func(_ context.Context, _ pgcmd.DB, n int) (*Tree, error) {
+		switch {
+		case n < 0:
+			return nil, errors.New("a body's own")
+		case n == 1:
+			return nil, pgcmd.Errorf(pgcmd.CodeInvalid, "odd %w", &pgcmd.Error{Problems: []pgcmd.Problem{{Field: "N", Rule: "odd", Message: "is odd"}}})
+		}
+		return &Tree{Name: fmt.Sprint(n)}, nil
+	})
+	follow(t, pgcmd.Batch(half, pgcmd.Independent), `[0,1,2,-1]`)
+	follow(t, pgcmd.Batch(half, pgcmd.Sequential), `[0,1,2,-1]`)
+	follow(t, pgcmd.Batch(half, pgcmd.Sequential), `[]`)
+}
+
+func follow(t *testing.T, def pgcmd.Definition, input string) {
+	t.Helper()
+	catalog := pgcmd.NewCatalog(def)
+	info := catalog.Manifest().Commands[0]
+	compile(t, info.Input)
+	result, err := catalog.Run(t.Context(), db{}, def.Name(), json.RawMessage(input))
+	if result == nil {
+		t.Fatal(err)
+	}
+	if err := compile(t, info.Output).Validate(value(t, result)); err != nil {
+		t.Errorf("%v\n%s\n%s", err, result, info.Output)
+	}
+}
+
+// merge makes an input of the good one and a part that replaces some of it.
+func merge(t *testing.T, part string) []byte {
+	t.Helper()
+	fields := map[string]json.RawMessage{}
+	for _, text := range []string{good, part} {
+		if err := json.Unmarshal([]byte("{"+text+"}"), &fields); err != nil {
+			t.Fatal(text, err)
+		}
+	}
+	text, err := json.Marshal(fields)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func value(t *testing.T, text []byte) any {
+	t.Helper()
+	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// compile checks the schema against the draft's own.
+func compile(t *testing.T, text []byte) *jsonschema.Schema {
+	t.Helper()
+	c := jsonschema.NewCompiler()
+	c.DefaultDraft(jsonschema.Draft2020)
+	if err := c.AddResource("schema.json", value(t, text)); err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.Compile("schema.json")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	return s
+}

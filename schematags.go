@@ -1,0 +1,334 @@
+package pgcmd
+
+import (
+	"encoding/json"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// constrained describes a field of an input with what its validate tag asks for,
+// and reports whether the field must be there. What JSON Schema cannot say is left
+// out: validation asks it all the same.
+func (b *schemaBuilder) constrained(f jsonField, path string) (*schema, bool) {
+	t := f.typ
+	if t.Kind() == reflect.Pointer {
+		if t = pointee(t); t == nil {
+			return b.of(f.typ, path), false
+		}
+	}
+	rules := parseRules(f.field.Tag.Get("validate"))
+	s := rules.pointed(f.typ).apply(b.of(t, path), t)
+	must := !f.behind && (rules.refuseZero(f.typ) || needed(s, f.typ) && !rules.optional)
+	if f.typ.Kind() == reflect.Pointer && !must { // where it must, validation refuses nil, and null is nil
+		return s.nullable(), false
+	}
+	return s, must
+}
+
+// needed reports whether a struct has a field that must be there, so that the
+// struct must be there too.
+func needed(s *schema, t reflect.Type) bool {
+	return t.Kind() == reflect.Struct && s.get("required") != nil
+}
+
+// rules are a validate tag, taken apart.
+type rules struct {
+	list     []rule
+	optional bool // omitempty
+	elements *rules
+	keys     *rules
+}
+
+type rule struct{ name, param string }
+
+func parseRules(tag string) *rules {
+	r := &rules{}
+	if tag == "" || tag == "-" {
+		return r
+	}
+	at, keys := r, (*rules)(nil)
+	for part := range strings.SplitSeq(tag, ",") {
+		name, param, _ := strings.Cut(part, "=")
+		param = strings.NewReplacer("0x2C", ",", "0x7C", "|").Replace(param)
+		switch {
+		case name == "dive":
+			at.elements = &rules{}
+			at = at.elements
+		case name == "keys":
+			keys, at.keys = at, &rules{}
+			at = at.keys
+		case name == "endkeys" && keys != nil:
+			at = keys
+		case name == "omitempty", name == "omitnil", name == "omitzero":
+			at.optional = true
+		case strings.Contains(part, "|"): // one of several: not said
+		default:
+			at.list = append(at.list, rule{name, param})
+		}
+	}
+	return r
+}
+
+// pointed is what the rules of a t ask of what it points to: required asks a pointer
+// for no more than to be one.
+func (r *rules) pointed(t reflect.Type) *rules {
+	if t.Kind() != reflect.Pointer {
+		return r
+	}
+	p := *r
+	p.list = slices.DeleteFunc(slices.Clone(r.list), func(rule rule) bool { return rule.name == "required" })
+	return &p
+}
+
+func (r *rules) has(name string) bool {
+	return slices.ContainsFunc(r.list, func(rule rule) bool { return rule.name == name })
+}
+
+// refuseZero asks validation itself whether the zero value of t is refused, so that
+// a field with these rules cannot be left out.
+func (r *rules) refuseZero(t reflect.Type) (refused bool) {
+	if r.optional {
+		return false
+	}
+	var tags []string
+	for _, rule := range r.list {
+		if strings.Contains(rule.name, "_") && !strings.HasPrefix(rule.name, "uuid") || strings.Contains(rule.name, "field") {
+			continue // it looks at other fields, or may
+		}
+		tag := rule.name
+		if rule.param != "" {
+			tag += "=" + strings.NewReplacer(",", "0x2C", "|", "0x7C").Replace(rule.param)
+		}
+		tags = append(tags, tag)
+	}
+	if len(tags) == 0 {
+		return false
+	}
+	defer func() {
+		if recover() != nil { // the tag does not fit the type
+			refused = false
+		}
+	}()
+	return tagValidator().Var(reflect.Zero(t).Interface(), strings.Join(tags, ",")) != nil
+}
+
+// apply adds the rules to a copy of the schema of type t.
+func (r *rules) apply(s *schema, t reflect.Type) *schema {
+	s = &schema{slices.Clone(s.keywords)}
+	for _, rule := range r.list {
+		rule.apply(s, t)
+	}
+	if items, ok := s.get("items").(*schema); ok && r.elements != nil {
+		s.set("items", r.elements.within(items, t.Elem()))
+	}
+	if values, ok := s.get("additionalProperties").(*schema); ok && r.elements != nil {
+		s.set("additionalProperties", r.elements.within(values, t.Elem()))
+		if r.elements.keys != nil && t.Key().Kind() == reflect.String {
+			s.set("propertyNames", r.elements.keys.apply(newSchema("string"), t.Key()))
+		}
+	}
+	return s
+}
+
+// within applies the rules to elements. Those of pointers apply to what they lead to.
+func (r *rules) within(s *schema, t reflect.Type) *schema {
+	of := pointee(t)
+	if of == nil {
+		return s
+	}
+	choices, ok := s.get("anyOf").([]*schema)
+	if t.Kind() == reflect.Pointer && ok { // what they lead to, or null
+		return newSchema("").set("anyOf", []*schema{r.pointed(t).apply(choices[0], of), choices[1]})
+	}
+	return r.pointed(t).apply(s, of)
+}
+
+var formats = map[string]string{
+	"email": "email", "url": "uri", "http_url": "uri", "https_url": "uri", "uri": "uri",
+	"ipv4": "ipv4", "ipv6": "ipv6", "hostname_rfc1123": "hostname", "fqdn": "hostname",
+}
+
+var patterns = map[string]string{
+	"alpha": "^[a-zA-Z]+$", "alphanum": "^[a-zA-Z0-9]+$", "number": "^[0-9]+$", "e164": `^\+?[1-9]\d{7,14}$`,
+}
+
+func (r rule) apply(s *schema, t reflect.Type) {
+	switch r.name {
+	case "required":
+		required(s, t)
+	case "min", "gte":
+		bound(s, t, r.param, true, false)
+	case "gt":
+		bound(s, t, r.param, true, true)
+	case "max", "lte":
+		bound(s, t, r.param, false, false)
+	case "lt":
+		bound(s, t, r.param, false, true)
+	case "len":
+		bound(s, t, r.param, true, false)
+		bound(s, t, r.param, false, false)
+	case "eq":
+		if value, ok := literal(s, t, r.param); ok {
+			s.set("const", value)
+		} else if s.is("array") || s.is("object") {
+			bound(s, t, r.param, true, false)
+			bound(s, t, r.param, false, false)
+		}
+	case "oneof":
+		oneOf(s, t, r.param)
+	case "unique":
+		if s.is("array") && r.param == "" {
+			s.set("uniqueItems", true)
+		}
+	case "datetime":
+		switch r.param {
+		case time.DateOnly:
+			s.set("format", "date")
+		case time.RFC3339, time.RFC3339Nano:
+			s.set("format", "date-time")
+		}
+	default:
+		if !s.is("string") {
+			return
+		}
+		switch {
+		case strings.HasPrefix(r.name, "uuid"):
+			s.set("format", "uuid")
+		case formats[r.name] != "":
+			s.set("format", formats[r.name])
+		case patterns[r.name] != "":
+			s.set("pattern", patterns[r.name])
+		}
+	}
+}
+
+// required says that the zero value is refused, where that is so.
+func required(s *schema, t reflect.Type) {
+	switch {
+	case t.Kind() == reflect.Bool:
+		s.set("const", true)
+	case s.is("string") && t.Kind() == reflect.String:
+		bound(s, t, "1", true, false)
+	case (s.is("integer") || s.is("number")) && t.Kind() != reflect.String:
+		s.set("not", newSchema("").set("const", 0))
+	}
+}
+
+// literal is a parameter as a JSON value of the schema's type.
+func literal(s *schema, t reflect.Type, param string) (any, bool) {
+	switch {
+	case s.is("string") && t.Kind() == reflect.String:
+		return param, true
+	case s.is("boolean"):
+		v, err := strconv.ParseBool(param)
+		return v, err == nil
+	}
+	return numeral(s, t, param)
+}
+
+// numeral is a parameter as validator reads the number in it.
+func numeral(s *schema, t reflect.Type, param string) (json.Number, bool) {
+	if !s.is("integer") && !s.is("number") || t.Kind() == reflect.String || t.Kind() == reflect.Struct {
+		return "", false
+	}
+	switch k := t.Kind(); {
+	case k == reflect.Float32 || k == reflect.Float64:
+		f, err := strconv.ParseFloat(param, 64)
+		text, jsonErr := json.Marshal(f)
+		return json.Number(text), err == nil && jsonErr == nil
+	case k >= reflect.Uint && k <= reflect.Uintptr:
+		n, err := strconv.ParseUint(param, 0, 64)
+		return json.Number(strconv.FormatUint(n, 10)), err == nil
+	}
+	if t == reflect.TypeFor[time.Duration]() {
+		if d, err := time.ParseDuration(param); err == nil {
+			return json.Number(strconv.FormatInt(int64(d), 10)), true
+		}
+	}
+	n, err := strconv.ParseInt(param, 0, 64)
+	return json.Number(strconv.FormatInt(n, 10)), err == nil
+}
+
+// bound sets the least or the greatest that a number, the length of a text or the
+// size of an array may be.
+func bound(s *schema, t reflect.Type, param string, least, exclusive bool) {
+	name := map[bool]string{true: "minimum", false: "maximum"}[least]
+	if n, ok := numeral(s, t, param); ok {
+		if exclusive {
+			s.set("exclusive"+strings.ToUpper(name[:1])+name[1:], n)
+			return
+		}
+		if was, ok := s.get(name).(json.Number); !ok || tighter(n, was, least) {
+			s.set(name, n)
+		}
+		return
+	}
+	n, err := strconv.Atoi(param)
+	if err != nil {
+		return
+	}
+	switch {
+	case exclusive && least:
+		n++
+	case exclusive:
+		n--
+	}
+	if n < 0 {
+		if least {
+			return
+		}
+		n = 0 // nothing will do
+	}
+	switch {
+	case isBytes(t) && s.is("string"): // four letters stand for three bytes
+		name, n = name[:3]+"Length", (n+2)/3*4
+	case s.is("string") && t.Kind() == reflect.String:
+		name = name[:3] + "Length"
+	case s.is("array"):
+		name = name[:3] + "Items"
+	case s.is("object") && t.Kind() == reflect.Map:
+		name = name[:3] + "Properties"
+	default:
+		return
+	}
+	if was, ok := s.get(name).(int); !ok || least && n > was || !least && n < was {
+		s.set(name, n)
+	}
+}
+
+// tighter compares two bounds: exactly, if they are integers.
+func tighter(n, was json.Number, least bool) bool {
+	a, errA := strconv.ParseInt(n.String(), 10, 64)
+	b, errB := strconv.ParseInt(was.String(), 10, 64)
+	if errA == nil && errB == nil {
+		return least && a > b || !least && a < b
+	}
+	x, _ := n.Float64()
+	y, _ := was.Float64()
+	return least && x > y || !least && x < y
+}
+
+// oneOf sets the values that are allowed, in validator's spelling: apart by spaces,
+// and one with a space in single quotes.
+func oneOf(s *schema, t reflect.Type, param string) {
+	var values []any
+	for param = strings.TrimSpace(param); param != ""; param = strings.TrimSpace(param) {
+		var word string
+		if param[0] == '\'' {
+			word, param, _ = strings.Cut(param[1:], "'")
+		} else {
+			word, param, _ = strings.Cut(param, " ")
+		}
+		value, ok := literal(s, t, word)
+		if !ok {
+			return
+		}
+		values = append(values, value)
+	}
+	if len(values) > 0 {
+		s.set("enum", values)
+	}
+}

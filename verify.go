@@ -1,0 +1,166 @@
+package pgcmd
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Verify compares commands with a live database, so that a schema that has drifted
+// away from the code is found by a test or at start-up, and not by a user. It
+// returns nil, or one [*Error] whose Problems hold every finding, in the order of
+// the commands.
+//
+// Of every statement it asks the server what it takes and returns (Parse and
+// Describe), and compares that with the fields of the command's types: columns that
+// are missing or too many, types that cannot hold each other or hold less, and
+// columns that may be NULL in fields that cannot. It looks up the constraints that
+// OnConstraint names, the tables and the columns of a [Copy], the ledger of [Once],
+// and the role's rights on the tables that the SQL names. Nothing is executed but
+// queries of the catalog, and nothing is left behind: in a transaction a savepoint
+// keeps it usable.
+//
+// What it does not see: the statements that a Go body runs (give it those commands
+// too), whether an outer join makes a column NULL, NULLs behind views and
+// expressions, what a function does or may, and the statements that PostgreSQL does
+// not analyse before it runs them (create, call, set). An int may go into a smaller
+// column without a finding, an int64 may not.
+func Verify(ctx context.Context, db DB, defs ...Definition) error {
+	_, err := VerifyWarnings(ctx, db, defs...)
+	return err
+}
+
+// VerifyWarnings is [Verify], and returns besides its error what may be meant and
+// may be a mistake: constraints of the tables that the commands write which no
+// OnConstraint names, numerics in floats, times of day cut off by a date, JSON in
+// strings.
+func VerifyWarnings(ctx context.Context, db DB, defs ...Definition) (warnings []Problem, err error) {
+	if e := usable(ctx, db); e != nil {
+		return nil, notVerified(e)
+	}
+	if len(defs) == 0 {
+		return nil, nil
+	}
+	v := &verification{}
+	for i, def := range defs {
+		v.add(i, def)
+	}
+	if e := v.ask(ctx, db); e != nil {
+		return nil, notVerified(e)
+	}
+	for _, s := range v.subjects {
+		v.compare(s)
+	}
+	v.unmapped()
+	return v.report()
+}
+
+func notVerified(e *Error) *Error {
+	e.Command, e.Effect = "pgcmd.Verify", NotApplied
+	return e
+}
+
+// A verification is what one Verify knows.
+type verification struct {
+	subjects []*subject
+	types    types
+	live     *liveSchema
+}
+
+// A subject is a command under verification.
+type subject struct {
+	name      string
+	options   Options
+	once      bool
+	in        reflect.Type
+	statement *statement // of a command that is one; else nil
+	shape     *shape     // of its rows; nil if they do not matter
+	table     pgx.Identifier
+	row       reflect.Type // of a Copy
+	fields    []field      // of a Copy
+
+	described description
+
+	findings, warnings []Problem
+}
+
+// subject is what Verify has to know of a command.
+func (c *Command[In, Out]) subject() *subject {
+	if c == nil {
+		return nil
+	}
+	s := &subject{}
+	if c.batching != nil {
+		s = c.batching.subject()
+		s.once = s.once || c.key != nil
+	} else {
+		s.options, s.once, s.in = c.opts, c.key != nil, reflect.TypeFor[In]()
+		if source, ok := c.query.(interface{ reveal(s *subject) }); ok {
+			source.reveal(s)
+		}
+	}
+	s.name = c.name
+	return s
+}
+
+func (q *query[In, Row]) reveal(s *subject) { s.statement, s.shape = q.statement, q.shape }
+
+func (c *copier[Row]) reveal(s *subject) { s.table, s.row, s.fields = c.name, c.typ, c.fields }
+
+// add takes in the definition that was given at place i.
+func (v *verification) add(i int, def Definition) {
+	var s *subject
+	if source, ok := def.(interface{ subject() *subject }); ok {
+		s = source.subject()
+	}
+	if s == nil {
+		s = &subject{name: fmt.Sprintf("definition %d", i)}
+		s.found("", "nil", "is nil: is the variable set before it is verified?")
+	}
+	for at, other := range v.subjects {
+		if other.name == s.name {
+			s.found("", "name", "is the name of two commands, definitions %d and %d: rename one, errors and the ledger of Once tell them apart by it", at, i)
+			break
+		}
+	}
+	v.subjects = append(v.subjects, s)
+}
+
+// found adds a finding about a part of the command, or about all of it if what is
+// empty.
+func (s *subject) found(what, rule, format string, args ...any) {
+	s.findings = append(s.findings, s.problem(what, rule, format, args...))
+}
+
+// warn adds a warning.
+func (s *subject) warn(what, rule, format string, args ...any) {
+	s.warnings = append(s.warnings, s.problem(what, rule, format, args...))
+}
+
+func (s *subject) problem(what, rule, format string, args ...any) Problem {
+	p := Problem{Field: s.name, Rule: rule, Message: fmt.Sprintf(format, args...)}
+	if what != "" {
+		p.Field += ": " + what
+	}
+	return p
+}
+
+// report makes the result of the findings.
+func (v *verification) report() (warnings []Problem, err error) {
+	e := &Error{Code: CodeInternal}
+	troubled := 0
+	for _, s := range v.subjects {
+		warnings = append(warnings, s.warnings...)
+		e.Problems = append(e.Problems, s.findings...)
+		if len(s.findings) > 0 {
+			troubled++
+		}
+	}
+	if troubled == 0 {
+		return warnings, nil
+	}
+	e.Message = fmt.Sprintf("%d of %d commands do not fit the database", troubled, len(v.subjects))
+	return warnings, notVerified(e)
+}

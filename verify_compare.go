@@ -1,0 +1,271 @@
+package pgcmd
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgcmd/pgcmd/internal/sqltext"
+)
+
+// compare finds what is wrong with one command.
+func (v *verification) compare(s *subject) {
+	if s.statement != nil {
+		if s.described.refused != nil {
+			s.refused(s.described.refused)
+		} else if s.described.sd != nil {
+			v.params(s)
+			v.columns(s)
+			v.rights(s)
+		}
+	}
+	if s.table != nil {
+		v.copied(s)
+	}
+	if s.once {
+		v.onceLedger(s)
+	}
+	v.constraints(s)
+}
+
+// mends are what to do about a statement that the server refuses, by the SQLSTATE.
+var mends = map[string]string{
+	"42703": "correct the name in the SQL, or migrate the database",
+	"42P01": "is it dropped or renamed, or in a schema that is not in the search_path?",
+	"3F000": "is it dropped or renamed?",
+	"42883": "is it dropped, or are its arguments other types now? Casts in the SQL can tell it which is meant",
+	"42704": "is it dropped or renamed?",
+	"42804": "cast one of the two in the SQL, or migrate the database",
+	"42501": "grant it to the role",
+	"22P02": "correct the literal in the SQL, or migrate the database",
+	"42P18": "cast the parameter in the SQL",
+	"42P08": "cast the parameter in the SQL",
+}
+
+// refused is the finding of a statement that the server cannot prepare. Its text is
+// safe to show here: no value is bound, and it quotes nothing but the SQL.
+func (s *subject) refused(e *pgconn.PgError) {
+	mend := mends[e.Code]
+	if mend == "" {
+		mend = "correct the SQL, or migrate the database"
+	}
+	hint := ""
+	if e.Hint != "" {
+		hint = " (" + strings.TrimSuffix(e.Hint, ".") + ")"
+	}
+	s.found("SQL", "sql", "is refused by the server: %s%s, SQLSTATE %s%s: %s", e.Message, s.statement.near(e), e.Code, hint, mend)
+}
+
+// params compares the parameters with the fields of the input.
+func (v *verification) params(s *subject) {
+	st, oids := s.statement, s.described.sd.ParamOIDs
+	for i, f := range st.fields {
+		if i >= len(oids) {
+			break
+		}
+		placeholder := fmt.Sprintf("$%d", i+1)
+		if len(st.text.Names) > 0 {
+			placeholder = "@" + st.text.Names[i]
+		}
+		s.lost(s.inputField(f), f, v.types.write(oids[i], f.typ), placeholder+" ("+v.types.name(oids[i])+")")
+	}
+}
+
+// lost reports a loss between a field and what it is sent as or scanned from.
+func (s *subject) lost(what string, f field, l loss, other string) {
+	if l.why == "" {
+		return
+	}
+	report := s.found
+	if l.might {
+		report = s.warn
+	}
+	report(what, l.rule, "(%s) %s %s: %s", f.typ, l.why, other, l.mend)
+}
+
+func (s *subject) inputField(f field) string {
+	if f.index == nil {
+		return "input"
+	}
+	return typeOr(s.in, "input") + "." + f.path
+}
+
+func (s *subject) rowField(typ reflect.Type, f field) string {
+	if f.index == nil {
+		return "row"
+	}
+	return typeOr(typ, "row") + "." + f.path
+}
+
+func typeOr(typ reflect.Type, unnamed string) string {
+	if typ == nil || typ.Name() == "" {
+		return unnamed
+	}
+	return typ.Name()
+}
+
+// columns compares the columns of the result with the fields of the row.
+func (v *verification) columns(s *subject) {
+	if s.shape == nil {
+		return
+	}
+	columns := s.described.sd.Fields
+	names := make([]string, len(columns))
+	for i, c := range columns {
+		names[i] = c.Name
+	}
+	switch s.shape.kind {
+	case scannerRow:
+		return
+	case mapRow:
+		for i, name := range names {
+			if slices.Contains(names[:i], name) {
+				s.found("column "+name, "column", "comes twice, and a map holds one of them: rename one with AS")
+			}
+		}
+		return
+	case scalarRow:
+		if len(columns) != 1 {
+			s.found("row", "column", "is one %s, and the SQL returns %s: select one column, or use a struct", s.shape.typ, listed(names))
+			return
+		}
+		v.column(s, s.shape.fields[0], columns[0])
+		return
+	}
+	takers := make([]string, len(names))
+	for _, f := range s.shape.fields {
+		switch i := findColumn(names, f); {
+		case i < 0:
+			s.found(s.rowField(s.shape.typ, f), "column", "has no column, the SQL returns %s: rename the field or the column, or tag the field `db:\"-\"`", listed(names))
+		case takers[i] != "":
+			s.found(s.rowField(s.shape.typ, f), "column", "takes column %q, and so does %s: tag one of them otherwise", names[i], takers[i])
+		default:
+			takers[i] = f.path
+			v.column(s, f, columns[i])
+		}
+	}
+	for i, name := range names {
+		if takers[i] == "" {
+			s.found("column "+name, "column", "has no field in %s: add one, or leave the column out of the SQL", typeOr(s.shape.typ, "the row"))
+		}
+	}
+}
+
+func listed(names []string) string {
+	if len(names) == 0 {
+		return "no columns"
+	}
+	return strings.Join(names, ", ")
+}
+
+// column compares one column with its field.
+func (v *verification) column(s *subject, f field, c pgconn.FieldDescription) {
+	what := s.rowField(s.shape.typ, f)
+	l := v.types.read(c.DataTypeOID, c.TypeModifier, f.typ)
+	s.lost(what, f, l, fmt.Sprintf("column %q (%s)", c.Name, v.types.name(c.DataTypeOID)))
+	from := v.live.origins[origin{c.TableOID, c.TableAttributeNumber}]
+	if from == nil || l.rule == "type" && !l.might {
+		return
+	}
+	if from.isTable && !from.notNull && !v.types.takesNull(c.DataTypeOID, f.typ) && !sqltext.Excludes(s.statement.text.SQL, from.name) {
+		s.found(what, "null", "(%s) cannot hold NULL, and column %q of table %s may be NULL: make it *%s, or use coalesce", f.typ, from.name, from.table, f.typ)
+	}
+	if !from.may["select"] {
+		s.found("column "+c.Name, "permission", "may not be read by the role %s: grant select on %s", v.live.role, from.table)
+	}
+}
+
+// tables lists the relations that the command names.
+func (s *subject) tables() []sqltext.Table {
+	var tables []sqltext.Table
+	if s.statement != nil {
+		tables = sqltext.Tables(s.statement.text.SQL)
+	}
+	return append(tables, s.wide()...)
+}
+
+// wide lists those whose columns matter, one by one.
+func (s *subject) wide() []sqltext.Table {
+	var tables []sqltext.Table
+	if s.table != nil {
+		tables = append(tables, s.target())
+	}
+	if s.once {
+		tables = append(tables, ledger)
+	}
+	return tables
+}
+
+// rights compares what the statement does to the tables that it names with what
+// the role may.
+func (v *verification) rights(s *subject) {
+	var said []string
+	for _, t := range sqltext.Tables(s.statement.text.SQL) {
+		r := v.live.relations[sqltext.Table{Schema: t.Schema, Name: t.Name}]
+		right := t.Verb
+		switch right {
+		case "":
+			right = "select"
+		case "merge":
+			continue // which rights it needs, its branches say
+		}
+		if r == nil || r.may[right] || slices.Contains(said, right+r.oid) {
+			continue
+		}
+		said = append(said, right+r.oid)
+		s.findings = slices.DeleteFunc(s.findings, func(p Problem) bool { // said for the table as a whole
+			return right == "select" && p.Rule == "permission" && strings.HasSuffix(p.Message, "grant select on "+r.String())
+		})
+		s.found("table "+r.String(), "permission", "does not allow the role %s to %s: grant %s on %s", v.live.role, right, right, r)
+	}
+}
+
+// constraints looks for the names in OnConstraint.
+func (v *verification) constraints(s *subject) {
+	for _, name := range slices.Sorted(maps.Keys(s.options.OnConstraint)) {
+		if v.live.constraints[name] {
+			continue
+		}
+		has := ""
+		for _, t := range s.tables() {
+			if r := v.live.relations[sqltext.Table{Schema: t.Schema, Name: t.Name}]; r != nil && t != ledger && len(r.constraints) > 0 {
+				has = fmt.Sprintf(" (%s has %s)", r, strings.Join(r.constraints, ", "))
+				break
+			}
+		}
+		s.found("OnConstraint", "constraint", "names %s, which the database does not have: correct the name, or restore the constraint%s", name, has)
+	}
+}
+
+// unmapped warns of the constraints of tables which some command writes, and which
+// no command maps. The first that writes is told.
+func (v *verification) unmapped() {
+	mapped := map[string]bool{}
+	for _, s := range v.subjects {
+		for name := range s.options.OnConstraint {
+			mapped[name] = true
+		}
+	}
+	warned := map[string]bool{}
+	for _, s := range v.subjects {
+		if s.described.refused != nil {
+			continue
+		}
+		for _, t := range s.tables() {
+			writes := t.Verb == "insert" || t.Verb == "update" || t.Verb == "merge" || s.table != nil && t == s.target()
+			r := v.live.relations[sqltext.Table{Schema: t.Schema, Name: t.Name}]
+			if r == nil || !writes || warned[r.oid] {
+				continue
+			}
+			warned[r.oid] = true
+			open := slices.DeleteFunc(slices.Clone(r.constraints), func(name string) bool { return mapped[name] })
+			if len(open) > 0 {
+				s.warn("table "+r.String(), "unmapped", "has constraints that no OnConstraint names: %s (map those that an input can violate to errors of your own)", strings.Join(open, ", "))
+			}
+		}
+	}
+}

@@ -1,0 +1,130 @@
+package pgcmd
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/pgcmd/pgcmd/internal/sqltext"
+)
+
+// target is the table of a Copy.
+func (s *subject) target() sqltext.Table {
+	if len(s.table) == 0 {
+		return sqltext.Table{}
+	}
+	t := sqltext.Table{Name: s.table[len(s.table)-1]}
+	if len(s.table) > 1 {
+		t.Schema = s.table[len(s.table)-2]
+	}
+	return t
+}
+
+// copied compares the table of a Copy with the fields of its rows.
+func (v *verification) copied(s *subject) {
+	r := v.live.relations[s.target()]
+	what := "table " + s.table.Sanitize()
+	switch {
+	case r == nil:
+		s.found(what, "table", "does not exist: is it dropped or renamed, or in a schema that is not in the search_path?")
+		return
+	case !r.usage:
+		s.found(what, "permission", "is in a schema that the role %s may not use: grant usage on schema %s", v.live.role, r.schema)
+		return
+	case r.kind == "m" || r.kind == "v" && !r.instead:
+		s.found(what, "table", "is a view, and a copy needs a table: name the table, or give the view an INSTEAD OF trigger")
+		return
+	}
+	names := make([]string, len(r.columns))
+	for i, c := range r.columns {
+		names[i] = c.name
+	}
+	takers := make([]string, len(names))
+	granted := true
+	for _, f := range s.fields {
+		field := s.rowField(s.row, f)
+		i := findColumn(names, f)
+		switch {
+		case i < 0:
+			s.found(field, "column", "has no column, table %s has %s: rename the field or the column, or tag the field `db:\"-\"`", r, listed(names))
+			continue
+		case takers[i] != "":
+			s.found(field, "column", "takes column %q, and so does %s: tag one of them otherwise", names[i], takers[i])
+			continue
+		}
+		takers[i] = f.path
+		c := r.columns[i]
+		l := v.types.write(c.oid, f.typ)
+		if !l.might {
+			l.mend = "change the field's type, or the column's" // there is no SQL to cast in
+		}
+		s.lost(field, f, l, fmt.Sprintf("column %q (%s)", c.name, v.types.name(c.oid)))
+		if c.generated {
+			s.found(field, "column", "is for column %q, which is generated and cannot be copied into: tag the field `db:\"-\"`", c.name)
+		}
+		granted = granted && c.may["insert"]
+	}
+	for i, c := range r.columns {
+		if takers[i] == "" && c.notNull && !c.fills && !c.generated && r.kind != "v" {
+			s.found("column "+c.name, "null", "is NOT NULL without a default, and no field fills it: add one to %s", typeOr(s.row, "the row"))
+		}
+	}
+	if !granted {
+		s.found("table "+r.String(), "permission", "does not allow the role %s to insert: grant insert on %s", v.live.role, r)
+	}
+}
+
+// ledgerColumns are what the statements of Once need of each column.
+var ledgerColumns = []struct {
+	name   string
+	types  []string
+	rights []string
+}{
+	{"scope", []string{"text", "character varying"}, []string{"select", "insert"}},
+	{"key", []string{"text", "character varying"}, []string{"select", "insert"}},
+	{"fingerprint", []string{"bytea"}, []string{"select", "insert"}},
+	{"run", []string{"uuid"}, []string{"select", "insert"}},
+	{"result", []string{"jsonb", "json"}, []string{"select", "update"}},
+}
+
+// onceLedger compares the ledger with what Once needs.
+func (v *verification) onceLedger(s *subject) {
+	const what, mend = "Once", "run pgcmd.OnceSchema"
+	r := v.live.relations[ledger]
+	switch {
+	case r == nil:
+		s.found(what, "ledger", "needs the table pgcmd.once, which does not exist: %s", mend)
+		return
+	case !r.usage:
+		s.found(what, "permission", "needs the table pgcmd.once, in a schema that the role %s may not use: grant usage on schema pgcmd", v.live.role)
+		return
+	}
+	var missing []string
+	for _, want := range ledgerColumns {
+		i := slices.IndexFunc(r.columns, func(c *column) bool { return c.name == want.name })
+		if i < 0 {
+			s.found(what, "ledger", "needs column %q of pgcmd.once, which does not exist: is the table another one? %s", want.name, mend)
+			continue
+		}
+		c := r.columns[i]
+		if !slices.Contains(want.types, c.typ) {
+			s.found(what, "ledger", "needs column %q of pgcmd.once to be %s, and it is %s: change its type", want.name, want.types[0], c.typ)
+		}
+		for _, right := range want.rights {
+			if !c.may[right] && !slices.Contains(missing, right) {
+				missing = append(missing, right)
+			}
+		}
+	}
+	for _, c := range r.columns {
+		inserted := c.name == "scope" || c.name == "key" || c.name == "fingerprint" || c.name == "run"
+		if !inserted && c.notNull && !c.fills {
+			s.found(what, "ledger", "leaves column %q of pgcmd.once to its default, and it is NOT NULL without one: give it one", c.name)
+		}
+	}
+	if !r.claims {
+		s.found(what, "ledger", "needs a unique constraint on (scope, key) of pgcmd.once, without which a key can be taken twice: add the primary key")
+	}
+	for _, right := range missing {
+		s.found(what, "permission", "needs to %s pgcmd.once, which the role %s may not: grant %s on pgcmd.once", right, v.live.role, right)
+	}
+}

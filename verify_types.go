@@ -1,0 +1,271 @@
+package pgcmd
+
+import (
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// types knows what the types of Go and of PostgreSQL can hold of each other: pgx
+// decides whether there is a way at all, and the rest is what gets lost on it.
+type types struct {
+	known *pgtype.Map
+	live  map[uint32]liveType
+}
+
+// A loss is what is wrong with a pair of types: nothing, if why is empty.
+type loss struct {
+	rule  string
+	why   string
+	mend  string
+	might bool // it may be meant
+}
+
+// name is the type's name as PostgreSQL writes it.
+func (t types) name(oid uint32) string {
+	if known, ok := t.known.TypeForOID(oid); ok {
+		return known.Name
+	}
+	if live, ok := t.live[oid]; ok && live.name != "" {
+		return live.name
+	}
+	return fmt.Sprintf("type %d", oid)
+}
+
+// base looks through domains, and takes what is text in binary for text.
+func (t types) base(oid uint32) uint32 {
+	live, ok := t.live[oid]
+	if !ok {
+		return oid
+	}
+	if _, known := t.known.TypeForOID(live.base); !known && live.textual && live.kind != "e" {
+		return pgtype.TextOID
+	}
+	return live.base
+}
+
+// read is the loss of scanning a column into a field.
+func (t types) read(oid uint32, modifier int32, typ reflect.Type) loss {
+	oid = t.base(oid)
+	typ = valueType(typ)
+	if typ.Kind() == reflect.Interface || typ == reflect.TypeFor[pgtype.UndecodedBytes]() {
+		return loss{}
+	}
+	plan := t.known.PlanScan(oid, t.known.FormatCodeForOID(oid), reflect.New(typ).Interface())
+	if reflect.TypeOf(plan) == t.noScan() {
+		return loss{rule: "type", why: "cannot hold", mend: "change the field's type, or cast the column in the SQL"}
+	}
+	if !t.fitsEnum(oid, typ) {
+		return loss{rule: "type", why: "cannot hold", mend: "use a string"}
+	}
+	if hasOwnWay(typ) {
+		return loss{}
+	}
+	if elem, elemOID, ok := t.elements(typ, oid); ok {
+		return t.read(elemOID, modifier, elem)
+	}
+	switch from, into := intBits(oid), goBits(typ.Kind()); {
+	case from > 0 && into > 0 && into < from:
+		return loss{rule: "range", why: "cannot hold every value of", mend: "make it int" + strconv.Itoa(from)}
+	case into > 0 && isFloat(oid):
+		return loss{rule: "range", why: "cannot hold the fractions of", mend: "make it float64, or cast the column in the SQL"}
+	case into > 0 && oid == pgtype.NumericOID && into < numericBits(modifier):
+		return loss{rule: "range", why: "cannot hold every value of", mend: "cast the column to int8 in the SQL, or use pgtype.Numeric"}
+	case typ.Kind() == reflect.Float32 && oid == pgtype.Float8OID:
+		return loss{rule: "range", why: "cannot hold every value of", mend: "make it float64"}
+	case isFloatKind(typ.Kind()) && oid == pgtype.NumericOID:
+		return loss{rule: "range", why: "cannot hold every digit of", mend: "cast the column to float8 in the SQL if that is meant, or use pgtype.Numeric or a decimal type", might: true}
+	case typ.Kind() == reflect.String && isJSON(oid):
+		return loss{rule: "type", why: "gets the JSON text of", mend: "use json.RawMessage or a type that it is decoded into, if that is meant", might: true}
+	}
+	return loss{}
+}
+
+// write is the loss of sending a field as a parameter, or into a column of a copy.
+func (t types) write(oid uint32, typ reflect.Type) loss {
+	oid = t.base(oid)
+	typ = valueType(typ)
+	if typ.Kind() == reflect.Interface {
+		return loss{}
+	}
+	if !t.encodes(oid, typ) {
+		return loss{rule: "type", why: "cannot be sent as", mend: "change the field's type, or cast the parameter in the SQL"}
+	}
+	if !t.fitsEnum(oid, typ) {
+		return loss{rule: "type", why: "cannot be sent as", mend: "use a string"}
+	}
+	if hasOwnWay(typ) {
+		return loss{}
+	}
+	if elem, elemOID, ok := t.elements(typ, oid); ok {
+		return t.write(elemOID, elem)
+	}
+	kind := typ.Kind()
+	// An int is Go's way to say a number, and says nothing of its size.
+	if from, into := goBits(kind), intBits(oid); from > into && into > 0 && kind != reflect.Int && kind != reflect.Uint {
+		return loss{rule: "range", why: "holds more than", mend: "make it int" + strconv.Itoa(into) + ", or widen the column"}
+	}
+	switch {
+	case isFloatKind(kind) && intBits(oid) > 0:
+		return loss{rule: "range", why: "holds fractions, which cannot be sent as", mend: "make it an integer, or cast the parameter in the SQL"}
+	case kind == reflect.String && (intBits(oid) > 0 || isFloat(oid) || oid == pgtype.BoolOID || oid == pgtype.ByteaOID):
+		return loss{rule: "type", why: "is text, which only sometimes reads as", mend: "change the field's type, or cast the parameter to text in the SQL"}
+	case kind == reflect.String && isJSON(oid):
+		return loss{rule: "type", why: "must hold JSON text to be sent as", mend: "use json.RawMessage or a type that is encoded, if that is meant", might: true}
+	case typ == reflect.TypeFor[time.Time]() && isText(oid):
+		return loss{rule: "type", why: "is sent as Go prints it, when it is sent as", mend: "change the field's type, or cast the parameter to timestamptz in the SQL"}
+	case typ == reflect.TypeFor[time.Time]() && oid == pgtype.DateOID:
+		return loss{rule: "range", why: "loses its time of day when it is sent as", mend: "use pgtype.Date, if that is meant", might: true}
+	}
+	return loss{}
+}
+
+// takesNull reports whether a field can take NULL from a column. What has a way of
+// its own is asked nothing: it is the user's code.
+func (t types) takesNull(oid uint32, typ reflect.Type) bool {
+	switch typ.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
+		return true
+	}
+	if hasOwnWay(typ) {
+		return true
+	}
+	oid = t.base(oid)
+	target := reflect.New(typ).Interface()
+	plan := t.known.PlanScan(oid, t.known.FormatCodeForOID(oid), target)
+	return reflect.TypeOf(plan) == t.noScan() || plan.Scan(nil, target) == nil
+}
+
+// noScan is the type of pgx's plan for what cannot be scanned, which has no name
+// outside of it.
+func (t types) noScan() reflect.Type {
+	return reflect.TypeOf(t.known.PlanScan(pgtype.BoolOID, pgtype.BinaryFormatCode, new(chan int)))
+}
+
+// encodes reports whether pgx has a way, in either format, as it would look for one.
+func (t types) encodes(oid uint32, typ reflect.Type) bool {
+	value := reflect.Zero(typ).Interface()
+	if _, ok := value.(driver.Valuer); ok {
+		return true
+	}
+	if typ.Kind() == reflect.String {
+		return true
+	}
+	for _, format := range []int16{t.known.FormatCodeForOID(oid), pgtype.TextFormatCode, pgtype.BinaryFormatCode} {
+		if t.known.PlanEncode(oid, format, value) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// fitsEnum is false for an enum, if the field is not text: pgx does not know the
+// type, and would guess one from the field.
+func (t types) fitsEnum(oid uint32, typ reflect.Type) bool {
+	live, ok := t.live[oid]
+	if !ok || live.kind != "e" || hasOwnWay(typ) {
+		return true
+	}
+	return typ.Kind() == reflect.String || typ.Kind() == reflect.Slice && typ.Elem().Kind() == reflect.Uint8
+}
+
+// elements returns the element types of a Go slice and a PostgreSQL array.
+func (t types) elements(typ reflect.Type, oid uint32) (elem reflect.Type, elemOID uint32, ok bool) {
+	known, ok := t.known.TypeForOID(oid)
+	if !ok || typ.Kind() != reflect.Slice && typ.Kind() != reflect.Array {
+		return nil, 0, false
+	}
+	array, ok := known.Codec.(*pgtype.ArrayCodec)
+	if !ok {
+		return nil, 0, false
+	}
+	for elem = typ.Elem(); elem.Kind() == reflect.Slice && elem.Elem().Kind() != reflect.Uint8; { // of several dimensions
+		elem = elem.Elem()
+	}
+	return elem, array.ElementType.OID, true
+}
+
+// valueType is the type of the value that a pointer stands for.
+func valueType(typ reflect.Type) reflect.Type {
+	for typ.Kind() == reflect.Pointer {
+		typ = typ.Elem()
+	}
+	return typ
+}
+
+// hasOwnWay reports whether the type says by methods how it is scanned or encoded.
+func hasOwnWay(typ reflect.Type) bool {
+	if typ.Kind() == reflect.Interface {
+		return true
+	}
+	pointer := reflect.PointerTo(typ)
+	if pointer.Implements(reflect.TypeFor[sql.Scanner]()) {
+		return true
+	}
+	return slices.ContainsFunc(scalarInterfaces, pointer.Implements)
+}
+
+// intBits is the size of an integer type of PostgreSQL; 0 for others.
+func intBits(oid uint32) int {
+	switch oid {
+	case pgtype.Int2OID:
+		return 16
+	case pgtype.Int4OID:
+		return 32
+	case pgtype.Int8OID:
+		return 64
+	}
+	return 0
+}
+
+// goBits is the size of an integer type of Go; 0 for others. Whether it has a sign
+// is not looked at: an unsigned field says that there is nothing below zero.
+func goBits(kind reflect.Kind) int {
+	switch kind {
+	case reflect.Int, reflect.Uint:
+		return strconv.IntSize
+	case reflect.Int8, reflect.Uint8:
+		return 8
+	case reflect.Int16, reflect.Uint16:
+		return 16
+	case reflect.Int32, reflect.Uint32:
+		return 32
+	case reflect.Int64, reflect.Uint64:
+		return 64
+	}
+	return 0
+}
+
+// numericBits is how many bits an integer needs for a numeric(p, s), whose modifier
+// is the precision, then the scale, then 4; none that there is, if it has fractions.
+func numericBits(modifier int32) int {
+	precision, scale := (modifier-4)>>16, (modifier-4)&0x7ff
+	switch {
+	case modifier < 4 || scale != 0 || precision > 18:
+		return math.MaxInt
+	case precision > 9:
+		return 64
+	case precision > 4:
+		return 32
+	case precision > 2:
+		return 16
+	}
+	return 8
+}
+
+func isFloat(oid uint32) bool { return oid == pgtype.Float4OID || oid == pgtype.Float8OID }
+
+func isFloatKind(kind reflect.Kind) bool { return kind == reflect.Float32 || kind == reflect.Float64 }
+
+func isText(oid uint32) bool {
+	return oid == pgtype.TextOID || oid == pgtype.VarcharOID || oid == pgtype.BPCharOID
+}
+
+func isJSON(oid uint32) bool { return oid == pgtype.JSONOID || oid == pgtype.JSONBOID }
