@@ -81,25 +81,28 @@ func Batch[In, Out any](c *Command[In, Out], mode BatchMode) *Command[[]In, Batc
 	case c == nil:
 		panic("pgcmd: Batch was given a nil command")
 	case mode < Atomic || mode > Sequential:
-		panic(fmt.Sprintf("pgcmd: %s: Batch was given the unknown mode %d: use Atomic, Isolated, Independent or Sequential", c.name, int(mode)))
+		panic(fmt.Sprintf("pgcmd: %s: Batch was given the unknown mode %d: use Atomic, Isolated, Independent or Sequential", c.core.name, int(mode)))
 	}
-	inner := c.edit(func(c *Command[In, Out]) { c.opts.Timeout, c.opts.Retry = 0, Retry{} })
+	inner := c.copy()
+	inner.core.bare()
 	batch := &Command[[]In, BatchResult[Out]]{
-		name:   c.name + "[]",
-		opts:   Options{Description: c.opts.Description, ReadOnly: c.opts.ReadOnly, Trusted: c.opts.Trusted},
-		begins: mode == Atomic || mode == Isolated,
-		rows:   func(r BatchResult[Out]) int64 { return int64(r.Succeeded) },
+		core: core{
+			name:   c.core.name + "[]",
+			opts:   Options{Description: c.core.opts.Description, ReadOnly: c.core.opts.ReadOnly, Trusted: c.core.opts.Trusted},
+			begins: mode == Atomic || mode == Isolated,
+		},
+		rows: func(r BatchResult[Out]) int64 { return int64(r.Succeeded) },
 	}
 	batch.batch = func(o Options) *batching[[]In, BatchResult[Out]] {
 		if o.InTx && mode > Isolated {
-			panic(fmt.Sprintf("pgcmd: %s: Options.InTx, but an %v batch has a transaction for each item: use Atomic or Isolated", batch.name, mode))
+			panic(fmt.Sprintf("pgcmd: %s: Options.InTx, but an %v batch has a transaction for each item: use Atomic or Isolated", batch.core.name, mode))
 		}
-		b := &batchOf[In, Out]{name: c.name, mode: mode, options: o}
+		b := &batchOf[In, Out]{name: c.core.name, mode: mode, options: o}
 		b.inner = inner.With(Options{ReadOnly: o.ReadOnly, Trusted: o.Trusted, MaxRows: o.MaxRows, OnConstraint: o.OnConstraint})
-		if b.inner.straight && b.inner.piped != nil && b.inner.key == nil {
-			b.piped = b.inner.piped(b.inner.opts)
+		if b.inner.core.straight && b.inner.piped != nil && !b.inner.core.once {
+			b.piped = b.inner.piped(b.inner.core.opts)
 		}
-		return &batching[[]In, BatchResult[Out]]{validate: b.validate, vet: b.vet, run: b.run, settle: b.settle, subject: b.inner.subject}
+		return &batching[[]In, BatchResult[Out]]{validate: b.validate, vet: b.vet, run: b.run, settle: b.settle, items: b.inner.parts}
 	}
 	batch.prepare()
 	return batch
@@ -111,7 +114,7 @@ type batching[In, Out any] struct {
 	vet      func(in In) (out Out, refused []*Error, failure *Error, done bool)
 	run      func(ctx context.Context, db DB, in In) (Out, error)
 	settle   func(in In, out Out, attempts int, failure *Error) Out // makes the outcomes agree with the end of the run
-	subject  func() *subject                                        // what Verify has to know of the items' command
+	items    func() parts                                           // those of the items' command
 }
 
 // A batchOf is a batch under its options.
@@ -156,7 +159,7 @@ func (b *batchOf[In, Out]) vet(in []In) (out BatchResult[Out], refused []*Error,
 		out.Outcomes = []Outcome[Out]{}
 		return out, nil, nil, true
 	}
-	if b.inner.checks == nil {
+	if b.inner.core.checks == nil {
 		return out, nil, nil, false
 	}
 	left := len(in)

@@ -166,9 +166,11 @@ func (r *batchRun[In, Out]) together(ctx context.Context, tx *Tx) *Error {
 func (r *batchRun[In, Out]) attempt(ctx context.Context, db DB, i int) {
 	start := time.Now()
 	o := &r.out.Outcomes[i]
-	value, call, err := r.inner.run(ctx, db, r.in[i])
-	*o = Outcome[Out]{Value: value, Err: err, Attempts: r.tried - 1 + call.Attempts, Elapsed: time.Since(start), Replayed: call.replayed}
-	if err != nil {
+	t := &task[In, Out]{c: r.inner, in: r.in[i]}
+	call, failure := r.inner.core.run(ctx, db, t)
+	*o = Outcome[Out]{Value: t.out, Attempts: r.tried - 1 + call.Attempts, Elapsed: time.Since(start), Replayed: call.replayed}
+	if failure != nil {
+		o.Err = failure
 		r.named(i)
 	}
 }
@@ -351,7 +353,7 @@ func (r *batchRun[In, Out]) fail(i int, e *Error) {
 	if len(e.Problems) > 0 {
 		attempts-- // it was not sent
 	}
-	e = r.inner.mapConstraint(e.within(r.path(i)))
+	e = r.inner.core.mapConstraint(e.within(r.path(i)))
 	e.Attempts = attempts
 	r.out.Outcomes[i] = Outcome[Out]{Err: e, Attempts: attempts, Elapsed: time.Since(r.start)}
 }

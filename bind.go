@@ -11,11 +11,10 @@ import (
 	"github.com/pgcmd/pgcmd/internal/sqltext"
 )
 
-// paramFields finds, at definition, the fields of In that the SQL names, in the
-// order of their parameters; for a scalar In there is one, without an index.
+// paramFields finds, at definition, the fields of the input that the SQL names, in
+// the order of their parameters; for a scalar there is one, without an index.
 // Whatever does not fit panics.
-func paramFields[In any](command string, text sqltext.Text) []field {
-	typ := reflect.TypeFor[In]()
+func paramFields(command string, typ reflect.Type, text sqltext.Text) []field {
 	reject := func(format string, args ...any) {
 		panic(fmt.Sprintf("pgcmd: %s: ", command) + fmt.Sprintf(format, args...))
 	}

@@ -23,7 +23,8 @@ type listing struct {
 	input, output *schema
 	sql           string   // of a statement; else empty
 	params        []string // params[i] is the field that is $i+1 in sql
-	run           func(ctx context.Context, db DB, input []byte) (json.RawMessage, error)
+	parts         parts
+	job           func() job // a run of it
 }
 
 // NewCatalog makes a catalog of commands. Two of one name panic, and so does a
@@ -42,7 +43,7 @@ func NewCatalog(defs ...Definition) *Catalog {
 				name, at, defs[at], i, def))
 		}
 		first[name] = i
-		c.listings[name] = def.(interface{ listing() *listing }).listing()
+		c.listings[name] = listingOf(def)
 		c.names = append(c.names, name)
 	}
 	slices.Sort(c.names)
@@ -91,52 +92,34 @@ func (c *Catalog) unknown(name string) *Error {
 
 const catalogMaxRows = 10_000
 
-// listing makes the listing of a command.
-func (c *Command[In, Out]) listing() *listing {
-	in, out := reflect.TypeFor[In](), reflect.TypeFor[Out]()
-	if in.Kind() == reflect.Func {
+// listingOf makes the listing of a command.
+func listingOf(def Definition) *listing {
+	p := def.parts()
+	if p.in.Kind() == reflect.Func {
 		panic(fmt.Sprintf("pgcmd: %s: a Copy cannot be in a catalog, since its sequence has no JSON form: "+
-			"catalog a Transaction or a New command that takes the rows as a slice, and runs the Copy", c.name))
+			"catalog a Transaction or a New command that takes the rows as a slice, and runs the Copy", p.core.name))
 	}
-	if c.itemOptions().MaxRows == 0 && c.returnsRows() {
-		c = c.With(Options{MaxRows: catalogMaxRows})
+	if p.item().core.opts.MaxRows == 0 && p.returnsRows() {
+		def = def.capped(catalogMaxRows)
+		p = def.parts()
 	}
-	e := &listing{
-		input:  schemaOf(c.name, "input", in),
-		output: schemaOf(c.name, "output", out),
-		run:    c.runJSON,
+	l := &listing{
+		input:  schemaOf(p.core.name, "input", p.in),
+		output: schemaOf(p.core.name, "output", p.out),
+		parts:  p,
+		job:    def.job,
 	}
-	e.info = c.info(e.input, e.output)
-	if c.piped != nil {
-		statement := c.piped(c.opts).statement
-		e.sql, e.params = statement.text.SQL, statement.params
+	l.info = p.info(l.input, l.output)
+	if s := p.statement(); s != nil {
+		l.sql, l.params = s.text.SQL, s.params
 	}
-	return e
+	return l
 }
 
-// itemOptions are the options of the command, or, of a batch, those of its items.
-func (c *Command[In, Out]) itemOptions() Options {
-	if c.batching != nil {
-		return c.batching.subject().options
-	}
-	return c.opts
-}
-
-// returnsRows reports whether MaxRows bounds the command: it is a Query, or a batch
-// of them.
-func (c *Command[In, Out]) returnsRows() bool {
-	out := reflect.TypeFor[Out]()
-	if c.batch != nil {
-		outcomes, _ := out.FieldByName("Outcomes")
-		out = reflect.Zero(outcomes.Type.Elem()).Interface().(outcome).valueType()
-	}
-	return (c.define != nil || c.batch != nil) && out.Kind() == reflect.Slice
-}
-
-// runJSON decodes, runs and encodes.
-func (c *Command[In, Out]) runJSON(ctx context.Context, db DB, input []byte) (json.RawMessage, error) {
-	var in In
-	if problems := decodeJSON(input, reflect.ValueOf(&in).Elem()); problems != nil {
+// run decodes, runs and encodes.
+func (l *listing) run(ctx context.Context, db DB, input []byte) (json.RawMessage, error) {
+	c, j := l.parts.core, l.job()
+	if problems := decodeJSON(input, reflect.ValueOf(j.target()).Elem()); problems != nil {
 		e := &Error{Code: CodeInvalid, Message: "the input was refused", Problems: problems}
 		if len(problems) > 1 {
 			e.Message = fmt.Sprintf("the input was refused for %d reasons", len(problems))
@@ -144,19 +127,18 @@ func (c *Command[In, Out]) runJSON(ctx context.Context, db DB, input []byte) (js
 		return nil, c.refused(e)
 	}
 	if c.opts.Trusted { // by its Go callers, and not by these
-		if err := c.Validate(in); err != nil {
-			return nil, c.inJSONNames(err)
+		if err := j.validate(); err != nil {
+			return nil, l.parts.inJSONNames(err)
 		}
 	}
-	out, failure := c.Run(ctx, db, in)
-	if failure != nil {
-		failure = c.inJSONNames(failure)
-		if c.batching == nil {
+	var failure error
+	if _, e := c.whole(ctx, db, j); e != nil {
+		failure = l.parts.inJSONNames(e)
+		if !c.batch {
 			return nil, failure
 		}
 	}
-	out = withSecretsHidden(out)
-	text, err := encodeJSON(&out)
+	text, err := encodeJSON(pointerWithSecretsHidden(j.output()))
 	if err != nil && failure == nil {
 		e := &Error{Code: CodeInternal, Effect: c.completed(db), Attempts: 1, Err: err,
 			Message: "the output has no JSON form, as NaN and the infinities have none"}
@@ -166,11 +148,11 @@ func (c *Command[In, Out]) runJSON(ctx context.Context, db DB, input []byte) (js
 }
 
 // encodeJSON takes a pointer so that a MarshalJSON of the pointer's is used.
-func encodeJSON[T any](v *T) (json.RawMessage, error) {
+func encodeJSON(pointer any) (json.RawMessage, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
+	if err := enc.Encode(pointer); err != nil {
 		return nil, err
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
@@ -178,7 +160,7 @@ func encodeJSON[T any](v *T) (json.RawMessage, error) {
 
 // inJSONNames is err with the fields that validation named as Go does named as the
 // JSON does.
-func (c *Command[In, Out]) inJSONNames(err error) error {
+func (p parts) inJSONNames(err error) error {
 	whole, ok := err.(*Error)
 	if !ok || len(whole.Problems) == 0 || strings.Contains(whole.Command, " > ") { // of a command that this one ran
 		return err
@@ -186,19 +168,19 @@ func (c *Command[In, Out]) inJSONNames(err error) error {
 	e := *whole
 	e.Problems = slices.Clone(e.Problems)
 	for i := range e.Problems {
-		p := &e.Problems[i]
-		typ := reflect.TypeFor[In]()
-		if c.batching != nil && !strings.HasPrefix(p.Field, "[") {
+		problem := &e.Problems[i]
+		typ := p.in
+		if p.core.batch && !strings.HasPrefix(problem.Field, "[") {
 			typ = typ.Elem() // it is the culprit's own
 		}
-		path, ok := jsonPath(typ, p.Field)
+		path, ok := jsonPath(typ, problem.Field)
 		if !ok {
 			continue
 		}
-		if rest, found := strings.CutPrefix(p.Message, lastName(p.Field)+" "); found {
-			p.Message = lastName(path) + " " + rest
+		if rest, found := strings.CutPrefix(problem.Message, lastName(problem.Field)+" "); found {
+			problem.Message = lastName(path) + " " + rest
 		}
-		p.Field = path
+		problem.Field = path
 	}
 	return &e
 }

@@ -3,6 +3,7 @@ package pgcmd
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 	"unicode"
@@ -18,14 +19,13 @@ import (
 // It never changes once made: keep it in a package variable and run it from any
 // goroutine. The methods that add to it return a copy.
 type Command[In, Out any] struct {
-	name string
-	opts Options
+	core core
 	body func(ctx context.Context, db DB, in In) (Out, error)
 
 	// Of a command that is one statement, nil for a New command:
 	define func(o Options) func(ctx context.Context, db DB, in In) (Out, error) // makes the body
 	rows   func(out Out) int64                                                  // counts what it returned or affected
-	query  any                                                                  // the *query[In, Row] or *copier[Row] that it was made of; nil for AdHoc
+	query  any                                                                  // the *query[In, Row] or *copier that it was made of; nil for AdHoc
 	piped  func(o Options) *piped[In, Out]                                      // how a pipeline runs it; nil for AdHoc
 
 	batch    func(o Options) *batching[In, Out] // of a Batch; nil for others
@@ -37,12 +37,24 @@ type Command[In, Out any] struct {
 	after   []func(ctx context.Context, in In, out *Out) error
 	onError []func(ctx context.Context, in In, err error) error
 	cleanup []func(ctx context.Context, in In)
+}
 
-	// Computed from the above, once:
-	begins   bool    // the body runs in a transaction: of a Transaction, or InTx
-	checks   *checks // nil if there is nothing to check, or the input is trusted
-	handler  Handler // the middleware; nil without
-	straight bool    // no hook, no middleware, no limit: Run is the body and little else
+// A core is what is known of a command without its types. Whatever needs no more is
+// a method of it, and so compiled once.
+type core struct {
+	name   string
+	opts   Options
+	begins bool // the body runs in a transaction: of a Transaction, or InTx
+	once   bool
+
+	// Computed, once:
+	statement bool    // its errors are made by a statement, which is one unit
+	batch     bool    // it runs items of another command
+	vetoes    bool    // it has After hooks
+	cleans    bool    // it has Cleanup hooks
+	checks    *checks // nil if there is nothing to check, or the input is trusted
+	handler   Handler // the middleware; nil without
+	straight  bool    // no hook, no middleware, no limit: Run is the body and little else
 }
 
 // New makes a command of a Go function: several statements, or none. Its body
@@ -61,7 +73,7 @@ func New[In, Out any](name string, body func(ctx context.Context, db DB, in In) 
 
 func newCommand[In, Out any](name string, body func(ctx context.Context, db DB, in In) (Out, error)) *Command[In, Out] {
 	checkName(name)
-	c := &Command[In, Out]{name: name, body: body}
+	c := &Command[In, Out]{core: core{name: name}, body: body}
 	c.prepare()
 	return c
 }
@@ -83,61 +95,87 @@ func checkName(name string) {
 
 // prepare computes what Run would otherwise ask each time.
 func (c *Command[In, Out]) prepare() {
-	c.checks = nil
-	if !c.opts.Trusted && c.batch == nil { // a batch checks its items itself
-		c.checks = checksOf[In](c.name)
-	}
 	switch {
 	case c.define != nil:
-		c.body = c.define(c.opts)
+		c.body = c.define(c.core.opts)
 	case c.batch != nil:
-		c.batching = c.batch(c.opts)
+		c.batching = c.batch(c.core.opts)
 		c.body = c.batching.run
+	}
+	c.core.statement, c.core.batch = c.define != nil, c.batch != nil
+	c.core.vetoes, c.core.cleans = len(c.after) > 0, len(c.cleanup) > 0
+	c.core.prepare(reflect.TypeFor[In](), len(c.before)+len(c.onError) > 0)
+}
+
+func (c *core) prepare(in reflect.Type, hooked bool) {
+	c.checks = nil
+	if !c.opts.Trusted && !c.batch { // a batch checks its items itself
+		c.checks = checksOf(c.name, in)
 	}
 	c.handler = chain(c.name, c.opts.Middleware)
 	c.begins = c.begins || c.opts.InTx
 	if c.opts.Tx != (pgx.TxOptions{}) && !c.begins {
 		panic(fmt.Sprintf("pgcmd: %s: Options.Tx, but the command begins no transaction: add InTx, or make it a Transaction", c.name))
 	}
-	c.straight = c.handler == nil && c.opts.Timeout == 0 && !c.begins && c.opts.Retry.Attempts <= 1 && c.batch == nil &&
-		len(c.before)+len(c.after)+len(c.onError)+len(c.cleanup) == 0
+	c.straight = c.handler == nil && c.opts.Timeout == 0 && !c.begins && c.opts.Retry.Attempts <= 1 && !c.batch &&
+		!hooked && !c.vetoes && !c.cleans
 }
 
 // Name returns the name that the command was made with.
-func (c *Command[In, Out]) Name() string { return c.name }
+func (c *Command[In, Out]) Name() string { return c.core.name }
 
 // Format renders the command as its name, for every verb.
-func (c *Command[In, Out]) Format(f fmt.State, _ rune) { fmt.Fprint(f, c.name) }
+func (c *Command[In, Out]) Format(f fmt.State, _ rune) { fmt.Fprint(f, c.core.name) }
 
 // Run runs the command on a pool, a connection or a transaction. A non-nil error
 // is always an [*Error], and the Out is then zero. A panic of user code passes
 // through, after the connection is given back and Cleanup has run.
 func (c *Command[In, Out]) Run(ctx context.Context, db DB, in In) (Out, error) {
-	if pool, ok := db.(*Pool); ok && pool != nil {
-		out, _, err := c.observed(ctx, pool, in)
-		return out, err
-	}
-	if !c.straight {
-		out, _, err := c.run(ctx, db, in)
-		return out, err
+	pool, _ := db.(*Pool)
+	switch {
+	case !c.core.straight, pool != nil && len(pool.config.Middleware) > 0:
+		t := &task[In, Out]{c: c, in: in}
+		if _, e := c.core.whole(ctx, db, t); e != nil {
+			return t.out, e
+		}
+		return t.out, nil
+	case pool != nil:
+		return c.runSighted(ctx, pool, in)
 	}
 	return c.runStraight(ctx, db, in)
+}
+
+// runSighted is runStraight on a pool that counts.
+func (c *Command[In, Out]) runSighted(ctx context.Context, pool *Pool, in In) (Out, error) {
+	s := pool.enter(c.core.name)
+	var failure *Error
+	defer s.end(&failure)
+	out, err := c.runStraight(ctx, pool, in)
+	if err != nil {
+		failure = err.(*Error)
+		s.call.Attempts = failure.Attempts
+		return out, err
+	}
+	if s.call.Attempts = 1; c.rows != nil {
+		s.call.Rows = c.rows(out)
+	}
+	return out, nil
 }
 
 // runStraight is Run for a command that has no hook, no middleware and no limit.
 func (c *Command[In, Out]) runStraight(ctx context.Context, db DB, in In) (Out, error) {
 	err := usable(ctx, db)
-	if err == nil && c.checks != nil {
+	if err == nil && c.core.checks != nil {
 		err = c.check(in)
 	}
 	if err != nil {
 		var none Out
-		return none, c.refused(err)
+		return none, c.core.refused(err)
 	}
 	out, failure := c.body(ctx, db, in)
 	if failure != nil {
 		var none Out
-		return none, c.failed(ctx, failure)
+		return none, c.core.failed(ctx, failure)
 	}
 	return out, nil
 }
@@ -150,24 +188,22 @@ func (c *Command[In, Out]) runStraight(ctx context.Context, db DB, in In) (Out, 
 func (c *Command[In, Out]) Try(ctx context.Context, db DB, in In) Outcome[Out] {
 	start := time.Now()
 	o := Outcome[Out]{Attempts: 1}
-	pool, _ := db.(*Pool)
-	switch {
-	case pool != nil:
-		var call Call
-		o.Value, call, o.Err = c.observed(ctx, pool, in)
-		o.Attempts, o.Replayed = call.Attempts, call.replayed
-	case inTransaction(db):
-		var call Call
-		o.Value, call, o.Err = c.isolated(ctx, db, in)
-		o.Attempts, o.Replayed = call.Attempts, call.replayed
-	case c.straight:
+	within := inTransaction(db)
+	if c.core.straight && !within {
 		if o.Value, o.Err = c.Run(ctx, db, in); o.Err != nil {
 			o.Attempts = o.Err.(*Error).Attempts
 		}
-	default:
-		var call Call
-		o.Value, call, o.Err = c.run(ctx, db, in)
-		o.Attempts, o.Replayed = call.Attempts, call.replayed
+	} else {
+		t := &task[In, Out]{c: c, in: in}
+		run := c.core.whole
+		if within {
+			run = c.core.isolated
+		}
+		call, failure := run(ctx, db, t)
+		o.Value, o.Attempts, o.Replayed = t.out, call.Attempts, call.replayed
+		if failure != nil {
+			o.Err = failure
+		}
 	}
 	o.Elapsed = time.Since(start)
 	return o
@@ -180,54 +216,53 @@ func (c *Command[In, Out]) Validate(in In) error {
 	if c.batching != nil {
 		return c.batching.validate(in)
 	}
-	if c.checks == nil {
-		c = &Command[In, Out]{name: c.name, checks: checksOf[In](c.name)}
+	checks := c.core.checks
+	if checks == nil {
+		checks = checksOf(c.core.name, reflect.TypeFor[In]())
 	}
-	if c.checks == nil {
+	if checks == nil {
 		return nil
 	}
-	if err := c.check(in); err != nil {
-		return c.refused(err)
+	if err := checks.refusal(&in); err != nil {
+		return c.core.refused(err)
 	}
 	return nil
 }
 
 // check is a function of its own so that only an input that is checked goes to
 // the heap.
-func (c *Command[In, Out]) check(in In) *Error {
-	problems, cause := c.checks.problems(&in)
-	if cause == nil {
-		return nil
-	}
-	if len(problems) == 1 {
-		return &Error{Code: CodeInvalid, Message: "the input was refused", Problems: problems, Err: cause}
-	}
-	return &Error{Code: CodeInvalid, Message: fmt.Sprintf("the input was refused for %d reasons", len(problems)), Problems: problems, Err: cause}
-}
+func (c *Command[In, Out]) check(in In) *Error { return c.core.checks.refusal(&in) }
 
 // With returns a copy of c with what o sets; fields left zero keep what c had.
 // OnConstraint merges by key, Middleware is added inside what c has, booleans only
 // switch on. Options that are wrong, or that c cannot have, panic.
 func (c *Command[In, Out]) With(o Options) *Command[In, Out] {
-	return c.edit(func(c *Command[In, Out]) {
-		c.opts = c.opts.merge(c.name, o)
-	})
+	e := c.copy()
+	e.core.merge(&o)
+	e.prepare()
+	return e
 }
 
 // Before adds a function that runs once, after validation and before anything is
 // sent; it may change its copy of the input, which is not validated again. They
 // run in the order added; the first error ends the run, NotApplied.
 func (c *Command[In, Out]) Before(f func(ctx context.Context, in *In) error) *Command[In, Out] {
-	c.demand("Before", f == nil)
-	return c.edit(func(c *Command[In, Out]) { c.before = with(c.before, f) })
+	c.core.demand("Before", f == nil)
+	e := c.copy()
+	e.before = with(e.before, f)
+	e.prepare()
+	return e
 }
 
 // After adds a function that runs once the body succeeded; it may change the
 // output. They run in reverse order; the first error fails the run. Unless db is a
 // transaction, a statement has committed by then: the error's Effect is Applied.
 func (c *Command[In, Out]) After(f func(ctx context.Context, in In, out *Out) error) *Command[In, Out] {
-	c.demand("After", f == nil)
-	return c.edit(func(c *Command[In, Out]) { c.after = with(c.after, f) })
+	c.core.demand("After", f == nil)
+	e := c.copy()
+	e.after = with(e.after, f)
+	e.prepare()
+	return e
 }
 
 // OnError adds a function that sees the error of a run, validation's excepted,
@@ -236,8 +271,11 @@ func (c *Command[In, Out]) After(f func(ctx context.Context, in In, out *Out) er
 // error or change its Effect: nil keeps what there was. They run in the order
 // added, each with what the one before returned.
 func (c *Command[In, Out]) OnError(f func(ctx context.Context, in In, err error) error) *Command[In, Out] {
-	c.demand("OnError", f == nil)
-	return c.edit(func(c *Command[In, Out]) { c.onError = with(c.onError, f) })
+	c.core.demand("OnError", f == nil)
+	e := c.copy()
+	e.onError = with(e.onError, f)
+	e.prepare()
+	return e
 }
 
 // Cleanup adds a function that always runs at the end of a run whose input was
@@ -245,23 +283,29 @@ func (c *Command[In, Out]) OnError(f func(ctx context.Context, in In, err error)
 // runs first, on a context that is not cancelled with the caller's and ends after
 // 5 seconds.
 func (c *Command[In, Out]) Cleanup(f func(ctx context.Context, in In)) *Command[In, Out] {
-	c.demand("Cleanup", f == nil)
-	return c.edit(func(c *Command[In, Out]) { c.cleanup = with(c.cleanup, f) })
+	c.core.demand("Cleanup", f == nil)
+	e := c.copy()
+	e.cleanup = with(e.cleanup, f)
+	e.prepare()
+	return e
 }
 
-func (c *Command[In, Out]) demand(hook string, missing bool) {
+func (c *core) demand(hook string, missing bool) {
 	if missing {
 		panic(fmt.Sprintf("pgcmd: %s: %s was given a nil function", c.name, hook))
 	}
 }
 
-// edit returns a changed copy.
-func (c *Command[In, Out]) edit(change func(c *Command[In, Out])) *Command[In, Out] {
-	edited := *c
-	change(&edited)
-	edited.prepare()
-	return &edited
+// copy returns a copy that is to be changed, and prepared.
+func (c *Command[In, Out]) copy() *Command[In, Out] {
+	e := *c
+	return &e
 }
+
+func (c *core) merge(o *Options) { c.opts = c.opts.merge(c.name, *o) }
+
+// bare takes away what is the business of the whole that a command is a part of.
+func (c *core) bare() { c.opts.Timeout, c.opts.Retry = 0, Retry{} }
 
 // with appends without touching the original's array.
 func with[F any](hooks []F, hook F) []F { return append(slices.Clip(hooks), hook) }

@@ -35,14 +35,14 @@ import (
 // What is wrong in Row or table panics: see [New].
 func Copy[Row any](name string, table pgx.Identifier) *Command[iter.Seq2[Row, error], int64] {
 	checkName(name)
-	c := newCopier[Row](name, table)
+	c := newCopier(name, reflect.TypeFor[Row](), table)
 	return defineStatement(name, c, func(o Options) func(context.Context, DB, iter.Seq2[Row, error]) (int64, error) {
-		return c.with(name, o).run
+		return copying[Row]{c.with(name, o)}.run
 	}, func(rows int64) int64 { return rows })
 }
 
 // A copier is what is known of a Copy at definition.
-type copier[Row any] struct {
+type copier struct {
 	command  string
 	typ      reflect.Type
 	name     pgx.Identifier
@@ -54,8 +54,7 @@ type copier[Row any] struct {
 	progress func(done, total int)
 }
 
-func newCopier[Row any](name string, table pgx.Identifier) *copier[Row] {
-	typ := reflect.TypeFor[Row]()
+func newCopier(name string, typ reflect.Type, table pgx.Identifier) *copier {
 	reject := func(format string, args ...any) {
 		panic(fmt.Sprintf("pgcmd: %s: ", name) + fmt.Sprintf(format, args...))
 	}
@@ -77,8 +76,8 @@ func newCopier[Row any](name string, table pgx.Identifier) *copier[Row] {
 	if len(fields) == 0 {
 		reject("the row type %s has no exported fields: use a struct with a field for each column", typ)
 	}
-	checksOf[Row](name)
-	return &copier[Row]{
+	checksOf(name, typ)
+	return &copier{
 		command:  name,
 		typ:      typ,
 		name:     slices.Clone(table),
@@ -90,20 +89,23 @@ func newCopier[Row any](name string, table pgx.Identifier) *copier[Row] {
 }
 
 // with is the copier under options, which panic if a copy cannot have them.
-func (c *copier[Row]) with(name string, o Options) *copier[Row] {
+func (c *copier) with(name string, o Options) *copier {
 	if o.ReadOnly {
 		panic(fmt.Sprintf("pgcmd: %s: Options.ReadOnly, but a Copy is a write", name))
 	}
 	d := *c
 	d.progress = o.Progress
 	if !o.Trusted {
-		d.checks = checksOf[Row](name)
+		d.checks = checksOf(name, c.typ)
 	}
 	return &d
 }
 
+// copying is a Copy's body.
+type copying[Row any] struct{ *copier }
+
 // run is the body of a Copy.
-func (c *copier[Row]) run(ctx context.Context, db DB, rows iter.Seq2[Row, error]) (int64, error) {
+func (c copying[Row]) run(ctx context.Context, db DB, rows iter.Seq2[Row, error]) (int64, error) {
 	if rows == nil {
 		return 0, &Error{Code: CodeInvalid, Effect: NotApplied,
 			Message: "the sequence of rows is nil: pass one that yields nothing to copy nothing"}
@@ -129,7 +131,7 @@ func (c *copier[Row]) run(ctx context.Context, db DB, rows iter.Seq2[Row, error]
 }
 
 // stream sends the rows, and returns how many the server has taken.
-func (c *copier[Row]) stream(ctx context.Context, l *copyLink, columns []copyColumn, rows iter.Seq2[Row, error]) (int64, *Error) {
+func (c copying[Row]) stream(ctx context.Context, l *copyLink, columns []copyColumn, rows iter.Seq2[Row, error]) (int64, *Error) {
 	names := make([]string, len(columns))
 	for i := range columns {
 		names[i] = columns[i].name
@@ -166,7 +168,7 @@ func (c *copier[Row]) stream(ctx context.Context, l *copyLink, columns []copyCol
 	return tag.RowsAffected(), nil
 }
 
-func (c *copier[Row]) sql(columns []string) string {
+func (c *copier) sql(columns []string) string {
 	quoted := make([]string, len(columns))
 	for i, name := range columns {
 		quoted[i] = pgx.Identifier{name}.Sanitize()
@@ -179,7 +181,7 @@ const progressRows = 10_000
 
 // feed encodes the rows until the sequence ends or the copy does, and returns how
 // many there were. Its failure is the sequence's, or a bad row.
-func (c *copier[Row]) feed(ctx context.Context, f *copyFeed, enc *rowEncoder[Row], rows iter.Seq2[Row, error]) (n int, failure *Error) {
+func (c copying[Row]) feed(ctx context.Context, f *copyFeed, enc *rowEncoder[Row], rows iter.Seq2[Row, error]) (n int, failure *Error) {
 	buf := append(f.buffer(), copyHeader...)
 	for row, err := range rows {
 		n++
@@ -210,7 +212,7 @@ func (c *copier[Row]) feed(ctx context.Context, f *copyFeed, enc *rowEncoder[Row
 }
 
 // check validates one row.
-func (c *copier[Row]) check(n int, row *Row) *Error {
+func (c *copier) check(n int, row any) *Error {
 	problems, cause := c.checks.problems(row)
 	if cause == nil {
 		return nil
@@ -238,7 +240,7 @@ func fromSequence(ctx context.Context, n int, err error) *Error {
 }
 
 // failed is the error of a copy that the server refused, or the connection lost.
-func (c *copier[Row]) failed(ctx context.Context, l *copyLink, f *copyFeed, columns []copyColumn, read int) *Error {
+func (c *copier) failed(ctx context.Context, l *copyLink, f *copyFeed, columns []copyColumn, read int) *Error {
 	err := f.err
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
 	if !answered && ctx.Err() != nil {
@@ -307,7 +309,7 @@ func (e *Error) locate(pgErr *pgconn.PgError, relation string, columns []copyCol
 // describe asks for the columns and their types, and plans how each field is
 // encoded. It asks every time: bytes that were made for the type which a column had
 // once could be taken for something else.
-func (c *copier[Row]) describe(ctx context.Context, l *copyLink) ([]copyColumn, *Error) {
+func (c *copier) describe(ctx context.Context, l *copyLink) ([]copyColumn, *Error) {
 	// To be analysed it needs no right to SELECT, and domains come as what they are of.
 	sd, err := l.prepare.Prepare(ctx, "", "select * from "+c.table)
 	if err != nil {
@@ -349,7 +351,7 @@ func (c *copier[Row]) describe(ctx context.Context, l *copyLink) ([]copyColumn, 
 }
 
 // undescribed is the error of a table whose columns cannot be asked for.
-func (c *copier[Row]) undescribed(ctx context.Context, l *copyLink, err error) *Error {
+func (c *copier) undescribed(ctx context.Context, l *copyLink, err error) *Error {
 	l.err = err
 	if l.tx != nil && l.tx.aborted != nil && isInFailedTransaction(err) {
 		err = l.tx.aborted // the reason, and not its consequence

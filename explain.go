@@ -20,22 +20,22 @@ func Explain[In, Out any](ctx context.Context, db DB, c *Command[In, Out], in In
 		return "", &Error{Code: CodeInternal, Effect: NotApplied, Message: "the command to explain is nil"}
 	}
 	if c.piped == nil {
-		return "", c.refused(&Error{Code: CodeInternal,
+		return "", c.core.refused(&Error{Code: CodeInternal,
 			Message: "only a Query, a QueryOne or an Exec has one plan: explain the statements that this command runs"})
 	}
-	if c.checks != nil {
+	if c.core.checks != nil {
 		if err := c.check(in); err != nil {
-			return "", c.refused(err)
+			return "", c.core.refused(err)
 		}
 	}
-	statement := c.piped(c.opts)
+	statement := c.piped(c.core.opts)
 	var plan string
-	explain := Transaction(c.name, func(ctx context.Context, tx *Tx, in In) (none struct{}, err error) {
-		bind, _ := statement.run()
-		args, failure := bind(in)
-		if failure != nil {
-			return none, failure
-		}
+	bind, _ := statement.run()
+	args, failure := bind(withSecretsHidden(in))
+	if failure != nil {
+		return "", c.core.refused(failure)
+	}
+	explain := Transaction(c.core.name, func(ctx context.Context, tx *Tx, none struct{}) (struct{}, error) {
 		tx.Conn() // sends BEGIN or the savepoint, before what the server may refuse
 		// The parentheses keep the statement from bringing options of its own.
 		rows, err := tx.Query(ctx, "explain (analyze false) "+statement.text.SQL, args...)
@@ -51,8 +51,8 @@ func Explain[In, Out any](ctx context.Context, db DB, c *Command[In, Out], in In
 			e.Message = "PostgreSQL has no plan for it: EXPLAIN takes queries, insert, update, delete and merge"
 		}
 		return none, e
-	}).With(Options{Timeout: c.opts.Timeout, ReadOnly: true, Trusted: true})
-	switch err := explain.Try(ctx, db, withSecretsHidden(in)).Err; {
+	}).With(Options{Timeout: c.core.opts.Timeout, ReadOnly: true, Trusted: true})
+	switch err := explain.Try(ctx, db, struct{}{}).Err; {
 	case errors.Is(err, errPlanned):
 		return plan, nil
 	default:

@@ -51,7 +51,7 @@ func guard(cfg *pgxpool.Config) {
 	hook := cfg.ShouldPing
 	cfg.ShouldPing = func(ctx context.Context, p pgxpool.ShouldPingParams) (ping bool) {
 		defer recovered(func() { ping = true })
-		if w := wireOf(p.Conn); w == nil || !w.undisturbed() {
+		if wireOf(p.Conn).suspicious(p.IdleDuration) {
 			return true // it finds out, and pgxpool takes another one
 		}
 		return hook != nil && hook(ctx, p)

@@ -26,9 +26,9 @@ func TestTheLeakWatchNamesACommandOnce(t *testing.T) {
 		for _, w := range []*wire{&leaking, &busy, &unused} {
 			k.made(w)
 		}
-		leaking.hold(&leak)
+		leaking.hold(&leak, time.Now())
 		for range 20 { // five minutes
-			busy.hold(&quick)
+			busy.hold(&quick, time.Now())
 			time.Sleep(10 * time.Second)
 			busy.let()
 			time.Sleep(5 * time.Second)
@@ -41,7 +41,7 @@ func TestTheLeakWatchNamesACommandOnce(t *testing.T) {
 			assert.Less(t, fields["held"], leakTime+leakTime/3)
 		}
 		leaking.let()
-		leaking.hold(&leak) // another leak of the same command's
+		leaking.hold(&leak, time.Now()) // another leak of the same command's
 		time.Sleep(2 * leakTime)
 		assert.Equal(t, 2, logs.Len())
 	})
@@ -68,10 +68,11 @@ func TestTheLookAtASocketWaitsForNobody(t *testing.T) {
 		_ = raw.Read(func(uintptr) bool { close(inside); <-release; return true })
 	}()
 	<-inside
-	assert.True(t, quiet(client), "nothing has come")
+	look := newPeeker(client)
+	assert.True(t, look.quiet(), "nothing has come")
 	_, err = server.Write([]byte("E"))
 	require.NoError(t, err)
-	for quiet(client) { // until it has come
+	for look.quiet() { // until it has come
 	}
 	close(release)
 	<-done

@@ -89,8 +89,8 @@ func (i *CommandInfo) UnmarshalJSON(data []byte) error {
 }
 
 // info describes the command.
-func (c *Command[In, Out]) info(input, output *schema) CommandInfo {
-	items := c.itemOptions()
+func (p parts) info(input, output *schema) CommandInfo {
+	c, items := p.core, p.item().core.opts
 	i := CommandInfo{
 		Name:        c.name,
 		Description: c.opts.Description,
@@ -98,11 +98,11 @@ func (c *Command[In, Out]) info(input, output *schema) CommandInfo {
 		Output:      mustJSON(output),
 		ReadOnly:    c.opts.ReadOnly,
 		Transaction: c.begins,
-		Once:        c.key != nil,
+		Once:        c.once,
 		Attempts:    max(c.opts.Retry.Attempts, 1),
 		Timeout:     c.opts.Timeout,
 		MaxRows:     items.MaxRows,
-		Codes:       c.codes(),
+		Codes:       p.codes(),
 	}
 	for name, domain := range items.OnConstraint {
 		info := ConstraintInfo{Name: name, Message: domain.Error()}
@@ -128,24 +128,23 @@ var allCodes = []Code{CodeInvalid, CodeNotFound, CodeTooManyRows, CodeConflict, 
 
 // codes are those that the errors of the command can have, in the order of their
 // declaration.
-func (c *Command[In, Out]) codes() []Code {
+func (p parts) codes() []Code {
 	codes := slices.Clone(allCodes)
-	foreign := c.handler != nil || len(c.before)+len(c.after)+len(c.onError) > 0
-	if c.define != nil && !foreign {
-		_, one := c.query.(*query[In, Out])
+	if foreign := p.core.handler != nil || p.hooked; p.core.statement && !foreign {
+		one := p.returnsOne()
 		codes = slices.DeleteFunc(codes, func(code Code) bool {
 			switch code {
 			case CodeNotFound:
 				return !one
 			case CodeTooManyRows:
-				return !one && !c.returnsRows() && c.query != nil
+				return !one && !p.returnsRows() && p.query != nil
 			case CodeConflict, CodeUnknownEffect:
-				return c.opts.ReadOnly
+				return p.core.opts.ReadOnly
 			}
 			return false
 		})
 	}
-	for _, domain := range c.itemOptions().OnConstraint {
+	for _, domain := range p.item().core.opts.OnConstraint {
 		if ours, ok := errors.AsType[*Error](domain); ok && !slices.Contains(codes, ours.Code) {
 			codes = append(codes, ours.Code)
 		}

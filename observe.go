@@ -8,40 +8,46 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
+// A sighting is a run on a pool, as it is counted and logged.
+type sighting struct {
+	pool  *Pool
+	m     *commandMetrics
+	start time.Time
+	call  Call // what is known of it at the end
+}
+
+// enter begins the sighting of a run; end, to be deferred, ends it.
+func (p *Pool) enter(name string) sighting {
+	s := sighting{pool: p, m: p.metrics.command(name), start: time.Now()}
+	s.m.inFlight.Add(1)
+	return s
+}
+
+// end ends the sighting, of a panic, too, which is no error.
+func (s *sighting) end(failure **Error) {
+	s.m.inFlight.Add(-1)
+	s.pool.note(s.m, s.start, &s.call, *failure)
+}
+
 // observed runs the command on a pool: below the pool's middleware, counted and logged.
-func (c *Command[In, Out]) observed(ctx context.Context, p *Pool, in In) (out Out, call Call, err error) {
-	m := p.metrics.command(c.name)
-	start := time.Now()
-	m.inFlight.Add(1)
-	defer func() {
-		m.inFlight.Add(-1)
-		p.note(m, start, &call, err) // of a panic, too, which is no error
-	}()
-	switch handler := m.handler(c.name, p.config.Middleware); {
-	case handler != nil && ctx != nil:
-		return c.through(ctx, handler, p, in, func(ctx context.Context, db DB, in In, call *Call) (Out, *Error) {
-			out, inner, err := c.run(ctx, db, in)
+func (c *core) observed(ctx context.Context, p *Pool, j job) (call Call, failure *Error) {
+	s := p.enter(c.name)
+	defer s.end(&failure)
+	if handler := s.m.handler(c.name, p.config.Middleware); handler != nil && ctx != nil {
+		s.call, failure = c.through(ctx, handler, p, j, func(ctx context.Context, call *Call) *Error {
+			inner, failure := c.run(ctx, p, j)
 			call.Attempts, call.Rows, call.replayed = inner.Attempts, inner.Rows, inner.replayed
-			failure, _ := err.(*Error)
-			return out, failure
+			return failure
 		})
-	case !c.straight:
-		return c.run(ctx, p, in)
+	} else {
+		s.call, failure = c.run(ctx, p, j)
 	}
-	if out, err = c.runStraight(ctx, p, in); err != nil {
-		call.Attempts = err.(*Error).Attempts
-		return out, call, err
-	}
-	if call.Attempts = 1; c.rows != nil {
-		call.Rows = c.rows(out)
-	}
-	return out, call, nil
+	return s.call, failure
 }
 
 // note counts a run and logs it: one line, and never a value.
-func (p *Pool) note(m *commandMetrics, start time.Time, call *Call, err error) {
+func (p *Pool) note(m *commandMetrics, start time.Time, call *Call, e *Error) {
 	elapsed := time.Since(start)
-	e, _ := err.(*Error)
 	m.record(elapsed, call, e)
 	p.metrics.remember(m.name, start, elapsed, call.Attempts, e)
 	if p.config.Logger == nil {

@@ -66,16 +66,19 @@ func Once[In, Out any](c *Command[In, Out], key func(In) string) *Command[In, Ou
 	case c == nil:
 		panic("pgcmd: Once was given a nil command")
 	case key == nil:
-		panic(fmt.Sprintf("pgcmd: %s: Once was given a nil key function", c.name))
-	case !c.begins && c.define == nil:
-		panic(fmt.Sprintf("pgcmd: %s: Once needs a transaction: add InTx, or make the command a Transaction", c.name))
+		panic(fmt.Sprintf("pgcmd: %s: Once was given a nil key function", c.core.name))
+	case !c.core.begins && !c.core.statement:
+		panic(fmt.Sprintf("pgcmd: %s: Once needs a transaction: add InTx, or make the command a Transaction", c.core.name))
 	case reflect.TypeFor[In]().Kind() == reflect.Func:
-		panic(fmt.Sprintf("pgcmd: %s: Once compares the inputs of runs, and the sequence of a Copy cannot be: run the copy in a Transaction, and make that the Once", c.name))
+		panic(fmt.Sprintf("pgcmd: %s: Once compares the inputs of runs, and the sequence of a Copy cannot be: run the copy in a Transaction, and make that the Once", c.core.name))
 	}
 	if why := notJSON(reflect.TypeFor[Out](), reflect.TypeFor[Out]().String(), nil); why != "" {
-		panic(fmt.Sprintf("pgcmd: %s: Once stores the output as JSON, and %s", c.name, why))
+		panic(fmt.Sprintf("pgcmd: %s: Once stores the output as JSON, and %s", c.core.name, why))
 	}
-	return c.edit(func(c *Command[In, Out]) { c.begins, c.key = true, key })
+	e := c.copy()
+	e.core.begins, e.core.once, e.key = true, true, key
+	e.prepare()
+	return e
 }
 
 // notJSON says why a value of type t would not be the same after a round trip
@@ -131,11 +134,12 @@ type claim struct {
 }
 
 // claimFor makes the claim of a run, nil if the command is not a Once.
-func (c *Command[In, Out]) claimFor(in In) (*claim, *Error) {
-	if c.key == nil {
+func (c *core) claimFor(j job) (*claim, *Error) {
+	if !c.once {
 		return nil, nil
 	}
-	cl := &claim{scope: c.name, key: c.key(in)}
+	key, in := j.claim()
+	cl := &claim{scope: c.name, key: key}
 	if cl.key == "" || len(cl.key) > maxKey {
 		return nil, refusedValue("", "once", fmt.Sprintf("the key of Once has %d bytes: it must have 1 to %d", len(cl.key), maxKey), nil)
 	}

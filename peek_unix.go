@@ -7,26 +7,40 @@ import (
 	"syscall"
 )
 
-// quiet reports whether nothing waits to be read on an idle connection, as it should
-// be: PostgreSQL says something of its own accord only when it goes. It costs a system
-// call, and no round trip.
-func quiet(conn net.Conn) bool {
-	raw, ok := conn.(syscall.Conn)
+// A peeker looks at the socket of an idle connection. Only who has taken the
+// connection may use it.
+type peeker struct {
+	raw   syscall.RawConn
+	look  func(fd uintptr) // kept, so that no look allocates
+	still bool             // what it found
+}
+
+// newPeeker returns nil if conn hides its socket, as one of a dialer's own may.
+func newPeeker(conn net.Conn) *peeker {
+	sys, ok := conn.(syscall.Conn)
 	if !ok {
-		return false
+		return nil
 	}
-	c, err := raw.SyscallConn()
+	raw, err := sys.SyscallConn()
 	if err != nil {
-		return false
+		return nil
 	}
-	still := false
-	var b [1]byte
+	p := &peeker{raw: raw}
+	p.look = func(fd uintptr) {
+		var b [1]byte
+		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		p.still = err == syscall.EAGAIN || err == syscall.EWOULDBLOCK
+	}
+	return p
+}
+
+// quiet reports whether nothing waits to be read, as it should be: PostgreSQL says
+// something of its own accord only when it goes. It costs a system call, and no round
+// trip.
+func (p *peeker) quiet() bool {
 	// Control and not Read: pgx leaves a reader behind when a write was slow, which may
 	// be in the socket's Read for as long as nothing comes, and a second one would wait
 	// for it.
-	err = c.Control(func(fd uintptr) {
-		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		still = err == syscall.EAGAIN || err == syscall.EWOULDBLOCK
-	})
-	return err == nil && still
+	p.still = false
+	return p.raw.Control(p.look) == nil && p.still
 }

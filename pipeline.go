@@ -54,12 +54,14 @@ func Queue[In, Out any](p *Pipeline, c *Command[In, Out], in In) *Result[Out] {
 	case c == nil:
 		refuse("item %d is a nil command", len(p.items))
 	default:
-		inner := c.edit(func(c *Command[In, Out]) { c.opts.Timeout, c.opts.Retry = 0, Retry{} })
-		if inner.piped == nil || !inner.straight || inner.key != nil {
-			refuse("item %d, %s, cannot travel in a pipeline: it must be a Query, QueryOne or Exec without hooks, middleware, InTx and Once", len(p.items), c.name)
+		inner := c.copy()
+		inner.core.bare()
+		inner.prepare()
+		if inner.piped == nil || !inner.core.straight || inner.core.once {
+			refuse("item %d, %s, cannot travel in a pipeline: it must be a Query, QueryOne or Exec without hooks, middleware, InTx and Once", len(p.items), c.core.name)
 			break
 		}
-		entry := &entry[In, Out]{piped: inner.piped(inner.opts), command: inner, in: in, result: result}
+		entry := &entry[In, Out]{piped: inner.piped(inner.core.opts), command: inner, in: in, result: result}
 		p.items = append(p.items, entry)
 	}
 	return result
@@ -87,16 +89,10 @@ func (p *Pipeline) Run(ctx context.Context, db DB, mode BatchMode) error {
 	if p.misuse != nil {
 		return p.settle(p.misuse.within("pipeline"))
 	}
-	c := &Command[*Pipeline, struct{}]{name: pipelineName, begins: mode == Atomic}
+	c := core{name: pipelineName, begins: mode == Atomic, batch: true}
 	c.opts.ReadOnly = !slices.ContainsFunc(p.items, func(e queuedItem) bool { return !e.sql().readOnly })
-	run := &pipelineRun{Pipeline: p, mode: mode, readOnly: c.opts.ReadOnly}
-	c.batch = func(Options) *batching[*Pipeline, struct{}] {
-		return &batching[*Pipeline, struct{}]{vet: run.vet, run: run.run, settle: run.settle}
-	}
-	c.prepare()
-	_, err := c.Run(ctx, db, p)
-	if err != nil {
-		return p.settle(err.(*Error))
+	if _, e := c.whole(ctx, db, &pipelineRun{Pipeline: p, mode: mode, readOnly: c.opts.ReadOnly}); e != nil {
+		return p.settle(e)
 	}
 	return p.settle(nil)
 }
@@ -143,12 +139,12 @@ type entry[In, Out any] struct {
 }
 
 func (e *entry[In, Out]) sql() *statement { return e.piped.statement }
-func (e *entry[In, Out]) name() string    { return e.command.name }
+func (e *entry[In, Out]) name() string    { return e.command.core.name }
 func (e *entry[In, Out]) isFirm() bool    { return e.piped.firm && !e.piped.text.Ends }
 func (e *entry[In, Out]) start()          { e.bindIn, e.readOut = e.piped.run() }
 
 func (e *entry[In, Out]) vet() *Error {
-	if e.command.checks == nil {
+	if e.command.core.checks == nil {
 		return nil
 	}
 	return e.command.check(e.in)
@@ -165,7 +161,7 @@ func (e *entry[In, Out]) read(rows pgx.Rows) (failure *Error) {
 
 func (e *entry[In, Out]) fail(failure *Error) {
 	var none Out
-	e.result.value, e.result.err = none, e.command.mapConstraint(failure)
+	e.result.value, e.result.err = none, e.command.core.mapConstraint(failure)
 }
 
 func (e *entry[In, Out]) settle(failure *Error) *Error {
@@ -184,7 +180,7 @@ func (e *entry[In, Out]) settle(failure *Error) *Error {
 	return known
 }
 
-// A pipelineRun is the run of a pipeline. It is the cargo of its flight.
+// A pipelineRun is the run of a pipeline: a job, and the cargo of its flight.
 type pipelineRun struct {
 	*Pipeline
 	mode     BatchMode
@@ -194,7 +190,7 @@ type pipelineRun struct {
 var pipelineName = "pipeline"
 
 // vet validates every item. done says that nothing is left to run.
-func (r *pipelineRun) vet(*Pipeline) (_ struct{}, _ []*Error, failure *Error, done bool) {
+func (r *pipelineRun) vet() (_ []*Error, failure *Error, done bool) {
 	left := len(r.items)
 	for i, item := range r.items {
 		if e := item.vet(); e != nil {
@@ -208,11 +204,11 @@ func (r *pipelineRun) vet(*Pipeline) (_ struct{}, _ []*Error, failure *Error, do
 	switch {
 	case failure != nil && r.mode == Atomic:
 		r.skip(failure)
-		return struct{}{}, nil, failure, true
+		return nil, failure, true
 	case left == 0:
-		return struct{}{}, nil, nil, true
+		return nil, nil, true
 	}
-	return struct{}{}, nil, nil, false
+	return nil, nil, false
 }
 
 // skip marks what has no error of its own as skipped because of the culprit.
@@ -225,14 +221,27 @@ func (r *pipelineRun) skip(culprit *Error) {
 	}
 }
 
-func (r *pipelineRun) run(ctx context.Context, db DB, _ *Pipeline) (struct{}, error) {
+func (r *pipelineRun) body(ctx context.Context, db DB) error {
 	if failure := r.carry(ctx, db); failure != nil {
-		return struct{}{}, failure
+		return failure
 	}
-	return struct{}{}, nil
+	return nil
 }
 
-func (r *pipelineRun) settle(_ *Pipeline, _ struct{}, _ int, _ *Error) struct{} { return struct{}{} }
+// The rest of a job's life a pipeline has no part in.
+func (r *pipelineRun) input() any                                 { return r.Pipeline }
+func (r *pipelineRun) target() any                                { return nil }
+func (r *pipelineRun) validate() error                            { return nil }
+func (r *pipelineRun) output() any                                { return nil }
+func (r *pipelineRun) clear()                                     {}
+func (r *pipelineRun) check() *Error                              { return nil }
+func (r *pipelineRun) claim() (string, any)                       { return "", nil }
+func (r *pipelineRun) before(context.Context) error               { return nil }
+func (r *pipelineRun) after(context.Context) error                { return nil }
+func (r *pipelineRun) onError(_ context.Context, e *Error) *Error { return e }
+func (r *pipelineRun) cleanup(context.Context)                    {}
+func (r *pipelineRun) rows(bool) int64                            { return 0 }
+func (r *pipelineRun) settle(int, *Error)                         {}
 
 func (r *pipelineRun) carry(ctx context.Context, db DB) *Error {
 	var items []int

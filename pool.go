@@ -2,10 +2,9 @@ package pgcmd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
-	"time"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -47,6 +46,7 @@ type Pool struct {
 	keeper  *keeper
 	config  Config
 	metrics metrics
+	ending  atomic.Pointer[ending] // of those who wait for a connection that comes soon
 
 	replicas  []*replica
 	positions positions // of the primary
@@ -113,101 +113,6 @@ func OutsideTx(ctx context.Context) context.Context {
 
 func insideTx(ctx context.Context, s *session) context.Context {
 	return context.WithValue(ctx, txKey{}, s)
-}
-
-// acquire takes a connection for one command.
-func acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, *Error) {
-	// Taking it ourselves tells a failure to get one, when nothing was sent, from
-	// all others.
-	if e := nested(ctx, pool); e != nil {
-		return nil, e
-	}
-	conn, err := pool.Acquire(ctx)
-	if err != nil {
-		return nil, notAcquired(ctx, pool, nil, err)
-	}
-	return conn, nil
-}
-
-// nested refuses to wait for a connection while holding one of the same pool.
-func nested(ctx context.Context, pool *pgxpool.Pool) *Error {
-	if s, _ := ctx.Value(txKey{}).(*session); s != nil && s.pool == pool && !s.over.Load() {
-		return &Error{Code: CodeNestedAcquire, Effect: NotApplied,
-			Message: "it was run on the pool from within a transaction on the same pool, which under load waits for itself: run it on the transaction, or with pgcmd.OutsideTx(ctx)"}
-	}
-	return nil
-}
-
-// take takes a connection for one command: of a replica, if it is read-only and one
-// is fit.
-func (p *Pool) take(ctx context.Context, command *string, readOnly bool) (*pgxpool.Conn, *Error) {
-	if e := nested(ctx, p.Pool); e != nil {
-		return nil, e
-	}
-	if readOnly && len(p.replicas) > 0 {
-		if conn := p.takeReplica(ctx); conn != nil {
-			hold(conn, command)
-			return conn, nil
-		}
-	}
-	waiting := ctx
-	timeout := orDefault(p.config.AcquireTimeout, defaultAcquireTimeout)
-	if deadline, ok := ctx.Deadline(); timeout > 0 && (!ok || time.Until(deadline) > timeout) {
-		var cancel context.CancelFunc
-		waiting, cancel = context.WithTimeout(ctx, timeout)
-		defer cancel()
-	}
-	for {
-		conn, err := p.Acquire(waiting)
-		if err == nil {
-			hold(conn, command)
-			return conn, nil
-		}
-		if !startingUp(err) || !pause(waiting, startingUpPause) {
-			return nil, notAcquired(waiting, p.Pool, p.keeper, err)
-		}
-	}
-}
-
-// A server that is starting up says so, and is worth waiting for.
-const startingUpPause = 20 * time.Millisecond
-
-func startingUp(err error) bool {
-	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && pgErr.Code == "57P03"
-}
-
-// pause waits, and reports whether the context is still alive.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-func hold(conn *pgxpool.Conn, command *string) {
-	if w := wireOf(conn.Conn()); w != nil {
-		w.hold(command)
-	}
-}
-
-// release gives a connection back.
-func release(conn *pgxpool.Conn) {
-	c := conn.Conn()
-	if w := wireOf(c); w != nil {
-		w.let()
-	}
-	if c.IsClosed() {
-		// Released, a dead connection would hold its place in the pool for as long as
-		// pgx takes to say goodbye to it: 15 seconds, if nobody answers.
-		conn.Hijack()
-		return
-	}
-	conn.Release()
 }
 
 // logger is the pool's, which may be nil.

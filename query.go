@@ -50,7 +50,7 @@ func QueryOne[In, Row any](name, sql string) *Command[In, Row] {
 // [Query].
 func Exec[In any](name, sql string) *Command[In, int64] {
 	text := parse(name, sql)
-	q := &query[In, struct{}]{statement: newStatement[In](name, text), frames: new(sync.Pool)}
+	q := &query[In, struct{}]{statement: newStatement(name, reflect.TypeFor[In](), text), frames: new(sync.Pool)}
 	c := defineStatement(name, q, func(o Options) func(context.Context, DB, In) (int64, error) {
 		return q.with(name, o).exec
 	}, func(affected int64) int64 { return affected })
@@ -60,7 +60,7 @@ func Exec[In any](name, sql string) *Command[In, int64] {
 
 // defineStatement makes a command whose body depends on its options.
 func defineStatement[In, Out any](name string, query any, body func(o Options) func(context.Context, DB, In) (Out, error), rows func(Out) int64) *Command[In, Out] {
-	c := &Command[In, Out]{name: name, query: query, define: body, rows: rows}
+	c := &Command[In, Out]{core: core{name: name}, query: query, define: body, rows: rows}
 	c.prepare()
 	return c
 }
@@ -76,8 +76,8 @@ type query[In, Row any] struct {
 func newQuery[In, Row any](name, sql string) *query[In, Row] {
 	text := parse(name, sql)
 	return &query[In, Row]{
-		statement: newStatement[In](name, text),
-		shape:     shapeOf[Row](name),
+		statement: newStatement(name, reflect.TypeFor[In](), text),
+		shape:     shapeOf(name, reflect.TypeFor[Row]()),
 		frames:    new(sync.Pool),
 	}
 }

@@ -37,7 +37,7 @@ func ReadYourWrites(ctx context.Context) context.Context {
 
 // takeReplica takes a connection of a replica that is fit, or returns nil: then the
 // primary has to do.
-func (p *Pool) takeReplica(ctx context.Context) *pgxpool.Conn {
+func (p *Pool) takeReplica(ctx context.Context, now time.Time) *pgxpool.Conn {
 	if ctx.Value(primaryKey{}) != nil {
 		return nil
 	}
@@ -46,9 +46,12 @@ func (p *Pool) takeReplica(ctx context.Context) *pgxpool.Conn {
 		if r == nil {
 			return nil
 		}
-		waiting, cancel := context.WithTimeout(ctx, replicaTime)
-		conn, err := r.pool.Acquire(waiting)
-		cancel()
+		conn, err := p.acquireSoon(ctx, r.pool, replicaTime, now)
+		if err == errNotSoon {
+			waiting, cancel := context.WithTimeout(ctx, replicaTime)
+			conn, err = r.pool.Acquire(waiting)
+			cancel()
+		}
 		if err == nil {
 			return conn
 		}

@@ -15,123 +15,134 @@ import (
 // cleanupTime bounds all Cleanup hooks of a run together.
 const cleanupTime = 5 * time.Second
 
+// A job is one run of a command, as the life of a run sees it: without the types, so
+// that this life is compiled once and not again for every pair of them.
+type job interface {
+	target() any                                        // a pointer to the input
+	input() any                                         // what a middleware sees
+	clear()                                             // the output, before an attempt
+	output() any                                        // a pointer to it
+	check() *Error                                      // validates the input; asked if the command has checks
+	validate() error                                    // as Validate does
+	claim() (key string, in any)                        // of a Once
+	vet() (refused []*Error, failure *Error, done bool) // of a batch
+	before(ctx context.Context) error
+	body(ctx context.Context, db DB) error
+	after(ctx context.Context) error
+	onError(ctx context.Context, failure *Error) *Error
+	cleanup(ctx context.Context)
+	rows(failed bool) int64              // returned, or affected
+	settle(attempts int, failure *Error) // the output is that of a run that failed, or, of a batch, that has ended
+}
+
 // isolated runs the command under a savepoint of the transaction that db is, so
 // that a failure leaves the transaction usable.
-func (c *Command[In, Out]) isolated(ctx context.Context, db DB, in In) (out Out, call Call, err error) {
+func (c *core) isolated(ctx context.Context, db DB, j job) (call Call, failure *Error) {
 	if e := usable(ctx, db); e != nil {
-		return out, call, c.refused(e)
+		return call, c.refused(e)
 	}
 	tx := join(db)
 	if err := tx.usable(ctx); err != nil {
-		return out, call, notSent(ctx, err).within(c.name)
+		return call, notSent(ctx, err).within(c.name)
 	}
 	nested := tx.nest()
 	defer func() {
 		_ = nested.end(ctx, false) // after a panic; else it has ended
 	}()
-	out, call, err = c.run(ctx, nested, in)
-	ending := nested.end(ctx, err == nil)
+	call, failure = c.run(ctx, nested, j)
+	ending := nested.end(ctx, failure == nil)
 	if tx.s.foreign && ending == nil {
 		ending = tx.s.flush(ctx)
 	}
 	switch {
-	case err != nil && ending == nil:
-		if e := err.(*Error); !tx.s.escaped {
-			e.Effect = NotApplied // rolled back to the savepoint
+	case failure != nil && ending == nil:
+		if !tx.s.escaped {
+			failure.Effect = NotApplied // rolled back to the savepoint
 		}
-	case err == nil && ending != nil:
-		e := notSent(ctx, ending).within(c.name)
-		return c.rest(in, out, call.Attempts, e), call, e
+	case failure == nil && ending != nil:
+		failure = notSent(ctx, ending).within(c.name)
 	}
-	if err != nil {
-		out = c.rest(in, out, call.Attempts, err.(*Error))
+	if failure != nil {
+		j.settle(call.Attempts, failure)
 	}
-	return out, call, err
+	return call, failure
+}
+
+// whole runs the command on any DB but a transaction that is to be left usable.
+func (c *core) whole(ctx context.Context, db DB, j job) (Call, *Error) {
+	if pool, ok := db.(*Pool); ok && pool != nil {
+		return c.observed(ctx, pool, j)
+	}
+	return c.run(ctx, db, j)
 }
 
 // run is the whole life of a run (see the package documentation), for a command
 // that has hooks, middleware or limits.
-func (c *Command[In, Out]) run(ctx context.Context, db DB, in In) (out Out, seen Call, err error) {
+func (c *core) run(ctx context.Context, db DB, j job) (seen Call, failure *Error) {
 	if e := usable(ctx, db); e != nil {
-		return c.rest(in, out, 0, e), seen, c.refused(e)
+		j.settle(0, e)
+		return seen, c.refused(e)
 	}
 	if c.handler == nil {
-		out, failure := c.steps(ctx, db, in, &seen)
-		if failure != nil {
-			return out, seen, failure
-		}
-		return out, seen, nil
+		failure = c.steps(ctx, db, j, &seen)
+		return seen, failure
 	}
-	return c.through(ctx, c.handler, db, in, c.steps)
+	return c.through(ctx, c.handler, db, j, func(ctx context.Context, call *Call) *Error { return c.steps(ctx, db, j, call) })
 }
 
 // through runs next below a chain of middleware, and holds that to its duties.
-func (c *Command[In, Out]) through(ctx context.Context, handler Handler, db DB, in In,
-	next func(ctx context.Context, db DB, in In, call *Call) (Out, *Error)) (out Out, seen Call, err error) {
+func (c *core) through(ctx context.Context, handler Handler, db DB, j job, next func(ctx context.Context, call *Call) *Error) (Call, *Error) {
 	var failure *Error
 	ran, ended := false, false
-	call := &Call{Command: c.name, Input: in}
+	call := &Call{Command: c.name, Input: j.input()}
 	call.run = func(ctx context.Context, call *Call) error {
 		if ran {
 			return Errorf(CodeInternal, "a middleware called next twice: it must not, trying again is not its business")
 		}
 		ran = true
-		out, failure = next(ctx, db, in, call)
+		failure = next(ctx, call)
 		if ended = true; failure != nil {
 			return failure
 		}
 		return nil
 	}
-	err = handler(ctx, call)
+	err := handler(ctx, call)
 	switch {
 	case !ran && err == nil:
-		err = c.refused(&Error{Code: CodeInternal, Message: "a middleware ended the run without calling next and without an error"})
+		failure = c.refused(&Error{Code: CodeInternal, Message: "a middleware ended the run without calling next and without an error"})
 	case !ran:
-		err = c.refused(about("a middleware", causeOf(ctx, err)))
+		failure = c.refused(about("a middleware", causeOf(ctx, err)))
 	case !ended:
 		e := &Error{Code: CodeInternal, Err: err, Attempts: call.Attempts,
 			Message: "a middleware went on without the end of the run: it recovered a panic, or did not wait for next"}
 		if c.opts.ReadOnly {
 			e.Effect = NotApplied
 		}
-		err = e.within(c.name)
+		failure = e.within(c.name)
 	case failure != nil && (err == nil || err == error(failure)):
-		err = failure
 	case failure != nil:
-		err = failure.translated(err)
+		failure = failure.translated(err)
 	case err != nil:
-		e := about("a middleware", causeOf(ctx, err)).within(c.name)
-		e.Attempts, e.Effect = call.Attempts, c.completed(db)
-		err = e
+		failure = about("a middleware", causeOf(ctx, err)).within(c.name)
+		failure.Attempts, failure.Effect = call.Attempts, c.completed(db)
 	}
-	if err != nil {
-		out = c.rest(in, out, call.Attempts, err.(*Error))
+	if failure != nil {
+		j.settle(call.Attempts, failure)
 	}
-	return out, *call, err
-}
-
-// rest is the output of a run that failed: nothing, but of a batch what is known of
-// its items.
-func (c *Command[In, Out]) rest(in In, out Out, attempts int, failure *Error) Out {
-	if c.batching != nil {
-		return c.batching.settle(in, out, attempts, failure)
-	}
-	var none Out
-	return none
+	return *call, failure
 }
 
 // steps validates, and runs the hooks around the body.
-func (c *Command[In, Out]) steps(ctx context.Context, db DB, in In, call *Call) (out Out, failure *Error) {
+func (c *core) steps(ctx context.Context, db DB, j job, call *Call) *Error {
 	if c.checks != nil {
-		if err := c.check(in); err != nil {
-			return out, c.refused(err)
+		if err := j.check(); err != nil {
+			return c.refused(err)
 		}
 	}
-	if c.batching != nil {
-		var done bool
-		var refused []*Error
-		if out, refused, failure, done = c.batching.vet(in); done {
-			return out, failure
+	if c.batch {
+		refused, failure, done := j.vet()
+		if done {
+			return failure
 		}
 		if refused != nil {
 			ctx = context.WithValue(ctx, refusedKey{}, refused)
@@ -143,30 +154,21 @@ func (c *Command[In, Out]) steps(ctx context.Context, db DB, in In, call *Call) 
 		ctx, cancel = context.WithTimeout(ctx, c.opts.Timeout)
 		defer cancel()
 	}
-	if len(c.cleanup) > 0 {
-		defer c.clean(caller, &in) // sees what Before made of the input
+	if c.cleans {
+		defer clean(caller, j) // sees what Before made of the input
 	}
-	var after []func(context.Context)
-	out, after, failure = c.attempts(ctx, db, &in, call)
-	if failure != nil || c.batching != nil {
-		out = c.rest(in, out, call.Attempts, failure)
+	after, failure := c.attempts(ctx, db, j, call)
+	if failure != nil || c.batch {
+		j.settle(call.Attempts, failure)
 	}
+	call.Rows = j.rows(failure != nil)
 	if failure != nil {
-		for _, hook := range c.onError {
-			seen := *failure // the hook may keep it, and must not change what is known
-			if err := hook(caller, in, &seen); err != nil && err != error(&seen) {
-				failure = failure.translated(err)
-			}
-		}
-		return out, failure
-	}
-	if c.rows != nil {
-		call.Rows = c.rows(out)
+		return j.onError(caller, failure)
 	}
 	if len(after) > 0 {
 		runAll(OutsideTx(context.WithoutCancel(caller)), after)
 	}
-	return out, nil
+	return nil
 }
 
 // runAll runs the AfterCommit functions in order, each even if one before panics.
@@ -182,16 +184,14 @@ func runAll(ctx context.Context, functions []func(context.Context)) {
 type retryKey struct{}
 
 // attempts runs Before, and then the body and After, again if it failed and may be
-// tried again.
-func (c *Command[In, Out]) attempts(ctx context.Context, db DB, in *In, call *Call) (out Out, after []func(context.Context), failure *Error) {
-	cl, failure := c.claimFor(*in)
+// tried again. It returns the functions to be run now that it has committed.
+func (c *core) attempts(ctx context.Context, db DB, j job, call *Call) (after []func(context.Context), failure *Error) {
+	cl, failure := c.claimFor(j)
 	if failure != nil {
-		return out, nil, c.refused(failure)
+		return nil, c.refused(failure)
 	}
-	for _, hook := range c.before {
-		if err := hook(ctx, in); err != nil {
-			return out, nil, c.refused(about("a Before hook", causeOf(ctx, err)))
-		}
+	if err := j.before(ctx); err != nil {
+		return nil, c.refused(about("a Before hook", causeOf(ctx, err)))
 	}
 	retries := budgetOf(db)
 	outermost := true
@@ -210,11 +210,11 @@ func (c *Command[In, Out]) attempts(ctx context.Context, db DB, in *In, call *Ca
 		if c.opts.Retry.Attempts > 1 {
 			start = time.Now()
 		}
-		out, after, failure = c.attempt(ctx, db, in, cl)
+		after, failure = c.attempt(ctx, db, j, cl)
 		if failure == nil {
 			call.replayed = cl != nil && cl.replayed
 			retries.refund(call.Attempts > 1)
-			return out, after, nil
+			return after, nil
 		}
 		unknown = failure.Effect == Unknown || unknown && (cl == nil || !cl.made)
 		failure.Attempts, failure.earlier = call.Attempts, earlier
@@ -222,14 +222,14 @@ func (c *Command[In, Out]) attempts(ctx context.Context, db DB, in *In, call *Ca
 			failure.Effect = Unknown
 		}
 		if !outermost || !c.repeats(db, failure) || failure.once() && len(earlier) > 0 || !c.opts.Retry.wants(failure, call.Attempts) {
-			return out, nil, failure
+			return nil, failure
 		}
 		if !retries.spend(failure) {
 			failure.Code, failure.Message = CodeExhausted, failure.Message+"; it was not tried again, since the pool's budget for retries is used up"
-			return out, nil, failure
+			return nil, failure
 		}
 		if !c.opts.Retry.wait(ctx, call.Attempts, time.Since(start)) {
-			return out, nil, failure
+			return nil, failure
 		}
 		failure.earlier = nil // each is on the list once
 		earlier = append(earlier, failure)
@@ -238,11 +238,11 @@ func (c *Command[In, Out]) attempts(ctx context.Context, db DB, in *In, call *Ca
 
 // repeats reports whether a failed attempt on db may be tried again: only by the
 // outermost command, and only on a connection that lives.
-func (c *Command[In, Out]) repeats(db DB, failure *Error) bool {
+func (c *core) repeats(db DB, failure *Error) bool {
 	// A Once can be tried again whatever became of the attempt before.
 	allowed := Retryable(failure) || failure.Effect != Applied && failure.transient() &&
-		(c.key != nil || mutant.Planted(mutant.RetryAfterCommit))
-	if c.batching != nil && !c.begins { // its items are tried again one by one
+		(c.once || mutant.Planted(mutant.RetryAfterCommit))
+	if c.batch && !c.begins { // its items are tried again one by one
 		return false
 	}
 	if c.opts.Retry.Attempts <= 1 || !allowed || failure.final || inTransaction(db) {
@@ -258,55 +258,50 @@ func (c *Command[In, Out]) repeats(db DB, failure *Error) bool {
 }
 
 // attempt runs the body and After once, in a transaction if the command begins one.
-func (c *Command[In, Out]) attempt(ctx context.Context, db DB, in *In, cl *claim) (out Out, after []func(context.Context), failure *Error) {
+func (c *core) attempt(ctx context.Context, db DB, j job, cl *claim) (after []func(context.Context), failure *Error) {
+	j.clear()
 	if c.begins {
-		return c.transact(ctx, db, in, cl)
+		return c.transact(ctx, db, j, cl)
 	}
-	out, failure = c.work(ctx, db, in)
-	return out, nil, failure
+	return nil, c.work(ctx, db, j)
 }
 
 // work runs the body and After.
-func (c *Command[In, Out]) work(ctx context.Context, db DB, in *In) (out Out, failure *Error) {
-	out, err := c.body(ctx, db, *in)
-	if err != nil {
-		return out, c.failed(ctx, err)
+func (c *core) work(ctx context.Context, db DB, j job) *Error {
+	if err := j.body(ctx, db); err != nil {
+		return c.failed(ctx, err)
 	}
-	for i := len(c.after) - 1; i >= 0; i-- {
-		if err := c.after[i](ctx, *in, &out); err != nil {
-			e := about("an After hook", causeOf(ctx, err)).within(c.name)
-			e.Attempts, e.Effect = 1, c.completed(db)
-			return out, e
-		}
+	if err := j.after(ctx); err != nil {
+		e := about("an After hook", causeOf(ctx, err)).within(c.name)
+		e.Attempts, e.Effect = 1, c.completed(db)
+		return e
 	}
-	return out, nil
+	return nil
 }
 
-// clean runs the Cleanup hooks, the last added first, each even if another panics.
-func (c *Command[In, Out]) clean(ctx context.Context, in *In) {
+// clean runs the Cleanup hooks.
+func clean(ctx context.Context, j job) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 	defer cancel()
-	for _, hook := range c.cleanup {
-		defer hook(ctx, *in)
-	}
+	j.cleanup(ctx)
 }
 
 // refused makes the error of a run that sent nothing.
-func (c *Command[In, Out]) refused(e *Error) *Error {
+func (c *core) refused(e *Error) *Error {
 	e.Effect, e.Attempts = NotApplied, 0
 	return e.within(c.name)
 }
 
 // failed makes the error of a run whose body failed.
-func (c *Command[In, Out]) failed(ctx context.Context, err error) *Error {
+func (c *core) failed(ctx context.Context, err error) *Error {
 	var e *Error
-	if c.batching != nil {
+	if c.batch {
 		e = err.(*Error)
 		e.Attempts = 1
 		if e.Command != "" { // the culprit's own path says all
 			return e
 		}
-	} else if c.define != nil {
+	} else if c.statement {
 		e = err.(*Error) // made by the statement for this run, with its Effect
 	} else {
 		e = about("the body", causeOf(ctx, err))
@@ -320,7 +315,7 @@ func (c *Command[In, Out]) failed(ctx context.Context, err error) *Error {
 }
 
 // mapConstraint gives e the domain error that its constraint means.
-func (c *Command[In, Out]) mapConstraint(e *Error) *Error {
+func (c *core) mapConstraint(e *Error) *Error {
 	if domain := c.opts.OnConstraint[e.Constraint]; domain != nil {
 		e.also, e.Message = domain, e.place+domain.Error()
 		if ours, ok := errors.AsType[*Error](domain); ok {
@@ -331,11 +326,11 @@ func (c *Command[In, Out]) mapConstraint(e *Error) *Error {
 }
 
 // completed is the Effect of a failure that came after the body's success.
-func (c *Command[In, Out]) completed(db DB) Effect {
+func (c *core) completed(db DB) Effect {
 	switch {
 	case c.opts.ReadOnly:
 		return NotApplied
-	case c.define == nil && !c.begins || inTransaction(db):
+	case !c.statement && !c.begins || inTransaction(db):
 		return Unknown // not one unit, or for the transaction to decide
 	}
 	return Applied

@@ -50,9 +50,9 @@ func (l *layout) names() []string {
 	return names
 }
 
-// shapeOf looks at Row, and panics if it cannot be a row.
-func shapeOf[Row any](command string) *shape {
-	s := &shape{typ: reflect.TypeFor[Row]()}
+// shapeOf looks at a row type, and panics if it cannot be a row.
+func shapeOf(command string, row reflect.Type) *shape {
+	s := &shape{typ: row}
 	switch {
 	case s.typ == reflect.TypeFor[map[string]any]():
 		s.kind = mapRow

@@ -47,11 +47,19 @@ func mayHoldSecrets(t reflect.Type, seen map[reflect.Type]bool) bool {
 // withSecretsHidden returns value itself if its type can hold no secret, else a
 // copy whose secret texts read [secret] and whose other secrets are zero.
 func withSecretsHidden[T any](value T) T {
-	if !mayHoldSecrets(reflect.TypeFor[T](), nil) {
-		return value
+	return *pointerWithSecretsHidden(&value).(*T)
+}
+
+// pointerWithSecretsHidden is withSecretsHidden of what the pointer points to.
+func pointerWithSecretsHidden(pointer any) any {
+	v := reflect.ValueOf(pointer)
+	if !mayHoldSecrets(v.Type().Elem(), nil) {
+		return pointer
 	}
-	hideSecrets(reflect.ValueOf(&value).Elem(), 0)
-	return value
+	hidden := reflect.New(v.Type().Elem())
+	hidden.Elem().Set(v.Elem())
+	hideSecrets(hidden.Elem(), 0)
+	return hidden.Interface()
 }
 
 // hideSecrets changes v, which must be settable, and copies whatever v shares

@@ -26,13 +26,13 @@ type statement struct {
 	maxRows  int
 }
 
-func newStatement[In any](command string, text sqltext.Text) *statement {
-	s := &statement{name: command, text: text, fields: paramFields[In](command, text), lifts: lifts(strings.ToLower(text.SQL))}
+func newStatement(command string, in reflect.Type, text sqltext.Text) *statement {
+	s := &statement{name: command, text: text, fields: paramFields(command, in, text), lifts: lifts(strings.ToLower(text.SQL))}
 	s.params = make([]string, len(s.fields))
 	for i, f := range s.fields {
 		s.params[i] = f.path
 	}
-	s.growsIn = embedsPointer(reflect.TypeFor[In](), s.fields)
+	s.growsIn = embedsPointer(in, s.fields)
 	return s
 }
 

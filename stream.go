@@ -68,7 +68,7 @@ func refusedStream[In, Out any](c *Command[In, Out], why string) *Error {
 	if c == nil {
 		c = new(Command[In, Out])
 	}
-	return c.refused(&Error{Code: CodeInternal, Message: why})
+	return c.core.refused(&Error{Code: CodeInternal, Message: why})
 }
 
 // run runs the loop. Its error is for the loop to see, if that has not ended.
@@ -80,48 +80,39 @@ func (s *stream[In, Row]) run(ctx context.Context, db DB, c *Command[In, []Row],
 	switch {
 	case !ok:
 		return refusedStream(c, "only a Query can be streamed, and this is not one")
-	case c.key != nil:
+	case c.core.once:
 		return refusedStream(c, "a Once command stores its output, and a stream has none: run it")
 	case len(c.after) > 0:
 		return refusedStream(c, "it has After hooks, which are for all the rows at once: run it, or stream it without them")
 	}
-	opts := c.opts
+	opts := c.core.opts
 	opts.MaxRows = 0
-	s.q = q.with(c.name, opts)
-	s.alone = c.begins && usable(ctx, db) == nil && join(db) == nil
-	_, err := s.command(c).Run(ctx, db, in)
-	if e, ok := err.(*Error); ok {
-		e.final = false // for this command; one that it is part of can be tried again whole
+	s.q = q.with(c.core.name, opts)
+	s.alone = c.core.begins && usable(ctx, db) == nil && join(db) == nil
+	looping := c.core
+	looping.statement = true // its errors are
+	_, e := looping.whole(ctx, db, &loop[In, Row]{task[In, []Row]{c: c, in: in}, s})
+	if e == nil {
+		return nil
 	}
-	return err
+	e.final = false // for this command; one that it is part of can be tried again whole
+	return e
 }
 
-// command is c with the loop as its body, so that a stream lives as every command
-// does.
-func (s *stream[In, Row]) command(c *Command[In, []Row]) *Command[In, int64] {
-	looping := &Command[In, int64]{
-		name: c.name, opts: c.opts, body: s.body,
-		define:  func(Options) func(context.Context, DB, In) (int64, error) { return s.body }, // errors are a statement's
-		before:  c.before,
-		onError: c.onError,
-		cleanup: c.cleanup,
-		begins:  c.begins, checks: c.checks, straight: c.straight,
-	}
-	if c.handler != nil {
-		looping.handler = func(ctx context.Context, call *Call) error {
-			run := call.run
-			call.run = func(ctx context.Context, call *Call) error {
-				defer func() { call.Rows = s.rows }() // of a failure, too
-				return run(ctx, call)
-			}
-			return c.handler(ctx, call)
-		}
-	}
-	return looping
+// A loop is a run of the query with the loop as its body, so that a stream lives as
+// every command does.
+type loop[In, Row any] struct {
+	task[In, []Row]
+	s *stream[In, Row]
 }
+
+func (l *loop[In, Row]) body(ctx context.Context, db DB) error { return l.s.body(ctx, db, l.in) }
+
+// rows are those that were yielded, also of a failure.
+func (l *loop[In, Row]) rows(bool) int64 { return l.s.rows }
 
 // body is one attempt.
-func (s *stream[In, Row]) body(ctx context.Context, db DB, in In) (int64, error) {
+func (s *stream[In, Row]) body(ctx context.Context, db DB, in In) error {
 	fr := s.q.frame(in)
 	args, failure := arguments(fr.params, s.q.params)
 	if failure == nil {
@@ -136,10 +127,10 @@ func (s *stream[In, Row]) body(ctx context.Context, db DB, in In) (int64, error)
 	}
 	if failure != nil {
 		failure.final = s.rows > 0
-		return s.rows, failure
+		return failure
 	}
 	s.q.recycle(fr)
-	return s.rows, nil
+	return nil
 }
 
 // give yields a row, and reports whether the loop wants another.

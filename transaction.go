@@ -29,29 +29,30 @@ func Transaction[In, Out any](name string, body func(ctx context.Context, tx *Tx
 	if body == nil {
 		panic(fmt.Sprintf("pgcmd: %s: the body is nil", name))
 	}
-	c := newCommand(name, func(ctx context.Context, db DB, in In) (Out, error) {
+	checkName(name)
+	c := &Command[In, Out]{core: core{name: name, begins: true}, body: func(ctx context.Context, db DB, in In) (Out, error) {
 		return body(ctx, db.(*Tx), in)
-	})
-	return c.edit(func(c *Command[In, Out]) { c.begins = true })
+	}}
+	c.prepare()
+	return c
 }
 
 // transact runs work in a transaction: one that db is already, or one of its own.
 // It returns the functions to be run now that it has committed.
-func (c *Command[In, Out]) transact(ctx context.Context, db DB, in *In, cl *claim) (out Out, after []func(context.Context), failure *Error) {
+func (c *core) transact(ctx context.Context, db DB, j job, cl *claim) (after []func(context.Context), failure *Error) {
 	if tx := join(db); tx != nil {
 		if _, ours := db.(*Tx); !ours { // it is for this body alone
 			defer tx.s.over.Store(true)
 			defer tx.s.closeRows()
 		}
-		out, failure = c.join(ctx, tx, in, cl)
-		return out, nil, failure
+		return nil, c.join(ctx, tx, j, cl)
 	}
 	if err := ctx.Err(); err != nil {
-		return out, nil, notSent(ctx, err).within(c.name)
+		return nil, notSent(ctx, err).within(c.name)
 	}
 	conn, pool, done, failure := connectionOf(ctx, db, &c.name, c.opts.ReadOnly)
 	if failure != nil {
-		return out, nil, failure.within(c.name)
+		return nil, failure.within(c.name)
 	}
 	defer done()
 	tx := begin(ctx, conn, pool, c.txOptions())
@@ -61,64 +62,64 @@ func (c *Command[In, Out]) transact(ctx context.Context, db DB, in *In, cl *clai
 			tx.s.rollback(ctx)
 		}
 	}()
-	tx.s.mayFinish = c.batching != nil && cl == nil && len(c.after) == 0
-	out, failure = c.workOnce(insideTx(ctx, tx.s), tx, in, cl)
+	tx.s.mayFinish = c.batch && cl == nil && !c.vetoes
+	failure = c.workOnce(insideTx(ctx, tx.s), tx, j, cl)
 	switch {
 	case tx.s.finished && failure == nil:
-		return out, tx.after, nil
+		return tx.after, nil
 	case tx.s.finished:
-		return out, nil, failure
+		return nil, failure
 	case failure != nil:
 		tx.s.rollback(ctx)
 		tx.s.rolledBack(failure)
-		return out, nil, failure
+		return nil, failure
 	}
 	if failure := tx.s.commit(ctx); failure != nil {
 		failure.final = failure.final || tx.s.consumed
 		if cl != nil && failure.Effect == Unknown {
 			cl.lost = tx.after
 		}
-		return out, nil, c.mapConstraint(failure.within(c.name))
+		return nil, c.mapConstraint(failure.within(c.name))
 	}
 	if cl != nil && !cl.made && !cl.replayed {
-		return out, cl.lost, nil // this run's own attempt had committed
+		return cl.lost, nil // this run's own attempt had committed
 	}
-	return out, tx.after, nil
+	return tx.after, nil
 }
 
 // workOnce is work between the claim of a Once and the storing of its result.
-func (c *Command[In, Out]) workOnce(ctx context.Context, tx *Tx, in *In, cl *claim) (out Out, failure *Error) {
+func (c *core) workOnce(ctx context.Context, tx *Tx, j job, cl *claim) *Error {
 	if cl == nil {
-		return c.work(ctx, tx, in)
+		return c.work(ctx, tx, j)
 	}
-	found, failure := cl.take(ctx, tx, &out)
-	if failure != nil {
-		return out, failure.within(c.name)
+	found, failure := cl.take(ctx, tx, j.output())
+	switch {
+	case failure != nil:
+		return failure.within(c.name)
+	case found:
+		return nil
 	}
-	if found {
-		return out, nil
+	if failure := c.work(ctx, tx, j); failure != nil {
+		return failure
 	}
-	if out, failure = c.work(ctx, tx, in); failure != nil {
-		return out, failure
+	if failure := cl.store(ctx, tx, j.output()); failure != nil {
+		return failure.within(c.name)
 	}
-	if failure = cl.store(ctx, tx, out); failure != nil {
-		return out, failure.within(c.name)
-	}
-	return out, nil
+	return nil
 }
 
 // join runs work in a transaction that has begun, and ends with somebody else.
-func (c *Command[In, Out]) join(ctx context.Context, tx *Tx, in *In, cl *claim) (out Out, failure *Error) {
+func (c *core) join(ctx context.Context, tx *Tx, j job, cl *claim) *Error {
 	if err := tx.usable(ctx); err != nil {
-		return out, notSent(ctx, err).within(c.name)
+		return notSent(ctx, err).within(c.name)
 	}
 	if e := tx.s.accepts(c.opts); e != nil {
-		return out, c.refused(e)
+		return c.refused(e)
 	}
 	if c.opts.Timeout > 0 {
 		defer tx.s.tighten(ctx)()
 	}
-	out, failure = c.workOnce(ctx, tx, in, cl)
+	failure := c.workOnce(ctx, tx, j, cl)
 	if failure == nil && tx.s.misuse != nil && tx.s.foreign {
 		e := *tx.s.misuse
 		failure = e.within(c.name)
@@ -126,10 +127,10 @@ func (c *Command[In, Out]) join(ctx context.Context, tx *Tx, in *In, cl *claim) 
 	if failure != nil && tx.s.dead() {
 		failure.Effect = NotApplied // it cannot be committed any more
 	}
-	return out, failure
+	return failure
 }
 
-func (c *Command[In, Out]) txOptions() pgx.TxOptions {
+func (c *core) txOptions() pgx.TxOptions {
 	o := c.opts.Tx
 	if c.opts.ReadOnly && o.AccessMode == "" {
 		o.AccessMode = pgx.ReadOnly

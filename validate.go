@@ -42,10 +42,9 @@ var (
 	})
 )
 
-// checksOf compiles the validation of In, nil if there is none. A tag that
-// validator does not know panics, as a definition mistake.
-func checksOf[In any](command string) *checks {
-	typ := reflect.TypeFor[In]()
+// checksOf compiles the validation of an input type, nil if there is none. A tag
+// that validator does not know panics, as a definition mistake.
+func checksOf(command string, typ reflect.Type) *checks {
 	if cached, ok := validates.Load(typ); ok {
 		return cached.(*checks)
 	}
@@ -124,6 +123,19 @@ func compileTags(command string, t reflect.Type, seen map[reflect.Type]bool) {
 	for i := range t.NumField() {
 		compileTags(command, t.Field(i).Type, seen)
 	}
+}
+
+// refusal is the error of the input that in points to, nil if nothing is wrong.
+func (c *checks) refusal(in any) *Error {
+	problems, cause := c.problems(in)
+	if cause == nil {
+		return nil
+	}
+	e := &Error{Code: CodeInvalid, Message: "the input was refused", Problems: problems, Err: cause}
+	if len(problems) > 1 {
+		e.Message = fmt.Sprintf("the input was refused for %d reasons", len(problems))
+	}
+	return e
 }
 
 // problems returns what is wrong with the input that in points to: what the tags

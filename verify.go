@@ -86,34 +86,15 @@ type subject struct {
 	findings, warnings []Problem
 }
 
-// subject is what Verify has to know of a command.
-func (c *Command[In, Out]) subject() *subject {
-	if c == nil {
-		return nil
-	}
-	s := &subject{}
-	if c.batching != nil {
-		s = c.batching.subject()
-		s.once = s.once || c.key != nil
-	} else {
-		s.options, s.once, s.in = c.opts, c.key != nil, reflect.TypeFor[In]()
-		if source, ok := c.query.(interface{ reveal(s *subject) }); ok {
-			source.reveal(s)
-		}
-	}
-	s.name = c.name
-	return s
-}
-
 func (q *query[In, Row]) reveal(s *subject) { s.statement, s.shape = q.statement, q.shape }
 
-func (c *copier[Row]) reveal(s *subject) { s.table, s.row, s.fields = c.name, c.typ, c.fields }
+func (c *copier) reveal(s *subject) { s.table, s.row, s.fields = c.name, c.typ, c.fields }
 
 // add takes in the definition that was given at place i.
 func (v *verification) add(i int, def Definition) {
 	var s *subject
-	if source, ok := def.(interface{ subject() *subject }); ok {
-		s = source.subject()
+	if def != nil && !reflect.ValueOf(def).IsNil() {
+		s = def.parts().subject()
 	}
 	if s == nil {
 		s = &subject{name: fmt.Sprintf("definition %d", i)}

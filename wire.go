@@ -32,7 +32,7 @@ func instrument(cfg *pgconn.Config, of *keeper) {
 		if err != nil {
 			return nil, err
 		}
-		w := &wire{Conn: conn, keeper: of}
+		w := &wire{Conn: conn, keeper: of, peeker: newPeeker(conn)}
 		w.rested.Store(-1)
 		of.made(w)
 		return w, nil
@@ -46,6 +46,7 @@ type wire struct {
 	sent   atomic.Int64
 	got    atomic.Int64 // bytes received
 	rested atomic.Int64 // got, when it was given back; -1: nobody has looked
+	peeker *peeker      // nil: its socket cannot be looked at
 
 	keeper *keeper // of the pool that it is in; nil if it is not one of Connect's
 	epoch  int64   // of the pool, when it was made
@@ -78,8 +79,8 @@ func (w *wire) Close() error {
 }
 
 // hold notes who has taken the connection.
-func (w *wire) hold(command *string) {
-	w.since.Store(time.Now().UnixNano())
+func (w *wire) hold(command *string, now time.Time) {
+	w.since.Store(now.UnixNano())
 	w.holder.Store(command)
 }
 
@@ -89,12 +90,25 @@ func (w *wire) let() {
 	w.warned.Store(false)
 }
 
-// undisturbed reports whether nothing has come since the connection was given back,
-// also nothing that a reader of pgx's, left behind by a slow write, has taken off the
-// socket.
-func (w *wire) undisturbed() bool {
-	rested := w.rested.Swap(-1)
-	return (rested < 0 || rested == w.got.Load()) && quiet(w.Conn)
+// recently is how long a connection may have been idle without being looked at: its
+// server is as likely to go between the look and the statement.
+const recently = 100 * time.Microsecond
+
+// suspicious reports whether a connection that was idle for so long has to be asked by
+// a round trip before it is used: something has come since it was given back, also
+// something that a reader of pgx's, left behind by a slow write, has taken off the
+// socket. One that cannot be looked at is asked by pgx's own rule.
+func (w *wire) suspicious(idle time.Duration) bool {
+	if w == nil {
+		return idle > time.Second
+	}
+	if rested := w.rested.Swap(-1); rested >= 0 && rested != w.got.Load() {
+		return true
+	}
+	if w.peeker == nil {
+		return idle > time.Second
+	}
+	return idle > recently && !w.peeker.quiet()
 }
 
 // wireOf returns the wire below conn, or nil if it is not instrumented.
