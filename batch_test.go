@@ -559,6 +559,24 @@ func TestABatchTellsItsProgress(t *testing.T) {
 	}
 }
 
+func TestAContextHearsOfTheProgressOfItsRunsAlone(t *testing.T) {
+	t.Parallel()
+	pool := connect(t, pgcmdtest.Pool(t, itemsDDL), 2)
+	var own, first, second []int
+	hears := func(into *[]int) func(done, total int) {
+		return func(done, _ int) { *into = append(*into, done) }
+	}
+	batch := pgcmd.Batch(addItem, pgcmd.Isolated).With(pgcmd.Options{Progress: hears(&own)})
+	require.NoError(t, runErr(batch.Run(pgcmd.WithProgress(t.Context(), hears(&first)), pool, someItems(1500))))
+	must(t, pool.Exec, `truncate items`, pool)
+	plain := pgcmd.Batch(addItem, pgcmd.Isolated)
+	require.NoError(t, runErr(plain.Run(pgcmd.WithProgress(t.Context(), hears(&second)), pool, someItems(3))))
+	require.NoError(t, runErr(plain.Run(t.Context(), pool, nil)))
+	assert.Equal(t, []int{1000, 1500}, first)
+	assert.Equal(t, first, own, "and the one of Options besides")
+	assert.Equal(t, []int{3}, second)
+}
+
 func TestAPanicInABatch(t *testing.T) {
 	t.Parallel()
 	pool := connect(t, pgcmdtest.Pool(t, itemsDDL), 4)

@@ -21,6 +21,7 @@ type batchRun[In, Out any] struct {
 	tried   int // the attempt at the items that are left
 	bindIn  binder[In]
 	readOut reader[Out]
+	report  func(done, total int) // nil if nobody wants to know
 }
 
 // run is the body of a batch.
@@ -32,7 +33,8 @@ func (b *batchOf[In, Out]) run(ctx context.Context, db DB, in []In) (BatchResult
 			refused = nil
 		}
 	}
-	r := &batchRun[In, Out]{batchOf: b, in: in, out: b.blank(in, refused), start: time.Now(), tried: 1}
+	r := &batchRun[In, Out]{batchOf: b, in: in, out: b.blank(in, refused), start: time.Now(), tried: 1,
+		report: reporter(ctx, b.options.Progress)}
 	failure := r.carry(ctx, db)
 	r.out = r.count(r.out)
 	if failure != nil {
@@ -133,8 +135,8 @@ func (r *batchRun[In, Out]) flight(ctx context.Context, conn *pgx.Conn, s *sessi
 
 // progress tells how many items are done, when so many are left.
 func (r *batchRun[In, Out]) progress(left int) {
-	if r.options.Progress != nil {
-		r.options.Progress(len(r.in)-left, len(r.in))
+	if r.report != nil {
+		r.report(len(r.in)-left, len(r.in))
 	}
 }
 

@@ -152,7 +152,8 @@ func (c copying[Row]) stream(ctx context.Context, l *copyLink, columns []copyCol
 			err = f.err
 		}
 	}()
-	read, failure := c.feed(ctx, f, newRowEncoder[Row](columns, c.grows), rows)
+	report := reporter(ctx, c.progress)
+	read, failure := c.feed(ctx, f, report, newRowEncoder[Row](columns, c.grows), rows)
 	if failure != nil {
 		f.abandon()
 		failure.Effect = NotApplied
@@ -162,8 +163,8 @@ func (c copying[Row]) stream(ctx context.Context, l *copyLink, columns []copyCol
 	if tag, err = f.close(); err != nil {
 		return 0, c.failed(ctx, l, f, columns, read)
 	}
-	if c.progress != nil {
-		c.progress(int(tag.RowsAffected()), -1)
+	if report != nil {
+		report(int(tag.RowsAffected()), -1)
 	}
 	return tag.RowsAffected(), nil
 }
@@ -181,7 +182,7 @@ const progressRows = 10_000
 
 // feed encodes the rows until the sequence ends or the copy does, and returns how
 // many there were. Its failure is the sequence's, or a bad row.
-func (c copying[Row]) feed(ctx context.Context, f *copyFeed, enc *rowEncoder[Row], rows iter.Seq2[Row, error]) (n int, failure *Error) {
+func (c copying[Row]) feed(ctx context.Context, f *copyFeed, report func(done, total int), enc *rowEncoder[Row], rows iter.Seq2[Row, error]) (n int, failure *Error) {
 	buf := append(f.buffer(), copyHeader...)
 	for row, err := range rows {
 		n++
@@ -191,8 +192,8 @@ func (c copying[Row]) feed(ctx context.Context, f *copyFeed, enc *rowEncoder[Row
 		if f.over() {
 			return n, nil
 		}
-		if c.progress != nil && n > 1 && n%progressRows == 1 {
-			c.progress(n-1, -1)
+		if report != nil && n > 1 && n%progressRows == 1 {
+			report(n-1, -1)
 		}
 		enc.row = row
 		if c.checks != nil {

@@ -57,7 +57,7 @@ type Options struct {
 	// Progress is called now and then while a [Batch] or a [Copy] runs, and at its
 	// end, with the items or rows that are done; total is -1 for a Copy, whose end
 	// nobody knows. It is called by the goroutine that runs the command, or by one
-	// at a time, and must not block.
+	// at a time, and must not block. [WithProgress] is for one run.
 	Progress func(done, total int)
 }
 
