@@ -1,0 +1,186 @@
+package pgcmdmcp
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pgcmd/pgcmd"
+	"go.uber.org/zap"
+)
+
+// Options say what a [Server] serves. The zero Options serve nothing, which [New]
+// refuses.
+type Options struct {
+	// Tools are the commands that clients can call. Those of the catalog that are not
+	// named here do not exist for them.
+	Tools []Tool
+
+	// Schemas are those whose tables the resource pgcmd://schema describes. None: there
+	// is no such resource.
+	Schemas []string
+
+	// Limits bound every call. Zero fields have the defaults of [Limits].
+	Limits Limits
+
+	// Name and Version are what the server calls itself. Empty: "pgcmd" and "0".
+	Name, Version string
+
+	// Logger is told of every call, without its input and its output. Nil: nobody is,
+	// but of a panic standard error.
+	Logger *zap.Logger
+}
+
+// A Tool is a command that clients can call.
+type Tool struct {
+	Command string // its name in the catalog
+
+	// Name is the tool's. Empty: the command's, with what clients do not take replaced.
+	Name string
+
+	// AllowWrites lets clients call a command that is not ReadOnly. Without it [New]
+	// refuses such a command.
+	AllowWrites bool
+
+	// Additive says that the command only adds: a client need not warn before it runs.
+	// That is the author's word, as ReadOnly is.
+	Additive bool
+
+	// Limits bound the calls of this tool. Zero fields are those of [Options.Limits], but
+	// Concurrent counts this tool's calls alone: zero is no bound but the server's.
+	Limits Limits
+}
+
+// Limits bound a call. What goes beyond is an error, never a part of the result.
+type Limits struct {
+	// Rows is how many elements an input and an output that are arrays may have. Zero:
+	// 1,000. An output is counted when it is there: the MaxRows of the command ends the
+	// reading sooner.
+	Rows int
+
+	// InputBytes and OutputBytes are of the JSON. Zero: 1 MiB, and 256 KiB, which is
+	// more than most models read.
+	InputBytes, OutputBytes int
+
+	// Time is that of a whole call. Zero: 30 seconds. The Timeout of the command, if it
+	// is shorter, ends it sooner.
+	Time time.Duration
+
+	// Concurrent is how many calls may run at once; one more is refused, it does not
+	// wait. Zero: 8. Fewer than the pool's connections leave some for the service.
+	Concurrent int
+}
+
+var defaults = Limits{Rows: 1000, InputBytes: 1 << 20, OutputBytes: 256 << 10, Time: 30 * time.Second, Concurrent: 8}
+
+// or returns l with those of other in place of zeros.
+func (l Limits) or(other Limits) Limits {
+	if l.Rows == 0 {
+		l.Rows = other.Rows
+	}
+	if l.InputBytes == 0 {
+		l.InputBytes = other.InputBytes
+	}
+	if l.OutputBytes == 0 {
+		l.OutputBytes = other.OutputBytes
+	}
+	if l.Time == 0 {
+		l.Time = other.Time
+	}
+	if l.Concurrent == 0 {
+		l.Concurrent = other.Concurrent
+	}
+	return l
+}
+
+func (l Limits) check(where string) error {
+	if l.Rows < 0 || l.InputBytes < 0 || l.OutputBytes < 0 || l.Time < 0 || l.Concurrent < 0 {
+		return fmt.Errorf("pgcmdmcp: %s has a negative limit: zero is the default, and there is no way to be without", where)
+	}
+	return nil
+}
+
+// check returns all that is wrong with the options.
+func (o *Options) check(known map[string]pgcmd.CommandInfo) error {
+	errs := []error{o.Limits.check("Options.Limits")}
+	if len(o.Tools) == 0 {
+		errs = append(errs, errors.New("pgcmdmcp: Options.Tools names no command, and nothing is served unless it is named"))
+	}
+	if slices.Contains(o.Schemas, "") {
+		errs = append(errs, errors.New("pgcmdmcp: Options.Schemas has an empty name"))
+	}
+	tools := map[string]string{}
+	for i, t := range o.Tools {
+		info, ok := known[t.Command]
+		if !ok {
+			errs = append(errs, fmt.Errorf("pgcmdmcp: Options.Tools[%d]: the catalog has no command %q", i, t.Command))
+			continue
+		}
+		errs = append(errs, t.check(info))
+		name := t.name()
+		if other, taken := tools[name]; taken {
+			errs = append(errs, fmt.Errorf("pgcmdmcp: %s and %s would both be the tool %s: set Tool.Name of one", other, t.Command, name))
+		}
+		tools[name] = t.Command
+	}
+	return errors.Join(errs...)
+}
+
+func (t Tool) check(info pgcmd.CommandInfo) error {
+	errs := []error{t.Limits.check(t.Command)}
+	if takesSQL(info) {
+		errs = append(errs, fmt.Errorf("pgcmdmcp: %s takes SQL, and whoever talks to the model would write it: "+
+			"make commands of what is to be asked, and serve these", t.Command))
+	}
+	if !info.ReadOnly && !t.AllowWrites {
+		errs = append(errs, fmt.Errorf("pgcmdmcp: %s may change data: set Tool.AllowWrites, or, if it does not, Options.ReadOnly of the command", t.Command))
+	}
+	if info.Description == "" {
+		errs = append(errs, fmt.Errorf("pgcmdmcp: %s has no description, and a model has nothing else to go by: set Options.Description of the command", t.Command))
+	}
+	if name := t.name(); !validName(name) {
+		errs = append(errs, fmt.Errorf("pgcmdmcp: %s would be the tool %q: set Tool.Name to 1 to %d letters, digits, _ or -", t.Command, name, maxName))
+	}
+	return errors.Join(errs...)
+}
+
+// takesSQL reports whether the command is AdHoc, under whatever options, a batch of it,
+// or another one that takes the same input.
+func takesSQL(info pgcmd.CommandInfo) bool {
+	adHoc := pgcmd.NewCatalog(pgcmd.AdHoc).Manifest().Commands[0]
+	return strings.TrimRight(info.Name, "[]") == adHoc.Name || bytes.Contains(core(info.Input), core(adHoc.Input))
+}
+
+// core is a schema without the braces and the draft: what is left of it within another.
+func core(schema json.RawMessage) []byte {
+	_, rest, _ := bytes.Cut(schema, []byte(`"properties"`))
+	return bytes.TrimSuffix(rest, []byte("}"))
+}
+
+// maxName is what the strictest of the known clients takes; the specification has 128,
+// and dots.
+const maxName = 64
+
+func (t Tool) name() string {
+	if t.Name != "" {
+		return t.Name
+	}
+	return strings.Map(func(r rune) rune {
+		if validRune(r) {
+			return r
+		}
+		return '_'
+	}, strings.ReplaceAll(t.Command, "[]", "_batch"))
+}
+
+func validName(name string) bool {
+	return name != "" && len(name) <= maxName && strings.IndexFunc(name, func(r rune) bool { return !validRune(r) }) < 0
+}
+
+func validRune(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-'
+}

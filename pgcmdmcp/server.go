@@ -1,0 +1,165 @@
+package pgcmdmcp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"github.com/pgcmd/pgcmd"
+	"go.uber.org/zap"
+)
+
+// A Server serves commands to the clients of the Model Context Protocol. It never
+// changes once made, and serves any number of clients at once.
+type Server struct {
+	mcp     *mcp.Server
+	catalog *pgcmd.Catalog
+	db      pgcmd.DB
+	limits  Limits
+	running gate // of all calls
+	logger  *zap.Logger
+	tools   []*tool // sorted by name
+	schemas []string
+}
+
+// New makes a server of commands of the catalog, which run on db. Its error names all
+// that is wrong with the options at once.
+func New(catalog *pgcmd.Catalog, db pgcmd.DB, o Options) (*Server, error) {
+	if catalog == nil || db == nil {
+		return nil, errors.New("pgcmdmcp: New was given a nil Catalog or a nil DB")
+	}
+	known := map[string]pgcmd.CommandInfo{}
+	for _, info := range catalog.Manifest().Commands {
+		known[info.Name] = info
+	}
+	if err := o.check(known); err != nil {
+		return nil, err
+	}
+	s := &Server{catalog: catalog, db: db, limits: o.Limits.or(defaults), logger: o.Logger, schemas: slices.Clone(o.Schemas)}
+	s.running = newGate(s.limits.Concurrent)
+	for _, t := range o.Tools {
+		s.tools = append(s.tools, newTool(t, known[t.Command], s.limits))
+	}
+	slices.SortFunc(s.tools, func(a, b *tool) int { return strings.Compare(a.name, b.name) })
+
+	me := &mcp.Implementation{Name: o.Name, Version: o.Version}
+	if me.Name == "" {
+		me.Name = "pgcmd"
+	}
+	if me.Version == "" {
+		me.Version = "0"
+	}
+	s.mcp = mcp.NewServer(me, &mcp.ServerOptions{
+		Instructions: s.instructions(),
+		// What is served never changes, and there is no log for clients.
+		Capabilities: &mcp.ServerCapabilities{
+			Tools: &mcp.ToolCapabilities{}, Resources: &mcp.ResourceCapabilities{}, Prompts: &mcp.PromptCapabilities{},
+		},
+	})
+	for _, t := range s.tools {
+		s.mcp.AddTool(t.describe(), func(ctx context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+			return s.call(ctx, t, req), nil
+		})
+	}
+	s.addResources()
+	s.addPrompts()
+	return s, nil
+}
+
+// MCP returns the SDK's server, for what is to be served beside the commands, and for
+// middleware.
+func (s *Server) MCP() *mcp.Server { return s.mcp }
+
+// Run serves one client by a transport of the SDK's, until it goes or ctx is done.
+func (s *Server) Run(ctx context.Context, t mcp.Transport) error { return s.mcp.Run(ctx, t) }
+
+// ServeStdio serves the client that started the process, by standard input and output,
+// which are then the protocol's: logs go to standard error.
+func (s *Server) ServeStdio(ctx context.Context) error { return s.Run(ctx, &mcp.StdioTransport{}) }
+
+// Handler serves clients by streamable HTTP, without sessions, under any path. It asks
+// for no password: put [auth.RequireBearerToken] around it, or what else the service has.
+//
+// A request has to name one of the hosts in its Host header, else it is refused: so a web
+// page whose name was pointed at this machine (DNS rebinding) gets nowhere. Without hosts
+// those of the machine itself will do: localhost and its addresses. A request that a
+// browser sends for another web page is refused too.
+//
+// [auth.RequireBearerToken]: https://pkg.go.dev/github.com/modelcontextprotocol/go-sdk/auth#RequireBearerToken
+func (s *Server) Handler(hosts ...string) http.Handler {
+	hosts = slices.Clone(hosts)
+	handler := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s.mcp }, &mcp.StreamableHTTPOptions{
+		Stateless:                    true, // nothing to hijack, and nothing that fills up
+		PropagateRequestCancellation: true,
+		MaxRequestBodyBytes:          int64(max(mcp.DefaultMaxRequestBodyBytes, s.inputBytes()+64<<10)),
+		DisableLocalhostProtection:   len(hosts) > 0, // the check below takes its place
+	})
+	sameOrigin := http.NewCrossOriginProtection().Handler(handler)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !named(r.Host, hosts) {
+			http.Error(w, "the Host header names no host of this server: add it to those of Handler, if it is one", http.StatusForbidden)
+			return
+		}
+		sameOrigin.ServeHTTP(w, r)
+	})
+}
+
+// inputBytes is the most that a tool takes.
+func (s *Server) inputBytes() int {
+	most := 0
+	for _, t := range s.tools {
+		most = max(most, t.limits.InputBytes)
+	}
+	return most
+}
+
+// named reports whether a Host header is one of hosts, or, without them, this machine.
+func named(header string, hosts []string) bool {
+	name, _, err := net.SplitHostPort(header)
+	if err != nil {
+		name = strings.Trim(header, "[]")
+	}
+	if len(hosts) > 0 {
+		return slices.ContainsFunc(hosts, func(host string) bool { return strings.EqualFold(host, name) })
+	}
+	ip := net.ParseIP(name)
+	return strings.EqualFold(name, "localhost") || ip != nil && ip.IsLoopback()
+}
+
+// A gate lets so many through at once, and turns the others away. Nil has no bound.
+type gate chan struct{}
+
+func newGate(places int) gate {
+	if places == 0 {
+		return nil
+	}
+	return make(gate, places)
+}
+
+func (g gate) enter() bool {
+	if g == nil {
+		return true
+	}
+	select {
+	case g <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (g gate) leave() {
+	if g != nil {
+		<-g
+	}
+}
+
+func (g gate) full(whose string) *pgcmd.Error {
+	return &pgcmd.Error{Code: pgcmd.CodeExhausted, Effect: pgcmd.NotApplied,
+		Message: fmt.Sprintf("%s runs %d calls at once already, the most that it may: try again when one has ended", whose, cap(g))}
+}

@@ -1,0 +1,217 @@
+package pgcmdmcp
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"github.com/pgcmd/pgcmd"
+	"go.uber.org/zap"
+)
+
+// A tool is a command as clients see it.
+type tool struct {
+	Tool
+	name        string
+	info        pgcmd.CommandInfo
+	limits      Limits
+	running     gate // of this tool's calls
+	in, out     envelope
+	inputSchema json.RawMessage
+	outSchema   json.RawMessage
+}
+
+func newTool(o Tool, info pgcmd.CommandInfo, server Limits) *tool {
+	t := &tool{Tool: o, name: o.name(), info: info, limits: o.Limits.or(server), running: newGate(o.Limits.Concurrent)}
+	t.inputSchema, t.in = wrap(info.Input, "input", t.limits.Rows)
+	t.outSchema, t.out = wrap(info.Output, "output", 0)
+	return t
+}
+
+func (t *tool) describe() *mcp.Tool {
+	destructive, open := !t.info.ReadOnly && !t.Additive, false
+	return &mcp.Tool{
+		Name:         t.name,
+		Title:        t.info.Name,
+		Description:  t.description(),
+		InputSchema:  t.inputSchema,
+		OutputSchema: t.outSchema,
+		Annotations: &mcp.ToolAnnotations{
+			Title:           t.info.Name,
+			ReadOnlyHint:    t.info.ReadOnly,
+			DestructiveHint: &destructive,
+			IdempotentHint:  t.info.ReadOnly || t.info.Once,
+			OpenWorldHint:   &open,
+		},
+	}
+}
+
+// description is the command's, and what else a model does well to know.
+func (t *tool) description() string {
+	var b strings.Builder
+	b.WriteString(strings.TrimRight(t.info.Description, ". "))
+	b.WriteString(".")
+	switch {
+	case t.info.Once:
+		b.WriteString(" Changes data, once for each key of its input: the same call again changes nothing more.")
+	case !t.info.ReadOnly:
+		b.WriteString(" Changes data.")
+	}
+	for i, c := range t.info.Constraints {
+		b.WriteString([]string{" Can be refused: ", "; "}[min(i, 1)])
+		b.WriteString(c.Message)
+	}
+	if len(t.info.Constraints) > 0 {
+		b.WriteString(".")
+	}
+	return b.String()
+}
+
+// call runs the command. Whatever happens, the client gets an answer.
+func (s *Server) call(ctx context.Context, t *tool, req *mcp.CallToolRequest) (result *mcp.CallToolResult) {
+	start := time.Now()
+	var failure *pgcmd.Error
+	defer func() {
+		if p := recover(); p != nil {
+			s.panicked(t, p)
+			failure = &pgcmd.Error{Code: pgcmd.CodeInternal, Effect: pgcmd.Unknown, Command: t.info.Name, Message: "the command panicked"}
+			result = failed(failure, nil)
+		}
+		s.log(t, failure, time.Since(start))
+	}()
+	ctx, cancel := context.WithTimeout(ctx, t.limits.Time)
+	defer cancel()
+	output, failure := s.run(ctx, t, req)
+	if failure != nil {
+		return failed(failure, output)
+	}
+	output = t.out.close(output)
+	return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: string(output)}}, StructuredContent: output}
+}
+
+// run is the call within its limits. Its failure is never a value of the input.
+func (s *Server) run(ctx context.Context, t *tool, req *mcp.CallToolRequest) (output json.RawMessage, failure *pgcmd.Error) {
+	if !s.running.enter() {
+		return nil, t.fail(s.running.full("the server"))
+	}
+	defer s.running.leave()
+	if !t.running.enter() {
+		return nil, t.fail(t.running.full("the tool"))
+	}
+	defer t.running.leave()
+	input, failure := t.input(req.Params.Arguments)
+	if failure != nil {
+		return nil, failure
+	}
+	ctx, told := progressOf(ctx, req)
+	defer told()
+	output, err := s.catalog.Run(ctx, s.db, t.info.Name, input)
+	if tooLong := t.tooLong(output); tooLong != nil {
+		output = nil // it may be too long beside an error as well
+		if err == nil {
+			err = tooLong
+		}
+	}
+	if err == nil {
+		return output, nil
+	}
+	failure, ok := errors.AsType[*pgcmd.Error](err)
+	if !ok { // which the catalog does not return
+		failure = t.fail(&pgcmd.Error{Code: pgcmd.CodeInternal, Effect: pgcmd.Unknown, Message: fmt.Sprintf("failed with a %T", err)})
+	}
+	return output, t.in.named(failure)
+}
+
+func (t *tool) fail(e *pgcmd.Error) *pgcmd.Error {
+	e.Command = t.info.Name
+	return e
+}
+
+// input is what the command is to be given.
+func (t *tool) input(arguments json.RawMessage) (json.RawMessage, *pgcmd.Error) {
+	refused := func(p pgcmd.Problem) *pgcmd.Error {
+		return t.fail(&pgcmd.Error{Code: pgcmd.CodeInvalid, Effect: pgcmd.NotApplied, Message: "the input was refused", Problems: []pgcmd.Problem{p}})
+	}
+	if n := len(arguments); n > t.limits.InputBytes {
+		return nil, refused(pgcmd.Problem{Rule: "bytes", Message: fmt.Sprintf("has %d bytes of JSON: at most %d at once", n, t.limits.InputBytes)})
+	}
+	input, problem := t.in.open(arguments)
+	if problem != nil {
+		return nil, refused(*problem)
+	}
+	if t.in.array {
+		if n := length(input); n > t.limits.Rows {
+			return nil, refused(pgcmd.Problem{Field: t.in.field, Rule: "max", Message: fmt.Sprintf("has %d items: at most %d at once", n, t.limits.Rows)})
+		}
+	}
+	return input, nil
+}
+
+// tooLong returns what is wrong with an output that goes beyond the limits. A command
+// that changes data has changed it by then.
+func (t *tool) tooLong(output json.RawMessage) error {
+	e := t.fail(&pgcmd.Error{Code: pgcmd.CodeTooManyRows, Effect: pgcmd.Applied, Attempts: 1})
+	if t.info.ReadOnly {
+		e.Effect = pgcmd.NotApplied
+	}
+	if t.out.array && (t.info.MaxRows == 0 || t.info.MaxRows > t.limits.Rows) {
+		if n := length(output); n > t.limits.Rows {
+			e.Message = fmt.Sprintf("the result has %d rows, and a client is given at most %d: ask for less", n, t.limits.Rows)
+			return e
+		}
+	}
+	if n := len(output); n > t.limits.OutputBytes {
+		e.Message = fmt.Sprintf("the result has %d bytes, and a client is given at most %d: ask for less", n, t.limits.OutputBytes)
+		return e
+	}
+	return nil
+}
+
+// failed is the result of a call that failed: the error, and what became of the items of
+// a batch. It has no structured content, which would have to fit the output schema.
+func failed(e *pgcmd.Error, output json.RawMessage) *mcp.CallToolResult {
+	r := &mcp.CallToolResult{IsError: true, Content: []mcp.Content{&mcp.TextContent{Text: string(errorJSON(e))}}}
+	if output != nil {
+		r.Content = append(r.Content, &mcp.TextContent{Text: string(output)})
+	}
+	return r
+}
+
+func errorJSON(e *pgcmd.Error) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(e); err != nil {
+		panic(err) // an Error has a JSON form
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
+func (s *Server) log(t *tool, failure *pgcmd.Error, elapsed time.Duration) {
+	if s.logger == nil {
+		return
+	}
+	fields := []zap.Field{zap.String("tool", t.name), zap.String("command", t.info.Name), zap.Duration("elapsed", elapsed)}
+	if failure == nil {
+		s.logger.Info("tool called", fields...)
+		return
+	}
+	s.logger.Info("tool call failed", append(fields, zap.Object("error", failure))...)
+}
+
+// panicked reports a panic of a command's code, as net/http does: one call must not end
+// the calls of others.
+func (s *Server) panicked(t *tool, p any) {
+	if s.logger != nil {
+		s.logger.Error("tool panicked", zap.String("tool", t.name), zap.String("panic", fmt.Sprintf("%T", p)), zap.ByteString("stack", debug.Stack()))
+		return
+	}
+	fmt.Fprintf(os.Stderr, "pgcmdmcp: %s panicked with a %T\n%s", t.name, p, debug.Stack())
+}
