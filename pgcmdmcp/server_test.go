@@ -13,6 +13,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/pgcmd/pgcmd"
 	"github.com/pgcmd/pgcmd/pgcmdmcp"
@@ -23,6 +25,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // canary stands in rows and inputs that no error may show.
 const canary = "canary-7f3a9c"
+
+// secretWord stands in a table that no command reads.
+const secretWord = "secret-word-9921"
 
 const shopDDL = `
 	create type mood as enum ('glad', 'sad');
@@ -41,7 +46,7 @@ const shopDDL = `
 		cents       int not null constraint orders_cents_check check (cents > 0)
 	);
 	create table secrets (word text primary key);
-	insert into secrets values ('` + canary + `');
+	insert into secrets values ('` + secretWord + `');
 	insert into customers (email, note, token) values ('ada@example.com', '` + canary + `', 'x'), ('bob@example.com', null, null);` + pgcmd.OnceSchema
 
 type (
@@ -237,7 +242,10 @@ func TestCallsTakeAndGiveJSON(t *testing.T) {
 
 func TestARefusedCallSaysWhatIsWrongAndChangesNothing(t *testing.T) {
 	t.Parallel()
-	session, pool := connect(t, all)
+	o := all
+	core, logged := observer.New(zap.InfoLevel)
+	o.Logger = zap.New(core)
+	session, pool := connect(t, o)
 	before := fingerprint(t, pool)
 	for _, c := range []struct{ tool, arguments, code, want string }{
 		{"customers_find", `{"email":"` + canary + `"}`, "invalid", "email: email must be a valid email address"},
@@ -267,11 +275,15 @@ func TestARefusedCallSaysWhatIsWrongAndChangesNothing(t *testing.T) {
 			text += "; " + p.Field + ": " + p.Message
 		}
 		assert.Contains(t, text, c.want, "%s %s", c.tool, c.arguments)
-		if c.tool != "boom" {
-			assert.Equal(t, "not_applied", e.Effect)
-		}
+		assert.Equal(t, "not_applied", e.Effect)
 	}
 	assert.Equal(t, before, fingerprint(t, pool))
+
+	assert.Equal(t, 1, logged.FilterMessage("tool panicked").Len())
+	assert.Equal(t, logged.Len()-1, logged.FilterMessage("tool call failed").FilterFieldKey("error").Len())
+	text, err := json.Marshal(logged.All())
+	require.NoError(t, err)
+	assert.NotContains(t, string(text), canary)
 }
 
 func TestABatchTellsOfEachItemAndOfItsProgress(t *testing.T) {

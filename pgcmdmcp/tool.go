@@ -82,6 +82,9 @@ func (s *Server) call(ctx context.Context, t *tool, req *mcp.CallToolRequest) (r
 		if p := recover(); p != nil {
 			s.panicked(t, p)
 			failure = &pgcmd.Error{Code: pgcmd.CodeInternal, Effect: pgcmd.Unknown, Command: t.info.Name, Message: "the command panicked"}
+			if t.info.ReadOnly {
+				failure.Effect = pgcmd.NotApplied
+			}
 			result = failed(failure, nil)
 		}
 		s.log(t, failure, time.Since(start))
