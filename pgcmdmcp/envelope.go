@@ -3,7 +3,7 @@ package pgcmdmcp
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
+	"slices"
 
 	"github.com/pgcmd/pgcmd"
 )
@@ -17,19 +17,16 @@ type envelope struct {
 // wrap returns the schema of the enveloped value, and the envelope. items, if not zero,
 // is the most elements that an array may have.
 func wrap(schema json.RawMessage, field string, items int) (json.RawMessage, envelope) {
-	var inner map[string]json.RawMessage
-	if err := json.Unmarshal(schema, &inner); err != nil {
-		panic(err) // the catalog made it
+	inner := parse(schema)
+	if inner["type"] == "object" {
+		return render(portable(inner)), envelope{}
 	}
-	typ := string(inner["type"])
-	if typ == `"object"` {
-		return schema, envelope{}
-	}
-	array := typ == `"array"` || bytes.Contains(inner["type"], []byte(`"array"`))
+	types, _ := inner["type"].([]any)
+	array := inner["type"] == "array" || slices.Contains(types, any("array"))
 	if array && items > 0 {
-		var most int
-		if json.Unmarshal(inner["maxItems"], &most) != nil || most > items {
-			inner["maxItems"] = json.RawMessage(fmt.Sprint(items))
+		given, _ := inner["maxItems"].(json.Number)
+		if most, err := given.Int64(); err != nil || most > int64(items) {
+			inner["maxItems"] = items
 		}
 	}
 	outer := map[string]any{
@@ -44,11 +41,15 @@ func wrap(schema json.RawMessage, field string, items int) (json.RawMessage, env
 		outer["$defs"] = defs
 		delete(inner, "$defs")
 	}
-	text, err := json.Marshal(outer)
+	return render(portable(outer)), envelope{field, array}
+}
+
+func render(v any) json.RawMessage {
+	text, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // a mistake of this package's
 	}
-	return text, envelope{field, array}
+	return text
 }
 
 // open takes the value out of an object that has the field and no other. Like the

@@ -1,23 +1,52 @@
 package pgcmdmcp_test
 
 import (
+	"context"
 	"encoding/json"
+	"slices"
 	"testing"
 
 	"github.com/google/jsonschema-go/jsonschema"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/pgcmd/pgcmd"
+	"github.com/pgcmd/pgcmd/pgcmdmcp"
+	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
+
+// A node is a type whose schema refers to itself.
+type node struct {
+	Name string  `json:"name"`
+	Kids []node  `json:"kids"`
+	Next *node   `json:"next"`
+	Note *string `json:"note"`
+}
+
+func echo[T any](name string) *pgcmd.Command[T, T] {
+	return pgcmd.New(name, func(_ context.Context, _ pgcmd.DB, in T) (T, error) { return in, nil }).
+		With(pgcmd.Options{ReadOnly: true, Description: "Gives back what it is given."})
+}
 
 // TestWhatGoesOutFitsItsSchema holds the results of calls against the schemas that the
 // client was given, and what the server makes of an input against what its schema says.
 func TestWhatGoesOutFitsItsSchema(t *testing.T) {
 	t.Parallel()
-	session, _ := connect(t, all)
+	trees := pgcmd.NewCatalog(find, list, add, remove, place, numbers, maybe, wait, addGood,
+		echo[node]("tree"), echo[[]node]("trees"))
+	o := all
+	o.Tools = slices.DeleteFunc(slices.Clone(o.Tools), func(t pgcmdmcp.Tool) bool { return t.Command == "boom" })
+	o.Tools = append(o.Tools, pgcmdmcp.Tool{Command: "tree"}, pgcmdmcp.Tool{Command: "trees"})
+	session := connectTo(t, pgcmdtest.Pool(t, shopDDL), trees, o)
 	listed, err := session.ListTools(t.Context(), nil)
 	require.NoError(t, err)
 	inputs, outputs := map[string]*jsonschema.Resolved{}, map[string]*jsonschema.Resolved{}
 	for _, tool := range listed.Tools {
+		for _, schema := range []any{tool.InputSchema, tool.OutputSchema} {
+			text, err := json.Marshal(schema)
+			require.NoError(t, err)
+			assert.NotContains(t, string(text), `"type":[`, "some clients take one type at a time")
+		}
 		inputs[tool.Name], outputs[tool.Name] = resolved(t, tool.InputSchema), resolved(t, tool.OutputSchema)
 	}
 	for _, c := range []struct {
@@ -49,7 +78,12 @@ func TestWhatGoesOutFitsItsSchema(t *testing.T) {
 		{"maybe", `{"input":null}`, true},
 		{"maybe", `{"input":1}`, true},
 		{"maybe", `{"input":true}`, false},
+		{"maybe", `{"input":9223372036854775807}`, true},
 		{"wait", `{"input":0}`, true},
+		{"tree", `{"name":"a","kids":[{"name":"b","kids":[]}],"note":null}`, true},
+		{"tree", `{"name":"a","kids":[{"name":1}]}`, false},
+		{"trees", `{"input":[{"name":"a","next":{"name":"b"}}]}`, true},
+		{"trees", `{"input":[{"name":"a","next":{"nam":"b"}}]}`, false},
 	} {
 		var arguments any
 		require.NoError(t, json.Unmarshal([]byte(c.arguments), &arguments))
