@@ -1,9 +1,9 @@
 # Every target does its own set-up; a fresh machine needs Go, git and make.
 
 # Modules of their own, so that users of the library do not depend on what they need.
-MODULES = compare pgcmdotel internal/schematest
+MODULES = compare pgcmdotel pgcmdmcp examples/mcp internal/schematest
 
-.PHONY: help test tour bench fuzz faults soak recovery compare matrix api web-test
+.PHONY: help test tour bench fuzz faults soak recovery compare matrix api web-test mcp inspector
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -14,7 +14,7 @@ test: postgres ## Everything that CI runs: format, vet, staticcheck, tests with 
 	go tool -modfile=tools/go.mod staticcheck ./...
 	go test -race -shuffle=on ./...
 	@for module in $(MODULES); do echo "in $$module: vet, staticcheck, test"; \
-		(cd $$module && go vet ./... && go tool -modfile=../tools/go.mod staticcheck ./... && go test -race -shuffle=on ./...) || exit 1; done
+		(cd $$module && go vet ./... && go tool -modfile=$(CURDIR)/tools/go.mod staticcheck ./... && go test -race -shuffle=on ./...) || exit 1; done
 	go run ./examples/tour
 
 tour: postgres ## See the library at work, on a PostgreSQL that is started for it
@@ -43,6 +43,13 @@ compare: postgres ## The same faults on pgx by hand, its helpers, database/sql a
 web-test: postgres ## The page of pgcmdweb in a headless Chromium, half a minute (PGCMD_TEST_SHOTS=folder for pictures)
 	@scripts/ensure-chromium
 	cd pgcmdweb/browsertest && go vet . && go test -count 1 .
+
+mcp: postgres ## A bank for models by HTTP, on a PostgreSQL that is started for it, until Ctrl-C
+	@cd examples/mcp && go run . -http 127.0.0.1:0
+
+inspector: postgres ## The MCP inspector's command line talks to examples/mcp: two minutes, and one more to install it
+	@scripts/ensure-inspector >/dev/null
+	cd examples/mcp/inspectortest && go vet . && go test -count 1 .
 
 matrix: ## Run the tests on PostgreSQL 14 to 18
 	scripts/matrix

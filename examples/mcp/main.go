@@ -55,7 +55,13 @@ func run(ctx context.Context, address string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer pool.Close(context.WithoutCancel(ctx))
+	defer func() {
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		if err := pool.Close(grace); err != nil {
+			fmt.Fprintln(out, err)
+		}
+	}()
 	server, err := pgcmdmcp.New(bank, pool, served)
 	if err != nil {
 		return err
