@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -48,16 +49,13 @@ func (p *Pool) take(ctx context.Context, command *string, readOnly bool) (*pgxpo
 	timeout := orDefault(p.config.AcquireTimeout, defaultAcquireTimeout)
 	conn, err := p.acquireSoon(ctx, p.Pool, timeout, now)
 	if err != nil {
-		var waiting context.Context
-		var cancel context.CancelFunc
-		if waiting, cancel = ctx, func() {}; timeout > 0 {
+		waiting := ctx
+		if timeout > 0 {
+			var cancel context.CancelFunc
 			waiting, cancel = context.WithDeadline(ctx, now.Add(timeout))
+			defer cancel()
 		}
-		defer cancel()
-		for err == errNotSoon || startingUp(err) && pause(waiting, startingUpPause) {
-			conn, err = p.Acquire(waiting)
-		}
-		if err != nil {
+		if conn, err = p.acquirePatiently(waiting, err); err != nil {
 			return nil, notAcquired(waiting, p.Pool, p.keeper, err)
 		}
 		now = time.Now()
@@ -66,13 +64,46 @@ func (p *Pool) take(ctx context.Context, command *string, readOnly bool) (*pgxpo
 	return conn, nil
 }
 
+// acquirePatiently takes a connection after one did not come soon, or was refused with
+// err: a server that is starting up is worth waiting for.
+func (p *Pool) acquirePatiently(ctx context.Context, err error) (conn *pgxpool.Conn, _ error) {
+	var starting error
+	for err == errNotSoon || startingUp(err) && pause(ctx, startingUpPause) {
+		if conn, err = p.Acquire(ctx); startingUp(err) {
+			starting = err
+		}
+	}
+	if err != nil && starting != nil && ctx.Err() != nil {
+		err = starting // that is why none came
+	}
+	return conn, err
+}
+
 // soon is how long a command waits for a connection before it has a timer of its own
 // made: most get one at once, and a context with a deadline costs more than all else
-// that a Pool does for a run. Until then it does not see its caller give up.
+// that a Pool does for a run. Until then it does not see its caller give up, and no
+// connection is made for it.
 const soon = 20 * time.Millisecond
 
 // errNotSoon says that a connection has to be waited for.
 var errNotSoon = errors.New("pgcmd: no connection came soon")
+
+// soonKey marks the context of who wants a connection that is there.
+type soonKey struct{}
+
+// onlyWhatIsThere keeps a pool from making a connection for who does not wait for it.
+func onlyWhatIsThere(cfg *pgxpool.Config) {
+	hook := cfg.BeforeConnect
+	cfg.BeforeConnect = func(ctx context.Context, cc *pgx.ConnConfig) error {
+		switch {
+		case ctx.Value(soonKey{}) != nil:
+			return errNotSoon
+		case hook != nil:
+			return hook(ctx, cc)
+		}
+		return nil
+	}
+}
 
 // acquireSoon takes a connection of pool, or returns errNotSoon if there was none
 // within the time that all who come within a few milliseconds share a timer for.
@@ -88,7 +119,7 @@ func (p *Pool) acquireSoon(ctx context.Context, pool *pgxpool.Pool, timeout time
 		p.ending.Store(end)
 	}
 	conn, err := pool.Acquire(soonContext{ctx, end.shared})
-	if err != nil && end.shared.Err() != nil {
+	if err != nil && (end.shared.Err() != nil || errors.Is(err, errNotSoon)) {
 		return nil, errNotSoon
 	}
 	return conn, err
@@ -106,7 +137,12 @@ type soonContext struct{ caller, shared context.Context }
 func (c soonContext) Deadline() (time.Time, bool) { return c.shared.Deadline() }
 func (c soonContext) Done() <-chan struct{}       { return c.shared.Done() }
 func (c soonContext) Err() error                  { return c.shared.Err() }
-func (c soonContext) Value(key any) any           { return c.caller.Value(key) }
+func (c soonContext) Value(key any) any {
+	if key == (soonKey{}) {
+		return true
+	}
+	return c.caller.Value(key)
+}
 
 // A server that is starting up says so, and is worth waiting for.
 const startingUpPause = 20 * time.Millisecond

@@ -80,6 +80,7 @@ func (p *Pool) connect(ctx context.Context, cfg Config, source string) (*pgxpool
 	k := newKeeper(p.logger())
 	instrument(&settings.ConnConfig.Config, k)
 	guard(settings)
+	onlyWhatIsThere(settings)
 	pool, err := pgxpool.NewWithConfig(context.WithoutCancel(ctx), settings)
 	if err != nil {
 		return nil, nil, err
