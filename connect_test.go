@@ -183,7 +183,7 @@ func TestConnectWarmsThePool(t *testing.T) {
 
 func TestAPoolThatIsFullSaysWhoHoldsIt(t *testing.T) {
 	t.Parallel()
-	pool, err := pgcmd.Connect(t.Context(), pgcmd.Config{URL: pgcmdtest.URL(t), MaxConns: 2, AcquireTimeout: 50 * time.Millisecond})
+	pool, err := pgcmd.Connect(t.Context(), pgcmd.Config{URL: pgcmdtest.URL(t), MaxConns: 2, MinConns: 2, AcquireTimeout: 50 * time.Millisecond})
 	require.NoError(t, err)
 	defer pool.Close(t.Context())
 	started, stop := make(chan bool), make(chan bool)

@@ -839,7 +839,7 @@ func TestStreamEndsWithItsContext(t *testing.T) {
 
 	slow := pgcmd.Query[int, int]("rows.slow", `select n from generate_series(1, 100) n, pg_sleep(case when n = $1 then 30 else 0 end) s`)
 	for _, inTx := range []bool{false, true} {
-		_, err := collect(pgcmd.Stream(t.Context(), pool, slow.With(pgcmd.Options{Timeout: 100 * time.Millisecond, InTx: inTx, ReadOnly: true}), 50))
+		_, err := collect(pgcmd.Stream(t.Context(), pool, slow.With(pgcmd.Options{Timeout: time.Second, InTx: inTx, ReadOnly: true}), 50))
 		e := failure(t, err)
 		assert.Equal(t, pgcmd.CodeTimeout, e.Code)
 		assert.Equal(t, pgcmd.NotApplied, e.Effect)
