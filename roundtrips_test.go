@@ -32,6 +32,7 @@ func TestRoundTrips(t *testing.T) {
 		}
 		return pay.Run(ctx, tx, in)
 	})
+	total := pgcmd.QueryOne[empty, int64]("accounts.total", `select sum(balance)::int8 from accounts`)
 	const debitSQL = `update accounts set balance = balance - $1 where id = $2`
 	for _, c := range []struct {
 		what  string
@@ -73,6 +74,15 @@ func TestRoundTrips(t *testing.T) {
 					return err
 				}
 				return debit.Try(ctx, tx, transfer{From: 1}).Err
+			}).Run(ctx, pool, empty{})
+			return err
+		}},
+		{"two queries without arguments that are tried", 3, func(ctx context.Context) error {
+			_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+				if err := total.Try(ctx, tx, empty{}).Err; err != nil {
+					return err
+				}
+				return total.Try(ctx, tx, empty{}).Err
 			}).Run(ctx, pool, empty{})
 			return err
 		}},

@@ -356,6 +356,71 @@ func TestASwallowedErrorNeverEndsInSuccess(t *testing.T) {
 	idle(t, pool.Pool)
 }
 
+func TestTryIsolatesWhatTheServerRefusesToPrepare(t *testing.T) {
+	t.Parallel()
+	plain := pgcmdtest.Pool(t, accountsDDL)
+	pool := connect(t, plain, 1)
+	for what, refused := range map[string]func(ctx context.Context, db pgcmd.DB) error{
+		"a query without arguments": func(ctx context.Context, db pgcmd.DB) error {
+			return pgcmd.Query[empty, int]("wrong", `select nowhere`).Try(ctx, db, empty{}).Err
+		},
+		"an exec without arguments": func(ctx context.Context, db pgcmd.DB) error {
+			return pgcmd.Exec[empty]("wrong", `delete from nowhere`).Try(ctx, db, empty{}).Err
+		},
+		"one with arguments": func(ctx context.Context, db pgcmd.DB) error {
+			return pgcmd.Exec[int]("wrong", `delete from nowhere where n = $1`).Try(ctx, db, 1).Err
+		},
+		"a body's own query": func(ctx context.Context, db pgcmd.DB) error {
+			return transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+				return tx.QueryRow(ctx, `select nowhere`).Scan(new(int))
+			}).Try(ctx, db, empty{}).Err
+		},
+	} {
+		try := func(ctx context.Context, db pgcmd.DB) {
+			for range 2 {
+				e := failure(t, refused(ctx, db))
+				assert.Contains(t, []string{"42703", "42P01"}, e.SQLState, what)
+				assert.Equal(t, pgcmd.NotApplied, e.Effect, what)
+			}
+		}
+		for _, first := range []bool{true, false} {
+			_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+				if !first {
+					require.NoError(t, runErr(note.Run(ctx, tx, 1)))
+				}
+				try(ctx, tx)
+				return runErr(note.Run(ctx, tx, 2))
+			}).Run(t.Context(), pool, empty{})
+			require.NoError(t, err, "%s, the first: %v", what, first)
+			assert.Equal(t, 1, count(t, pool, `delete from notes where n = 2 returning 1`), what)
+			require.NoError(t, runErr(pool.Exec(t.Context(), `truncate notes`)))
+		}
+		tx, err := plain.Begin(t.Context())
+		require.NoError(t, err)
+		try(t.Context(), tx)
+		require.NoError(t, note.Try(t.Context(), tx, 3).Err, what)
+		require.NoError(t, tx.Commit(t.Context()), what)
+		assert.Equal(t, 1, count(t, pool, `delete from notes where n = 3 returning 1`), what)
+	}
+
+	all := pgcmd.Query[empty, int]("notes.all", `select n from notes`)
+	some := pgcmd.Query[int, int]("notes.some", `select n from notes where n > $1`)
+	_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+		for range 3 {
+			require.NoError(t, all.Try(ctx, tx, empty{}).Err)
+			require.NoError(t, some.Try(ctx, tx, 1).Err)
+		}
+		require.NoError(t, runErr(tx.Exec(ctx, `alter table notes rename n to number`)))
+		for range 3 {
+			assert.Equal(t, "42703", failure(t, all.Try(ctx, tx, empty{}).Err).SQLState)
+			assert.Equal(t, "42703", failure(t, some.Try(ctx, tx, 1).Err).SQLState)
+		}
+		return runErr(tx.Exec(ctx, `alter table notes rename number to n`))
+	}).Run(t.Context(), pool, empty{})
+	require.NoError(t, err, "of statements that are prepared already, when the schema changes")
+	idle(t, plain)
+}
+
 func TestAnArgumentThatCannotBeEncodedAbortsNothing(t *testing.T) {
 	t.Parallel()
 	pool := connect(t, pgcmdtest.Pool(t, accountsDDL), 1)

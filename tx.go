@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -279,8 +280,13 @@ func (s *session) note(err error) {
 		}
 		return
 	}
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && (pgErr.Code == serializationFailure || pgErr.Code == deadlockDetected) {
-		s.doomed = err
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch {
+		case pgErr.Code == serializationFailure || pgErr.Code == deadlockDetected:
+			s.doomed = err
+		case strings.HasPrefix(pgErr.Code, "42") && s.conn != nil:
+			clear(paramsOf(s.conn)) // the schema has changed: pgx prepares again what it knew
+		}
 	}
 	if s.status() == 'E' {
 		s.prefix = slices.DeleteFunc(s.prefix, func(q queued) bool { return q.closes })
@@ -311,6 +317,9 @@ func (s *session) query(ctx context.Context, sql string, args []any) (pgx.Rows, 
 	}
 	if len(s.prefix) == 0 {
 		rows, err := s.db.Query(ctx, sql, args...)
+		if err == nil && len(args) == 0 && s.conn != nil {
+			remember(paramsOf(s.conn), sql, nil) // pgx has prepared it
+		}
 		return rows, nil, err
 	}
 	results, err := s.sendPrefixed(ctx, []*pgx.QueuedQuery{{SQL: sql, Arguments: args}})
@@ -326,14 +335,20 @@ func (s *session) query(ctx context.Context, sql string, args []any) (pgx.Rows, 
 }
 
 // companion makes a statement ready to travel with the prefix: in a batch pgx would
-// find out half-way that an argument cannot be encoded, and close the connection.
-// What cannot travel in a batch travels behind it.
+// find out half-way that an argument cannot be encoded, and close the connection; and
+// it prepares what it does not know before the batch. What cannot travel in a batch
+// travels behind it.
 func (s *session) companion(ctx context.Context, sql string, args []any) (string, []any, error) {
-	if len(args) == 0 {
-		return sql, args, nil
-	}
 	if s.conn == nil {
 		return sql, args, s.flush(ctx)
+	}
+	if len(args) == 0 {
+		known := paramsOf(s.conn)
+		if _, ok := known[sql]; !ok && preparesFirst(s.conn) {
+			return sql, args, s.flush(ctx)
+		}
+		remember(known, sql, nil)
+		return sql, args, nil
 	}
 	switch first := args[0].(type) {
 	case pgx.QueryRewriter:
@@ -357,11 +372,8 @@ func (s *session) companion(ctx context.Context, sql string, args []any) (string
 			if err != nil {
 				return sql, args, err
 			}
-			if len(known) >= maxKnown {
-				clear(known)
-			}
 			types = sd.ParamOIDs
-			known[sql] = types
+			remember(known, sql, types)
 		}
 		err := new(pgx.ExtendedQueryBuilder).Build(s.conn.TypeMap(), &pgconn.StatementDescription{ParamOIDs: types}, args)
 		if err == nil || !ok {
@@ -380,6 +392,23 @@ func paramsOf(conn *pgx.Conn) map[string][]uint32 {
 		data["pgcmd.params"] = known
 	}
 	return known
+}
+
+func remember(known map[string][]uint32, sql string, types []uint32) {
+	if _, ok := known[sql]; !ok && len(known) >= maxKnown {
+		clear(known)
+	}
+	known[sql] = types
+}
+
+// preparesFirst reports whether pgx prepares the statements of a batch in a message
+// that goes before it.
+func preparesFirst(conn *pgx.Conn) bool {
+	switch conn.Config().DefaultQueryExecMode {
+	case pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol:
+		return false
+	}
+	return true
 }
 
 // sendPrefixed sends statements behind the prefix, in one message, and reads the
