@@ -102,7 +102,7 @@ func Batch[In, Out any](c *Command[In, Out], mode BatchMode) *Command[[]In, Batc
 		if b.inner.core.straight && b.inner.piped != nil && !b.inner.core.once {
 			b.piped = b.inner.piped(b.inner.core.opts)
 		}
-		return &batching[[]In, BatchResult[Out]]{validate: b.validate, vet: b.vet, run: b.run, settle: b.settle, items: b.inner.parts}
+		return &batching[[]In, BatchResult[Out]]{validate: b.validate, vet: b.vet, run: b.run, settle: b.settle, subject: b.inner.subject}
 	}
 	batch.prepare()
 	return batch
@@ -114,7 +114,7 @@ type batching[In, Out any] struct {
 	vet      func(in In) (out Out, refused []*Error, failure *Error, done bool)
 	run      func(ctx context.Context, db DB, in In) (Out, error)
 	settle   func(in In, out Out, attempts int, failure *Error) Out // makes the outcomes agree with the end of the run
-	items    func() parts                                           // those of the items' command
+	subject  func() *subject                                        // of the items' command
 }
 
 // A batchOf is a batch under its options.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -19,35 +20,70 @@ type Catalog struct {
 
 // A listing is what a catalog knows of one command.
 type listing struct {
-	info          CommandInfo
-	input, output *schema
-	sql           string   // of a statement; else empty
-	params        []string // params[i] is the field that is $i+1 in sql
-	parts         parts
-	job           func() job // a run of it
+	*subject
+	def            Definition
+	info           CommandInfo
+	takes, returns *schema
+	params         []string // params[i] is the field that is $i+1 in the SQL
 }
 
-// NewCatalog makes a catalog of commands. Two of one name panic, and so does a
-// command whose input or output has no JSON form, as a channel or the sequence of a
-// [Copy] has none. A Query without MaxRows gets one of 10,000.
+// NewCatalog makes a catalog of commands. What cannot be in one panics, with all
+// that is wrong in any of them: two commands of one name, and a type that has no JSON
+// form, as a channel, a function or the sequence of a [Copy] has none. A Query
+// without MaxRows gets one of 10,000.
 func NewCatalog(defs ...Definition) *Catalog {
 	c := &Catalog{listings: make(map[string]*listing, len(defs))}
 	first := make(map[string]int, len(defs))
+	var mistakes []string
 	for i, def := range defs {
-		if def == nil || reflect.ValueOf(def).IsNil() {
-			panic(fmt.Sprintf("pgcmd: NewCatalog was given nil as definition %d", i))
+		if def == nil || def.subject() == nil {
+			mistakes = append(mistakes, fmt.Sprintf("definition %d is nil: is the variable set before the catalog is made?", i))
+			continue
 		}
 		name := def.Name()
 		if at, taken := first[name]; taken {
-			panic(fmt.Sprintf("pgcmd: NewCatalog: %s names two commands, definition %d (%T) and definition %d (%T): rename one",
-				name, at, defs[at], i, def))
+			mistakes = append(mistakes, fmt.Sprintf("%s names two commands, definition %d (%T) and definition %d (%T): rename one", name, at, defs[at], i, def))
+			continue
 		}
 		first[name] = i
-		c.listings[name] = listingOf(def)
+		l, wrong := newListing(def)
+		mistakes = append(mistakes, wrong...)
+		c.listings[name] = l
 		c.names = append(c.names, name)
+	}
+	if len(mistakes) > 0 {
+		panic("pgcmd: NewCatalog: " + strings.Join(mistakes, "; "))
 	}
 	slices.Sort(c.names)
 	return c
+}
+
+const catalogMaxRows = 10_000
+
+// newListing makes the listing of a command, or says why there can be none.
+func newListing(def Definition) (l *listing, mistakes []string) {
+	s := def.subject()
+	if s.input.Kind() == reflect.Func {
+		return nil, []string{s.name + ": a Copy cannot be in a catalog, since its sequence has no JSON form: " +
+			"catalog a Transaction or a New command that takes the rows as a slice, and runs the Copy"}
+	}
+	if s.options.MaxRows == 0 && s.many() {
+		def = def.limited(catalogMaxRows)
+		s = def.subject()
+	}
+	l = &listing{subject: s, def: def}
+	var wrong []string
+	l.takes, mistakes = schemaOf("input", s.input)
+	l.returns, wrong = schemaOf("output", s.output)
+	mistakes = append(mistakes, wrong...)
+	for i := range mistakes {
+		mistakes[i] = s.name + ": " + mistakes[i]
+	}
+	l.info = l.describe()
+	if s.statement != nil {
+		l.params = s.statement.params
+	}
+	return l, mistakes
 }
 
 // Run runs the command called name with an input in JSON, and returns its output
@@ -70,6 +106,27 @@ func (c *Catalog) Run(ctx context.Context, db DB, name string, input json.RawMes
 	return e.run(ctx, db, input)
 }
 
+func (l *listing) run(ctx context.Context, db DB, input []byte) (json.RawMessage, error) {
+	out, failure := l.def.runJSON(ctx, db, input)
+	if failure != nil {
+		failure = l.inJSONNames(failure)
+		if out == nil || !l.batch {
+			return nil, failure
+		}
+	}
+	var text json.RawMessage
+	err := errCyclic
+	if !mayHoldSecrets(l.output, nil) || hideSecrets(reflect.ValueOf(out).Elem()) {
+		text, err = encodeJSON(out)
+	}
+	if err != nil && failure == nil {
+		e := &Error{Code: CodeInternal, Effect: completed(db, l.own.ReadOnly, l.single || l.begins), Attempts: 1, Err: err,
+			Message: "the output has no JSON form, as NaN, the infinities and what holds itself have none"}
+		return nil, e.within(l.name)
+	}
+	return text, failure
+}
+
 // unknown does not repeat the name that was asked for: it is the caller's text.
 func (c *Catalog) unknown(name string) *Error {
 	e := &Error{Code: CodeNotFound, Effect: NotApplied, Message: "the catalog has no command of that name"}
@@ -90,69 +147,40 @@ func (c *Catalog) unknown(name string) *Error {
 	return e
 }
 
-const catalogMaxRows = 10_000
-
-// listingOf makes the listing of a command.
-func listingOf(def Definition) *listing {
-	p := def.parts()
-	if p.in.Kind() == reflect.Func {
-		panic(fmt.Sprintf("pgcmd: %s: a Copy cannot be in a catalog, since its sequence has no JSON form: "+
-			"catalog a Transaction or a New command that takes the rows as a slice, and runs the Copy", p.core.name))
+// runJSON decodes and runs. The output is a pointer, and nil if nothing ran.
+func (c *Command[In, Out]) runJSON(ctx context.Context, db DB, input []byte) (any, error) {
+	in := new(In)
+	if e := decodeInput(input, in); e != nil {
+		return nil, c.core.refused(e)
 	}
-	if p.item().core.opts.MaxRows == 0 && p.returnsRows() {
-		def = def.capped(catalogMaxRows)
-		p = def.parts()
+	if c.core.opts.Trusted { // by its Go callers, and not by these
+		if err := c.Validate(*in); err != nil {
+			return nil, err
+		}
 	}
-	l := &listing{
-		input:  schemaOf(p.core.name, "input", p.in),
-		output: schemaOf(p.core.name, "output", p.out),
-		parts:  p,
-		job:    def.job,
-	}
-	l.info = p.info(l.input, l.output)
-	if s := p.statement(); s != nil {
-		l.sql, l.params = s.text.SQL, s.params
-	}
-	return l
+	out, err := c.Run(ctx, db, *in)
+	return &out, err
 }
 
-// run decodes, runs and encodes.
-func (l *listing) run(ctx context.Context, db DB, input []byte) (json.RawMessage, error) {
-	c, j := l.parts.core, l.job()
-	if problems := decodeJSON(input, reflect.ValueOf(j.target()).Elem()); problems != nil {
-		e := &Error{Code: CodeInvalid, Message: "the input was refused", Problems: problems}
-		if len(problems) > 1 {
-			e.Message = fmt.Sprintf("the input was refused for %d reasons", len(problems))
-		}
-		return nil, c.refused(e)
+var errCyclic = errors.New("pgcmd: the output holds itself, or is nested too deep")
+
+func decodeInput(input []byte, in any) *Error {
+	problems := decodeJSON(input, reflect.ValueOf(in).Elem())
+	switch len(problems) {
+	case 0:
+		return nil
+	case 1:
+		return &Error{Code: CodeInvalid, Message: "the input was refused", Problems: problems}
 	}
-	if c.opts.Trusted { // by its Go callers, and not by these
-		if err := j.validate(); err != nil {
-			return nil, l.parts.inJSONNames(err)
-		}
-	}
-	var failure error
-	if _, e := c.whole(ctx, db, j); e != nil {
-		failure = l.parts.inJSONNames(e)
-		if !c.batch {
-			return nil, failure
-		}
-	}
-	text, err := encodeJSON(pointerWithSecretsHidden(j.output()))
-	if err != nil && failure == nil {
-		e := &Error{Code: CodeInternal, Effect: c.completed(db), Attempts: 1, Err: err,
-			Message: "the output has no JSON form, as NaN and the infinities have none"}
-		return nil, e.within(c.name)
-	}
-	return text, failure
+	return &Error{Code: CodeInvalid, Message: fmt.Sprintf("the input was refused for %d reasons", len(problems)), Problems: problems}
 }
 
 // encodeJSON takes a pointer so that a MarshalJSON of the pointer's is used.
-func encodeJSON(pointer any) (json.RawMessage, error) {
+func encodeJSON(v any) (json.RawMessage, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(pointer); err != nil {
+	if err := enc.Encode(v); err != nil {
 		return nil, err
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
@@ -160,7 +188,7 @@ func encodeJSON(pointer any) (json.RawMessage, error) {
 
 // inJSONNames is err with the fields that validation named as Go does named as the
 // JSON does.
-func (p parts) inJSONNames(err error) error {
+func (l *listing) inJSONNames(err error) error {
 	whole, ok := err.(*Error)
 	if !ok || len(whole.Problems) == 0 || strings.Contains(whole.Command, " > ") { // of a command that this one ran
 		return err
@@ -168,19 +196,19 @@ func (p parts) inJSONNames(err error) error {
 	e := *whole
 	e.Problems = slices.Clone(e.Problems)
 	for i := range e.Problems {
-		problem := &e.Problems[i]
-		typ := p.in
-		if p.core.batch && !strings.HasPrefix(problem.Field, "[") {
+		p := &e.Problems[i]
+		typ := l.input
+		if l.batch && !strings.HasPrefix(p.Field, "[") {
 			typ = typ.Elem() // it is the culprit's own
 		}
-		path, ok := jsonPath(typ, problem.Field)
+		path, ok := jsonPath(typ, p.Field)
 		if !ok {
 			continue
 		}
-		if rest, found := strings.CutPrefix(problem.Message, lastName(problem.Field)+" "); found {
-			problem.Message = lastName(path) + " " + rest
+		if rest, found := strings.CutPrefix(p.Message, lastName(p.Field)+" "); found {
+			p.Message = lastName(path) + " " + rest
 		}
-		problem.Field = path
+		p.Field = path
 	}
 	return &e
 }

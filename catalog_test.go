@@ -308,11 +308,11 @@ func TestMistakesInACatalogPanicAndSayTheMend(t *testing.T) {
 	}{
 		"a name twice": {[]pgcmd.Definition{echo[int]("x"), echo[string]("y"), echo[string]("x")},
 			"x names two commands, definition 0 (*pgcmd.Command[int,int]) and definition 2 (*pgcmd.Command[string,string]): rename one"},
-		"nil":           {[]pgcmd.Definition{nil}, "was given nil as definition 0"},
-		"a nil command": {[]pgcmd.Definition{(*pgcmd.Command[int, int])(nil)}, "was given nil as definition 0"},
-		"a Copy":        {[]pgcmd.Definition{pgcmd.Copy[user]("users.import", pgx.Identifier{"users"})}, "pgcmd: users.import: a Copy cannot be in a catalog"},
+		"nil":           {[]pgcmd.Definition{nil}, "pgcmd: NewCatalog: definition 0 is nil"},
+		"a nil command": {[]pgcmd.Definition{(*pgcmd.Command[int, int])(nil)}, "pgcmd: NewCatalog: definition 0 is nil"},
+		"a Copy":        {[]pgcmd.Definition{pgcmd.Copy[user]("users.import", pgx.Identifier{"users"})}, "pgcmd: NewCatalog: users.import: a Copy cannot be in a catalog"},
 		"a channel": {[]pgcmd.Definition{echo[deep]("x")},
-			"pgcmd: x: a catalog speaks JSON, and input.Items[][].Next is a chan<- int, which has no JSON form: leave it out with the tag `json:\"-\"`"},
+			"pgcmd: NewCatalog: x: a catalog speaks JSON, and input.Items[][].Next is a chan<- int, which has no JSON form: leave it out with the tag `json:\"-\"`"},
 		"a function":               {[]pgcmd.Definition{echo[struct{ F func() }]("x")}, "input.F is a func()"},
 		"a sequence":               {[]pgcmd.Definition{echo[struct{ F iter.Seq[int] }]("x")}, "input.F is a iter.Seq[int]"},
 		"a complex number":         {[]pgcmd.Definition{echo[complex128]("x")}, "input is a complex128"},
@@ -320,13 +320,58 @@ func TestMistakesInACatalogPanicAndSayTheMend(t *testing.T) {
 		"an interface":             {[]pgcmd.Definition{echo[struct{ S fmt.Stringer }]("x")}, "input.S is the interface fmt.Stringer"},
 		"keys that are no names":   {[]pgcmd.Definition{echo[map[float64]int]("x")}, "input is a map with keys of float64"},
 		"a pointer nobody can set": {[]pgcmd.Definition{echo[embedsPointer]("x")}, "input.A is behind an embedded pointer to an unexported struct"},
-		"a pointer to itself":      {[]pgcmd.Definition{echo[struct{ O own }]("x")}, "which points to itself"},
+		"all of them at once": {[]pgcmd.Definition{echo[func()]("x"), nil, echo[struct{ C, D chan int }]("y"), echo[int]("y")},
+			"pgcmd: NewCatalog: x: a Copy cannot be in a catalog, since its sequence has no JSON form: catalog a Transaction or a New command that takes the rows as a slice, and runs the Copy; " +
+				"definition 1 is nil: is the variable set before the catalog is made?; " +
+				"y: a catalog speaks JSON, and input.C is a chan int, which has no JSON form: leave it out with the tag `json:\"-\"`, or take another type; " +
+				"y: a catalog speaks JSON, and input.D is a chan int, which has no JSON form: leave it out with the tag `json:\"-\"`, or take another type; " +
+				"y: a catalog speaks JSON, and output.C is"},
+		"a pointer to itself": {[]pgcmd.Definition{echo[struct{ O own }]("x")}, "which points to itself"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			assert.Contains(t, panics(t, func() { pgcmd.NewCatalog(c.defs...) }), c.want)
 		})
 	}
+}
+
+func TestAnOutputThatHoldsItselfIsAnError(t *testing.T) {
+	t.Parallel()
+	type open struct {
+		Name        string
+		Left, Right *open
+	}
+	type closed struct {
+		Name        string `secret:"true"`
+		Left, Right *closed
+		List        []*closed
+		Map         map[string]*closed
+	}
+	catalog := pgcmd.NewCatalog(
+		pgcmd.New("open", func(context.Context, pgcmd.DB, empty) (*open, error) {
+			o := &open{}
+			o.Left, o.Right = o, o
+			return o, nil
+		}),
+		pgcmd.New("closed", func(context.Context, pgcmd.DB, empty) (*closed, error) {
+			c := &closed{Name: inputCanary}
+			c.Left, c.Right, c.List, c.Map = c, c, []*closed{c, c}, map[string]*closed{"": c}
+			return c, nil
+		}),
+		pgcmd.New("twice", func(context.Context, pgcmd.DB, empty) (closed, error) {
+			c := &closed{Name: inputCanary}
+			return closed{Left: c, Right: c}, nil
+		}),
+	)
+	for _, name := range []string{"open", "closed"} {
+		out, err := catalog.Run(t.Context(), unusedDB{}, name, nil)
+		assert.Nil(t, out)
+		assert.Contains(t, failure(t, err).Message, "what holds itself")
+		assertNoCanary(t, name, err)
+	}
+	out, err := catalog.Run(t.Context(), unusedDB{}, "twice", nil)
+	require.NoError(t, err)
+	assert.Equal(t, 2, strings.Count(string(out), "[secret]"), "%s", out)
 }
 
 func TestTheEffectOfAnOutputWithoutJSONIsTheRuns(t *testing.T) {

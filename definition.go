@@ -1,74 +1,80 @@
 package pgcmd
 
-import "reflect"
+import (
+	"context"
+	"reflect"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgcmd/pgcmd/internal/sqltext"
+)
 
 // A Definition is a command of any input and output, for what takes many of them:
 // every [Command] is one, and nothing else.
 type Definition interface {
 	Name() string
-	parts() parts
-	job() job                      // a run of it, whose input is to be set
-	capped(maxRows int) Definition // with MaxRows
+	subject() *subject
+	limited(maxRows int) Definition
+	runJSON(ctx context.Context, db DB, input []byte) (out any, err error)
 }
 
-// parts is what a definition is made of. Who works on definitions works on these,
-// so that it is compiled once and not again for every command.
-type parts struct {
-	core    *core
-	in, out reflect.Type
-	query   interface{ reveal(s *subject) } // nil for Go functions and AdHoc
-	items   func() parts                    // of a batch, those of its items; nil for others
-	hooked  bool                            // it has hooks that may change the error
+// A subject is a command without its type parameters, for what looks at commands
+// rather than runs them. What is generic is compiled for every command, so that it
+// is kept small.
+type subject struct {
+	name          string
+	input, output reflect.Type
+	own           Options // of the command itself
+	begins, once  bool
+	batch         bool
+	single        bool // it is a statement
+	foreign       bool // it has hooks or middleware, whose errors can be any
+
+	// Of a batch these are what its items have:
+	options   Options
+	in        reflect.Type
+	statement *statement // of a command that is one; else nil
+	shape     *shape     // of its rows; nil if they do not matter
+	row       reflect.Type
+	one       bool            // it returns exactly one row
+	table     pgx.Identifier  // of a Copy
+	fields    []field         // of a Copy
+	named     []sqltext.Table // the tables that the SQL names
+	described description     // by the server
+	findings  []Problem       // of Verify
+	warnings  []Problem
 }
 
-func (c *Command[In, Out]) parts() parts {
-	p := parts{core: &c.core, in: reflect.TypeFor[In](), out: reflect.TypeFor[Out](), hooked: len(c.before)+len(c.after)+len(c.onError) > 0}
-	p.query, _ = c.query.(interface{ reveal(s *subject) })
+// subject is nil for a nil command.
+func (c *Command[In, Out]) subject() *subject {
+	if c == nil {
+		return nil
+	}
+	s := &subject{}
 	if c.batching != nil {
-		p.items = c.batching.items
+		s = c.batching.subject()
+		s.batch, s.single = true, false
+	} else {
+		s.in, s.options, s.single = reflect.TypeFor[In](), c.core.opts, c.core.statement
+		if source, ok := c.query.(interface{ reveal(s *subject) }); ok {
+			source.reveal(s)
+		}
+		s.one = s.shape != nil && s.row == reflect.TypeFor[Out]()
 	}
-	return p
-}
-
-func (c *Command[In, Out]) job() job { return &task[In, Out]{c: c} }
-
-func (c *Command[In, Out]) capped(maxRows int) Definition { return c.With(Options{MaxRows: maxRows}) }
-
-// item is the command whose items a batch runs; of others it is they themselves.
-func (p parts) item() parts {
-	if p.items != nil {
-		return p.items()
-	}
-	return p
-}
-
-// subject is what Verify has to know.
-func (p parts) subject() *subject {
-	item := p.item()
-	s := &subject{name: p.core.name, options: item.core.opts, once: item.core.once || p.core.once, in: item.in}
-	if item.query != nil {
-		item.query.reveal(s)
-	}
+	s.name, s.own, s.input, s.output = c.core.name, c.core.opts, reflect.TypeFor[In](), reflect.TypeFor[Out]()
+	s.begins, s.once = c.core.begins, s.once || c.core.once
+	s.foreign = s.foreign || c.core.handler != nil || len(c.before)+len(c.after)+len(c.onError) > 0
 	return s
 }
 
-// statement is that of a command that is one; else it is nil.
-func (p parts) statement() *statement {
-	if p.query == nil {
-		return nil
-	}
-	return p.subject().statement
+func (c *Command[In, Out]) limited(maxRows int) Definition { return c.With(Options{MaxRows: maxRows}) }
+
+func (q *query[In, Row]) reveal(s *subject) {
+	s.statement, s.shape, s.row = q.statement, q.shape, reflect.TypeFor[Row]()
 }
 
-// returnsRows reports whether MaxRows bounds the command: it is a Query, or a batch
-// of them.
-func (p parts) returnsRows() bool {
-	item := p.item()
-	return item.core.statement && item.out.Kind() == reflect.Slice
-}
+func (c *copier) reveal(s *subject) { s.table, s.row, s.fields = c.name, c.typ, c.fields }
 
-// returnsOne reports whether it is a QueryOne.
-func (p parts) returnsOne() bool {
-	s := p.subject()
-	return p.query != nil && s.shape != nil && s.shape.typ == p.out
-}
+// many reports whether MaxRows bounds the command: it is a Query, or a batch of
+// them.
+func (s *subject) many() bool { return s.shape != nil && !s.one }

@@ -53,4 +53,12 @@
 // names the command and the mend: an unknown placeholder, a row type without
 // fields, a validate tag that does not exist. Definitions belong into package
 // variables, so that they are found at start.
+//
+// # Definitions and the database
+//
+// [Verify] holds definitions against a live database without running them: columns,
+// types, NULLs, constraints, rights. One test of it (pgcmdtest.Verify) finds what a
+// migration has broken. A [Catalog] runs commands by name from JSON, strictly
+// decoded, and describes them: [Catalog.Manifest] for programs, with JSON Schemas,
+// and [Catalog.WriteMarkdown] for people. [Explain] is PostgreSQL's plan.
 package pgcmd

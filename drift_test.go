@@ -66,7 +66,7 @@ type newOrder struct {
 	Weight float64
 	Tags   []string
 	Data   map[string]any
-	Mood   string
+	Mood   string `validate:"oneof=good bad"`
 }
 
 type soldOrder struct {
@@ -91,9 +91,9 @@ var (
 		With(pgcmd.Options{OnConstraint: map[string]error{"orders_ref_key": errTaken, "orders_shop_fkey": errTaken, "orders_qty_check": errTaken}})
 	orderGood  = pgcmd.Query[empty, int64]("orders.good", `select id from orders where mood = 'good'`)
 	orderDrop  = pgcmd.Exec[int64]("orders.drop", `delete from orders where id = $1`)
-	orderFees  = pgcmd.Query[int64, int64]("orders.fees", `select fee(price) from orders where shop_id = $1`)
+	orderFees  = pgcmd.Query[int64, int64]("orders.fees", `select fee(price) from orders where shop_id = $1`).With(pgcmd.Options{ReadOnly: true})
 	orderSince = pgcmd.Query[time.Time, int64]("orders.since", `select id from orders where made_at > $1`)
-	soldList   = pgcmd.Query[empty, soldOrder]("sold.list", `select id, email, qty from sold`)
+	soldList   = pgcmd.Query[empty, soldOrder]("sold.list", `select id, email, qty from sold`).With(pgcmd.Options{ReadOnly: true})
 	shopList   = pgcmd.Query[empty, shop]("shops.list", `select * from shops`)
 	shopAdd    = pgcmd.Exec[string]("shops.add", `insert into shops (name) values ($1)`).
 			With(pgcmd.Options{OnConstraint: map[string]error{"shops_name_key": errTaken}})
@@ -242,15 +242,29 @@ func TestDriftIsFound(t *testing.T) {
 		}},
 		"an enum's value removed": {ddl: `alter table orders alter mood drop default, alter mood type text; drop type mood; create type mood as enum ('bad');
 			alter table orders alter mood type mood using 'bad'`, findings: want{
-			"orders.good: SQL": `invalid input value for enum mood: "good"`,
+			"orders.good: SQL":          `invalid input value for enum mood: "good"`,
+			"orders.add: newOrder.Mood": `may be "good" by its validate tag, and mood has no such value (has: bad)`,
+		}},
+		"an enum's value renamed": {ddl: `alter type mood rename value 'bad' to 'sad'`, findings: want{
+			"orders.add: newOrder.Mood": `may be "bad" by its validate tag, and mood has no such value (has: good, sad)`,
 		}},
 		"an enum to an int": {ddl: `alter table orders alter mood drop default, alter mood type int2 using 1`, findings: want{
 			"orders.good: SQL":          `invalid input syntax for type smallint: "good"`,
 			"orders.add: newOrder.Mood": "(string) is text, which only sometimes reads as @mood (int2)",
 		}},
-		"a dropped function":              {ddl: `drop function fee`, findings: want{"orders.fees: SQL": "function fee(cents) does not exist"}},
-		"a function of other arguments":   {ddl: `drop function fee; create function fee(a int8, b int8) returns int8 language sql as 'select 1::int8'`, findings: want{"orders.fees: SQL": "function fee(cents) does not exist"}},
-		"a function with another result":  {ddl: `drop function fee; create function fee(int8) returns text language sql as 'select ''x'''`, findings: want{"orders.fees: row": `(int64) cannot hold column "fee" (text)`}},
+		"a dropped function":               {ddl: `drop function fee`, findings: want{"orders.fees: SQL": "function fee(cents) does not exist"}},
+		"a function of other arguments":    {ddl: `drop function fee; create function fee(a int8, b int8) returns int8 language sql as 'select 1::int8'`, findings: want{"orders.fees: SQL": "function fee(cents) does not exist"}},
+		"a function with another result":   {ddl: `drop function fee; create function fee(int8) returns text language sql as 'select ''x'''`, findings: want{"orders.fees: row": `(int64) cannot hold column "fee" (text)`}},
+		"a function's arguments reordered": {ddl: `drop function fee; create function fee(text, int8) returns int8 language sql as 'select 1::int8'`, findings: want{"orders.fees: SQL": "function fee(cents) does not exist"}},
+		"columns reordered": {ddl: `drop table shops cascade; create table shops (name text not null constraint shops_name_key unique, id int8 generated always as identity primary key);
+			alter table orders add constraint orders_shop_fkey foreign key (shop_id) references shops`},
+		"a function that writes now": {ddl: `drop function fee; create function fee(amount int8) returns int8 language sql as 'insert into audit.log (line) values (''fee''); select amount / 10'`, findings: want{
+			"orders.fees: ReadOnly": "is said of SQL that writes, by way of function fee, insert log",
+		}},
+		"a view that writes now": {ddl: `create function toll() returns int8 language plpgsql as $$ begin return nextval('shops_id_seq'); end $$;
+			drop view sold; create view sold as select id, email, qty from orders where toll() > 0`, findings: want{
+			"sold.list: ReadOnly": "by way of view sold, function toll, function nextval",
+		}},
 		"a domain of something else":      {ddl: `drop function fee; create function fee(text) returns int8 language sql as 'select 1::int8'; alter table orders alter price type text; drop domain cents; create domain cents as text; alter table orders alter price type cents`, findings: want{"orders.find: order.Price": `(int64) cannot hold column "price" (text)`, "orders.add: newOrder.Price": "(int64) cannot be sent as @price (cents)"}},
 		"a dropped view":                  {ddl: `drop view sold`, findings: want{"sold.list: SQL": `relation "sold" does not exist`}},
 		"a view with a column renamed":    {ddl: `drop view sold; create view sold as select id, email as mail, qty from orders`, findings: want{"sold.list: SQL": `column "email" does not exist`}},

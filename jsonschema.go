@@ -14,9 +14,9 @@ const schemaDraft = "https://json-schema.org/draft/2020-12/schema"
 
 // schemaOf describes, as JSON Schema of the draft 2020-12, the JSON of a command's
 // input, as decodeJSON and validation take it, or of its output, as encoding/json
-// writes it. What has no JSON form panics.
-func schemaOf(command, direction string, t reflect.Type) *schema {
-	b := &schemaBuilder{command: command, output: direction == "output"}
+// writes it, and says what has no JSON form.
+func schemaOf(direction string, t reflect.Type) (_ *schema, mistakes []string) {
+	b := &schemaBuilder{output: direction == "output"}
 	body := b.of(t, direction)
 	s := newSchema("").set("$schema", schemaDraft)
 	if d := b.definition(t); d != nil { // the root keeps its type in sight
@@ -26,18 +26,18 @@ func schemaOf(command, direction string, t reflect.Type) *schema {
 	if len(b.defs) > 0 {
 		s.set("$defs", b.defs)
 	}
-	return s
+	return s, b.mistakes
 }
 
 type schemaBuilder struct {
-	command string
-	output  bool
-	open    []reflect.Type // that are being described
-	names   map[reflect.Type]string
-	defs    properties // of the types that hold themselves
+	output   bool
+	mistakes []string
+	open     []reflect.Type // that are being described
+	names    map[reflect.Type]string
+	defs     properties // of the types that hold themselves
 }
 
-// of describes a type; path says where it is, for a panic.
+// of describes a type; path says where it is, for a mistake.
 func (b *schemaBuilder) of(t reflect.Type, path string) *schema {
 	if t.Name() == "" {
 		return b.describe(t, path)
@@ -99,7 +99,7 @@ func (b *schemaBuilder) definition(t reflect.Type) *schema {
 func (b *schemaBuilder) describe(t reflect.Type, path string) *schema {
 	if t.Kind() == reflect.Pointer {
 		if pointee(t) == nil {
-			b.reject(path, "is a %s, which points to itself", t)
+			return b.reject(path, "is a %s, which points to itself: take another type", t)
 		}
 		return b.of(t.Elem(), path).nullable()
 	}
@@ -115,7 +115,7 @@ func (b *schemaBuilder) describe(t reflect.Type, path string) *schema {
 		return newSchema("number")
 	case reflect.Interface:
 		if !b.output && t.NumMethod() > 0 {
-			b.reject(path, "is the interface %s, and JSON does not say what to put into it: use any, or a type", t)
+			return b.reject(path, "is the interface %s, and JSON does not say what to put into it: use any, or a type", t)
 		}
 		return newSchema("")
 	case reflect.Struct:
@@ -127,7 +127,7 @@ func (b *schemaBuilder) describe(t reflect.Type, path string) *schema {
 	case reflect.Array:
 		return newSchema("array").set("items", b.of(t.Elem(), path+"[]")).set("minItems", t.Len()).set("maxItems", t.Len())
 	case reflect.Chan, reflect.Func, reflect.UnsafePointer, reflect.Complex64, reflect.Complex128:
-		b.reject(path, "is a %s, which has no JSON form: leave it out with the tag `json:\"-\"`, or take another type", t)
+		return b.reject(path, "is a %s, which has no JSON form: leave it out with the tag `json:\"-\"`, or take another type", t)
 	}
 	low, high := bounds(t)
 	s := newSchema("integer").set("minimum", json.Number(low)).set("maximum", json.Number(high))
@@ -187,8 +187,9 @@ func (b *schemaBuilder) special(t reflect.Type) *schema {
 	return nil
 }
 
-func (b *schemaBuilder) reject(path, format string, args ...any) {
-	panic(fmt.Sprintf("pgcmd: %s: a catalog speaks JSON, and %s ", b.command, path) + fmt.Sprintf(format, args...))
+func (b *schemaBuilder) reject(path, format string, args ...any) *schema {
+	b.mistakes = append(b.mistakes, fmt.Sprintf("a catalog speaks JSON, and %s ", path)+fmt.Sprintf(format, args...))
+	return newSchema("")
 }
 
 func (b *schemaBuilder) mapping(t reflect.Type, path string) *schema {
@@ -245,7 +246,7 @@ func (b *schemaBuilder) object(t reflect.Type, path string) *schema {
 	return s.set("additionalProperties", false)
 }
 
-// reachable panics if the field is behind an embedded pointer that nobody but the
+// reachable says if the field is behind an embedded pointer that nobody but the
 // type's own package can set.
 func (b *schemaBuilder) reachable(t reflect.Type, f jsonField, path string) {
 	for _, i := range f.index[:len(f.index)-1] {

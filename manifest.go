@@ -88,23 +88,22 @@ func (i *CommandInfo) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// info describes the command.
-func (p parts) info(input, output *schema) CommandInfo {
-	c, items := p.core, p.item().core.opts
+// describe makes what the manifest says of the command.
+func (l *listing) describe() CommandInfo {
 	i := CommandInfo{
-		Name:        c.name,
-		Description: c.opts.Description,
-		Input:       mustJSON(input),
-		Output:      mustJSON(output),
-		ReadOnly:    c.opts.ReadOnly,
-		Transaction: c.begins,
-		Once:        c.once,
-		Attempts:    max(c.opts.Retry.Attempts, 1),
-		Timeout:     c.opts.Timeout,
-		MaxRows:     items.MaxRows,
-		Codes:       p.codes(),
+		Name:        l.name,
+		Description: l.own.Description,
+		Input:       mustJSON(l.takes),
+		Output:      mustJSON(l.returns),
+		ReadOnly:    l.own.ReadOnly,
+		Transaction: l.begins,
+		Once:        l.once,
+		Attempts:    max(l.own.Retry.Attempts, 1),
+		Timeout:     l.own.Timeout,
+		MaxRows:     l.options.MaxRows,
+		Codes:       l.codes(),
 	}
-	for name, domain := range items.OnConstraint {
+	for name, domain := range l.options.OnConstraint {
 		info := ConstraintInfo{Name: name, Message: domain.Error()}
 		if ours, ok := errors.AsType[*Error](domain); ok {
 			info.Code, info.Message = ours.Code, ours.Message
@@ -128,23 +127,22 @@ var allCodes = []Code{CodeInvalid, CodeNotFound, CodeTooManyRows, CodeConflict, 
 
 // codes are those that the errors of the command can have, in the order of their
 // declaration.
-func (p parts) codes() []Code {
+func (l *listing) codes() []Code {
 	codes := slices.Clone(allCodes)
-	if foreign := p.core.handler != nil || p.hooked; p.core.statement && !foreign {
-		one := p.returnsOne()
+	if l.single && !l.foreign {
 		codes = slices.DeleteFunc(codes, func(code Code) bool {
 			switch code {
 			case CodeNotFound:
-				return !one
+				return !l.one
 			case CodeTooManyRows:
-				return !one && !p.returnsRows() && p.query != nil
+				return l.statement != nil && l.shape == nil // an Exec
 			case CodeConflict, CodeUnknownEffect:
-				return p.core.opts.ReadOnly
+				return l.own.ReadOnly
 			}
 			return false
 		})
 	}
-	for _, domain := range p.item().core.opts.OnConstraint {
+	for _, domain := range l.options.OnConstraint {
 		if ours, ok := errors.AsType[*Error](domain); ok && !slices.Contains(codes, ours.Code) {
 			codes = append(codes, ours.Code)
 		}

@@ -44,23 +44,26 @@ func (l *listing) writeMarkdown(w io.Writer) {
 		codes[i] = "`" + string(code) + "`"
 	}
 	fmt.Fprintf(w, "- Codes: %s\n", strings.Join(codes, ", "))
-	writeFields(w, "Input", l.input)
-	writeFields(w, "Output", l.output)
+	writeFields(w, "Input", l.takes)
+	writeFields(w, "Output", l.returns)
 	if len(info.Constraints) > 0 {
 		fmt.Fprintf(w, "\n| Constraint | Means | Code |\n|---|---|---|\n")
 		for _, c := range info.Constraints {
 			fmt.Fprintf(w, "| %s | %s | %s |\n", cell(c.Name), cell(c.Message), cell(string(c.Code)))
 		}
 	}
-	if l.sql != "" {
-		fence := "```"
-		for strings.Contains(l.sql, fence) {
+	if l.statement != nil {
+		sql, fence := undented(l.statement.text.SQL), "```"
+		for strings.Contains(sql, fence) {
 			fence += "`"
 		}
-		fmt.Fprintf(w, "\n%ssql\n%s\n%s\n", fence, undented(l.sql), fence)
+		fmt.Fprintf(w, "\n%ssql\n%s\n%s\n", fence, sql, fence)
 		if len(l.params) > 0 {
 			params := make([]string, len(l.params))
 			for i, p := range l.params {
+				if at, ok := jsonPath(l.in, p); ok {
+					p = at
+				}
 				params[i] = fmt.Sprintf("`$%d` is %s", i+1, cell(p))
 			}
 			fmt.Fprintf(w, "\n%s\n", strings.Join(params, ", "))

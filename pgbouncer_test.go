@@ -39,6 +39,22 @@ func pooled(t *testing.T, servers int, ddl ...string) (pool *pgcmd.Pool, direct 
 	return pool, direct
 }
 
+func TestVerifyWorksBehindAPgBouncer(t *testing.T) {
+	t.Parallel()
+	pool, _ := pooled(t, 2, usersDDL, pgcmd.OnceSchema)
+	defs := []pgcmd.Definition{findUser, createUser, importUsers, pgcmd.Exec[empty]("wrong", `delete from nowhere`),
+		pgcmd.Once(pgcmd.Exec[string]("add", `insert into users (email) values ($1)`), func(email string) string { return email })}
+	verify := func(db pgcmd.DB) {
+		same(t, "through the pooler", want{"wrong: SQL": `relation "nowhere" does not exist`}, problemsOf(t, pgcmd.Verify(t.Context(), db, defs...)))
+	}
+	var all sync.WaitGroup
+	for range 6 {
+		all.Go(func() { verify(pool) })
+	}
+	all.Wait()
+	require.NoError(t, runErr(transact(func(_ context.Context, tx *pgcmd.Tx) error { verify(tx); return nil }).Run(t.Context(), pool, empty{})))
+}
+
 func TestEveryKindOfCommandWorksBehindAPgBouncer(t *testing.T) {
 	t.Parallel()
 	for _, servers := range []int{1, 2} {

@@ -230,8 +230,6 @@ func (r *pipelineRun) body(ctx context.Context, db DB) error {
 
 // The rest of a job's life a pipeline has no part in.
 func (r *pipelineRun) input() any                                 { return r.Pipeline }
-func (r *pipelineRun) target() any                                { return nil }
-func (r *pipelineRun) validate() error                            { return nil }
 func (r *pipelineRun) output() any                                { return nil }
 func (r *pipelineRun) clear()                                     {}
 func (r *pipelineRun) check() *Error                              { return nil }

@@ -18,12 +18,10 @@ const cleanupTime = 5 * time.Second
 // A job is one run of a command, as the life of a run sees it: without the types, so
 // that this life is compiled once and not again for every pair of them.
 type job interface {
-	target() any                                        // a pointer to the input
 	input() any                                         // what a middleware sees
 	clear()                                             // the output, before an attempt
 	output() any                                        // a pointer to it
 	check() *Error                                      // validates the input; asked if the command has checks
-	validate() error                                    // as Validate does
 	claim() (key string, in any)                        // of a Once
 	vet() (refused []*Error, failure *Error, done bool) // of a batch
 	before(ctx context.Context) error
@@ -327,10 +325,14 @@ func (c *core) mapConstraint(e *Error) *Error {
 
 // completed is the Effect of a failure that came after the body's success.
 func (c *core) completed(db DB) Effect {
+	return completed(db, c.opts.ReadOnly, c.statement || c.begins)
+}
+
+func completed(db DB, readOnly, unit bool) Effect {
 	switch {
-	case c.opts.ReadOnly:
+	case readOnly:
 		return NotApplied
-	case !c.statement && !c.begins || inTransaction(db):
+	case !unit || inTransaction(db):
 		return Unknown // not one unit, or for the transaction to decide
 	}
 	return Applied

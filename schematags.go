@@ -311,17 +311,10 @@ func tighter(n, was json.Number, least bool) bool {
 	return least && x > y || !least && x < y
 }
 
-// oneOf sets the values that are allowed, in validator's spelling: apart by spaces,
-// and one with a space in single quotes.
+// oneOf sets the values that are allowed.
 func oneOf(s *schema, t reflect.Type, param string) {
 	var values []any
-	for param = strings.TrimSpace(param); param != ""; param = strings.TrimSpace(param) {
-		var word string
-		if param[0] == '\'' {
-			word, param, _ = strings.Cut(param[1:], "'")
-		} else {
-			word, param, _ = strings.Cut(param, " ")
-		}
+	for _, word := range wordsOf(param) {
 		value, ok := literal(s, t, word)
 		if !ok {
 			return
@@ -331,4 +324,19 @@ func oneOf(s *schema, t reflect.Type, param string) {
 	if len(values) > 0 {
 		s.set("enum", values)
 	}
+}
+
+// wordsOf reads the values of a oneof in validator's spelling: apart by spaces, and
+// one with a space in single quotes.
+func wordsOf(param string) (words []string) {
+	for param = strings.TrimSpace(param); param != ""; param = strings.TrimSpace(param) {
+		var word string
+		if param[0] == '\'' {
+			word, param, _ = strings.Cut(param[1:], "'")
+		} else {
+			word, param, _ = strings.Cut(param, " ")
+		}
+		words = append(words, word)
+	}
+	return words
 }

@@ -47,27 +47,51 @@ func mayHoldSecrets(t reflect.Type, seen map[reflect.Type]bool) bool {
 // withSecretsHidden returns value itself if its type can hold no secret, else a
 // copy whose secret texts read [secret] and whose other secrets are zero.
 func withSecretsHidden[T any](value T) T {
-	return *pointerWithSecretsHidden(&value).(*T)
-}
-
-// pointerWithSecretsHidden is withSecretsHidden of what the pointer points to.
-func pointerWithSecretsHidden(pointer any) any {
-	v := reflect.ValueOf(pointer)
-	if !mayHoldSecrets(v.Type().Elem(), nil) {
-		return pointer
+	if !mayHoldSecrets(reflect.TypeFor[T](), nil) {
+		return value
 	}
-	hidden := reflect.New(v.Type().Elem())
-	hidden.Elem().Set(v.Elem())
-	hideSecrets(hidden.Elem(), 0)
-	return hidden.Interface()
+	hideSecrets(reflect.ValueOf(&value).Elem())
+	return value
 }
 
-// hideSecrets changes v, which must be settable, and copies whatever v shares
-// with the original before it changes that.
-func hideSecrets(v reflect.Value, depth int) {
-	if depth > 256 { // a cycle, or as good as one: JSON of 100 levels in an any has 200
+// hideSecrets changes v, which must be settable, and copies whatever v shares with
+// the original before it changes that. It reports whether all of the rest is still
+// there: what leads back to itself is cut off, and what is far too deep.
+func hideSecrets(v reflect.Value) (whole bool) {
+	h := &hider{above: map[reference]bool{}, whole: true}
+	h.hide(v, 0)
+	return h.whole
+}
+
+type hider struct {
+	above map[reference]bool // what leads to the value
+	whole bool
+}
+
+type reference struct {
+	to  uintptr
+	typ reflect.Type
+	len int
+}
+
+func (h *hider) hide(v reflect.Value, depth int) {
+	if depth > 256 { // JSON of 100 levels in an any has 200
 		v.SetZero()
+		h.whole = false
 		return
+	}
+	if k := v.Kind(); (k == reflect.Pointer || k == reflect.Slice || k == reflect.Map) && !v.IsNil() {
+		r := reference{to: v.Pointer(), typ: v.Type()}
+		if k == reflect.Slice {
+			r.len = v.Len()
+		}
+		if h.above[r] {
+			v.SetZero()
+			h.whole = false
+			return
+		}
+		h.above[r] = true
+		defer delete(h.above, r)
 	}
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Interface:
@@ -80,7 +104,7 @@ func hideSecrets(v reflect.Value, depth int) {
 		}
 		copied := reflect.New(elem.Type())
 		copied.Elem().Set(elem)
-		hideSecrets(copied.Elem(), depth+1)
+		h.hide(copied.Elem(), depth+1)
 		if v.Kind() == reflect.Interface {
 			copied = copied.Elem()
 		}
@@ -92,12 +116,12 @@ func hideSecrets(v reflect.Value, depth int) {
 		copied := reflect.MakeSlice(v.Type(), v.Len(), v.Len())
 		reflect.Copy(copied, v)
 		for i := range copied.Len() {
-			hideSecrets(copied.Index(i), depth+1)
+			h.hide(copied.Index(i), depth+1)
 		}
 		v.Set(copied)
 	case reflect.Array:
 		for i := range v.Len() {
-			hideSecrets(v.Index(i), depth+1)
+			h.hide(v.Index(i), depth+1)
 		}
 	case reflect.Map:
 		if v.IsNil() || !mayHoldSecrets(v.Type(), nil) {
@@ -111,7 +135,7 @@ func hideSecrets(v reflect.Value, depth int) {
 		for iter := v.MapRange(); iter.Next(); {
 			elem := reflect.New(v.Type().Elem()).Elem()
 			elem.Set(iter.Value())
-			hideSecrets(elem, depth+1)
+			h.hide(elem, depth+1)
 			copied.SetMapIndex(iter.Key(), elem)
 		}
 		v.Set(copied)
@@ -128,7 +152,7 @@ func hideSecrets(v reflect.Value, depth int) {
 			case isSecret(sf):
 				f.SetZero()
 			default:
-				hideSecrets(f, depth+1)
+				h.hide(f, depth+1)
 			}
 		}
 	}

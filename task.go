@@ -11,10 +11,6 @@ type task[In, Out any] struct {
 
 func (t *task[In, Out]) input() any { return t.in }
 
-func (t *task[In, Out]) target() any { return &t.in }
-
-func (t *task[In, Out]) validate() error { return t.c.Validate(t.in) }
-
 func (t *task[In, Out]) output() any { return &t.out }
 
 func (t *task[In, Out]) clear() {

@@ -3,9 +3,8 @@ package pgcmd
 import (
 	"context"
 	"fmt"
-	"reflect"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/pgcmd/pgcmd/internal/sqltext"
 )
 
 // Verify compares commands with a live database, so that a schema that has drifted
@@ -69,36 +68,18 @@ type verification struct {
 	live     *liveSchema
 }
 
-// A subject is a command under verification.
-type subject struct {
-	name      string
-	options   Options
-	once      bool
-	in        reflect.Type
-	statement *statement // of a command that is one; else nil
-	shape     *shape     // of its rows; nil if they do not matter
-	table     pgx.Identifier
-	row       reflect.Type // of a Copy
-	fields    []field      // of a Copy
-
-	described description
-
-	findings, warnings []Problem
-}
-
-func (q *query[In, Row]) reveal(s *subject) { s.statement, s.shape = q.statement, q.shape }
-
-func (c *copier) reveal(s *subject) { s.table, s.row, s.fields = c.name, c.typ, c.fields }
-
 // add takes in the definition that was given at place i.
 func (v *verification) add(i int, def Definition) {
 	var s *subject
-	if def != nil && !reflect.ValueOf(def).IsNil() {
-		s = def.parts().subject()
+	if def != nil {
+		s = def.subject()
 	}
 	if s == nil {
 		s = &subject{name: fmt.Sprintf("definition %d", i)}
 		s.found("", "nil", "is nil: is the variable set before it is verified?")
+	}
+	if s.statement != nil {
+		s.named = sqltext.Tables(s.statement.text.SQL)
 	}
 	for at, other := range v.subjects {
 		if other.name == s.name {

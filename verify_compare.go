@@ -21,6 +21,7 @@ func (v *verification) compare(s *subject) {
 			v.params(s)
 			v.columns(s)
 			v.rights(s)
+			v.readOnly(s)
 		}
 	}
 	if s.table != nil {
@@ -72,6 +73,25 @@ func (v *verification) params(s *subject) {
 			placeholder = "@" + st.text.Names[i]
 		}
 		s.lost(s.inputField(f), f, v.types.write(oids[i], f.typ), placeholder+" ("+v.types.name(oids[i])+")")
+		v.labels(s, f, oids[i])
+	}
+}
+
+// labels compares the values that a oneof allows with those of an enum.
+func (v *verification) labels(s *subject, f field, oid uint32) {
+	t := v.types.live[oid]
+	if t.kind != "e" || f.index == nil {
+		return
+	}
+	for _, rule := range parseRules(s.in.FieldByIndex(f.index).Tag.Get("validate")).list {
+		if rule.name != "oneof" {
+			continue
+		}
+		for _, word := range wordsOf(rule.param) {
+			if !slices.Contains(t.labels, word) {
+				s.found(s.inputField(f), "enum", "may be %q by its validate tag, and %s has no such value (has: %s): change the tag, or add the value to the type", word, t.name, strings.Join(t.labels, ", "))
+			}
+		}
 	}
 }
 
@@ -171,21 +191,39 @@ func (v *verification) column(s *subject, f field, c pgconn.FieldDescription) {
 	if from == nil || l.rule == "type" && !l.might {
 		return
 	}
-	if from.isTable && !from.notNull && !v.types.takesNull(c.DataTypeOID, f.typ) && !sqltext.Excludes(s.statement.text.SQL, from.name) {
-		s.found(what, "null", "(%s) cannot hold NULL, and column %q of table %s may be NULL: make it *%s, or use coalesce", f.typ, from.name, from.table, f.typ)
+	if from.isTable && !v.types.takesNull(c.DataTypeOID, f.typ) && !sqltext.Excludes(s.statement.text.SQL, from.name) {
+		const format = "(%s) cannot hold NULL, and column %q of table %s may be NULL%s: make it *%s, or use coalesce"
+		if !from.notNull {
+			s.found(what, "null", format, f.typ, from.name, from.table, "", f.typ)
+		} else if v.unmatched(s, c.TableOID) {
+			s.warn(what, "null", format, f.typ, from.name, from.table, ", where the outer join finds no row", f.typ)
+		}
 	}
 	if !from.may["select"] {
 		s.found("column "+c.Name, "permission", "may not be read by the role %s: grant select on %s", v.live.role, from.table)
 	}
 }
 
+// unmatched reports whether the table is one that an outer join may find no row of,
+// wherever the statement names it.
+func (v *verification) unmatched(s *subject, oid uint32) bool {
+	outer := false
+	for _, t := range s.named {
+		r := v.live.relations[sqltext.Table{Schema: t.Schema, Name: t.Name}]
+		if r == nil || r.oid != fmt.Sprint(oid) {
+			continue
+		}
+		if !t.Outer {
+			return false
+		}
+		outer = true
+	}
+	return outer
+}
+
 // tables lists the relations that the command names.
 func (s *subject) tables() []sqltext.Table {
-	var tables []sqltext.Table
-	if s.statement != nil {
-		tables = sqltext.Tables(s.statement.text.SQL)
-	}
-	return append(tables, s.wide()...)
+	return append(slices.Clip(s.named), s.wide()...)
 }
 
 // wide lists those whose columns matter, one by one.
@@ -204,7 +242,7 @@ func (s *subject) wide() []sqltext.Table {
 // the role may.
 func (v *verification) rights(s *subject) {
 	var said []string
-	for _, t := range sqltext.Tables(s.statement.text.SQL) {
+	for _, t := range s.named {
 		r := v.live.relations[sqltext.Table{Schema: t.Schema, Name: t.Name}]
 		right := t.Verb
 		switch right {

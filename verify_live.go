@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -17,6 +18,7 @@ type liveSchema struct {
 	origins     map[origin]*column          // of the columns of results
 	types       map[uint32]liveType         // those that pgx does not know
 	constraints map[string]bool             // the names that exist
+	reach       routines                    // of ReadOnly commands
 }
 
 // A relation is a table, a view or the like.
@@ -62,9 +64,10 @@ type column struct {
 // A liveType is what a type of the database's own is made of.
 type liveType struct {
 	name    string
-	base    uint32 // of a domain; else itself
-	kind    string // of pg_type: b, c, d, e, r
-	textual bool   // its binary form is text
+	base    uint32   // of a domain; else itself
+	kind    string   // of pg_type: b, c, d, e, r
+	textual bool     // its binary form is text
+	labels  []string // of an enum
 }
 
 // ledger is the table of Once.
@@ -79,7 +82,7 @@ func askCatalog(ctx context.Context, conn *pgx.Conn, v *verification) (*liveSche
 	}
 	live.role = role[0][0]
 	for _, ask := range []func(context.Context, *pgx.Conn, *verification) error{
-		live.askRelations, live.askColumns, live.askOrigins, live.askTypes, live.askConstraints,
+		live.askRelations, live.askColumns, live.askOrigins, live.askTypes, live.askConstraints, live.askRoutines,
 	} {
 		if err := ask(ctx, conn, v); err != nil {
 			return nil, err
@@ -96,7 +99,7 @@ func (live *liveSchema) askRelations(ctx context.Context, conn *pgx.Conn, v *ver
 	var schemas, names []string
 	for _, s := range v.subjects {
 		for _, t := range s.tables() {
-			t.Verb = ""
+			t.Verb, t.Outer = "", false
 			if _, seen := live.relations[t]; seen {
 				continue
 			}
@@ -262,10 +265,11 @@ func (live *liveSchema) askTypes(ctx context.Context, conn *pgx.Conn, v *verific
 			select b.id, t.oid, t.typtype, t.typbasetype, t.typreceive from base b join pg_catalog.pg_type t on t.oid = b.typbasetype where b.typtype = 'd'
 		)
 		select b.id, pg_catalog.format_type(b.id, null), b.oid, b.typtype,
-			coalesce(p.prosrc in ('enum_recv', 'textrecv', 'varcharrecv', 'bpcharrecv', 'namerecv'), false)
+			coalesce(p.prosrc in ('enum_recv', 'textrecv', 'varcharrecv', 'bpcharrecv', 'namerecv'), false),
+			array_to_string(array(select e.enumlabel from pg_catalog.pg_enum e where e.enumtypid = b.oid order by e.enumsortorder), e'\n')
 		from base b left join pg_catalog.pg_proc p on p.oid = b.typreceive where b.typtype <> 'd'`, oids)
 	for _, row := range found {
-		live.types[oidOf(row[0])] = liveType{name: row[1], base: oidOf(row[2]), kind: row[3], textual: row[4] == "t"}
+		live.types[oidOf(row[0])] = liveType{name: row[1], base: oidOf(row[2]), kind: row[3], textual: row[4] == "t", labels: strings.Split(row[5], "\n")}
 	}
 	return err
 }

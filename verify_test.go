@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgcmd/pgcmd"
+	"github.com/pgcmd/pgcmd/internal/faults"
 	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
 
@@ -142,9 +143,8 @@ func TestBadDefinitionsAreFindings(t *testing.T) {
 		"[internal, not applied]", e.Error())
 }
 
-func TestFiveHundredCommandsAreVerifiedAtOnce(t *testing.T) {
-	t.Parallel()
-	pool := pgcmdtest.Pool(t, usersDDL)
+// fiveHundred commands, of which each hundredth does not fit.
+func fiveHundred() []pgcmd.Definition {
 	defs := make([]pgcmd.Definition, 500)
 	for i := range defs {
 		table := "users"
@@ -152,25 +152,185 @@ func TestFiveHundredCommandsAreVerifiedAtOnce(t *testing.T) {
 			table = "nowhere"
 		}
 		defs[i] = pgcmd.QueryOne[FindUser, User](fmt.Sprintf("users.find%d", i),
-			fmt.Sprintf(`select id, email, created_at from %s where email = @email and id > %d`, table, i))
+			fmt.Sprintf(`select id, email, created_at from %s where email = @email and id > %d`, table, i)).
+			With(pgcmd.Options{ReadOnly: i%2 == 0, OnConstraint: map[string]error{"users_email_key": ErrEmailTaken}})
 	}
+	return defs
+}
+
+func TestFiveHundredCommandsTakeAsManyRoundTripsAsOne(t *testing.T) {
+	t.Parallel()
+	proxy, err := faults.Start(pgcmdtest.Pool(t, usersDDL).Config().ConnString())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, proxy.Close()) })
+	conn, err := pgx.Connect(t.Context(), proxy.URL())
+	require.NoError(t, err)
+	defer conn.Close(context.Background())
+	defs := fiveHundred()
+
 	for _, db := range []func() pgcmd.DB{
-		func() pgcmd.DB { return pool },
+		func() pgcmd.DB { return conn },
 		func() pgcmd.DB {
-			tx, err := pool.Begin(t.Context())
+			tx, err := conn.Begin(t.Context())
 			require.NoError(t, err)
-			t.Cleanup(func() { tx.Rollback(context.Background()) })
 			return tx
 		},
 	} {
 		db := db()
+		before := proxy.Counts().RoundTrips
+		require.NoError(t, pgcmd.Verify(t.Context(), db, defs[0]))
+		one := proxy.Counts().RoundTrips - before
+
+		before = proxy.Counts().RoundTrips
 		start := time.Now()
 		e := failure(t, pgcmd.Verify(t.Context(), db, defs...))
-		assert.Less(t, time.Since(start), 2*time.Second)
+		took := time.Since(start)
+		all := proxy.Counts().RoundTrips - before
+		assert.Equal(t, one, all, "a pipeline is one round trip")
+		t.Logf("500 commands on a %T: %v, %d round trips", db, took, all)
 		require.Len(t, e.Problems, 5)
 		for i, p := range e.Problems {
 			assert.Equal(t, fmt.Sprintf("users.find%d: SQL", 100*i+99), p.Field, "in the order of the commands")
 		}
+	}
+}
+
+func BenchmarkVerify(b *testing.B) {
+	conn, err := pgx.Connect(b.Context(), pgcmdtest.URL(b, usersDDL))
+	require.NoError(b, err)
+	defer conn.Close(context.Background())
+	defs := fiveHundred()
+	for b.Loop() {
+		if len(failure(b, pgcmd.Verify(b.Context(), conn, defs...)).Problems) != 5 {
+			b.Fatal("five do not fit")
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N), "ms/500-commands")
+}
+
+func TestVerifyExecutesNothing(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	pool := pgcmdtest.Pool(t, usersDDL, pgcmd.OnceSchema, `
+		create sequence canary;
+		create function touch() returns int8 language sql as 'select nextval(''canary'')';
+		create function fixed() returns int8 language plpgsql immutable as $$ begin return nextval('canary'); end $$;
+		create function watch() returns trigger language plpgsql as $$ begin perform touch(); return null; end $$;
+		create trigger watch after insert or update or delete on users for each statement execute function watch();
+		create domain checked as int8 check (fixed() > value)`)
+	defs := []pgcmd.Definition{
+		pgcmd.QueryOne[empty, int64]("touch", `select touch()`),
+		pgcmd.QueryOne[empty, int64]("fixed", `select fixed()`),
+		pgcmd.QueryOne[empty, int64]("checked", `select 7::checked`),
+		pgcmd.QueryOne[int64, int64]("checked.input", `select $1::checked`),
+		pgcmd.Exec[empty]("clear", `delete from users where touch() > 0`),
+		pgcmd.Exec[empty]("grow", `update users set age = fixed()::int`),
+		pgcmd.Exec[empty]("drop", `drop table users`),
+		pgcmd.Exec[empty]("do", `do $$ begin perform touch(); end $$`),
+		pgcmd.Once(pgcmd.Exec[string]("add", `insert into users (email) values ($1)`), func(email string) string { return email }),
+		pgcmd.Batch(createUser, pgcmd.Atomic), importUsers,
+	}
+	tx, err := pool.Begin(ctx)
+	require.NoError(t, err)
+	defer tx.Rollback(context.Background())
+	_, err = tx.Exec(ctx, `set local track_functions = 'all'`)
+	require.NoError(t, err)
+	require.NoError(t, pgcmd.Verify(ctx, tx, defs...))
+	for what, sql := range map[string]string{
+		"transaction numbers given": `select case when pg_current_xact_id_if_assigned() is null then 0 else 1 end`,
+		"functions called":          `select coalesce(sum(calls), 0) from pg_stat_xact_user_functions`,
+		"rows written":              `select sum(n_tup_ins + n_tup_upd + n_tup_del) from pg_stat_xact_user_tables`,
+		"sequences moved":           `select is_called::int from canary`,
+		"statements kept":           `select count(*) from pg_prepared_statements where statement ~ 'touch|fixed|checked|users|once' and statement !~ 'pg_prepared_statements|pg_stat'`,
+	} {
+		assert.Zero(t, count(t, tx, sql), what)
+	}
+	require.NoError(t, tx.Rollback(ctx))
+
+	_, err = pool.Exec(ctx, `select touch()`)
+	require.NoError(t, err)
+	assert.Equal(t, 1, count(t, pool, `select is_called::int from canary`), "the canary sings")
+
+	config := pool.Config()
+	config.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
+	reader, err := pgxpool.NewWithConfig(ctx, config)
+	require.NoError(t, err)
+	defer reader.Close()
+	require.NoError(t, pgcmd.Verify(ctx, reader, defs...), "it needs no right to write")
+}
+
+func TestReadOnlyCommandsThatWriteAreFound(t *testing.T) {
+	t.Parallel()
+	pool := pgcmdtest.Pool(t, usersDDL, `
+		create schema app;
+		create function add(text) returns int8 language sql as 'insert into users (email) values ($1) returning id';
+		create function app.deep() returns int8 language plpgsql as $$ begin perform 1; return add('x'); end $$;
+		create function swears() returns int8 language plpgsql stable as $$ begin return add('x'); end $$;
+		create function refused() returns int8 language plpgsql stable as $$ begin update users set age = 1; return 1; end $$;
+		create function either(int) returns int8 language sql as 'select add(''x'')';
+		create function either(text) returns int8 language sql as 'select 1::int8';
+		create function reads() returns int8 language plpgsql as $$ begin -- insert into users
+			return (select count(*) from users where note <> 'insert into users' for update); end $$;
+		create function turns(int) returns int8 language sql as 'select 1::int8';
+		create or replace function turns(n int) returns int8 language sql as 'select case when n > 0 then turns(n - 1) end';
+		create view deep as select app.deep() as v;
+		create view deeper as select v from deep;
+		create view plain as select count(*) as v from users;
+		create sequence numbers`)
+	for sql, how := range map[string]string{
+		`select 1::int8`:                               "",
+		`select add('x')`:                              "function add, insert users",
+		`select app.deep()`:                            "function deep, function add, insert users",
+		`select swears()`:                              "function swears, function add, insert users",
+		`select refused()`:                             "", // by the server, at run time
+		`select either('x'::text)`:                     "", // which one it calls is not known
+		`select reads()`:                               "",
+		`select turns(1)`:                              "",
+		`select v from deeper`:                         "view deeper, view deep, function deep, function add, insert users",
+		`select v from plain`:                          "",
+		`select nextval('numbers')`:                    "function nextval",
+		`select pg_catalog.setval('numbers', 3)`:       "function setval",
+		`select id from users where id = 1 for update`: "that locks rows",
+	} {
+		err := pgcmd.Verify(t.Context(), pool, pgcmd.Query[empty, int64]("peek", sql).With(pgcmd.Options{ReadOnly: true}))
+		if how == "" {
+			assert.NoError(t, err, sql)
+			continue
+		}
+		same(t, sql, want{"peek: ReadOnly": how}, problemsOf(t, err))
+		assert.NoError(t, pgcmd.Verify(t.Context(), pool, pgcmd.Query[empty, int64]("peek", sql)), "it does not say ReadOnly: %s", sql)
+	}
+	_, err := pool.Exec(t.Context(), `create function kept() returns int8 begin atomic insert into users (email) values ('x') returning id; end`)
+	if err == nil { // since PostgreSQL 14
+		same(t, "a body in the standard's form", want{"peek: ReadOnly": "function kept, insert users"}, problemsOf(t,
+			pgcmd.Verify(t.Context(), pool, pgcmd.Query[empty, int64]("peek", `select kept()`).With(pgcmd.Options{ReadOnly: true}))))
+	}
+}
+
+func TestOuterJoinsAreWarnedOf(t *testing.T) {
+	t.Parallel()
+	pool := pgcmdtest.Pool(t, `create table a (id int primary key, name text not null); create table b (id int primary key, name text not null)`)
+	for sql, found := range map[string]bool{
+		`select a.name from a join b using (id)`:                               false,
+		`select a.name from a left join b using (id)`:                          false,
+		`select b.name from a left join b using (id)`:                          true,
+		`select a.name from a right join b using (id)`:                         true,
+		`select b.name from a full join b using (id)`:                          true,
+		`select b.name from a left join b using (id) where b.name is not null`: false,
+		`select coalesce(b.name, '') from a left join b using (id)`:            false,
+		`select b.name from a left join b using (id) join b c on true`:         false, // which b is meant is not known
+		`select x.name from a left join (select name from b) x on true`:        true,
+	} {
+		warnings, err := pgcmd.VerifyWarnings(t.Context(), pool, pgcmd.Query[empty, string]("names", sql))
+		require.NoError(t, err, sql)
+		require.Equal(t, found, len(warnings) == 1, "%s: %v", sql, warnings)
+		if found {
+			assert.Equal(t, "names: row", warnings[0].Field)
+			assert.Contains(t, warnings[0].Message, "may be NULL, where the outer join finds no row: make it *string, or use coalesce")
+		}
+		warnings, err = pgcmd.VerifyWarnings(t.Context(), pool, pgcmd.Query[empty, *string]("names", sql))
+		require.NoError(t, err)
+		assert.Empty(t, warnings, sql)
 	}
 }
 

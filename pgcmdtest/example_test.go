@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"os"
+	"testing"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgcmd/pgcmd"
 	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
 
@@ -124,3 +127,40 @@ func ExamplePgBouncer() {
 	fmt.Println("through PgBouncer:", sum)
 	// Output: through PgBouncer: 7
 }
+
+// In a test it is one line, pgcmdtest.Verify(t, commands...): each finding fails the test. Here they are printed.
+func ExampleVerify() {
+	ctx := context.Background()
+	server, err := pgcmdtest.Start(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	address, err := server.Database(ctx, `create table seats (row int not null, name text)`)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := os.Setenv("DATABASE_URL", address); err != nil {
+		log.Fatal(err)
+	}
+	defer os.Unsetenv("DATABASE_URL")
+
+	t := printer{}
+	pgcmdtest.Verify(t,
+		pgcmd.Query[struct{}, *string]("seats.list", `select name from seats`),
+		pgcmd.Query[struct{}, string]("seats.names", `select name from seats`),
+		pgcmd.Exec[int64]("seats.add", `insert into seats (row) values ($1)`))
+	// Output:
+	// seats.names: row (string) cannot hold NULL, and column "name" of table seats may be NULL: make it *string, or use coalesce
+	// seats.add: input (int64) holds more than $1 (int4): make it int32, or widen the column
+}
+
+// printer is a test that prints what it is told.
+type printer struct{ testing.TB }
+
+func (printer) Helper()                           {}
+func (printer) Context() context.Context          { return context.Background() }
+func (printer) Logf(format string, args ...any)   { fmt.Printf(format+"\n", args...) }
+func (printer) Errorf(format string, args ...any) { fmt.Printf(format+"\n", args...) }
+func (printer) Fatalf(format string, args ...any) { log.Fatalf(format, args...) }
+func (printer) Fatal(args ...any)                 { log.Fatal(args...) }

@@ -7,6 +7,7 @@ type Table struct {
 	Schema string // empty if the statement leaves it to the search_path
 	Name   string // as PostgreSQL keeps it: in lower case, unless it was quoted
 	Verb   string // insert, update, delete or merge; empty if the statement reads it
+	Outer  bool   // an outer join makes its columns NULL where nothing matches
 }
 
 // Tables lists the relations that a statement reads and writes, in the order of the text and as often as it names
@@ -22,7 +23,8 @@ func Tables(sql string) []Table {
 		top := &levels[len(levels)-1]
 		switch t := toks[i]; t.kind {
 		case '(':
-			inner := level{item: top.item}
+			outer := top.item && top.outer
+			inner := level{item: top.item, outer: outer, within: outer, first: len(l.found)}
 			top.item = false
 			levels = append(levels, inner)
 		case ')':
@@ -30,13 +32,13 @@ func Tables(sql string) []Table {
 				levels = levels[:len(levels)-1]
 			}
 		case ',':
-			top.item = top.list
+			top.item, top.outer = top.list, top.within
 		case word:
 			i = l.word(i, top)
 		default:
 			if top.item {
 				top.item = false
-				i = l.table(i, "")
+				i = l.table(i, "", top.outer)
 			}
 		}
 	}
@@ -48,6 +50,9 @@ type level struct {
 	statement bool // one has begun: a FROM is the statement's, and not that of extract(day from d)
 	list      bool // it is in a FROM list, whose items commas separate
 	item      bool // an item of the list comes next
+	outer     bool // that item may have no match
+	within    bool // all of it is such an item
+	first     int  // how many tables were found before the list
 }
 
 type lister struct {
@@ -68,20 +73,20 @@ func (l *lister) word(i int, at *level) int {
 	}
 	switch t := l.toks[i]; {
 	case t.is("select"):
-		*at = level{statement: true}
+		*at = level{statement: true, within: at.outer, first: len(l.found)}
 	case t.is("insert", "delete", "merge"):
 		at.statement = true
 	case t.is("into") && prev.is("insert", "merge"):
-		return l.table(i+1, prev.word)
+		return l.table(i+1, prev.word, false)
 	case t.is("from") && prev.is("delete"):
-		return l.table(i+1, prev.word)
+		return l.table(i+1, prev.word, false)
 	case t.is("from") && !prev.is("distinct") && at.statement:
-		at.list, at.item = true, true
+		at.list, at.item, at.outer, at.first = true, true, at.within, len(l.found)
 	case t.is("update") && !prev.is("for", "key", "do", "on", "then") && !next.is("set"):
 		at.statement = true
-		return l.table(i+1, t.word)
+		return l.table(i+1, t.word, false)
 	case t.is("join"):
-		at.item = true
+		at.item, at.outer = true, l.join(i, at)
 	case t.is("using") && at.statement && next.kind != '(':
 		at.list, at.item = true, true
 	case t.is("where", "group", "order", "having", "limit", "offset", "fetch", "for", "window", "union", "intersect",
@@ -89,13 +94,31 @@ func (l *lister) word(i int, at *level) int {
 		at.list, at.item = false, false
 	case at.item && !t.is("only", "lateral"):
 		at.item = false
-		return l.table(i, "")
+		return l.table(i, "", at.outer)
 	}
 	return i
 }
 
+// join reports whether what is joined at i may have no match, and marks what is
+// before it, if that may have none.
+func (l *lister) join(i int, at *level) bool {
+	if i > 0 && l.toks[i-1].is("outer") {
+		i--
+	}
+	if i == 0 {
+		return at.within
+	}
+	side := l.toks[i-1]
+	if side.is("right", "full") {
+		for j := at.first; j < len(l.found); j++ {
+			l.found[j].Outer = true
+		}
+	}
+	return at.within || side.is("left", "full")
+}
+
 // table reads the name at i, and returns the last token of it.
-func (l *lister) table(i int, verb string) int {
+func (l *lister) table(i int, verb string, outer bool) int {
 	if i < len(l.toks) && l.toks[i].is("only") {
 		i++
 	}
@@ -115,7 +138,7 @@ func (l *lister) table(i int, verb string) int {
 	if len(parts) == 0 {
 		return last
 	}
-	table := Table{Name: parts[len(parts)-1], Verb: verb}
+	table := Table{Name: parts[len(parts)-1], Verb: verb, Outer: outer}
 	if len(parts) > 1 {
 		table.Schema = parts[len(parts)-2]
 	}

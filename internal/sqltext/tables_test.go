@@ -42,6 +42,7 @@ func TestTables(t *testing.T) {
 	} {
 		var got []string
 		for _, table := range Tables(sql) {
+			table.Outer = false
 			name := table.Name
 			if table.Schema != "" {
 				name = table.Schema + "." + name
@@ -52,6 +53,57 @@ func TestTables(t *testing.T) {
 			got = append(got, name)
 		}
 		assert.Equal(t, want, strings.Join(got, " "), sql)
+	}
+}
+
+func TestTablesThatMayHaveNoMatch(t *testing.T) {
+	t.Parallel()
+	for sql, want := range map[string]string{
+		`select * from a join b using (id)`:                                       ``,
+		`select * from a left join b using (id) join c on true`:                   `b`,
+		`select * from a left outer join b on true left join c on true`:           `b c`,
+		`select * from a right join b using (id)`:                                 `a`,
+		`select * from a, b full join c using (id)`:                               `a b c`,
+		`select * from a left join (b join c using (id)) on true, d`:              `b c`,
+		`select * from a left join (select * from b, c) x on true`:                `b c`,
+		`select * from a left join lateral (select * from b) x on true`:           `b`,
+		`select * from a left join b on b.n = (select max(n) from c)`:             `b`,
+		`select * from a where exists (select 1 from b left join c using (id))`:   `c`,
+		`select * from (select * from a left join b using (id)) x join c on true`: `b`,
+		`select left(name, 3) from a join b on true`:                              ``,
+	} {
+		var got []string
+		for _, table := range Tables(sql) {
+			if table.Outer {
+				got = append(got, table.Name)
+			}
+		}
+		assert.Equal(t, want, strings.Join(got, " "), sql)
+	}
+}
+
+func TestCalls(t *testing.T) {
+	t.Parallel()
+	for sql, want := range map[string]string{
+		`select 1`: ``,
+		`select note(), app.f(1), "Odd" (2), 'x(' from g() where a in (1)`: `note app.f Odd g in`,
+		`declare n int; begin n := f(x); perform g(); return a(b(c)); end`: `f g a b`,
+		`select '`: ``,
+	} {
+		var got []string
+		for _, call := range Calls(sql) {
+			if call.Schema != "" {
+				call.Name = call.Schema + "." + call.Name
+			}
+			got = append(got, call.Name)
+		}
+		assert.Equal(t, want, strings.Join(got, " "), sql)
+	}
+	for sql, want := range map[string]bool{
+		`select 1`: false, `select * from a for update`: true, `select * from a for no key update of a skip locked`: true,
+		`(select * from a for share)`: true, `select substring(a for 3) from b`: false, `'`: false,
+	} {
+		assert.Equal(t, want, Locks(sql), sql)
 	}
 }
 
