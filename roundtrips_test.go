@@ -2,6 +2,10 @@ package pgcmd_test
 
 import (
 	"context"
+	"errors"
+	"os"
+	"regexp"
+	"strconv"
 	"testing"
 	"time"
 
@@ -10,98 +14,158 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgcmd/pgcmd"
-	"github.com/pgcmd/pgcmd/internal/faults"
 	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
 
-// The round trips are counted by a proxy, once every statement is prepared.
+const (
+	tripsDDL   = `create table trips (id bigint not null, km int constraint trips_km_check check (km >= 0))`
+	addTripSQL = `insert into trips (id, km) values ($1, $2)`
+)
+
+type trip struct {
+	ID int64
+	Km int `validate:"lte=40000"`
+}
+
+var (
+	addTrip   = pgcmd.Exec[trip]("trips.add", `insert into trips (id, km) values (@id, @km)`)
+	copyTrips = pgcmd.Copy[trip]("trips.copy", pgx.Identifier{"trips"})
+	countTo   = pgcmd.Query[int64, int64]("trips.count_to", `select generate_series(1, $1)`)
+)
+
+// Every row of docs/roundtrips.md is counted here, on a pool of one connection on which
+// each statement has been prepared, and nothing is counted that has no row.
 func TestRoundTrips(t *testing.T) {
 	t.Parallel()
-	proxy, err := faults.Start(pgcmdtest.Pool(t, accountsDDL, pgcmd.OnceSchema).Config().ConnString())
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, proxy.Close()) })
-	pool, err := pgcmd.Connect(t.Context(), pgcmd.Config{URL: proxy.URL(), MaxConns: 1})
+	pool, err := pgcmd.Connect(t.Context(), pgcmd.Config{MaxConns: 1,
+		URL: pgcmdtest.URL(t, tripsDDL, pgcmd.OnceSchema)})
 	require.NoError(t, err)
 	t.Cleanup(pool.Pool.Close)
+	promised := documentedRoundTrips(t)
+	for what, run := range roundTripsOf(t, pool) {
+		require.NoError(t, run(t.Context()), what) // prepares
+		require.NoError(t, run(t.Context()), what) // and what is prepared only once the first is there
+		trips := pgcmdtest.CountRoundTrips(t, pool, func() { require.NoError(t, run(t.Context()), what) })
+		want, ok := promised[what]
+		if assert.True(t, ok, "%q takes %d, and has no row", what, trips) {
+			assert.Equal(t, want, trips, what)
+		}
+		delete(promised, what)
+	}
+	assert.Empty(t, promised, "rows without a test")
+}
 
-	three := pgcmd.Transaction("bank.three", func(ctx context.Context, tx *pgcmd.Tx, in transfer) (int64, error) {
-		for range 2 {
-			if _, err := debit.Run(ctx, tx, in); err != nil {
-				return 0, err
+// documentedRoundTrips are the rows of the table: the last column by the first.
+func documentedRoundTrips(t *testing.T) map[string]int {
+	t.Helper()
+	text, err := os.ReadFile("docs/roundtrips.md")
+	require.NoError(t, err)
+	promised := map[string]int{}
+	for _, row := range regexp.MustCompile(`(?m)^\| (.+?) \|.*\| (\d+) \|$`).FindAllStringSubmatch(string(text), -1) {
+		promised[row[1]], err = strconv.Atoi(row[2])
+		require.NoError(t, err)
+	}
+	return promised
+}
+
+func roundTripsOf(t *testing.T, pool *pgcmd.Pool) map[string]func(ctx context.Context) error {
+	one := trip{ID: 1, Km: 7}
+	inTx := func(body func(ctx context.Context, tx *pgcmd.Tx) error) *pgcmd.Command[trip, int64] {
+		return pgcmd.Transaction("trips.tx", func(ctx context.Context, tx *pgcmd.Tx, _ trip) (int64, error) { return 0, body(ctx, tx) })
+	}
+	run := func(c *pgcmd.Command[trip, int64]) func(context.Context) error {
+		return func(ctx context.Context) error {
+			_, err := c.Run(ctx, pool, one)
+			return err
+		}
+	}
+	tx := func(body func(ctx context.Context, tx *pgcmd.Tx) error) func(context.Context) error {
+		return run(inTx(body))
+	}
+	three := inTx(func(ctx context.Context, tx *pgcmd.Tx) error {
+		for range 3 {
+			if _, err := addTrip.Run(ctx, tx, one); err != nil {
+				return err
 			}
 		}
-		return pay.Run(ctx, tx, in)
+		return nil
 	})
-	total := pgcmd.QueryOne[empty, int64]("accounts.total", `select sum(balance)::int8 from accounts`)
-	const debitSQL = `update accounts set balance = balance - $1 where id = $2`
-	for _, c := range []struct {
-		what  string
-		trips int64
-		run   func(ctx context.Context) error
-	}{
-		{"a statement", 1, func(ctx context.Context) error { return runErr(debit.Run(ctx, pool, transfer{From: 1})) }},
-		{"a statement in a transaction of its own", 2, func(ctx context.Context) error {
-			return runErr(debit.With(pgcmd.Options{InTx: true}).Run(ctx, pool, transfer{From: 1}))
-		}},
-		{"a transaction of three statements", 4, func(ctx context.Context) error { return runErr(three.Run(ctx, pool, transfer{From: 1, To: 2})) }},
-		{"the same with a timeout", 4, func(ctx context.Context) error {
-			return runErr(three.With(pgcmd.Options{Timeout: time.Minute, Tx: pgx.TxOptions{IsoLevel: pgx.RepeatableRead}}).Run(ctx, pool, transfer{From: 1, To: 2}))
-		}},
-		{"the same by pgx.BeginFunc", 5, func(ctx context.Context) error {
-			return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-				for range 3 {
-					if _, err := tx.Exec(ctx, debitSQL, 0, 1); err != nil {
-						return err
-					}
-				}
+	threeByHand := func(ctx context.Context, tx pgx.Tx) error {
+		for range 3 {
+			if _, err := tx.Exec(ctx, addTripSQL, 1, 7); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	stream := func(ctx context.Context, db pgcmd.DB, n int64) error {
+		for _, err := range pgcmd.Stream(ctx, db, countTo, n) {
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	batch := func(mode pgcmd.BatchMode, bad bool) func(context.Context) error {
+		trips := make([]trip, 100)
+		if bad {
+			trips[17].Km = -1
+		}
+		batch := pgcmd.Batch(addTrip, mode)
+		return func(ctx context.Context) error {
+			r, err := batch.Run(ctx, pool, trips)
+			if bad {
+				require.Error(t, r.Outcomes[17].Err)
 				return nil
-			})
-		}},
-		{"pgx's own calls on a Tx", 4, func(ctx context.Context) error {
-			_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
-				for range 3 {
-					if _, err := tx.Exec(ctx, debitSQL, 0, 1); err != nil {
-						return err
-					}
-				}
-				return nil
-			}).Run(ctx, pool, empty{})
+			}
 			return err
-		}},
-		{"two statements that are tried", 3, func(ctx context.Context) error {
-			_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
-				if err := debit.Try(ctx, tx, transfer{From: 1}).Err; err != nil {
-					return err
-				}
-				return debit.Try(ctx, tx, transfer{From: 1}).Err
-			}).Run(ctx, pool, empty{})
+		}
+	}
+	return map[string]func(ctx context.Context) error{
+		"`Query`, `QueryOne`, `Exec`": run(addTrip),
+		"the same by `Try`":           func(ctx context.Context) error { return addTrip.Try(ctx, pool, one).Err },
+		"`AdHoc`": func(ctx context.Context) error {
+			_, err := pgcmd.AdHoc.Run(ctx, pool, pgcmd.AdHocQuery{SQL: `select km from trips where id = @id limit 1`, Args: map[string]any{"id": 1}})
 			return err
-		}},
-		{"two queries without arguments that are tried", 3, func(ctx context.Context) error {
-			_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
-				if err := total.Try(ctx, tx, empty{}).Err; err != nil {
-					return err
-				}
-				return total.Try(ctx, tx, empty{}).Err
-			}).Run(ctx, pool, empty{})
-			return err
-		}},
-		{"an empty transaction", 0, func(ctx context.Context) error {
-			_, err := transact(func(context.Context, *pgcmd.Tx) error { return nil }).Run(ctx, pool, empty{})
-			return err
-		}},
-		{"a refused input", 0, func(ctx context.Context) error {
-			require.Error(t, runErr(accept[signup]("x").With(pgcmd.Options{InTx: true}).Run(ctx, pool, signup{})))
+		},
+		"an input that is refused": func(ctx context.Context) error {
+			_, err := three.Run(ctx, pool, trip{Km: 50_000})
+			require.Error(t, err)
 			return nil
-		}},
-		{"a statement run once", 4, func(ctx context.Context) error {
-			key := func(transfer) string { return time.Now().String() }
-			return runErr(pgcmd.Once(debit, key).Run(ctx, pool, transfer{From: 1}))
-		}},
-	} {
-		require.NoError(t, c.run(t.Context()), c.what) // prepares
-		before := proxy.Counts().RoundTrips
-		require.NoError(t, c.run(t.Context()), c.what)
-		assert.Equal(t, c.trips, proxy.Counts().RoundTrips-before, c.what)
+		},
+		"a statement `InTx`":                              run(addTrip.With(pgcmd.Options{InTx: true})),
+		"a `Transaction` of three statements":             run(three),
+		"the same, with a timeout and an isolation level": run(three.With(pgcmd.Options{Timeout: time.Minute, Tx: pgx.TxOptions{IsoLevel: pgx.RepeatableRead}})),
+		"the same, of pgx's own calls on the `Tx`":        tx(func(ctx context.Context, tx *pgcmd.Tx) error { return threeByHand(ctx, tx) }),
+		"the same by hand, with `pgx.BeginFunc`": func(ctx context.Context) error {
+			return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return threeByHand(ctx, tx) })
+		},
+		"a `Transaction` of two statements by `Try`": tx(func(ctx context.Context, tx *pgcmd.Tx) error {
+			return errors.Join(addTrip.Try(ctx, tx, one).Err, addTrip.Try(ctx, tx, one).Err)
+		}),
+		"a `Transaction` that sends nothing":     tx(func(context.Context, *pgcmd.Tx) error { return nil }),
+		"a statement by `Once`":                  run(pgcmd.Once(addTrip, func(trip) string { return time.Now().String() })),
+		"its replay":                             run(pgcmd.Once(addTrip, func(trip) string { return "the same" })),
+		"`Batch` of 100, `Atomic`":               batch(pgcmd.Atomic, false),
+		"`Batch` of 100, `Atomic`, one bad":      batch(pgcmd.Atomic, true),
+		"`Batch` of 100, `Isolated`":             batch(pgcmd.Isolated, false),
+		"`Batch` of 100, `Isolated`, one bad":    batch(pgcmd.Isolated, true),
+		"`Batch` of 100, `Independent`":          batch(pgcmd.Independent, false),
+		"`Batch` of 100, `Independent`, one bad": batch(pgcmd.Independent, true),
+		"`Batch` of 100, `Sequential`":           batch(pgcmd.Sequential, false),
+		"a `Pipeline` of three statements": func(ctx context.Context) error {
+			var p pgcmd.Pipeline
+			pgcmd.Queue(&p, addTrip, one)
+			pgcmd.Queue(&p, addTrip, one)
+			pgcmd.Queue(&p, countTo, 5)
+			return p.Run(ctx, pool, pgcmd.Atomic)
+		},
+		"`Copy` of any number of rows": func(ctx context.Context) error {
+			_, err := copyTrips.Run(ctx, pool, func(yield func(trip, error) bool) { yield(one, nil) })
+			return err
+		},
+		"`Stream` of any number of rows":             func(ctx context.Context) error { return stream(ctx, pool, 10_000) },
+		"`Stream` of 100 rows in a `Transaction`":    tx(func(ctx context.Context, tx *pgcmd.Tx) error { return stream(ctx, tx, 100) }),
+		"`Stream` of 640 rows in a `Transaction`": tx(func(ctx context.Context, tx *pgcmd.Tx) error { return stream(ctx, tx, 640) }),
 	}
 }
