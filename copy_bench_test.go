@@ -11,18 +11,19 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgcmd/pgcmd"
+	"github.com/pgcmd/pgcmd/internal/workload"
 )
 
-var copyBenchUsers = pgcmd.Copy[benchUser]("bench.copy", pgx.Identifier{"copied"})
+var copyBenchUsers = pgcmd.Copy[workload.User]("bench.copy", pgx.Identifier{"copied"})
 
-var insertBenchUser = pgcmd.Exec[benchUser]("bench.insert",
+var insertBenchUser = pgcmd.Exec[workload.User]("bench.insert",
 	`insert into copied values (@id, @email, @name, @active, @created_at)`)
 
 // copied are users as a program would have them: made before the clock starts.
-func copiedUsers(n int) []benchUser {
-	users := make([]benchUser, n)
+func copiedUsers(n int) []workload.User {
+	users := make([]workload.User, n)
 	for i := range users {
-		users[i] = benchUser{int64(i), fmt.Sprintf("user%d@example.com", i), "Ada Lovelace", i%2 == 0, time.Now()}
+		users[i] = workload.User{ID: int64(i), Email: fmt.Sprintf("user%d@example.com", i), Name: "Ada Lovelace", Active: i%2 == 0, CreatedAt: time.Now()}
 	}
 	return users
 }
@@ -45,7 +46,7 @@ func BenchmarkCopy(b *testing.B) {
 
 func benchmarkCopy(ctx context.Context, b *testing.B, conn *pgx.Conn) {
 	empty := func() error { _, err := conn.Exec(ctx, `truncate copied`); return err }
-	ours := func(rows iter.Seq2[benchUser, error], n int) func() error {
+	ours := func(rows iter.Seq2[workload.User, error], n int) func() error {
 		return func() error {
 			copied, err := copyBenchUsers.Run(ctx, conn, rows)
 			if err := expect(err, copied == int64(n)); err != nil {

@@ -164,8 +164,8 @@ func roundTripsOf(t *testing.T, pool *pgcmd.Pool) map[string]func(ctx context.Co
 			_, err := copyTrips.Run(ctx, pool, func(yield func(trip, error) bool) { yield(one, nil) })
 			return err
 		},
-		"`Stream` of any number of rows":             func(ctx context.Context) error { return stream(ctx, pool, 10_000) },
-		"`Stream` of 100 rows in a `Transaction`":    tx(func(ctx context.Context, tx *pgcmd.Tx) error { return stream(ctx, tx, 100) }),
+		"`Stream` of any number of rows":          func(ctx context.Context) error { return stream(ctx, pool, 10_000) },
+		"`Stream` of 100 rows in a `Transaction`": tx(func(ctx context.Context, tx *pgcmd.Tx) error { return stream(ctx, tx, 100) }),
 		"`Stream` of 640 rows in a `Transaction`": tx(func(ctx context.Context, tx *pgcmd.Tx) error { return stream(ctx, tx, 640) }),
 	}
 }

@@ -27,7 +27,7 @@ const (
 	measuredRows = 200_000
 )
 
-var measure = pgcmd.Query[int64, measured]("bench.measured", measuredSQL)
+var measureAll = pgcmd.Query[int64, measured]("bench.measured", measuredSQL)
 
 // BenchmarkStream compares a Stream with the loop that a person would write with pgx,
 // which has the connection, or the transaction, to itself.
@@ -47,7 +47,7 @@ func benchmarkStream(ctx context.Context, b *testing.B, pool *pgxpool.Pool) {
 	stream := func(db pgcmd.DB) error {
 		n := 0
 		var sum float64
-		for row, err := range pgcmd.Stream(ctx, db, measure, measuredRows) {
+		for row, err := range pgcmd.Stream(ctx, db, measureAll, measuredRows) {
 			if err != nil {
 				return err
 			}
