@@ -1,0 +1,213 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+
+	"github.com/pgcmd/pgcmd/internal/workload"
+)
+
+// A budget is a bound on a figure, from section 5 of the design and what the project promises beyond it.
+type budget struct {
+	what    string
+	bound   float64
+	atLeast bool // else at most
+	exact   bool // an allocation or a round trip: no margin
+	figure  func(r *results) (float64, bool)
+}
+
+// The margins within which a time may miss its bound.
+const (
+	margin      = 0.03
+	shortMargin = 0.50 // for machines of which nothing is known
+)
+
+// clientBudgets are of figures that need no PostgreSQL.
+func clientBudgets() []budget {
+	client := func(r *results) []table { return r.client }
+	definition := func(r *results) []table { return r.definition }
+	return []budget{
+		{what: "New over a direct call, ns", bound: 60, figure: overhead(definition, workNew, ours)},
+		{what: "Try over a direct call, ns", bound: 130, figure: overhead(definition, workNew, nameTry)},
+		{what: "New, allocations", bound: 0, exact: true, figure: allocations(definition, workNew, ours)},
+		{what: "Try, allocations", bound: 0, exact: true, figure: allocations(definition, workNew, nameTry)},
+		{what: "QueryOne, time of pgx by hand", bound: 1.05, figure: ratio(client, workload.One.Name, byHand)},
+		{what: "QueryOne, allocations beyond those by hand", bound: 1, exact: true, figure: extra(client, workload.One.Name, byHand)},
+		{what: "Query of 10 rows, time of pgx by hand", bound: 0.80, figure: ratio(client, workload.Simple.Name, byHand)},
+		{what: "Query of 10 rows, allocations of those by hand", bound: 0.70, exact: true, figure: share(client, workload.Simple.Name, byHand)},
+		{what: "Query of 10 rows, time of RowToStructByName", bound: 0.45, figure: ratio(client, workload.Simple.Name, nameHelpers)},
+		{what: "Query of 1,000 rows, time of pgx by hand", bound: 0.80, figure: ratio(client, workload.Many.Name, byHand)},
+		{what: "Query of 1,000 rows, allocations of those by hand", bound: 0.70, exact: true, figure: share(client, workload.Many.Name, byHand)},
+		{what: "Query of 1,000 rows, time of RowToStructByName", bound: 0.45, figure: ratio(client, workload.Many.Name, nameHelpers)},
+		{what: "named arguments, time of NamedArgs", bound: 1, figure: ratio(client, workload.Named.Name, nameNamed)},
+		{what: "named arguments, time of StructArgs", bound: 1, figure: ratio(client, workload.Named.Name, nameStruct)},
+		{what: "an input refused for three reasons, ns", bound: 3000, figure: took(definition, workRefused, ours)},
+	}
+}
+
+// serverBudgets are of figures with PostgreSQL.
+func serverBudgets() []budget {
+	distant := func(r *results) []table { return r.distant }
+	server := func(r *results) []table { return r.server }
+	peersInProcess := func(r *results) []table { return r.peers }
+	shared := func(r *results) []table { return r.callers }
+	benched := func(r *results) []table { return r.pgbench }
+	three := workload.Three.Name + ", "
+	hundred := workload.Hundred.Name + ", "
+	budgets := []budget{
+		{what: "transaction of three statements, round trips fewer than by hand", bound: 1, exact: true, atLeast: true,
+			figure: func(r *results) (float64, bool) {
+				us, ok := r.trips[three+ours]
+				them, too := r.trips[three+byHand]
+				return float64(them - us), ok && too
+			}},
+		{what: "QueryOne on PostgreSQL, time of pgx by hand", bound: 1.05, figure: ratio(server, workload.One.Name, byHand)},
+		{what: "100 goroutines, time of a pgxpool by hand", bound: 1, figure: ratio(shared, "100", byHand)},
+		{what: "100 goroutines on the Pool, time of a pgxpool by hand", bound: 1, figure: between(shared, "100", pooled, byHand)},
+	}
+	for _, mode := range []string{"atomic", "isolated", "independent"} {
+		budgets = append(budgets,
+			budget{what: "batch of 100, " + mode + ", round trips", bound: 1, exact: true,
+				figure: func(r *results) (float64, bool) { n, ok := r.trips[hundred+"pgcmd, "+mode]; return float64(n), ok }},
+			budget{what: "batch of 100, " + mode + ", at 1 ms, times as fast as a loop", bound: 10, atLeast: true,
+				figure: func(r *results) (float64, bool) {
+					slower, ok := between(distant, workload.Hundred.Name, "pgcmd, "+mode, nameLoop)(r)
+					return 1 / slower, ok
+				}})
+	}
+	for _, work := range []string{workTPCB, workSelect} {
+		budgets = append(budgets, budget{what: work + ", of pgbench's transactions a second", bound: 0.9, atLeast: true,
+			figure: func(r *results) (float64, bool) {
+				slower, ok := ratio(benched, work, namePgbench)(r)
+				return 1 / slower, ok
+			}})
+	}
+	for _, w := range []workload.Work{workload.Simple, workload.Many} {
+		for _, p := range peers() {
+			budgets = append(budgets,
+				budget{what: w.Name + ", client work, time of " + p.name, bound: 1, figure: ratio(peersInProcess, w.Name, p.name)},
+				budget{what: w.Name + ", PostgreSQL, time of " + p.name, bound: 1, figure: ratio(server, w.Name, p.name)},
+				budget{what: w.Name + ", allocations beyond those of " + p.name, bound: -1, exact: true, figure: extra(peersInProcess, w.Name, p.name)})
+		}
+	}
+	return budgets
+}
+
+type tables = func(r *results) []table
+
+func pick(of tables, work, name string) func(r *results) (first, other row, ok bool) {
+	return func(r *results) (row, row, bool) {
+		t, ok := find(of(r), work)
+		if !ok {
+			return row{}, row{}, false
+		}
+		other, ok := t.row(name)
+		return t.rows[0], other, ok
+	}
+}
+
+// ratio is the first side's time over that of another.
+func ratio(of tables, work, name string) func(r *results) (float64, bool) {
+	return func(r *results) (float64, bool) {
+		_, other, ok := pick(of, work, name)(r)
+		return other.ratio.Median, ok
+	}
+}
+
+// between is the ratio of two that may both not be the first: each was compared with that within a turn.
+func between(of tables, work, a, b string) func(r *results) (float64, bool) {
+	return func(r *results) (float64, bool) {
+		_, one, ok := pick(of, work, a)(r)
+		_, two, too := pick(of, work, b)(r)
+		return two.ratio.Median / one.ratio.Median, ok && too
+	}
+}
+
+func took(of tables, work, name string) func(r *results) (float64, bool) {
+	return func(r *results) (float64, bool) {
+		_, side, ok := pick(of, work, name)(r)
+		return side.time.Median, ok
+	}
+}
+
+func overhead(of tables, work, name string) func(r *results) (float64, bool) {
+	return func(r *results) (float64, bool) {
+		all, ok := took(of, work, name)(r)
+		direct, too := took(of, work, nameDirect)(r)
+		return all - direct, ok && too
+	}
+}
+
+func allocations(of tables, work, name string) func(r *results) (float64, bool) {
+	return func(r *results) (float64, bool) {
+		_, side, ok := pick(of, work, name)(r)
+		return side.allocs, ok
+	}
+}
+
+func extra(of tables, work, name string) func(r *results) (float64, bool) {
+	return func(r *results) (float64, bool) {
+		first, other, ok := pick(of, work, name)(r)
+		return first.allocs - other.allocs, ok
+	}
+}
+
+func share(of tables, work, name string) func(r *results) (float64, bool) {
+	return func(r *results) (float64, bool) {
+		first, other, ok := pick(of, work, name)(r)
+		return first.allocs / other.allocs, ok
+	}
+}
+
+// A verdict is what became of a budget.
+type verdict struct {
+	budget
+	got  float64
+	held bool
+}
+
+// judge compares figures with their budgets. One that was not measured is broken.
+func judge(budgets []budget, r *results, margin float64) []verdict {
+	verdicts := make([]verdict, len(budgets))
+	for i, b := range budgets {
+		m := margin
+		if b.exact {
+			m = 0
+		}
+		got, ok := b.figure(r)
+		held := got <= b.bound*(1+m)
+		if b.atLeast {
+			held = got >= b.bound*(1-m)
+		}
+		verdicts[i] = verdict{b, got, ok && held && !math.IsNaN(got)}
+	}
+	return verdicts
+}
+
+var errBroken = errors.New("a budget is broken")
+
+// report prints each budget, and returns errBroken if one is.
+func report(out io.Writer, verdicts []verdict) error {
+	broken := 0
+	for _, v := range verdicts {
+		state := "ok    "
+		if !v.held {
+			state = "BROKEN"
+			broken++
+		}
+		fmt.Fprintf(out, "%s %-75s %s %s: %s\n", state, v.what, v.side(), number(v.bound), number(v.got))
+	}
+	if broken > 0 {
+		return fmt.Errorf("%w: %d of %d", errBroken, broken, len(verdicts))
+	}
+	return nil
+}
+
+func (b budget) side() string {
+	if b.atLeast {
+		return "at least"
+	}
+	return "at most"
+}

@@ -1,0 +1,341 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/pgcmd/pgcmd/internal/measure"
+	"github.com/pgcmd/pgcmd/internal/workload"
+)
+
+// What the report that started the project predicted of commands over pgx by hand.
+const (
+	predictedOverhead = "154 µs"
+	predictedLoss     = "84%"
+)
+
+// write makes bench/REPORT.md and its plots, and puts its summary into the README.
+func write(root string, r *results, p pace) error {
+	if err := plots(filepath.Join(root, "bench"), r); err != nil {
+		return err
+	}
+	summary := summaryOf(r)
+	if err := os.WriteFile(filepath.Join(root, "bench", "REPORT.md"), []byte(render(r, p, summary)), 0o644); err != nil {
+		return err
+	}
+	readme := filepath.Join(root, "README.md")
+	text, err := os.ReadFile(readme)
+	if err != nil {
+		return err
+	}
+	_, before, after, ok := marked(string(text))
+	if !ok {
+		return fmt.Errorf("%s has not the markers %s and %s", readme, beginMark, endMark)
+	}
+	return os.WriteFile(readme, []byte(before+summary+after), 0o644)
+}
+
+const (
+	beginMark = "<!-- of make bench, from here -->"
+	endMark   = "<!-- to here -->"
+)
+
+// marked finds what is between the marks, and what is around it.
+func marked(text string) (inside, before, after string, ok bool) {
+	begin, end := strings.Index(text, beginMark), strings.Index(text, endMark)
+	if begin < 0 || end < begin {
+		return "", "", "", false
+	}
+	begin += len(beginMark)
+	return text[begin:end], text[:begin], text[end:], true
+}
+
+// A page is Markdown in the making.
+type page struct{ bytes.Buffer }
+
+func (p *page) line(format string, args ...any) { fmt.Fprintf(p, format+"\n", args...) }
+
+func (p *page) head(columns ...string) {
+	p.line("\n| %s |", strings.Join(columns, " | "))
+	p.line("|%s", strings.Repeat("---|", len(columns)))
+}
+
+func (p *page) row(cells ...string) { p.line("| %s |", strings.Join(cells, " | ")) }
+
+// summaryOf is the README's part.
+func summaryOf(r *results) string {
+	p := new(page)
+	p.line("\nOne run of `make bench` (%s): medians, with the interval that holds the middle half of the ratios. The whole of it is in [bench/REPORT.md](bench/REPORT.md).", machine())
+	p.head("Work, 5 columns", "pgcmd", "pgx by hand", "ratio", "allocations", "pgx's helpers¹", "ratio")
+	p.row("*Client work alone, on an in-process server*", "", "", "", "", "", "")
+	for _, w := range []workload.Work{workload.One, workload.Named, workload.Simple, workload.Many} {
+		if t, ok := find(r.client, w.Name); ok {
+			us, hand := t.rows[0], t.rows[1]
+			helper := t.rows[2]
+			p.row(w.Name, ns(us.time.Median), ns(hand.time.Median), spread(hand.ratio), fmt.Sprintf("%s, by hand %s", number(us.allocs), number(hand.allocs)), ns(helper.time.Median), number(helper.ratio.Median))
+		}
+	}
+	p.row("*On PostgreSQL, over a Unix socket, on a pool of ten*", "", "", "", "", "", "")
+	for _, w := range workload.All {
+		if t, ok := find(r.server, w.Name); ok {
+			us := t.rows[0]
+			hand, _ := t.row(byHand)
+			helper, _ := t.row(nameHelpers)
+			p.row(w.Name, ns(us.time.Median), ns(hand.time.Median), spread(hand.ratio), fmt.Sprintf("%s, by hand %s", number(us.allocs), number(hand.allocs)), ns(helper.time.Median), number(helper.ratio.Median))
+		}
+	}
+	p.line("\n¹ `RowToStructByName`, `NamedArgs`.")
+	new := definitionOf(r, workNew)
+	direct, _ := new.row(nameDirect)
+	try, _ := new.row(nameTry)
+	hundred, _ := find(r.callers, "100")
+	pool, _ := hundred.row(pooled)
+	hand, _ := hundred.row(byHand)
+	tpcb, _ := find(r.pgbench, workTPCB)
+	sel, _ := find(r.pgbench, workSelect)
+	p.line("\nA `New` command over a direct call of its body costs %s and no allocation; `Try` instead of `Run`, %s. An input refused for three reasons is an `*Error` after %s. "+
+		"100 goroutines on ten connections find %s rows a second on a `*pgcmd.Pool`, and %s by hand on a pgxpool. Beside `pgbench -M prepared`, the C client, the same transactions as commands reach %s of its TPC-B-like and %s of its select-only transactions a second.\n",
+		ns(new.rows[0].time.Median-direct.time.Median), ns(try.time.Median-direct.time.Median), ns(definitionOf(r, workRefused).rows[0].time.Median),
+		perSecond(pool.time.Median), perSecond(hand.time.Median), inverse(tpcb.rows[1].ratio), inverse(sel.rows[1].ratio))
+	return p.String()
+}
+
+func definitionOf(r *results, work string) table {
+	t, _ := find(r.definition, work)
+	return t
+}
+
+func render(r *results, pace pace, summary string) string {
+	p := new(page)
+	p.line("# What it costs\n")
+	p.line("Made by `make bench`. %s. The server shares the cores with whatever is measured.", machine())
+	if pace != full {
+		p.line("\n**A short and rough run (`BENCH_SHORT=1`): its figures are for trying out the program, not for quoting.**")
+	}
+	p.line("\nHow it is measured: all sides of a comparison take turns in one process, each turn begins with another, and a ratio is the median of the ratios within the turns, with the interval that holds the middle half of them. " +
+		"A ratio is pgcmd's time to the other's: below 1, pgcmd is faster. A turn is a few milliseconds of one side. Percentiles are of single runs, timed in a separate race. Allocations and bytes are averages over runs in the client's process, everything included.")
+	p.line("\n## In short\n%s%s%s", beginMark, summary, endMark)
+
+	p.line("\n## What was predicted")
+	p.line("\nThe report that the project began with predicted %s of overhead for each command and a loss of %s at 100 concurrent callers, and advised a bypass for hot paths. Measured, the difference of medians to pgx by hand:", predictedOverhead, predictedLoss)
+	p.head("Work", "predicted", "client work alone", "on PostgreSQL")
+	for _, w := range workload.All {
+		client, _ := find(r.client, w.Name)
+		server, _ := find(r.server, w.Name)
+		p.row(w.Name, predictedOverhead, difference(client), difference(server))
+	}
+	if t, ok := find(r.callers, "100"); ok {
+		hand, _ := t.row(byHand)
+		pool, _ := t.row(pooled)
+		p.row("100 concurrent callers, throughput", "−"+predictedLoss, "", fmt.Sprintf("%+.0f%% on a pgxpool, %+.0f%% on the Pool", 100*(1/hand.ratio.Median-1), 100*(hand.time.Median/pool.time.Median-1)))
+	}
+
+	p.line("\n## Client work alone")
+	p.line("\nOn an in-process server that answers from memory (`internal/canned`), on one connection.")
+	for _, t := range append(append([]table{}, r.client...), r.definition...) {
+		p.comparison(t)
+	}
+
+	p.line("\n## Where the time goes\n\n![cost by component](components.svg)\n\nOf a `QueryOne` of five columns, by differences of medians, on the in-process server.")
+	p.head("", "")
+	for _, c := range r.components {
+		p.row(c.name, ns(c.took))
+	}
+
+	p.line("\n## Beside its peers")
+	p.line("\nEach as its own documentation advises, with prepared statements on, on a pool of %d connections.", maxConns)
+	p.head("", "version", "used")
+	for _, peer := range append(mains(), peers()...) {
+		p.row(peer.name, version(peer.module), peer.how)
+	}
+	p.line("\n### Client work alone")
+	for _, t := range r.peers {
+		p.comparison(t)
+	}
+	p.line("\n### On PostgreSQL\n\n![latency](latency.svg)\n\nA transaction by pgcmd has a round trip fewer. A batch is 100 statements by pgcmd, pgx, scany and sqlc, in one round trip; sqlx, bun and gorm write one statement of 300 values, which says nothing about single items; database/sql has only the loop.")
+	for _, t := range r.server {
+		p.comparison(t)
+	}
+	p.line("\n### Connecting")
+	p.comparison(r.connect)
+
+	p.line("\n## At a round trip of 1 ms\n\nA proxy delays what passes.")
+	for _, t := range r.distant {
+		p.line("\n**%s**", t.work)
+		p.head("", "time", "ratio", "round trips")
+		for _, row := range t.rows {
+			p.row(row.name, ns(row.time.Median), spread(row.ratio), fmt.Sprint(r.trips[t.work+", "+row.name]))
+		}
+	}
+
+	p.line("\n## Many callers\n\n![throughput](throughput.svg)\n\nGoroutines that find single rows, on a pool of %d connections: rows a second.", maxConns)
+	columns := []string{"goroutines"}
+	for _, row := range r.callers[0].rows {
+		columns = append(columns, row.name)
+	}
+	p.head(append(columns, "ratio to pgx by hand", "of the Pool")...)
+	for _, t := range r.callers {
+		cells := []string{t.work}
+		for _, row := range t.rows {
+			cells = append(cells, perSecond(row.time.Median))
+		}
+		hand, _ := t.row(byHand)
+		pool, _ := t.row(pooled)
+		p.row(append(cells, spread(hand.ratio), number(hand.ratio.Median/pool.ratio.Median))...)
+	}
+	p.line("\nThe latency of a row among 100 goroutines:")
+	p.head("", "p50", "p95", "p99", "max")
+	for _, row := range r.callers[len(r.callers)-1].rows {
+		p.row(append([]string{row.name}, percentiles(row.latency)...)...)
+	}
+	p.line("\n100 goroutines on %d connections, by round trip: rows a second.", maxConns)
+	for _, t := range r.shared {
+		p.line("\n**%s more**", t.work)
+		p.head("", "rows a second", "times that of pgx by hand", "p50", "p99")
+		for _, row := range t.rows {
+			p.row(row.name, perSecond(row.time.Median), spread(row.ratio), micro(row.latency.At(0.5)), micro(row.latency.At(0.99)))
+		}
+	}
+
+	p.line("\n## Beside pgbench\n\n`pgbench -M prepared`, the C client: scale %d, %d clients, `-j 2`, against as many goroutines that run the same statements as commands, each on a connection of its own; %d rounds of %s each, in turns. "+
+		"They differ in that BEGIN travels with the first statement of a Transaction (6 round trips, pgbench 7) and in the random numbers: pgbench makes its own.", pgbenchScale, pgbenchClients, pace.rounds, pace.pgbench)
+	p.head("", "pgcmd, tps", "pgbench, tps", "of pgbench's")
+	for _, t := range r.pgbench {
+		p.row(t.work, perSecond(t.rows[0].time.Median), perSecond(t.rows[1].time.Median), inverse(t.rows[1].ratio))
+	}
+
+	p.line("\n## Soak\n\n%s", soakLine(r))
+
+	p.line("\n## Budgets\n\nOf DESIGN.md, section 5, and what goes beyond it. `make bench-check` measures them anew and fails if one is broken: a time by more than %.0f%%, an allocation or a round trip by any.", 100*margin)
+	p.head("", "bound", "measured", "")
+	for _, v := range judge(append(clientBudgets(), serverBudgets()...), r, margin) {
+		state := "held"
+		if !v.held {
+			state = "**broken**"
+		}
+		p.row(v.what, v.side()+" "+number(v.bound), number(v.got), state)
+	}
+	return p.String()
+}
+
+func (p *page) comparison(t table) {
+	p.line("\n**%s**", t.work)
+	p.head("", "time", "ratio", "allocations", "bytes", "p50", "p95", "p99", "max")
+	for i, row := range t.rows {
+		ratio := spread(row.ratio)
+		if i == 0 {
+			ratio = ""
+		}
+		p.row(append([]string{row.name, ns(row.time.Median), ratio, number(row.allocs), number(row.bytes)}, percentiles(row.latency)...)...)
+	}
+}
+
+func percentiles(l measure.Latency) []string {
+	if len(l) == 0 {
+		return []string{"", "", "", ""}
+	}
+	return []string{micro(l.At(0.5)), micro(l.At(0.95)), micro(l.At(0.99)), micro(l.Max())}
+}
+
+func soakLine(r *results) string {
+	return fmt.Sprintf("%d operations a second for %s on a `*pgcmd.Pool` of %d connections, open-loop: ten start at each millisecond whether the ones before have ended or not, and each is timed from when it was meant to start. p50 %s, p95 %s, p99 %s, max %s.",
+		soakRate, r.soaked, maxConns, micro(r.soak.At(0.5)), micro(r.soak.At(0.95)), micro(r.soak.At(0.99)), micro(r.soak.Max()))
+}
+
+// difference is the median of the first less that of pgx by hand.
+func difference(t table) string {
+	hand, ok := t.row(byHand)
+	if !ok {
+		return ""
+	}
+	d := t.rows[0].time.Median - hand.time.Median
+	if d < 0 {
+		return "−" + ns(-d)
+	}
+	return ns(d)
+}
+
+func micro(d time.Duration) string { return ns(float64(d)) }
+
+// ns renders nanoseconds to three digits.
+func ns(n float64) string {
+	switch abs := math.Abs(n); {
+	case abs < 999.5:
+		return number(n) + " ns"
+	case abs < 999_500:
+		return number(n/1e3) + " µs"
+	case abs < 999_500_000:
+		return number(n/1e6) + " ms"
+	}
+	return number(n/1e9) + " s"
+}
+
+// number renders to three digits, with commas between thousands.
+func number(v float64) string {
+	switch abs := math.Abs(v); {
+	case v == math.Trunc(v) && abs < 1000:
+		return fmt.Sprintf("%.0f", v)
+	case abs < 10:
+		return fmt.Sprintf("%.2f", v)
+	case abs < 100:
+		return fmt.Sprintf("%.1f", v)
+	case abs < 1000:
+		return fmt.Sprintf("%.0f", v)
+	}
+	text := fmt.Sprintf("%.0f", v)
+	for i := len(text) - 3; i > 0 && text[i-1] != '-'; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}
+
+func spread(s measure.Spread) string {
+	return fmt.Sprintf("%.2f (%.2f–%.2f)", s.Median, s.Low, s.High)
+}
+
+func inverse(s measure.Spread) string {
+	return fmt.Sprintf("%.2f (%.2f–%.2f)", 1/s.Median, 1/s.High, 1/s.Low)
+}
+
+func perSecond(took float64) string { return number(math.Round(1e9 / took)) }
+
+// machine is where and with what this runs.
+func machine() string {
+	cpu := runtime.GOARCH
+	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		if m := regexp.MustCompile(`model name\s*: (.*)`).FindSubmatch(info); m != nil {
+			cpu = strings.TrimSpace(string(m[1]))
+		}
+	}
+	server := "PostgreSQL"
+	if program, err := findPgbench(); err == nil {
+		if out, err := exec.Command(program, "--version").Output(); err == nil {
+			if m := regexp.MustCompile(`\d+(\.\d+)?`).Find(out); m != nil {
+				server += " " + string(m)
+			}
+		}
+	}
+	return fmt.Sprintf("%s, pgx %s, %s, %d cores of an %s", strings.Replace(runtime.Version(), "go", "Go ", 1), strings.TrimPrefix(version("github.com/jackc/pgx/v5"), "v"), server, runtime.NumCPU(), cpu)
+}
+
+func version(module string) string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, d := range info.Deps {
+		if d.Path == module && d.Replace == nil {
+			return d.Version
+		}
+	}
+	return ""
+}
