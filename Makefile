@@ -1,9 +1,9 @@
 # Every target does its own set-up; a fresh machine needs Go, git and make.
 
 # Modules of their own, so that users of the library do not depend on what they need.
-MODULES = compare pgcmdotel pgcmdmcp examples/mcp internal/schematest
+MODULES = bench compare pgcmdotel pgcmdmcp examples/mcp internal/schematest
 
-.PHONY: help test tour bench fuzz faults soak recovery compare matrix api web-test mcp inspector
+.PHONY: help test tour bench bench-check bench-soak fuzz faults soak recovery compare matrix api web-test mcp inspector
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -20,8 +20,14 @@ test: postgres ## Everything that CI runs: format, vet, staticcheck, tests with 
 tour: postgres ## See the library at work, on a PostgreSQL that is started for it
 	@go run ./examples/tour
 
-bench: postgres ## Measure commands beside hand-written pgx, in turns
-	go test -run '^$$' -bench 'Overhead|New|Refused|Batch|Copy|Stream' -benchtime 2s .
+bench: postgres ## Measure everything beside pgx by hand, the peers and pgbench: bench/REPORT.md and the README's figures, 12 minutes (BENCH_SHORT=1: 3, rough)
+	cd bench && go run . report
+
+bench-check: postgres ## Whether the budgets hold, 7 minutes, or BENCH_SHORT=1: those of client work, seconds
+	cd bench && go run . check
+
+bench-soak: postgres ## 10,000 operations a second for a minute, with percentiles
+	cd bench && go run . soak
 
 fuzz: postgres ## Fuzz the placeholder lexer, by itself and against PostgreSQL, and the input of a catalog, a minute each
 	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 60s ./internal/sqltext

@@ -28,9 +28,10 @@ type trip struct {
 }
 
 var (
-	addTrip   = pgcmd.Exec[trip]("trips.add", `insert into trips (id, km) values (@id, @km)`)
-	copyTrips = pgcmd.Copy[trip]("trips.copy", pgx.Identifier{"trips"})
-	countTo   = pgcmd.Query[int64, int64]("trips.count_to", `select generate_series(1, $1)`)
+	addTrip    = pgcmd.Exec[trip]("trips.add", `insert into trips (id, km) values (@id, @km)`)
+	copyTrips  = pgcmd.Copy[trip]("trips.copy", pgx.Identifier{"trips"})
+	countTrips = pgcmd.QueryOne[struct{}, int64]("trips.count", `select count(*) from trips`)
+	countTo    = pgcmd.Query[int64, int64]("trips.count_to", `select generate_series(1, $1)`)
 )
 
 // Every row of docs/roundtrips.md is counted here, on a pool of one connection on which
@@ -142,6 +143,9 @@ func roundTripsOf(t *testing.T, pool *pgcmd.Pool) map[string]func(ctx context.Co
 		},
 		"a `Transaction` of two statements by `Try`": tx(func(ctx context.Context, tx *pgcmd.Tx) error {
 			return errors.Join(addTrip.Try(ctx, tx, one).Err, addTrip.Try(ctx, tx, one).Err)
+		}),
+		"the same of two without arguments": tx(func(ctx context.Context, tx *pgcmd.Tx) error {
+			return errors.Join(countTrips.Try(ctx, tx, struct{}{}).Err, countTrips.Try(ctx, tx, struct{}{}).Err)
 		}),
 		"a `Transaction` that sends nothing":     tx(func(context.Context, *pgcmd.Tx) error { return nil }),
 		"a statement by `Once`":                  run(pgcmd.Once(addTrip, func(trip) string { return time.Now().String() })),

@@ -100,10 +100,11 @@ func definitions(ctx context.Context, r *results, p pace) error {
 // clientWorks are those on which the peers are compared there.
 var clientWorks = []workload.Work{workload.One, workload.Simple, workload.Many}
 
-// clientPeers measures the peers on the in-process server.
+// clientPeers measures the peers on the in-process server. A Pool would ping there, which it does nowhere else, for it
+// cannot look at a socket: it is left out.
 func clientPeers(ctx context.Context, r *results, p pace) error {
 	for _, w := range clientWorks {
-		t, err := race(ctx, w, append(mains(), peers()...), func(peer peer) *pgx.ConnConfig {
+		t, err := race(ctx, w, append(onPgxpools(), peers()...), func(peer peer) *pgx.ConnConfig {
 			return workload.Canned(w, peer.spellings...).ConnConfig()
 		}, w.Size, p)
 		if err != nil {
@@ -143,7 +144,8 @@ type checked struct {
 var findChecked = pgcmd.QueryOne[checked, workload.User]("bench.checked",
 	`select id, email, name, active, created_at from bench_users where id = @id`)
 
-// costs takes a command of one row apart, by differences: each side has one thing more than another.
+// costs takes a command of one row apart, by differences: each side has one thing more than another. The Pool is
+// measured on PostgreSQL, for it looks at the socket, and the in-process server has none.
 func costs(ctx context.Context, r *results, p pace) error {
 	w := workload.One
 	server := workload.Canned(w)
@@ -157,33 +159,42 @@ func costs(ctx context.Context, r *results, p pace) error {
 		return err
 	}
 	defer pool.Close()
-	pooled, done, err := openPool(ctx, server.ConnConfig())
+	url, err := database(ctx)
+	if err != nil {
+		return err
+	}
+	cfg, err := pgx.ParseConfig(url)
+	if err != nil {
+		return err
+	}
+	stores, done, err := openAll(ctx, mains(), cfg)
 	if err != nil {
 		return err
 	}
 	defer done()
 	in := checked{700, "ada@example.com", "Ada"}
 	sides := []measure.Side{
+		{Name: "nothing", Run: func(int) error { _, err := workload.Nothing.Run(ctx, conn, 1); return err }},
 		w.Side(ctx, "by hand", workload.Hand{DB: conn}),
 		w.Side(ctx, "command", workload.Commands{DB: conn}),
 		{Name: "checked", Run: func(int) error { _, err := findChecked.Run(ctx, conn, in); return err }},
-		w.Side(ctx, "by hand on a pool", workload.Hand{DB: pool}),
-		w.Side(ctx, "command on a pool", workload.Commands{DB: pool}),
-		w.Side(ctx, "command on its Pool", pooled),
-		{Name: "nothing", Run: func(int) error { _, err := workload.Nothing.Run(ctx, conn, 1); return err }},
+		w.Side(ctx, "on a pgxpool", workload.Commands{DB: pool}),
+		w.Side(ctx, "PostgreSQL, on a pgxpool", stores[0]),
+		w.Side(ctx, "PostgreSQL, on the Pool", stores[1]),
 	}
-	times, err := measure.Turns(sides, w.Size, p.race)
+	times, err := measure.Turns(sides, w.Turn(), 2*p.race)
 	if err != nil {
 		return err
 	}
 	took := func(i int) float64 { return times[i].Spread().Median }
 	r.components = []component{
-		{"calling a command", took(6)},
-		{"checking three rules", took(2) - took(1)},
-		{"binding and reading a row, by hand", took(0)},
-		{"the same by a command", took(1)},
-		{"taking a connection of a pgxpool", took(4) - took(1)},
-		{"counting, timing, looking at the socket", took(5) - took(4)},
+		{"calling a command", took(0)},
+		{"checking three rules", took(3) - took(2)},
+		{"binding and reading, by hand", took(1)},
+		{"binding and reading, by a command", took(2)},
+		{"taking a connection of a pgxpool", took(4) - took(2)},
+		{"the Pool: counts, times, looks", took(6) - took(5)},
+		{"the socket and PostgreSQL", took(5) - took(4)},
 	}
 	return nil
 }

@@ -40,6 +40,12 @@ func mains() []peer {
 	}
 }
 
+// onPgxpools are those that have no Pool.
+func onPgxpools() []peer {
+	m := mains()
+	return []peer{m[0], m[2]}
+}
+
 func peers() []peer {
 	return []peer{
 		{name: "pgx's helpers", module: "github.com/jackc/pgx/v5", how: "`CollectRows` with `RowToStructByName`, `NamedArgs`", open: onPgxpool(func(pool *pgxpool.Pool) workload.Store {

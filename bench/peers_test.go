@@ -28,7 +28,7 @@ func TestPeersAgree(t *testing.T) {
 func TestPeersReadOnTheInProcessServer(t *testing.T) {
 	t.Parallel()
 	for _, w := range clientWorks {
-		for _, p := range append(mains(), peers()...) {
+		for _, p := range append(onPgxpools(), peers()...) {
 			s := open(t, p, workload.Canned(w, p.spellings...).ConnConfig())
 			for i := range 3 {
 				assert.NoError(t, w.Run(t.Context(), s, i), "%s: %s", p.name, w.Name)

@@ -121,7 +121,7 @@ func throughputPlot(r *results) (*plot.Plot, error) {
 }
 
 func componentsPlot(r *results) (*plot.Plot, error) {
-	p := newPlot("A command of one row, in-process server", "ns", "")
+	p := newPlot("Where the time of a command of one row goes", "ns", "")
 	var values plotter.Values
 	var names []string
 	for i := len(r.components) - 1; i >= 0; i-- { // the first is to be on top

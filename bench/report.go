@@ -145,8 +145,8 @@ func render(r *results, pace pace, summary string) string {
 		p.comparison(t)
 	}
 
-	p.line("\n## Where the time goes\n\n![cost by component](components.svg)\n\nOf a `QueryOne` of five columns, by differences of medians, on the in-process server.")
-	p.head("", "")
+	p.line("\n## Where the time goes\n\n![cost by component](components.svg)\n\nOf a `QueryOne` of five columns, by differences of medians: all but the last two on the in-process server, those on PostgreSQL.")
+	p.head("What", "Time")
 	for _, c := range r.components {
 		p.row(c.name, ns(c.took))
 	}
@@ -284,11 +284,11 @@ func number(v float64) string {
 	switch abs := math.Abs(v); {
 	case v == math.Trunc(v) && abs < 1000:
 		return fmt.Sprintf("%.0f", v)
-	case abs < 10:
+	case abs < 9.995:
 		return fmt.Sprintf("%.2f", v)
-	case abs < 100:
+	case abs < 99.95:
 		return fmt.Sprintf("%.1f", v)
-	case abs < 1000:
+	case abs < 999.5:
 		return fmt.Sprintf("%.0f", v)
 	}
 	text := fmt.Sprintf("%.0f", v)
