@@ -27,7 +27,7 @@ func (w Work) Side(ctx context.Context, name string, s Store) measure.Side {
 }
 
 // Turn is how often the work is repeated on a real server before another takes its turn: a few milliseconds.
-func (w Work) Turn() int { return max(1, w.Size/10) }
+func (w Work) Turn() int { return max(1, w.Size/4) }
 
 var (
 	One    = Work{"one row", 1, 200, findOne}
@@ -36,7 +36,7 @@ var (
 	Many   = lists(1000)
 
 	// Complex joins and aggregates, with five parameters.
-	Complex = Work{"joins and aggregates, five parameters", 10, 100, func(ctx context.Context, s Store, i int) error {
+	Complex = Work{"joins and aggregates, five parameters", 10, 40, func(ctx context.Context, s Store, i int) error {
 		from := int64(1 + i*500%90_000)
 		branches, err := s.Branches(ctx, Filter{from, from + 499, 100, 5, 10})
 		return expect(err, len(branches), 10)
