@@ -1,14 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"image/color"
 	"math"
+	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"time"
 
 	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
@@ -29,12 +33,13 @@ var palette = []color.Color{
 }
 
 func plots(folder string, r *results) error {
+	plot.DefaultFont = font.Font{Typeface: "Liberation", Variant: "Sans"}
 	for name, draw := range map[string]func(*results) (*plot.Plot, error){
 		"latency.svg": latencyPlot, "throughput.svg": throughputPlot, "components.svg": componentsPlot,
 	} {
 		p, err := draw(r)
 		if err == nil {
-			err = p.Save(plotWidth, plotHeight, filepath.Join(folder, name))
+			err = save(p, filepath.Join(folder, name))
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
@@ -43,9 +48,24 @@ func plots(folder string, r *results) error {
 	return nil
 }
 
+// save writes an SVG that needs no font of its own: those it names take the room that the plot was laid out for.
+func save(p *plot.Plot, file string) error {
+	canvas, err := p.WriterTo(plotWidth, plotHeight, "svg")
+	if err != nil {
+		return err
+	}
+	var svg bytes.Buffer
+	if _, err := canvas.WriteTo(&svg); err != nil {
+		return err
+	}
+	text := regexp.MustCompile(`font-family:[^;"]*`).ReplaceAllString(svg.String(), "font-family:'Liberation Sans',Arial,Helvetica,sans-serif")
+	return os.WriteFile(file, []byte(text), 0o644)
+}
+
 // newPlot is one with a white ground and its legend above on the left.
 func newPlot(title, x, y string) *plot.Plot {
 	p := plot.New()
+	p.Title.Padding, p.Legend.Padding = vg.Points(8), vg.Points(3)
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = title, x, y
 	p.Legend.Top, p.Legend.Left = true, true
 	p.Add(plotter.NewGrid())
@@ -71,6 +91,7 @@ func latencyPlot(r *results) (*plot.Plot, error) {
 	}
 	p := newPlot("One row on PostgreSQL: how long the fraction of runs took at most", "percentile", "µs")
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.ConstantTicks(logTicks(10, 100_000))
+	p.X.Max = 3.1
 	p.X.Tick.Marker = plot.ConstantTicks{{Value: 0, Label: "0"}, {Value: 1, Label: "90"}, {Value: 2, Label: "99"}, {Value: 3, Label: "99.9"}}
 	shown := 0
 	for _, row := range t.rows {
@@ -111,7 +132,9 @@ func throughputPlot(r *results) (*plot.Plot, error) {
 			lines[s] = append(lines[s], plotter.XY{X: math.Log2(float64(manyCallers[i])), Y: 1e9 / row.time.Median})
 		}
 	}
-	p.X.Tick.Marker, p.Y.Min = plot.ConstantTicks(ticks), 0
+	p.Y.Tick.Marker = wholeTicks{}
+	p.X.Tick.Marker, p.X.Max, p.Y.Min = plot.ConstantTicks(ticks), 7, 0
+	p.Legend.Top, p.Legend.Left = false, false // where no line goes
 	for s, row := range r.callers[0].rows {
 		if err := addLine(p, row.name, s, lines[s]); err != nil {
 			return nil, err
@@ -121,11 +144,12 @@ func throughputPlot(r *results) (*plot.Plot, error) {
 }
 
 func componentsPlot(r *results) (*plot.Plot, error) {
-	p := newPlot("Where the time of a command of one row goes", "ns", "")
+	p := newPlot("Where the time of a command of one row goes", "µs", "")
 	var values plotter.Values
 	var names []string
 	for i := len(r.components) - 1; i >= 0; i-- { // the first is to be on top
-		values, names = append(values, r.components[i].took), append(names, r.components[i].name)
+		c := r.components[i]
+		values, names = append(values, c.took/1e3), append(names, c.name+": "+ns(c.took))
 	}
 	bars, err := plotter.NewBarChart(values, vg.Points(18))
 	if err != nil {
@@ -134,5 +158,19 @@ func componentsPlot(r *results) (*plot.Plot, error) {
 	bars.Horizontal, bars.Color, bars.LineStyle = true, palette[3], draw.LineStyle{}
 	p.Add(bars)
 	p.NominalY(names...)
+	p.X.Tick.Marker = wholeTicks{}
 	return p, nil
+}
+
+// wholeTicks labels with whole numbers.
+type wholeTicks struct{}
+
+func (wholeTicks) Ticks(low, high float64) []plot.Tick {
+	ticks := plot.DefaultTicks{}.Ticks(low, high)
+	for i, t := range ticks {
+		if t.Label != "" {
+			ticks[i].Label = number(math.Round(t.Value))
+		}
+	}
+	return ticks
 }

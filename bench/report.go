@@ -122,7 +122,7 @@ func render(r *results, pace pace, summary string) string {
 		p.line("\n**A short and rough run (`BENCH_SHORT=1`): its figures are for trying out the program, not for quoting.**")
 	}
 	p.line("\nHow it is measured: all sides of a comparison take turns in one process, each turn begins with another, and a ratio is the median of the ratios within the turns, with the interval that holds the middle half of them. " +
-		"A ratio is pgcmd's time to the other's: below 1, pgcmd is faster. A turn is a few milliseconds of one side. Percentiles are of single runs, timed in a separate race. Allocations and bytes are averages over runs in the client's process, everything included. The context can be cancelled, as a request's can: pgx watches it, for 4 allocations a round trip on every side.")
+		"A ratio is pgcmd's time to the other's: below 1, pgcmd is faster. A turn is a millisecond or so of one side. Percentiles are of single runs, timed in a separate race. Allocations and bytes are averages over runs in the client's process, everything included. The context can be cancelled, as a request's can: pgx watches it, for 4 allocations a round trip on every side.")
 	p.line("\n## In short\n%s%s%s", beginMark, summary, endMark)
 
 	p.line("\n## What was predicted")
@@ -247,8 +247,8 @@ func percentiles(l measure.Latency) []string {
 }
 
 func soakLine(r *results) string {
-	return fmt.Sprintf("%d operations a second for %s on a `*pgcmd.Pool` of %d connections, open-loop: ten start at each millisecond whether the ones before have ended or not, and each is timed from when it was meant to start. p50 %s, p95 %s, p99 %s, max %s.",
-		soakRate, r.soaked, maxConns, micro(r.soak.At(0.5)), micro(r.soak.At(0.95)), micro(r.soak.At(0.99)), micro(r.soak.Max()))
+	return fmt.Sprintf("%s operations a second for %s on a `*pgcmd.Pool` of %d connections, open-loop: ten start at each millisecond whether the ones before have ended or not, and each is timed from when it was meant to start. p50 %s, p95 %s, p99 %s, max %s.",
+		number(soakRate), r.soaked, maxConns, micro(r.soak.At(0.5)), micro(r.soak.At(0.95)), micro(r.soak.At(0.99)), micro(r.soak.Max()))
 }
 
 // difference is the median of the first less that of pgx by hand.

@@ -26,8 +26,9 @@ func (w Work) Side(ctx context.Context, name string, s Store) measure.Side {
 	return measure.Side{Name: name, Run: func(i int) error { return w.Run(ctx, s, i) }}
 }
 
-// Turn is how often the work is repeated on a real server before another takes its turn: a few milliseconds.
-func (w Work) Turn() int { return max(1, w.Size/4) }
+// Turn is how often the work is repeated on a real server before another takes its turn: a millisecond or
+// so, for the shorter the turns, the more of what the machine does meanwhile hits all alike.
+func (w Work) Turn() int { return max(1, w.Size/10) }
 
 var (
 	One    = Work{"one row", 1, 200, findOne}
