@@ -14,8 +14,8 @@ import (
 
 // Instrument gives the connections of a pool that you build yourself what those of
 // [Connect] have: they tell whether anything was sent on them, without which a
-// failure that could have been proven harmless is Unknown; a look at the socket before
-// each use, so that one that died while idle is not handed out; and hooks of yours
+// failure that could have been proven harmless is Unknown; a look at the socket of one
+// that was idle, before its next use, so that one that died is not handed out; and hooks of yours
 // that panic neither end the process nor lose a connection: the panic becomes an
 // error, and the connection goes. Call it last, before [pgxpool.NewWithConfig].
 func Instrument(cfg *pgxpool.Config) {
