@@ -165,7 +165,7 @@ func follow(t *testing.T, def pgcmd.Definition, input string) {
 }
 
 // merge makes an input of the good one and a part that replaces some of it.
-func merge(t *testing.T, part string) []byte {
+func merge(t testing.TB, part string) []byte {
 	t.Helper()
 	fields := map[string]json.RawMessage{}
 	for _, text := range []string{good, part} {
@@ -180,7 +180,7 @@ func merge(t *testing.T, part string) []byte {
 	return text
 }
 
-func value(t *testing.T, text []byte) any {
+func value(t testing.TB, text []byte) any {
 	t.Helper()
 	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
@@ -190,7 +190,7 @@ func value(t *testing.T, text []byte) any {
 }
 
 // compile checks the schema against the draft's own.
-func compile(t *testing.T, text []byte) *jsonschema.Schema {
+func compile(t testing.TB, text []byte) *jsonschema.Schema {
 	t.Helper()
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft2020)
@@ -202,4 +202,28 @@ func compile(t *testing.T, text []byte) *jsonschema.Schema {
 		t.Fatalf("%v\n%s", err, text)
 	}
 	return s
+}
+
+// What a catalog takes follows the input's schema, and what it gives follows the
+// output's. The other way round a schema can be wider: it does not know of names
+// that come twice, nor of a base64 that is not strict.
+func FuzzSchemas(f *testing.F) {
+	for _, part := range inputs {
+		f.Add(merge(f, part))
+	}
+	catalog := pgcmd.NewCatalog(pgcmd.New("all", func(_ context.Context, _ pgcmd.DB, in all) (all, error) { return in, nil }))
+	info := catalog.Manifest().Commands[0]
+	in, out := compile(f, info.Input), compile(f, info.Output)
+	f.Fuzz(func(t *testing.T, input []byte) {
+		result, err := catalog.Run(t.Context(), db{}, "all", input)
+		if err != nil || len(input) == 0 {
+			return
+		}
+		if err := in.Validate(value(t, input)); err != nil {
+			t.Errorf("taken, and does not follow the schema: %v\n%s", err, input)
+		}
+		if err := out.Validate(value(t, result)); err != nil {
+			t.Errorf("the output does not follow its schema: %v\n%s", err, result)
+		}
+	})
 }

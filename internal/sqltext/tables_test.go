@@ -126,3 +126,26 @@ func TestExcludes(t *testing.T) {
 		assert.Equal(t, want, Excludes(sql, "note"), sql)
 	}
 }
+
+// Whatever the text, there is no panic, and what comes out is a name in the text.
+func FuzzTables(f *testing.F) {
+	for _, sql := range []string{
+		`select * from a left join (b join "c ""d" using (id)) on true, e.f`, `with x (a) as not materialized (update only u set n = 1 returning *) select * from x for no key update`,
+		`merge into a using b on a.id = b.id when matched then do nothing`, `insert into`, `from`, `join`, `)(`, `"`, `as(`, `.from.`, `outer join`, `is not null`,
+	} {
+		f.Add(sql)
+	}
+	f.Fuzz(func(t *testing.T, sql string) {
+		lower := strings.ToLower(sql)
+		for _, table := range Tables(sql) {
+			assert.NotEmpty(t, table.Name)
+			assert.Contains(t, []string{"", "insert", "update", "delete", "merge"}, table.Verb)
+			assert.Contains(t, lower, strings.ToLower(strings.ReplaceAll(table.Name, `"`, `""`)))
+			Excludes(sql, table.Name)
+		}
+		for _, call := range Calls(sql) {
+			assert.NotEmpty(t, call.Name)
+		}
+		Locks(sql)
+	})
+}
