@@ -95,13 +95,17 @@ func besidePgbench(ctx context.Context, r *results, p pace) error {
 	} {
 		var us, them measure.Times // a transaction of all clients together
 		for round := range p.rounds + 1 {
-			ourTPS, err := asCommands(ctx, url, p.pgbench, c.command)
-			if err != nil {
-				return err
+			var ourTPS, theirTPS float64
+			ours := func() (err error) { ourTPS, err = asCommands(ctx, url, p.pgbench, c.command); return err }
+			theirs := func() (err error) { theirTPS, err = runPgbench(ctx, program, url, p.pgbench, c.flags...); return err }
+			turn := []func() error{ours, theirs}
+			if round%2 == 1 {
+				slices.Reverse(turn)
 			}
-			theirTPS, err := runPgbench(ctx, program, url, p.pgbench, c.flags...)
-			if err != nil {
-				return err
+			for _, run := range turn {
+				if err := run(); err != nil {
+					return err
+				}
 			}
 			if round > 0 { // the first fills the caches
 				us, them = append(us, 1e9/ourTPS), append(them, 1e9/theirTPS)
@@ -116,7 +120,8 @@ func besidePgbench(ctx context.Context, r *results, p pace) error {
 }
 
 // asCommands lets as many goroutines as pgbench has clients run transactions, each on a connection of its own, and
-// returns how many a second they made. Connecting does not count; pgbench leaves it out too.
+// returns how many a second they made. Connecting does not count; pgbench leaves it out too. The context of a
+// transaction cannot be cancelled, as little as pgbench's.
 func asCommands(ctx context.Context, url string, length time.Duration, run func(ctx context.Context, conn *pgx.Conn) error) (float64, error) {
 	conns := make([]*pgx.Conn, pgbenchClients)
 	for i := range conns {
@@ -126,6 +131,7 @@ func asCommands(ctx context.Context, url string, length time.Duration, run func(
 		}
 		defer conns[i].Close(ctx)
 	}
+	ctx = context.WithoutCancel(ctx)
 	made := make([]int, len(conns))
 	errs := make([]error, len(conns))
 	var all sync.WaitGroup

@@ -20,7 +20,7 @@ type pace struct {
 
 var (
 	full  = pace{race: 6 * time.Second, latencies: 3 * time.Second, allocs: 200, pgbench: 3 * time.Second, rounds: 7, soak: time.Minute}
-	brief = pace{race: 400 * time.Millisecond, latencies: 300 * time.Millisecond, allocs: 100, pgbench: time.Second, rounds: 3, soak: 3 * time.Second}
+	brief = pace{race: 800 * time.Millisecond, latencies: 300 * time.Millisecond, allocs: 100, pgbench: time.Second, rounds: 3, soak: 3 * time.Second}
 )
 
 // Results are what one run measured.
