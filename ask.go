@@ -64,10 +64,10 @@ const biggestAsk = 64 << 10
 
 // put asks on the lane, where the caller has a place, and waits for what comes of it.
 func (l *lane) put(ctx context.Context, s *statement, d *described, args []any) (a *ask, with *described, came fate, failure *Error) {
-	placed := true
+	posted := false
 	defer func() {
-		if placed {
-			l.leave()
+		if !posted {
+			l.leave(came == refused || came == answer) // nothing came: a panic
 		}
 	}()
 	if d == nil {
@@ -99,7 +99,7 @@ func (l *lane) put(ctx context.Context, s *statement, d *described, args []any) 
 		a.rows.end(nil)
 		return nil, nil, ordinary, nil
 	}
-	placed = false
+	posted = true
 	if !l.post(a) {
 		a.rows.end(nil)
 		return nil, nil, shut, nil
@@ -115,12 +115,13 @@ func (l *lane) put(ctx context.Context, s *statement, d *described, args []any) 
 	return a, d, came, nil
 }
 
-// leave gives back a place that was not used.
-func (l *lane) leave() {
+// leave gives back a place that was not used. Who does not come again leaves the mux, too.
+func (l *lane) leave(mux bool) {
 	l.m.mu.Lock()
 	defer l.m.mu.Unlock()
-	l.reserved--
-	l.m.discharge()
+	if l.reserved--; mux {
+		l.m.discharge()
+	}
 }
 
 // wait waits for what comes of an ask that was posted. An error is the context's: then

@@ -93,9 +93,6 @@ func (l *lane) post(a *ask) bool {
 		l.reserved--
 	}
 	if l.over || l.apart {
-		if !a.extra {
-			m.discharge()
-		}
 		m.mu.Unlock()
 		return false
 	}
@@ -162,22 +159,35 @@ func (l *lane) load(out []byte) []byte {
 type part struct {
 	from, to int
 	refused  int  // where its ErrorResponse is; -1 if there is none
+	opened   byte // the message that says that it begins: of ParseComplete and BindComplete
+	ended    int  // how many messages say that it is whole
 	status   byte // of the transaction
+}
+
+// answers reports whether the reply is one to a: each of its messages is one that it can
+// have. A server, or what is before it, that says too much or too little is found out
+// before a caller gets what is another's.
+func (p part) answers(a *ask) bool {
+	opener := byte('2')
+	if a.extra {
+		opener = '1'
+	}
+	return p.refused >= 0 && (p.opened == 0 || p.opened == opener) || p.opened == opener && p.ended == 1
 }
 
 // read reads replies until the connection goes.
 func (l *lane) read() {
 	buf := make([]byte, 16<<10)
 	var from, at, end int // of the reply that is being read; of the message; of what has come
-	refused := -1
 	var parts []part
+	next := part{refused: -1}
 	changed := false
 	for {
 		if end == len(buf) {
 			switch {
 			case from > 0:
 				copy(buf, buf[from:end])
-				at, end, refused = at-from, end-from, max(-1, refused-from)
+				at, end, next.refused = at-from, end-from, max(-1, next.refused-from)
 				from = 0
 			case len(buf) >= biggest:
 				l.outgrown()
@@ -199,19 +209,32 @@ func (l *lane) read() {
 				break
 			}
 			switch buf[at] {
+			case 'D', 'N', 'A', 't', '3':
+			case '1', '2':
+				if next.opened != 0 {
+					err = errMalformed
+				}
+				next.opened = buf[at]
+			case 'C', 'I', 'T', 'n':
+				next.ended++
 			case 'E':
-				refused = at
+				next.refused = at
 			case 'S':
 				changed = true
-			case 'G', 'H', 'W': // COPY: nobody here can answer
-				err = errMalformed
 			case 'Z':
 				if size != 6 {
 					err = errMalformed
 					break
 				}
-				parts = append(parts, part{from, at, refused, buf[at+5]})
-				from, refused = at+size, -1
+				next.from, next.to, next.status = from, at, buf[at+5]
+				parts = append(parts, next)
+				next = part{refused: -1}
+				from = at + size
+			default: // such as COPY's, to which nobody here can answer
+				err = errMalformed
+			}
+			if err != nil {
+				break
 			}
 			at += size
 		}
@@ -220,13 +243,13 @@ func (l *lane) read() {
 			if failure := l.deliver(buf, parts, changed); failure != nil {
 				err = failure
 			}
-		case at > from && refused < 0 && l.idle():
+		case at > from && next.refused < 0 && l.idle():
 			from = at // said unasked
 		}
 		if err != nil {
 			var last []byte
-			if refused >= 0 {
-				last = buf[refused:at]
+			if next.refused >= 0 {
+				last = buf[next.refused:at]
 			}
 			l.lose(err, last)
 			return
@@ -256,6 +279,10 @@ func (l *lane) deliver(buf []byte, parts []part, changed bool) (failure error) {
 	}
 	for i, p := range parts {
 		a := l.sent[i]
+		if !p.answers(a) {
+			parts, failure = parts[:i], errMalformed
+			break
+		}
 		if !a.extra {
 			m.discharge()
 		}
@@ -348,10 +375,10 @@ func (l *lane) drop(err error) {
 // move sends an ask elsewhere. It was the first if the server worked on it when the
 // connection was lost.
 func (l *lane) move(a *ask, err error, first bool) {
-	if !a.extra {
-		l.m.discharge()
-	}
 	if a.gone {
+		if !a.extra {
+			l.m.discharge()
+		}
 		return
 	}
 	l.m.moves++
@@ -392,13 +419,13 @@ func (l *lane) outgrown() {
 	if len(l.sent) > 0 {
 		a := l.sent[0]
 		l.sent = l.sent[1:]
-		if !a.extra {
-			m.discharge()
-		}
 		m.setAside(a.sql)
-		if !a.gone {
+		switch {
+		case !a.gone:
 			a.over = true
 			a.came <- ordinary
+		case !a.extra:
+			m.discharge()
 		}
 	}
 	l.stop()

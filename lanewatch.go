@@ -74,7 +74,7 @@ func (m *mux) relieve(l *lane, age time.Duration, free bool) {
 		m.setAside(head.sql)
 		l.stop()
 		l.drop(nil)
-	case l.apart || len(l.sent)+len(l.queue) == 1 || len(m.apart) >= m.size:
+	case m.closed || len(l.sent)+len(l.queue) == 1 || !l.apart && len(m.apart) >= m.size:
 	case !free:
 		m.startDial()
 	default:

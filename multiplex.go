@@ -40,16 +40,19 @@ func (s *statement) share(ctx context.Context, p *Pool, args []any) (r reply, fa
 		return r, failure, true
 	}
 	var losses, moves, stale int
+	var in *mux // that let it in
 	for again := false; ; again = true {
-		l, d, failure, done := p.enter(ctx, s, again)
+		l, d, failure, done := p.enter(ctx, s, again, in)
 		if !done || failure != nil {
 			return r, failure, done
 		}
+		in = l.m
 		a, d, came, failure := l.put(ctx, s, d, args)
 		switch came {
 		case refused:
 			return r, failure, true
 		case ordinary:
+			in.exit()
 			return r, nil, false
 		case shut: // before it was there
 			continue
@@ -62,12 +65,15 @@ func (s *statement) share(ctx context.Context, p *Pool, args []any) (r reply, fa
 			}
 			switch {
 			case losses == mostLosses:
+				in.exit()
 				return r, s.failed(ctx, r, a.cause), true
 			case moves == mostMoves:
+				in.exit()
 				return r, nil, false
 			}
 			continue
 		}
+		in = nil
 		if a.refused == nil {
 			r.rows, r.asked = a.rows, a
 			return r, nil, true
@@ -95,15 +101,23 @@ func outOfDate(err *pgconn.PgError) bool {
 }
 
 // enter finds a place on a shared connection: of a replica, if one is fit, as take does.
-func (p *Pool) enter(ctx context.Context, s *statement, again bool) (l *lane, d *described, failure *Error, done bool) {
+// in is the mux that has let the caller in before, nil if none has.
+func (p *Pool) enter(ctx context.Context, s *statement, again bool, in *mux) (l *lane, d *described, failure *Error, done bool) {
+	try := func(m *mux, patience time.Duration) {
+		if in != nil && in != m {
+			in.exit()
+			in = nil
+		}
+		l, d, failure, done = m.enter(ctx, s, again, in != nil, patience)
+		in = nil
+	}
 	if len(p.replicas) > 0 && ctx.Value(primaryKey{}) == nil {
 		for range p.replicas {
 			r := p.pick()
 			if r == nil {
 				break
 			}
-			l, d, failure, done := r.mux.enter(ctx, s, again, replicaTime)
-			if failure == nil || ctx.Err() != nil {
+			if try(r.mux, replicaTime); failure == nil || ctx.Err() != nil {
 				return l, d, failure, done
 			}
 			if failure.Code == CodeExhausted && r.mux.open() {
@@ -112,7 +126,8 @@ func (p *Pool) enter(ctx context.Context, s *statement, again bool) (l *lane, d 
 			p.leaveOut(r, "no connection could be made")
 		}
 	}
-	return p.mux.enter(ctx, s, again, orDefault(p.config.AcquireTimeout, defaultAcquireTimeout))
+	try(p.mux, orDefault(p.config.AcquireTimeout, defaultAcquireTimeout))
+	return l, d, failure, done
 }
 
 // multiplexes lists why the settings of pgx's do not allow shared connections.

@@ -95,16 +95,22 @@ func (m *mux) first(ctx context.Context) *Error {
 	return m.wait(ctx, w, &m.hoping)
 }
 
-// enter takes a place on a lane, which put has to use. Who was in before and has to come
-// again does not wait. It is not done if the statement has to go the ordinary way.
-func (m *mux) enter(ctx context.Context, s *statement, again bool, patience time.Duration) (l *lane, d *described, failure *Error, done bool) {
+// enter takes a place on a lane, which put has to use. Who has to come again does not
+// wait; who is in was let in before and has not left. It is not done if the statement has
+// to go the ordinary way.
+func (m *mux) enter(ctx context.Context, s *statement, again, in bool, patience time.Duration) (l *lane, d *described, failure *Error, done bool) {
 	m.mu.Lock()
 	if len(m.aside) > 0 && m.isAside(s.text.SQL) {
+		if in {
+			m.discharge()
+		}
 		m.mu.Unlock()
 		return nil, nil, nil, false
 	}
 	if again || m.admitted < m.size*laneDepth && len(m.waiting) == 0 {
-		m.admitted++
+		if !in {
+			m.admitted++
+		}
 		if l, d := m.place(s); l != nil {
 			m.mu.Unlock()
 			return l, d, nil, true
@@ -147,9 +153,7 @@ func (m *mux) hope(ctx context.Context, s *statement, patience time.Duration) (*
 			defer cancel()
 		}
 		if failure := m.wait(bounded, w, &m.hoping); failure != nil {
-			m.mu.Lock()
-			m.discharge()
-			m.mu.Unlock()
+			m.exit()
 			return nil, nil, failure
 		}
 	}
@@ -256,6 +260,13 @@ func (m *mux) place(s *statement) (*lane, *described) {
 	}
 	best.reserved++
 	return best, best.known[s.text.SQL]
+}
+
+// exit is discharge for one who has not been answered.
+func (m *mux) exit() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.discharge()
 }
 
 // discharge lets the next in.
@@ -373,6 +384,19 @@ func (m *mux) held() (n int, who string) {
 		}
 	}
 	return n, m.who()
+}
+
+// full says in words that there is no place, if so.
+func (m *mux) full() string {
+	if m == nil {
+		return ""
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.admitted < m.size*laneDepth {
+		return ""
+	}
+	return fmt.Sprintf("the shared connections are full, %d reads wait%s", len(m.waiting), m.who())
 }
 
 // SharedMetrics is the state of the connections that [Config.Multiplex] shares. Those
