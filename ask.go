@@ -21,6 +21,7 @@ type ask struct {
 	out     []byte
 	came    chan fate // once
 	lane    *lane
+	tally   *tally
 	types   *pgtype.Map // as the lane has them, for one goroutine at a time
 	encoded pgx.ExtendedQueryBuilder
 	rows    *askRows
@@ -83,7 +84,7 @@ func (l *lane) put(ctx context.Context, s *statement, d *described, args []any) 
 		return nil, nil, ordinary, nil
 	}
 	a = l.free.Get().(*ask)
-	a.command, a.sql = s.name, s.text.SQL
+	a.command, a.sql, a.tally = s.name, s.text.SQL, d.tally
 	a.rows = &askRows{ask: a, fields: d.fields, types: a.types, lane: l}
 	if l.tracer != nil {
 		a.rows.traced = l.tracer.TraceQueryStart(ctx, l.conn, pgx.TraceQueryStartData{SQL: s.text.SQL, Args: args})
@@ -187,6 +188,7 @@ type described struct {
 	formats  []int16                   // of the results
 	fields   []pgconn.FieldDescription // with the formats
 	at       time.Time
+	tally    *tally
 	ordinary bool // it has types whose memory cannot be shared
 }
 
@@ -235,7 +237,7 @@ func (l *lane) describe(ctx context.Context, s *statement) (d *described, came f
 					break
 				}
 			}
-			l.known[sql] = d
+			l.known[sql], d.tally = d, m.tallyOf(sql)
 		}
 		close(begun)
 	}()

@@ -42,7 +42,7 @@ type lane struct {
 	sent     []*ask // to be answered, in order
 	asleep   bool   // the writer
 	headAt   time.Time
-	stuck    bool // it works on one ask for long
+	late     int  // how many looks have found it at the same ask for too long
 	apart    bool // it takes no more, and closes when it has answered
 	over     bool // it is closed
 
@@ -66,7 +66,7 @@ func (l *lane) start() {
 // weight is how much there is to do.
 func (l *lane) weight() int {
 	n := l.reserved + len(l.queue) + len(l.sent)
-	if l.stuck {
+	if l.late > 0 {
 		n += 1 << 20
 	}
 	return n
@@ -143,7 +143,7 @@ func (l *lane) write() {
 // load moves the queue to sent, and its bytes to out.
 func (l *lane) load(out []byte) []byte {
 	if len(l.sent) == 0 {
-		l.headAt = time.Now()
+		l.headAt, l.late = time.Now(), 0
 	}
 	for i, a := range l.queue {
 		out = append(out, a.out...)
@@ -296,6 +296,7 @@ func (l *lane) deliver(buf []byte, parts []part, changed bool) (failure error) {
 			asks = append(asks, a)
 			if !a.extra {
 				m.asks++
+				a.tally.since++
 			}
 		}
 		if failure == errState {
@@ -305,7 +306,7 @@ func (l *lane) deliver(buf []byte, parts []part, changed bool) (failure error) {
 	rest := copy(l.sent, l.sent[len(parts):])
 	clear(l.sent[rest:])
 	l.sent = l.sent[:rest]
-	l.headAt, l.stuck = now, false
+	l.headAt, l.late = now, 0
 	if !l.apart && (changed || !l.expires.IsZero() && now.After(l.expires)) {
 		m.retire(l)
 	}

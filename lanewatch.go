@@ -7,6 +7,9 @@ const (
 	slowAfter = 50 * time.Millisecond
 	// watchEvery is how often the lanes are looked at, while they have something to do.
 	watchEvery = slowAfter / 5
+	// slowLooks is how many looks in a row have to find it so: when it is this process
+	// that stood still, the reply is there at the second.
+	slowLooks = 3
 	// silentAfter is how long after its statement_timeout a server may be silent.
 	silentAfter = time.Second
 )
@@ -49,15 +52,17 @@ func (m *mux) look(now time.Time) (busy bool) {
 			continue
 		}
 		busy = true
-		l.stuck = now.Sub(l.headAt) > slowAfter
-		if l.stuck {
+		if now.Sub(l.headAt) > slowAfter {
+			l.late++
+		}
+		if l.late >= slowLooks {
 			slow = append(slow, l)
 		} else {
 			free = free || !l.apart
 		}
 	}
 	for _, l := range slow {
-		m.relieve(l, now.Sub(l.headAt), free)
+		m.relieve(l, now, free)
 	}
 	m.watching = busy
 	return busy
@@ -65,13 +70,13 @@ func (m *mux) look(now time.Time) (busy bool) {
 
 // relieve takes those who wait behind a slow ask elsewhere, if there is a lane that is
 // free, or makes one.
-func (m *mux) relieve(l *lane, age time.Duration, free bool) {
-	head := l.sent[0]
+func (m *mux) relieve(l *lane, now time.Time, free bool) {
+	head, age := l.sent[0], now.Sub(l.headAt)
 	switch {
 	case m.timeout > 0 && age > m.timeout+silentAfter:
 		l.drop(errSilent)
 	case head.gone: // nobody wants it
-		m.setAside(head.sql)
+		m.strike(head, now)
 		l.stop()
 		l.drop(nil)
 	case m.closed || len(l.sent)+len(l.queue) == 1 || !l.apart && len(m.apart) >= m.size:
@@ -79,7 +84,7 @@ func (m *mux) relieve(l *lane, age time.Duration, free bool) {
 		m.startDial()
 	default:
 		m.handovers++
-		m.setAside(head.sql)
+		m.strike(head, now)
 		m.remove(l)
 		m.apart[l] = struct{}{}
 		l.apart = true
@@ -92,4 +97,42 @@ func (m *mux) relieve(l *lane, age time.Duration, free bool) {
 		clear(l.sent[1:])
 		l.sent, l.queue = l.sent[:1], nil
 	}
+}
+
+// A tally is how a statement does on the lanes.
+type tally struct {
+	slow  time.Time // when it was slow, the last time; zero: never
+	since int       // how often it was answered since
+}
+
+// often is how many answers make up for one that was slow: then it was by chance, as of a
+// machine that is busy with something else.
+const often = 1000
+
+// strike notes that the ask was slow, and has the statement go the ordinary way if it was
+// so before, a second or more ago.
+func (m *mux) strike(a *ask, now time.Time) {
+	t := a.tally
+	if t == nil {
+		return // it was being described
+	}
+	age := now.Sub(t.slow)
+	if age < time.Second {
+		return
+	}
+	if age < asideTime && t.since < often {
+		m.setAside(a.sql)
+	}
+	t.slow, t.since = now, 0
+}
+
+// tallyOf is the tally of a statement, on all lanes.
+func (m *mux) tallyOf(sql string) *tally {
+	t := m.tallies[sql]
+	if t == nil {
+		limit(m.tallies)
+		t = &tally{}
+		m.tallies[sql] = t
+	}
+	return t
 }

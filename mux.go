@@ -19,7 +19,6 @@ const (
 	// asideTime is how long a statement that was too slow or too big goes the ordinary
 	// way.
 	asideTime = 30 * time.Second
-	maxAside  = 512
 	// redialPause is how long a server that refuses one more connection is left alone,
 	// while there are others to it.
 	redialPause = time.Second
@@ -48,8 +47,9 @@ type mux struct {
 	waiting  []*waiter          // for admission, in order
 	hoping   []*waiter          // for the first lane
 	dialing  bool
-	redial   time.Time // not before
-	aside    map[string]time.Time
+	redial   time.Time            // not before
+	aside    map[string]time.Time // statements that go the ordinary way, until then
+	tallies  map[string]*tally    // of statements
 	watching bool
 	watch    chan struct{}
 	closed   bool
@@ -64,7 +64,7 @@ type waiter struct {
 }
 
 func newMux(pool *pgxpool.Pool, k *keeper, size int) *mux {
-	m := &mux{pool: pool, keeper: k, size: size, apart: map[*lane]struct{}{}, aside: map[string]time.Time{}, watch: make(chan struct{}, 1)}
+	m := &mux{pool: pool, keeper: k, size: size, apart: map[*lane]struct{}{}, aside: map[string]time.Time{}, tallies: map[string]*tally{}, watch: make(chan struct{}, 1)}
 	m.timeout, m.imposed = laneTimeout(pool.Config().ConnConfig)
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.ended.Go(m.watchLanes)
@@ -298,14 +298,19 @@ func (m *mux) leave(sql string) {
 }
 
 func (m *mux) setAside(sql string) {
-	if len(m.aside) >= maxAside {
-		for old := range m.aside {
-			delete(m.aside, old)
-			break
-		}
-	}
+	limit(m.aside)
 	m.aside[sql] = time.Now().Add(asideTime)
 	m.asides++
+}
+
+// limit makes room for one more.
+func limit[V any](statements map[string]V) {
+	if len(statements) >= maxKnown {
+		for old := range statements {
+			delete(statements, old)
+			return
+		}
+	}
 }
 
 // open reports whether there is a lane.
