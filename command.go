@@ -147,7 +147,7 @@ func (c *Command[In, Out]) Run(ctx context.Context, db DB, in In) (Out, error) {
 
 // runSighted is runStraight on a pool that counts.
 func (c *Command[In, Out]) runSighted(ctx context.Context, pool *Pool, in In) (Out, error) {
-	s := pool.enter(c.core.name)
+	s := pool.sight(c.core.name)
 	var failure *Error
 	defer s.end(&failure)
 	out, err := c.runStraight(ctx, pool, in)

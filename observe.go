@@ -16,8 +16,8 @@ type sighting struct {
 	call  Call // what is known of it at the end
 }
 
-// enter begins the sighting of a run; end, to be deferred, ends it.
-func (p *Pool) enter(name string) sighting {
+// sight begins the sighting of a run; end, to be deferred, ends it.
+func (p *Pool) sight(name string) sighting {
 	s := sighting{pool: p, m: p.metrics.command(name), start: time.Now()}
 	s.m.inFlight.Add(1)
 	return s
@@ -31,7 +31,7 @@ func (s *sighting) end(failure **Error) {
 
 // observed runs the command on a pool: below the pool's middleware, counted and logged.
 func (c *core) observed(ctx context.Context, p *Pool, j job) (call Call, failure *Error) {
-	s := p.enter(c.name)
+	s := p.sight(c.name)
 	defer s.end(&failure)
 	if handler := s.m.handler(c.name, p.config.Middleware); handler != nil && ctx != nil {
 		s.call, failure = c.through(ctx, handler, p, j, func(ctx context.Context, call *Call) *Error {
