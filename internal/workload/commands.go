@@ -6,15 +6,18 @@ import (
 	"github.com/pgcmd/pgcmd"
 )
 
+// reads is what a lookup should say of itself.
+var reads = pgcmd.Options{ReadOnly: true}
+
 // Commands is the store as commands.
 type Commands struct{ DB pgcmd.DB }
 
 var (
-	find     = pgcmd.QueryOne[int64, User]("bench.find", FindSQL)
-	list     = pgcmd.Query[int64, User]("bench.list", ListSQL)
-	search   = pgcmd.QueryOne[Search, User]("bench.search", NamedSearchSQL)
+	find     = pgcmd.QueryOne[int64, User]("bench.find", FindSQL).With(reads)
+	list     = pgcmd.Query[int64, User]("bench.list", ListSQL).With(reads)
+	search   = pgcmd.QueryOne[Search, User]("bench.search", NamedSearchSQL).With(reads)
 	branches = pgcmd.Query[Filter, Branch]("bench.branches",
-		`select b.bid, count(distinct t.tid) as tellers, count(distinct a.aid) as accounts, sum(a.abalance)::bigint as total, avg(a.abalance)::float8 as average, sum(a.abalance) * 1.0::float8 / nullif(sum(sum(a.abalance)) over (), 0) as share from pgbench_branches b join pgbench_accounts a on a.bid = b.bid join pgbench_tellers t on t.bid = b.bid where a.aid between @from_account and @to_account and a.abalance >= @min_balance group by b.bid having count(distinct a.aid) >= @min_accounts order by total desc, b.bid limit @top`)
+		`select b.bid, count(distinct t.tid) as tellers, count(distinct a.aid) as accounts, sum(a.abalance)::bigint as total, avg(a.abalance)::float8 as average, sum(a.abalance) * 1.0::float8 / nullif(sum(sum(a.abalance)) over (), 0) as share from pgbench_branches b join pgbench_accounts a on a.bid = b.bid join pgbench_tellers t on t.bid = b.bid where a.aid between @from_account and @to_account and a.abalance >= @min_balance group by b.bid having count(distinct a.aid) >= @min_accounts order by total desc, b.bid limit @top`).With(reads)
 	debit  = pgcmd.Exec[Transfer]("bench.debit", `update pgbench_accounts set abalance = abalance - @amount where aid = @account`)
 	credit = pgcmd.Exec[Transfer]("bench.credit", `update pgbench_tellers set tbalance = tbalance + @amount where tid = @teller`)
 	note   = pgcmd.Exec[Transfer]("bench.note", `insert into pgbench_history (tid, bid, aid, delta, mtime) values (@teller, @branch, @account, @amount, current_timestamp)`)
