@@ -825,7 +825,7 @@ func TestACopyTellsTheTruthWhereverTheConnectionBreaks(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		if f.Action.String() == faults.BlackHole.String() {
 			cancel()
-			ctx, cancel = context.WithTimeout(context.Background(), 150*time.Millisecond)
+			ctx, cancel = context.WithTimeout(context.Background(), 400*time.Millisecond)
 		}
 		defer cancel()
 		const rows = 2500 // three messages

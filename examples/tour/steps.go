@@ -87,13 +87,13 @@ func notFound(ctx context.Context, pool *pgxpool.Pool, see see) {
 }
 
 var slowSum = pgcmd.QueryOne[struct{}, int64]("accounts.sum",
-	`select sum(abalance) from pgbench_accounts, pg_sleep(1)`).
-	With(pgcmd.Options{Timeout: 100 * time.Millisecond, ReadOnly: true})
+	`select sum(abalance) from pgbench_accounts, pg_sleep(5)`).
+	With(pgcmd.Options{Timeout: 500 * time.Millisecond, ReadOnly: true})
 
 var slowDeposit = pgcmd.Exec[int64]("tellers.deposit",
 	`update pgbench_tellers set tbalance = tbalance + $1
-	 where tid = 7 and pg_sleep(1) is not null`).
-	With(pgcmd.Options{Timeout: 100 * time.Millisecond})
+	 where tid = 7 and pg_sleep(5) is not null`).
+	With(pgcmd.Options{Timeout: 500 * time.Millisecond})
 
 func timeout(ctx context.Context, pool *pgxpool.Pool, see see) {
 	_, err := slowSum.Run(ctx, pool, struct{}{})
