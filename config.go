@@ -43,6 +43,12 @@ type Config struct {
 	Replicas      []string
 	MaxReplicaLag time.Duration
 
+	// Multiplex is how many connections to each server are shared by commands that are
+	// one read: Query, QueryOne and Exec with ReadOnly. Zero: none, each command has one
+	// of its own. They come on top of MaxConns, and as many again while slow reads are
+	// left alone with theirs. See docs/multiplex.md for what it is good for, and not.
+	Multiplex int
+
 	// PgBouncer says that the server is a PgBouncer, or another pooler, that gives each
 	// transaction another connection: no prepared statements then, and nothing that
 	// lasts for a session.
@@ -102,7 +108,7 @@ func (c *Config) problems() (problems []Problem) {
 		field string
 		value int64
 	}{
-		{"MaxConns", int64(c.MaxConns)}, {"MinConns", int64(c.MinConns)}, {"MaxRows", int64(c.MaxRows)},
+		{"MaxConns", int64(c.MaxConns)}, {"MinConns", int64(c.MinConns)}, {"MaxRows", int64(c.MaxRows)}, {"Multiplex", int64(c.Multiplex)},
 		{"ConnectTimeout", int64(c.ConnectTimeout)}, {"StatementTimeout", int64(c.StatementTimeout)},
 		{"LockTimeout", int64(c.LockTimeout)}, {"IdleInTxTimeout", int64(c.IdleInTxTimeout)}, {"MaxReplicaLag", int64(c.MaxReplicaLag)},
 	} {
@@ -123,6 +129,9 @@ func (c *Config) problems() (problems []Problem) {
 		case t.value > 0 && c.PgBouncer:
 			add(t.field, "lasts for a session, which PgBouncer does not keep: set it for the role or the database")
 		}
+	}
+	if c.PgBouncer && c.Multiplex > 0 {
+		add("Multiplex", "needs a server connection of its own for its prepared statements, which PgBouncer does not give: leave it at zero, PgBouncer shares connections itself")
 	}
 	if c.PgBouncer && len(c.Replicas) > 0 {
 		add("Replicas", "cannot be told apart behind a PgBouncer: make a pool for them, or let PgBouncer route")

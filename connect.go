@@ -38,6 +38,13 @@ func Connect(ctx context.Context, cfg Config) (*Pool, error) {
 		return refuse(&Error{Code: CodeInvalid, Message: "pgx refuses the settings of the pool (the reason is withheld, since it may hold the password)"})
 	}
 	start := time.Now()
+	if cfg.Multiplex > 0 {
+		if problems := multiplexes(p.Pool.Config()); len(problems) > 0 {
+			p.end()
+			return refuse(&Error{Code: CodeInvalid, Message: "the settings were refused", Problems: problems})
+		}
+		p.mux = p.share(p.Pool, p.keeper)
+	}
 	if e := p.warm(ctx); e != nil {
 		p.end()
 		return refuse(e)
@@ -49,7 +56,11 @@ func Connect(ctx context.Context, cfg Config) (*Pool, error) {
 			p.end()
 			return refuse(&Error{Code: CodeInvalid, Message: fmt.Sprintf("pgx refuses the settings of replica %d (the reason is withheld, since it may hold the password)", i)})
 		}
-		p.replicas = append(p.replicas, &replica{number: i, pool: pool, keeper: keeper})
+		r := &replica{number: i, pool: pool, keeper: keeper}
+		if p.mux != nil {
+			r.mux = p.share(pool, keeper)
+		}
+		p.replicas = append(p.replicas, r)
 	}
 	if cfg.Logger != nil {
 		p.ended.Go(func() { p.keeper.watch(p.stop) })
@@ -98,7 +109,11 @@ func (p *Pool) warm(ctx context.Context) *Error {
 	}
 	conns := make([]*pgxpool.Conn, max(1, p.config.MinConns))
 	failures := make([]*Error, len(conns))
+	var shared *Error
 	var all sync.WaitGroup
+	if p.mux != nil {
+		all.Go(func() { shared = p.mux.first(ctx) })
+	}
 	for i := range conns {
 		all.Go(func() {
 			for {
@@ -120,7 +135,7 @@ func (p *Pool) warm(ctx context.Context) *Error {
 			conn.Release()
 		}
 	}
-	for _, e := range failures {
+	for _, e := range append(failures, shared) {
 		if e != nil {
 			return e
 		}

@@ -83,6 +83,9 @@ func (p *Pool) Health(ctx context.Context) Health {
 	case saturated:
 		h.Status, h.Reason = HealthDegraded, "all connections are in use: "+p.keeper.holders()
 	}
+	if queue := p.mux.full(); queue != "" && h.Status == HealthUp {
+		h.Status, h.Reason = HealthDegraded, queue
+	}
 	h.Latency = latency
 	for _, r := range h.Replicas {
 		if !r.Fit && h.Status == HealthUp {

@@ -28,6 +28,7 @@ type PoolMetrics struct {
 	Waited                            time.Duration // by all together
 	Resets                            int64         // how often all were made anew
 	RetryTokens                       int           // left in the retry budget; -1: no limit
+	Shared                            SharedMetrics // of Config.Multiplex; zero without
 }
 
 // ReplicaMetrics is the state of a replica.
@@ -65,14 +66,14 @@ type Run struct {
 // Metrics returns what was counted so far. It is safe to call at any time, and costs
 // about a microsecond for each command name.
 func (p *Pool) Metrics() Metrics {
-	m := Metrics{Since: p.metrics.since, Pool: poolMetrics(p.Pool, p.keeper)}
+	m := Metrics{Since: p.metrics.since, Pool: poolMetrics(p.Pool, p.keeper, p.mux)}
 	m.Pool.RetryTokens = p.retries.left()
 	for _, r := range p.replicas {
 		state := r.state.Load()
 		if state == nil {
 			state = &replicaState{why: "it was not looked at yet"}
 		}
-		m.Replicas = append(m.Replicas, ReplicaMetrics{Pool: poolMetrics(r.pool, r.keeper), Fit: state.fit, Reason: state.why, Lag: state.lag})
+		m.Replicas = append(m.Replicas, ReplicaMetrics{Pool: poolMetrics(r.pool, r.keeper, r.mux), Fit: state.fit, Reason: state.why, Lag: state.lag})
 	}
 	p.metrics.commands.Range(func(_, c any) bool {
 		m.Commands = append(m.Commands, c.(*commandMetrics).read())
@@ -83,10 +84,10 @@ func (p *Pool) Metrics() Metrics {
 	return m
 }
 
-func poolMetrics(pool *pgxpool.Pool, k *keeper) PoolMetrics {
+func poolMetrics(pool *pgxpool.Pool, k *keeper, shared *mux) PoolMetrics {
 	s := pool.Stat()
 	m := PoolMetrics{Max: s.MaxConns(), Acquired: s.AcquiredConns(), Idle: s.IdleConns(), Constructing: s.ConstructingConns(),
-		Acquires: s.AcquireCount(), EmptyAcquires: s.EmptyAcquireCount(), Waited: s.EmptyAcquireWaitTime()}
+		Acquires: s.AcquireCount(), EmptyAcquires: s.EmptyAcquireCount(), Waited: s.EmptyAcquireWaitTime(), Shared: shared.read()}
 	if k != nil {
 		m.Resets = k.epoch.Load()
 	}

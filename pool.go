@@ -50,6 +50,7 @@ type Pool struct {
 
 	replicas  []*replica
 	positions positions // of the primary
+	mux       *mux      // the shared connections to the primary; nil without Config.Multiplex
 
 	closing sync.Once
 	stop    chan struct{} // closed with the pool
@@ -75,6 +76,9 @@ func (p *Pool) Close(ctx context.Context) error {
 		if who := p.keeper.holders(); who != "" {
 			e.Message += ": " + who
 		}
+		if n, who := p.mux.held(); n > 0 {
+			e.Message += fmt.Sprintf("; %d reads are under way on shared connections%s", n, who)
+		}
 		return e
 	}
 }
@@ -86,8 +90,10 @@ func (p *Pool) end() {
 			close(p.stop)
 		}
 	})
+	p.mux.close()
 	p.Pool.Close()
 	for _, r := range p.replicas {
+		r.mux.close()
 		r.pool.Close()
 	}
 	p.ended.Wait()

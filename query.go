@@ -218,7 +218,7 @@ func (q *query[In, Row]) all(ctx context.Context, db DB, in In) ([]Row, error) {
 
 // collect sends the statement and reads every row.
 func (q *query[In, Row]) collect(ctx context.Context, db DB, fr *frame[In, Row], args []any) (out []Row, affected int64, failure *Error) {
-	r, failure := q.send(ctx, db, args)
+	r, failure := q.ask(ctx, db, args)
 	if failure != nil {
 		return nil, 0, failure
 	}
@@ -286,7 +286,7 @@ func (q *query[In, Row]) one(ctx context.Context, db DB, in In) (row Row, err er
 	if failure != nil {
 		return row, failure
 	}
-	r, failure := q.send(ctx, db, args)
+	r, failure := q.ask(ctx, db, args)
 	if failure != nil {
 		return row, failure
 	}
@@ -333,7 +333,7 @@ func (q *query[In, Row]) exec(ctx context.Context, db DB, in In) (int64, error) 
 	if failure != nil {
 		return 0, failure
 	}
-	r, failure := q.send(ctx, db, args)
+	r, failure := q.ask(ctx, db, args)
 	if failure != nil {
 		return 0, failure
 	}

@@ -15,6 +15,7 @@ type replica struct {
 	number int
 	pool   *pgxpool.Pool
 	keeper *keeper
+	mux    *mux // nil without Config.Multiplex
 	state  atomic.Pointer[replicaState]
 }
 

@@ -23,6 +23,7 @@ type statement struct {
 	growsIn  bool     // a field is behind an embedded pointer
 	lifts    bool     // it may make a read-only transaction write
 	readOnly bool
+	shared   bool // it may travel with others on one connection
 	maxRows  int
 }
 
@@ -53,6 +54,7 @@ func (s *statement) with(command string, o Options) *statement {
 	}
 	c := *s
 	c.readOnly, c.maxRows = o.ReadOnly, o.MaxRows
+	c.shared = o.ReadOnly && s.text.Reads
 	return &c
 }
 
@@ -61,6 +63,7 @@ type reply struct {
 	rows    pgx.Rows
 	results pgx.BatchResults // that the rows came in, if they did
 	conn    *pgxpool.Conn    // taken from a pool for this statement alone; nil if the caller's
+	asked   *ask             // on a shared connection; nil if it was not
 	tx      *session         // the Tx that the statement is part of, to be given back; nil if none
 	joined  bool             // the statement is part of a transaction that began before it
 	sent    int64            // on the connection, before the statement
@@ -155,6 +158,10 @@ func (r *reply) close() {
 	if r.conn != nil {
 		release(r.conn)
 		r.conn = nil
+	}
+	if r.asked != nil {
+		r.asked.recycle()
+		r.asked = nil
 	}
 }
 

@@ -1,0 +1,192 @@
+package pgcmd
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// askRows are the rows of a reply that has come whole. They are read by the caller, and
+// each caller gets its own: what somebody keeps of them reads nobody else's.
+type askRows struct {
+	ask    *ask // nil once closed
+	lane   *lane
+	types  *pgtype.Map
+	fields []pgconn.FieldDescription
+	at     int
+	values [][]byte
+	tag    string
+	err    error
+	traced context.Context // of the tracer, if there is one
+}
+
+var _ pgx.Rows = (*askRows)(nil)
+
+func (r *askRows) Next() bool {
+	for r.ask != nil {
+		if r.at == len(r.ask.in) {
+			r.Close()
+			return false
+		}
+		typ, body, rest := message(r.ask.in[r.at:])
+		r.at = len(r.ask.in) - len(rest)
+		switch typ {
+		case 'D':
+			if r.values = split(r.ask.values[:0], body); len(r.values) != len(r.fields) {
+				r.fatal(errMalformed)
+				return false
+			}
+			r.ask.values = r.values
+			return true
+		case 'N':
+			r.notice(body)
+		case 'C':
+			r.tag = string(body[:max(0, len(body)-1)])
+		case '2', 'S', 'A', 'I':
+		default:
+			r.fatal(errMalformed)
+		}
+	}
+	return false
+}
+
+// split reads a DataRow. It returns nil if it is malformed.
+func split(values [][]byte, body []byte) [][]byte {
+	if len(body) < 2 {
+		return nil
+	}
+	n := int(binary.BigEndian.Uint16(body))
+	body = body[2:]
+	for range n {
+		if len(body) < 4 {
+			return nil
+		}
+		size := int(int32(binary.BigEndian.Uint32(body)))
+		if body = body[4:]; size == -1 {
+			values = append(values, nil)
+			continue
+		}
+		if size < 0 || size > len(body) {
+			return nil
+		}
+		values = append(values, body[:size:size])
+		body = body[size:]
+	}
+	return values
+}
+
+// notice calls the hook as pgx does while it reads: for the caller, who may be hurt.
+func (r *askRows) notice(body []byte) {
+	if r.lane.onNotice == nil {
+		return
+	}
+	var msg pgproto3.ErrorResponse
+	if msg.Decode(body) == nil {
+		r.lane.onNotice(r.lane.conn.PgConn(), (*pgconn.Notice)(pgconn.ErrorResponseToPgError(&msg)))
+	}
+}
+
+func (r *askRows) Close() {
+	for r.ask != nil && r.at < len(r.ask.in) {
+		typ, body, rest := message(r.ask.in[r.at:])
+		r.at = len(r.ask.in) - len(rest)
+		switch typ {
+		case 'N':
+			r.notice(body)
+		case 'C':
+			r.tag = string(body[:max(0, len(body)-1)])
+		}
+	}
+	r.end(r.err)
+}
+
+// end lets the reply go. It may be called twice.
+func (r *askRows) end(err error) {
+	if r.ask == nil {
+		return
+	}
+	r.ask, r.values = nil, nil
+	if r.traced != nil {
+		r.lane.tracer.TraceQueryEnd(r.traced, r.lane.conn, pgx.TraceQueryEndData{CommandTag: r.CommandTag(), Err: err})
+		r.traced = nil
+	}
+}
+
+func (r *askRows) fatal(err error) {
+	if r.err == nil {
+		r.err = err
+		r.end(err)
+	}
+}
+
+func (r *askRows) Err() error { return r.err }
+
+func (r *askRows) CommandTag() pgconn.CommandTag { return pgconn.NewCommandTag(r.tag) }
+
+func (r *askRows) FieldDescriptions() []pgconn.FieldDescription { return r.fields }
+
+func (r *askRows) RawValues() [][]byte { return r.values }
+
+func (r *askRows) Conn() *pgx.Conn { return nil }
+
+func (r *askRows) TypeMap() *pgtype.Map { return r.types }
+
+func (r *askRows) Scan(dest ...any) error {
+	if r.ask == nil {
+		return errNotRead
+	}
+	var err error
+	if row, ok := scanner(dest); ok {
+		err = row.ScanRow(r)
+	} else {
+		err = pgx.ScanRow(r.types, r.fields, r.values, dest...)
+	}
+	if err != nil {
+		r.fatal(err)
+	}
+	return err
+}
+
+func scanner(dest []any) (pgx.RowScanner, bool) {
+	if len(dest) != 1 {
+		return nil, false
+	}
+	row, ok := dest[0].(pgx.RowScanner)
+	return row, ok
+}
+
+func (r *askRows) Values() ([]any, error) {
+	if r.ask == nil {
+		return nil, errNotRead
+	}
+	values := make([]any, len(r.values))
+	for i, raw := range r.values {
+		if raw == nil {
+			continue
+		}
+		f := &r.fields[i]
+		t, known := r.types.TypeForOID(f.DataTypeOID)
+		switch {
+		case known:
+			v, err := t.Codec.DecodeValue(r.types, f.DataTypeOID, f.Format, raw)
+			if err != nil {
+				r.fatal(fmt.Errorf("column %d: %w", i, err))
+				return nil, r.err
+			}
+			values[i] = v
+		case f.Format == pgtype.TextFormatCode:
+			values[i] = string(raw)
+		default:
+			values[i] = append([]byte(nil), raw...)
+		}
+	}
+	return values, nil
+}
+
+var errNotRead = errors.New("pgcmd: the rows are closed")

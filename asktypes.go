@@ -1,0 +1,53 @@
+package pgcmd
+
+import (
+	"reflect"
+
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// shareable reports whether values of a type can be read and written by several
+// goroutines, each with a copy of the connection's types. PostgreSQL's own types can: all
+// connections of pgx's share them. One that was registered can if it keeps no memory,
+// which an enum's does. One that was not is read as text, by rules that a copy may lack
+// if somebody has registered any.
+func (l *lane) shareable(oid uint32) bool {
+	t, ok := l.conn.TypeMap().TypeForOID(oid)
+	if !ok {
+		return !l.custom
+	}
+	own, ok := pgtype.NewMap().TypeForOID(oid)
+	if ok && own == t {
+		return oid != pgtype.RecordOID || !l.custom
+	}
+	return stateless(t, 0)
+}
+
+func stateless(t *pgtype.Type, depth int) bool {
+	if t == nil || depth > 8 {
+		return false
+	}
+	switch codec := t.Codec.(type) {
+	case *pgtype.ArrayCodec:
+		return stateless(codec.ElementType, depth+1)
+	case *pgtype.RangeCodec:
+		return stateless(codec.ElementType, depth+1)
+	case *pgtype.MultirangeCodec:
+		return stateless(codec.ElementType, depth+1)
+	case *pgtype.CompositeCodec:
+		for _, f := range codec.Fields {
+			if !stateless(f.Type, depth+1) {
+				return false
+			}
+		}
+		return true
+	case *pgtype.EnumCodec:
+		return false
+	}
+	typ := reflect.TypeOf(t.Codec)
+	if typ.Kind() == reflect.Pointer {
+		typ = typ.Elem()
+	}
+	own, ok := pgtype.NewMap().TypeForOID(t.OID)
+	return typ.Size() == 0 || ok && own == t
+}

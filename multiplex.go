@@ -1,0 +1,154 @@
+package pgcmd
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// How often an ask that was not answered is sent anew: as the one that a connection was
+// lost with, or as one that waited behind it.
+const (
+	mostLosses = 3
+	mostMoves  = 10
+)
+
+// ask sends the statement as send does, or over the shared connections of a Pool that
+// has some, if it may.
+func (s *statement) ask(ctx context.Context, db DB, args []any) (reply, *Error) {
+	if s.shared {
+		if p, ok := db.(*Pool); ok && p.mux != nil {
+			if r, failure, done := s.share(ctx, p, args); done {
+				return r, failure
+			}
+		}
+	}
+	return s.send(ctx, db, args)
+}
+
+// share asks over the shared connections. It is not done if the statement has to go
+// the ordinary way.
+func (s *statement) share(ctx context.Context, p *Pool, args []any) (r reply, failure *Error, done bool) {
+	if err := ctx.Err(); err != nil {
+		return r, notSent(ctx, err), true
+	}
+	if failure := nested(ctx, p.Pool); failure != nil {
+		return r, failure, true
+	}
+	var losses, moves, stale int
+	var in *mux // that let it in
+	for again := false; ; again = true {
+		l, d, failure, done := p.enter(ctx, s, again, in)
+		if !done || failure != nil {
+			return r, failure, done
+		}
+		in = l.m
+		a, d, came, failure := l.put(ctx, s, d, args)
+		switch came {
+		case refused:
+			return r, failure, true
+		case ordinary:
+			in.exit()
+			return r, nil, false
+		case shut: // before it was there
+			continue
+		case outdated:
+			l.forget(s.text.SQL, d)
+			continue
+		case moved:
+			if moves++; a.first {
+				losses++
+			}
+			switch {
+			case losses == mostLosses:
+				in.exit()
+				return r, s.failed(ctx, r, a.cause), true
+			case moves == mostMoves:
+				in.exit()
+				return r, nil, false
+			}
+			continue
+		}
+		in = nil
+		if a.refused == nil {
+			r.rows, r.asked = a.rows, a
+			return r, nil, true
+		}
+		// The server's word.
+		err := a.refused
+		a.rows.end(err)
+		switch {
+		case outOfDate(err) && stale < mostMoves:
+			stale++
+			l.forget(s.text.SQL, d)
+		case err.Code == queryCanceled && l.m.imposed && !strings.Contains(err.Message, "user request"):
+			l.m.leave(s.text.SQL) // by our own limit, which the ordinary way does not have
+			return r, nil, false
+		default:
+			return r, s.failed(ctx, r, err), true
+		}
+	}
+}
+
+// outOfDate reports whether the server refuses what it once prepared: the schema has
+// changed, or somebody has deallocated it.
+func outOfDate(err *pgconn.PgError) bool {
+	return err.Code == "26000" || err.Code == "0A000" && err.Routine == "RevalidateCachedQuery"
+}
+
+// enter finds a place on a shared connection: of a replica, if one is fit, as take does.
+// in is the mux that has let the caller in before, nil if none has.
+func (p *Pool) enter(ctx context.Context, s *statement, again bool, in *mux) (l *lane, d *described, failure *Error, done bool) {
+	try := func(m *mux, patience time.Duration) {
+		if in != nil && in != m {
+			in.exit()
+			in = nil
+		}
+		l, d, failure, done = m.enter(ctx, s, again, in != nil, patience)
+		in = nil
+	}
+	if len(p.replicas) > 0 && ctx.Value(primaryKey{}) == nil {
+		for range p.replicas {
+			r := p.pick()
+			if r == nil {
+				break
+			}
+			if try(r.mux, replicaTime); failure == nil || ctx.Err() != nil {
+				return l, d, failure, done
+			}
+			if failure.Code == CodeExhausted && r.mux.open() {
+				break // it is busy, not down
+			}
+			p.leaveOut(r, "no connection could be made")
+		}
+	}
+	try(p.mux, orDefault(p.config.AcquireTimeout, defaultAcquireTimeout))
+	return l, d, failure, done
+}
+
+// multiplexes lists why the settings of pgx's do not allow shared connections.
+func multiplexes(settings *pgxpool.Config) (problems []Problem) {
+	add := func(message string) {
+		problems = append(problems, Problem{Field: "Multiplex", Rule: "config", Message: message})
+	}
+	//lint:ignore SA1019 a pool that sets it has to be refused all the same
+	if settings.PrepareConn != nil || settings.BeforeAcquire != nil {
+		add("cannot be had with PrepareConn or BeforeAcquire, which make a connection ready for one caller, where many share it")
+	}
+	if settings.ConnConfig.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement {
+		add("needs prepared statements: leave DefaultQueryExecMode at QueryExecModeCacheStatement, or Multiplex at zero")
+	}
+	return problems
+}
+
+// waitingFor is the context of a wait that is bounded by patience, if that is positive.
+func waitingFor(ctx context.Context, patience time.Duration) (context.Context, context.CancelFunc) {
+	if deadline, ok := ctx.Deadline(); patience > 0 && (!ok || time.Until(deadline) > patience) {
+		return context.WithTimeout(ctx, patience)
+	}
+	return ctx, func() {}
+}

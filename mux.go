@@ -1,0 +1,428 @@
+package pgcmd
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const (
+	// laneDepth is how many asks a lane takes, sent or waiting to be.
+	laneDepth = 256
+	// asideTime is how long a statement that was too slow or too big goes the ordinary
+	// way.
+	asideTime = 30 * time.Second
+	// redialPause is how long a server that refuses one more connection is left alone,
+	// while there are others to it.
+	redialPause = time.Second
+)
+
+// A mux is the lanes to one server: connections that many callers share. What is asked
+// is sent at once, whatever is under way, and answered in order; a Sync after each ask
+// makes it a transaction of its own, so that one that fails does not touch the next.
+//
+// Everything that changes is guarded by mu, the lanes included.
+type mux struct {
+	pool    *pgxpool.Pool // whose settings and hooks the lanes are made with
+	keeper  *keeper
+	size    int           // how many lanes there are at most, those apart excepted
+	timeout time.Duration // the lanes' statement_timeout; zero if it is not known
+	imposed bool          // it is ours, and not the user's
+
+	ctx    context.Context // done when it closes
+	cancel context.CancelFunc
+	ended  sync.WaitGroup // all goroutines
+
+	mu       sync.Mutex
+	lanes    []*lane
+	apart    map[*lane]struct{} // each has one slow ask left, and takes no other
+	admitted int                // asks and those about to ask
+	waiting  []*waiter          // for admission, in order
+	hoping   []*waiter          // for the first lane
+	dialing  bool
+	redial   time.Time            // not before
+	aside    map[string]time.Time // statements that go the ordinary way, until then
+	tallies  map[string]*tally    // of statements
+	watching bool
+	watch    chan struct{}
+	closed   bool
+
+	asks, moves, handovers, asides int64 // counted
+}
+
+// A waiter is a caller that waits. What came is sent once.
+type waiter struct {
+	command string
+	came    chan *Error
+}
+
+func newMux(pool *pgxpool.Pool, k *keeper, size int) *mux {
+	m := &mux{pool: pool, keeper: k, size: size, apart: map[*lane]struct{}{}, aside: map[string]time.Time{}, tallies: map[string]*tally{}, watch: make(chan struct{}, 1)}
+	m.timeout, m.imposed = laneTimeout(pool.Config().ConnConfig)
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.ended.Go(m.watchLanes)
+	return m
+}
+
+// share makes the shared connections of a pool.
+func (p *Pool) share(pool *pgxpool.Pool, k *keeper) *mux {
+	m := newMux(pool, k, p.config.Multiplex)
+	k.reset = func() {
+		pool.Reset()
+		m.renew()
+	}
+	return m
+}
+
+// first makes the first lane.
+func (m *mux) first(ctx context.Context) *Error {
+	m.mu.Lock()
+	if len(m.lanes) > 0 {
+		m.mu.Unlock()
+		return nil
+	}
+	w := &waiter{"pgcmd.Connect", make(chan *Error, 1)}
+	m.hoping = append(m.hoping, w)
+	m.startDial()
+	m.mu.Unlock()
+	return m.wait(ctx, w, &m.hoping)
+}
+
+// enter takes a place on a lane, which put has to use. Who has to come again does not
+// wait; who is in was let in before and has not left. It is not done if the statement has
+// to go the ordinary way.
+func (m *mux) enter(ctx context.Context, s *statement, again, in bool, patience time.Duration) (l *lane, d *described, failure *Error, done bool) {
+	m.mu.Lock()
+	if len(m.aside) > 0 && m.isAside(s.text.SQL) {
+		if in {
+			m.discharge()
+		}
+		m.mu.Unlock()
+		return nil, nil, nil, false
+	}
+	if again || m.admitted < m.size*laneDepth && len(m.waiting) == 0 {
+		if !in {
+			m.admitted++
+		}
+		if l, d := m.place(s); l != nil {
+			m.mu.Unlock()
+			return l, d, nil, true
+		}
+		m.mu.Unlock()
+	} else {
+		w := &waiter{s.name, make(chan *Error, 1)}
+		m.waiting = append(m.waiting, w)
+		m.mu.Unlock()
+		ctx, cancel := waitingFor(ctx, patience)
+		defer cancel()
+		if failure := m.wait(ctx, w, &m.waiting); failure != nil {
+			return nil, nil, failure, true
+		}
+	}
+	l, d, failure = m.hope(ctx, s, patience)
+	return l, d, failure, true
+}
+
+// hope waits for a lane, for one who is admitted.
+func (m *mux) hope(ctx context.Context, s *statement, patience time.Duration) (*lane, *described, *Error) {
+	var bounded context.Context
+	for {
+		m.mu.Lock()
+		if l, d := m.place(s); l != nil {
+			m.mu.Unlock()
+			return l, d, nil
+		}
+		w := &waiter{s.name, make(chan *Error, 1)}
+		if m.closed {
+			w.came <- errMuxClosed()
+		} else {
+			m.hoping = append(m.hoping, w)
+			m.startDial()
+		}
+		m.mu.Unlock()
+		if bounded == nil {
+			var cancel context.CancelFunc
+			bounded, cancel = waitingFor(ctx, patience)
+			defer cancel()
+		}
+		if failure := m.wait(bounded, w, &m.hoping); failure != nil {
+			m.exit()
+			return nil, nil, failure
+		}
+	}
+}
+
+func errMuxClosed() *Error {
+	return &Error{Code: CodeUnavailable, Effect: NotApplied, Message: "the pool has no connection to give: is it closed?"}
+}
+
+// wait waits in a queue for what comes.
+func (m *mux) wait(ctx context.Context, w *waiter, queue *[]*waiter) *Error {
+	select {
+	case failure := <-w.came:
+		return failure
+	case <-ctx.Done():
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i := slices.Index(*queue, w)
+	if i < 0 { // it has come meanwhile
+		failure := <-w.came
+		if failure == nil && queue == &m.waiting {
+			m.discharge()
+		}
+		if failure != nil {
+			return failure
+		}
+	} else {
+		*queue = slices.Delete(*queue, i, i+1)
+	}
+	return m.exhausted(ctx)
+}
+
+// exhausted is the error of one who has waited for nothing.
+func (m *mux) exhausted(ctx context.Context) *Error {
+	e := notSent(ctx, ctx.Err())
+	if e.Code != CodeTimeout {
+		return e
+	}
+	e.Code = CodeExhausted
+	if len(m.lanes) == 0 {
+		e.Message = "no shared connection could be made before the deadline"
+		return e
+	}
+	e.Message = fmt.Sprintf("no place came free before the deadline: %d reads were under way on %d shared connections, and %d others waited (raise Multiplex, or ask less at a time)%s",
+		m.admitted, len(m.lanes)+len(m.apart), len(m.waiting), m.who())
+	return e
+}
+
+// who says in words whose asks there are.
+func (m *mux) who() string {
+	counts := map[string]int{}
+	for l := range m.all() {
+		for _, a := range l.asks() {
+			counts[a.command]++
+		}
+	}
+	if len(counts) == 0 {
+		return ""
+	}
+	names := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+		return cmp.Or(counts[b]-counts[a], strings.Compare(a, b))
+	})
+	var parts []string
+	for _, name := range names[:min(len(names), 3)] {
+		parts = append(parts, fmt.Sprintf("%s has %d", name, counts[name]))
+	}
+	if len(names) > 3 {
+		parts = append(parts, fmt.Sprintf("and %d other commands", len(names)-3))
+	}
+	return ": " + strings.Join(parts, "; ")
+}
+
+// all yields the lanes, those apart included.
+func (m *mux) all() func(yield func(*lane) bool) {
+	return func(yield func(*lane) bool) {
+		for _, l := range m.lanes {
+			if !yield(l) {
+				return
+			}
+		}
+		for l := range m.apart {
+			if !yield(l) {
+				return
+			}
+		}
+	}
+}
+
+// place reserves a place on the lane that has the least to do. If all have something,
+// and there may be one more, that is made, for those who come.
+func (m *mux) place(s *statement) (*lane, *described) {
+	var best *lane
+	for _, l := range m.lanes {
+		if best == nil || l.weight() < best.weight() {
+			best = l
+		}
+	}
+	if best == nil || m.closed {
+		return nil, nil
+	}
+	if len(m.lanes) < m.size && !m.dialing && best.weight() > 0 && (m.redial.IsZero() || time.Now().After(m.redial)) {
+		m.startDial()
+	}
+	best.reserved++
+	return best, best.known[s.text.SQL]
+}
+
+// exit is discharge for one who has not been answered.
+func (m *mux) exit() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.discharge()
+}
+
+// discharge lets the next in.
+func (m *mux) discharge() {
+	m.admitted--
+	if len(m.waiting) > 0 && m.admitted < m.size*laneDepth {
+		m.admitted++
+		m.waiting[0].came <- nil
+		m.waiting[0] = nil
+		m.waiting = m.waiting[1:]
+	}
+}
+
+// isAside reports whether the statement goes the ordinary way for now.
+func (m *mux) isAside(sql string) bool {
+	until, ok := m.aside[sql]
+	if ok && time.Now().After(until) {
+		delete(m.aside, sql)
+		return false
+	}
+	return ok
+}
+
+// leave lets the statement go the ordinary way for a while.
+func (m *mux) leave(sql string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.setAside(sql)
+}
+
+func (m *mux) setAside(sql string) {
+	limit(m.aside)
+	m.aside[sql] = time.Now().Add(asideTime)
+	m.asides++
+}
+
+// limit makes room for one more.
+func limit[V any](statements map[string]V) {
+	if len(statements) >= maxKnown {
+		for old := range statements {
+			delete(statements, old)
+			return
+		}
+	}
+}
+
+// open reports whether there is a lane.
+func (m *mux) open() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.lanes) > 0
+}
+
+// renew makes the lanes anew: what is under way on the old ones is answered there.
+func (m *mux) renew() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, l := range slices.Clone(m.lanes) {
+		m.retire(l)
+	}
+}
+
+// retire takes a lane out: it takes no more asks, and closes when it has answered.
+func (m *mux) retire(l *lane) {
+	m.remove(l)
+	m.apart[l] = struct{}{}
+	l.apart = true
+	if l.done() {
+		l.drop(nil)
+	}
+}
+
+func (m *mux) remove(l *lane) {
+	if i := slices.Index(m.lanes, l); i >= 0 {
+		m.lanes = slices.Delete(m.lanes, i, i+1)
+	}
+	delete(m.apart, l)
+}
+
+// close refuses what comes, waits for what is under way, and closes the lanes.
+func (m *mux) close() {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	if !m.closed {
+		m.closed = true
+		m.cancel()
+		for _, queue := range []*[]*waiter{&m.waiting, &m.hoping} {
+			for _, w := range *queue {
+				w.came <- errMuxClosed()
+			}
+			*queue = nil
+		}
+		for _, l := range slices.Clone(m.lanes) {
+			m.retire(l)
+		}
+		for l := range m.apart {
+			if l.done() {
+				l.drop(nil)
+			}
+		}
+	}
+	m.mu.Unlock()
+	m.ended.Wait()
+}
+
+// held is how many asks there are, and whose.
+func (m *mux) held() (n int, who string) {
+	if m == nil {
+		return 0, ""
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for l := range m.all() {
+		for _, a := range l.asks() {
+			if !a.gone {
+				n++
+			}
+		}
+	}
+	return n, m.who()
+}
+
+// full says in words that there is no place, if so.
+func (m *mux) full() string {
+	if m == nil {
+		return ""
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.admitted < m.size*laneDepth {
+		return ""
+	}
+	return fmt.Sprintf("the shared connections are full, %d reads wait%s", len(m.waiting), m.who())
+}
+
+// SharedMetrics is the state of the connections that [Config.Multiplex] shares. Those
+// of the pool do not include them.
+type SharedMetrics struct {
+	Conns      int   // that take reads
+	Apart      int   // that have a slow read left, or were replaced, and take no others
+	InFlight   int   // reads that were sent or are about to be
+	Waiting    int   // reads that wait for a place
+	Reads      int64 // that were answered
+	Reruns     int64 // that were sent anew: their connection was lost, or held by a slow one
+	HandedOver int64 // connections that were left to a slow read
+	Aside      int64 // statements that were sent to go the ordinary way for a while
+}
+
+func (m *mux) read() (s SharedMetrics) {
+	if m == nil {
+		return s
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return SharedMetrics{Conns: len(m.lanes), Apart: len(m.apart), InFlight: m.admitted, Waiting: len(m.waiting),
+		Reads: m.asks, Reruns: m.moves, HandedOver: m.handovers, Aside: m.asides}
+}

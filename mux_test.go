@@ -1,0 +1,40 @@
+package pgcmd
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Who waits for a place gets it in the order in which they came, also past one who gave up.
+func TestNobodyIsOvertakenInTheQueue(t *testing.T) {
+	t.Parallel()
+	m := &mux{size: 1, admitted: laneDepth}
+	var waiters []*waiter
+	for range 3 {
+		w := &waiter{"a", make(chan *Error, 1)}
+		waiters = append(waiters, w)
+		m.waiting = append(m.waiting, w)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.NotNil(t, m.wait(ctx, waiters[1], &m.waiting), "the second gives up")
+	came := func(w *waiter) bool { return len(w.came) > 0 }
+	m.discharge()
+	assert.True(t, came(waiters[0]))
+	assert.False(t, came(waiters[2]))
+	m.discharge()
+	assert.True(t, came(waiters[2]))
+	assert.Equal(t, laneDepth, m.admitted)
+
+	// One who gives up when a place has come gives it to the next.
+	late, next := &waiter{"a", make(chan *Error, 1)}, &waiter{"b", make(chan *Error, 1)}
+	m.waiting = []*waiter{next}
+	late.came <- nil
+	require.NotNil(t, m.wait(ctx, late, &m.waiting))
+	assert.True(t, came(next))
+	m.discharge()
+	assert.Equal(t, laneDepth-1, m.admitted)
+}
