@@ -51,7 +51,7 @@ func guard(cfg *pgxpool.Config) {
 	hook := cfg.ShouldPing
 	cfg.ShouldPing = func(ctx context.Context, p pgxpool.ShouldPingParams) (ping bool) {
 		defer recovered(func() { ping = true })
-		if wireOf(p.Conn).suspicious(p.IdleDuration) {
+		if p.Conn.IsClosed() || wireOf(p.Conn).suspicious(p.IdleDuration) {
 			return true // it finds out, and pgxpool takes another one
 		}
 		return hook != nil && hook(ctx, p)

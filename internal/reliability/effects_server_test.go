@@ -126,7 +126,7 @@ func serverConditions() []condition {
 
 		condition{row: 20, how: "pg_terminate_backend", columns: allColumns, state: "57P01", code: pgcmd.CodeUnavailable, truth: neverDone,
 			play: calls(request, (*stage).terminate)},
-		condition{row: 20, how: "idle_session_timeout", columns: []column{read, write, inTx, rawTx}, state: "57P05", code: pgcmd.CodeUnavailable, truth: neverDone,
+		condition{row: 20, how: "idle_session_timeout", healed: true, columns: []column{read, write, inTx, rawTx}, state: "57P05", code: pgcmd.CodeUnavailable, truth: neverDone,
 			play: func(s *stage, c column) play {
 				p := play{cmd: s.healthy(c)}
 				p.arm = func(pool *pgxpool.Pool, id int64) { s.idle(p.cmd, pool, id, "set idle_session_timeout = '1ms'") }

@@ -77,7 +77,7 @@ func unsentConditions(t *testing.T, database string) []condition {
 			}),
 		{row: 3, how: "reset in the start-up", columns: []column{read, write, inTx}, set: setting{pooled: true},
 			code: pgcmd.CodeUnavailable, cause: isConnect, play: greeted(nil)},
-		{row: 3, how: "57P03 in the start-up", columns: []column{read, write, inTx}, set: setting{pooled: true},
+		{row: 3, how: "57P03 in the start-up", healed: true, columns: []column{read, write, inTx}, set: setting{pooled: true},
 			state: "57P03", code: pgcmd.CodeUnavailable, cause: isConnect,
 			play: greeted(refusal("FATAL", "57P03", "the database system is starting up"))},
 
@@ -95,7 +95,7 @@ func unsentConditions(t *testing.T, database string) []condition {
 				c.DialFunc = dialUntrusted(t)
 			}),
 
-		{row: 5, how: "a pooled connection that was closed", columns: []column{read, write, inTx, rawTx}, code: pgcmd.CodeUnavailable,
+		{row: 5, how: "a pooled connection that was closed", healed: true, columns: []column{read, write, inTx, rawTx}, code: pgcmd.CodeUnavailable,
 			play: func(s *stage, c column) play {
 				return play{cmd: s.healthy(c), arm: func(pool *pgxpool.Pool, _ int64) {
 					conn, err := pool.Acquire(s.patient())
