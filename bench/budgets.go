@@ -53,6 +53,7 @@ func serverBudgets() []budget {
 	server := func(r *results) []table { return r.server }
 	peersInProcess := func(r *results) []table { return r.peers }
 	shared := func(r *results) []table { return r.callers }
+	multiplexed := func(r *results) []table { return r.shared } // by hand is the first
 	benched := func(r *results) []table { return r.pgbench }
 	three := workload.Three.Name + ", "
 	hundred := workload.Hundred.Name + ", "
@@ -66,6 +67,8 @@ func serverBudgets() []budget {
 		{what: "QueryOne on PostgreSQL, time of pgx by hand", bound: 1.05, figure: ratio(server, workload.One.Name, byHand)},
 		{what: "100 goroutines, time of a pgxpool by hand", bound: 1, figure: ratio(shared, "100", byHand)},
 		{what: "100 goroutines on the Pool, time of a pgxpool by hand", bound: 1, figure: between(shared, "100", pooled, byHand)},
+		{what: "100 goroutines, Multiplex, times as fast as a pgxpool by hand", bound: 1.5, atLeast: true, figure: ratio(multiplexed, "0s", sharer)},
+		{what: "100 goroutines, Multiplex at 1 ms, times as fast as a pgxpool by hand", bound: 5, atLeast: true, figure: ratio(multiplexed, "1ms", sharer)},
 	}
 	for _, mode := range []string{"atomic", "isolated", "independent"} {
 		budgets = append(budgets,

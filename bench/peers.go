@@ -28,6 +28,7 @@ type peer struct {
 const (
 	ours   = "pgcmd"
 	pooled = "pgcmd on its Pool"
+	sharer = "pgcmd, Multiplex"
 	byHand = "pgx by hand"
 )
 
@@ -35,9 +36,14 @@ const (
 func mains() []peer {
 	return []peer{
 		{name: ours, module: "github.com/pgcmd/pgcmd", how: "commands on a `*pgxpool.Pool`", open: onPgxpool(func(pool *pgxpool.Pool) workload.Store { return workload.Commands{DB: pool} })},
-		{name: pooled, module: "github.com/pgcmd/pgcmd", how: "commands on the `*pgcmd.Pool` of `Connect`, which counts, times and heals", open: openPool},
+		{name: pooled, module: "github.com/pgcmd/pgcmd", how: "commands on the `*pgcmd.Pool` of `Connect`, which counts, times and heals", open: openPool(0)},
 		{name: byHand, module: "github.com/jackc/pgx/v5", how: "`Query`, `Scan` and `pgx.Batch` on a `*pgxpool.Pool`; its statement cache prepares", open: onPgxpool(func(pool *pgxpool.Pool) workload.Store { return workload.Hand{DB: pool} })},
 	}
+}
+
+// sharing is a Pool that shares as many connections as the others have.
+func sharing() peer {
+	return peer{name: sharer, module: "github.com/pgcmd/pgcmd", how: "commands on a `*pgcmd.Pool` with `Config.Multiplex`", open: openPool(maxConns)}
 }
 
 // onPgxpools are those that have no Pool.
@@ -82,13 +88,16 @@ func poolConfig(cfg *pgx.ConnConfig) *pgxpool.Config {
 	return pool
 }
 
-func openPool(ctx context.Context, cfg *pgx.ConnConfig) (workload.Store, func(), error) {
-	pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: "postgres://replaced/?sslmode=disable", AllowInsecure: true, MaxConns: maxConns,
-		Pgx: func(c *pgxpool.Config) { c.ConnConfig = cfg.Copy() }})
-	if err != nil {
-		return nil, nil, err
+// openPool opens a Pool, of which so many connections are shared.
+func openPool(multiplex int) func(context.Context, *pgx.ConnConfig) (workload.Store, func(), error) {
+	return func(ctx context.Context, cfg *pgx.ConnConfig) (workload.Store, func(), error) {
+		pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: "postgres://replaced/?sslmode=disable", AllowInsecure: true, MaxConns: maxConns,
+			Multiplex: multiplex, Pgx: func(c *pgxpool.Config) { c.ConnConfig = cfg.Copy() }})
+		if err != nil {
+			return nil, nil, err
+		}
+		return workload.Commands{DB: pool}, func() { _ = pool.Close(context.WithoutCancel(ctx)) }, nil
 	}
-	return workload.Commands{DB: pool}, pool.Pool.Close, nil
 }
 
 func onSQL(store func(db *sql.DB) (workload.Store, error)) func(context.Context, *pgx.ConnConfig) (workload.Store, func(), error) {

@@ -100,12 +100,17 @@ func summaryOf(r *results) string {
 	hundred, _ := find(r.callers, "100")
 	pool, _ := hundred.row(pooled)
 	hand, _ := hundred.row(byHand)
+	multiplexed := func(delay string) measure.Spread {
+		t, _ := find(r.shared, delay)
+		row, _ := t.row(sharer)
+		return row.ratio
+	}
 	tpcb, _ := find(r.pgbench, workTPCB)
 	sel, _ := find(r.pgbench, workSelect)
 	p.line("\nA `New` command over a direct call of its body costs %s and no allocation; `Try` instead of `Run`, %s. An input refused for three reasons is an `*Error` after %s. "+
-		"100 goroutines on ten connections find %s rows a second on a `*pgcmd.Pool`, and %s by hand on a pgxpool. Beside `pgbench -M prepared`, the C client, the same transactions as commands reach %s of its TPC-B-like and %s of its select-only transactions a second.\n",
+		"100 goroutines on ten connections find %s rows a second on a `*pgcmd.Pool`, and %s by hand on a pgxpool; with `Config.Multiplex` %s times as many as by hand, and %s times at a round trip of 1 ms. Beside `pgbench -M prepared`, the C client, the same transactions as commands reach %s of its TPC-B-like and %s of its select-only transactions a second.\n",
 		ns(new.rows[0].time.Median-direct.time.Median), ns(try.time.Median-direct.time.Median), ns(definitionOf(r, workRefused).rows[0].time.Median),
-		perSecond(pool.time.Median), perSecond(hand.time.Median), inverse(tpcb.rows[1].ratio), inverse(sel.rows[1].ratio))
+		perSecond(pool.time.Median), perSecond(hand.time.Median), spread(multiplexed("0s")), spread(multiplexed("1ms")), inverse(tpcb.rows[1].ratio), inverse(sel.rows[1].ratio))
 	return p.String()
 }
 

@@ -225,8 +225,7 @@ func crowd(ctx context.Context, goroutines int, peers []peer, stores []workload.
 	return t, err
 }
 
-// sharedConnections compares what 100 goroutines get out of ten connections, at no delay and at 1 ms: a way to share
-// them is a line in the list.
+// sharedConnections compares what 100 goroutines get out of ten connections, at no delay and at 1 ms.
 func sharedConnections(ctx context.Context, r *results, p pace) error {
 	url, err := database(ctx)
 	if err != nil {
@@ -248,7 +247,7 @@ func sharedConnections(ctx context.Context, r *results, p pace) error {
 			return err
 		}
 		m := mains()
-		sharers := []peer{m[2], m[1]} // by hand is the reference
+		sharers := []peer{m[2], m[1], sharing()} // by hand is the reference
 		stores, done, err := openAll(ctx, sharers, cfg)
 		if err != nil {
 			return err
