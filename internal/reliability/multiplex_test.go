@@ -1,0 +1,131 @@
+package reliability_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pgcmd/pgcmd"
+	"github.com/pgcmd/pgcmd/internal/faults"
+	"github.com/pgcmd/pgcmd/pgcmdtest"
+)
+
+// double returns what no other call returns, and that it is one of the server's.
+var double = pgcmd.QueryOne[int64, int64]("shared.double", `select 2 * $1::int8`).With(pgcmd.Options{ReadOnly: true})
+
+// sharing opens a pool with so many shared connections through a proxy.
+func sharing(t *testing.T, lanes int) (*faults.Proxy, *pgcmd.Pool) {
+	t.Helper()
+	proxy, err := faults.Start(pgcmdtest.URL(t))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, proxy.Close()) })
+	pool, err := pgcmd.Connect(t.Context(), pgcmd.Config{URL: proxy.URL(), MaxConns: 2, Multiplex: lanes})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, pool.Close(context.Background())) })
+	return proxy, pool
+}
+
+// ask lets readers ask so often, and returns what was answered wrongly.
+func ask(pool *pgcmd.Pool, readers, times int, failed func(error) error) error {
+	var all errgroup.Group
+	for g := range readers {
+		all.Go(func() error {
+			for i := range times {
+				n := int64(g*times + i)
+				got, err := double.Run(context.Background(), pool, n)
+				if err != nil {
+					if err := failed(err); err != nil {
+						return err
+					}
+				} else if got != 2*n {
+					return fmt.Errorf("%d was answered %d", n, got)
+				}
+			}
+			return nil
+		})
+	}
+	return all.Wait()
+}
+
+// TestEnumerateFaultsOfSharedReads cuts the connection that reads share at every message: all are answered, each with
+// its own answer.
+func TestEnumerateFaultsOfSharedReads(t *testing.T) {
+	t.Parallel()
+	for _, direction := range []faults.Direction{faults.Frontend, faults.Backend} {
+		for _, kind := range []int{cutBefore, cutAfter, reset, halfClose} {
+			t.Run(fmt.Sprint(actions[kind], direction), func(t *testing.T) {
+				t.Parallel()
+				proxy, pool := sharing(t, 1)
+				points, fired := 0, true
+				for n := 1; fired; n++ {
+					proxy.Set(&faults.Fault{Direction: direction, Message: n, Action: actions[kind]})
+					require.NoError(t, ask(pool, 4, 2, func(err error) error { return err }), "at message %d", n)
+					if fired = proxy.Fired() > 0; fired {
+						points++
+					}
+				}
+				assert.Greater(t, points, 10)
+				m := pool.Metrics().Pool.Shared
+				assert.Positive(t, m.Reruns)
+				assert.Zero(t, m.InFlight+m.Waiting)
+			})
+		}
+	}
+}
+
+// TestSharedReadsUnderRandomFaults lets many read while connections are cut all the time. None gets another's answer,
+// and what fails says that it was lost.
+func TestSharedReadsUnderRandomFaults(t *testing.T) {
+	t.Parallel()
+	proxy, pool := sharing(t, 3)
+	proxy.Random(0.002, 1, faults.CutBefore, faults.CutAfter, faults.Reset, faults.HalfClose)
+	var lost atomic.Int64
+	require.NoError(t, ask(pool, 32, 200, func(err error) error {
+		lost.Add(1)
+		e, ok := errors.AsType[*pgcmd.Error](err)
+		if !ok || e.Code != pgcmd.CodeUnavailable || e.Effect != pgcmd.NotApplied {
+			return err
+		}
+		return nil
+	}))
+	m := pool.Metrics().Pool.Shared
+	t.Logf("%d connections were cut, %d reads asked anew, %d of 6400 lost", proxy.Fired(), m.Reruns, lost.Load())
+	assert.Positive(t, m.Reruns)
+	assert.Less(t, lost.Load(), int64(640))
+	assert.Zero(t, m.InFlight+m.Waiting)
+	proxy.Heal()
+	require.NoError(t, ask(pool, 8, 20, func(err error) error { return err }), "when it is over")
+}
+
+// TestNoSharedReadFailsWhenBackendsAreKilled kills every connection again and again under load.
+func TestNoSharedReadFailsWhenBackendsAreKilled(t *testing.T) {
+	t.Parallel()
+	url := pgcmdtest.URL(t)
+	pool, err := pgcmd.Connect(t.Context(), pgcmd.Config{URL: url, MaxConns: 2, Multiplex: 2})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, pool.Close(context.Background())) })
+	done := make(chan error, 1)
+	go func() { done <- ask(pool, 16, 1000, func(err error) error { return err }) }()
+	killer := pgcmdtest.Pool(t)
+	kills := 0
+	for {
+		select {
+		case err := <-done:
+			require.NoError(t, err)
+			t.Logf("%d backends killed", kills)
+			assert.Positive(t, kills)
+			return
+		default:
+		}
+		var n int
+		require.NoError(t, killer.QueryRow(t.Context(), `select count(pg_terminate_backend(pid)) from pg_stat_activity, pg_sleep(0.03)
+			where datname = $1`, pool.Config().ConnConfig.Database).Scan(&n))
+		kills += n
+	}
+}
