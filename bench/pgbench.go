@@ -22,6 +22,8 @@ import (
 const (
 	pgbenchScale   = 10
 	pgbenchClients = 8
+	pgbenchLanes   = 2 // shared by as many
+	sidePipeline   = "pgcmd, Pipeline"
 	namePgbench    = "pgbench"
 	workTPCB       = "TPC-B-like"
 	workSelect     = "select-only"
@@ -37,7 +39,7 @@ func anyTPCB() tpcb {
 // The statements are pgbench's own.
 var (
 	updateAccount = pgcmd.Exec[tpcb]("pgbench.account", `UPDATE pgbench_accounts SET abalance = abalance + @delta WHERE aid = @aid`)
-	selectBalance = pgcmd.QueryOne[tpcb, int64]("pgbench.balance", `SELECT abalance FROM pgbench_accounts WHERE aid = @aid`)
+	selectBalance = pgcmd.QueryOne[tpcb, int64]("pgbench.balance", `SELECT abalance FROM pgbench_accounts WHERE aid = @aid`).With(pgcmd.Options{ReadOnly: true})
 	updateTeller  = pgcmd.Exec[tpcb]("pgbench.teller", `UPDATE pgbench_tellers SET tbalance = tbalance + @delta WHERE tid = @tid`)
 	updateBranch  = pgcmd.Exec[tpcb]("pgbench.branch", `UPDATE pgbench_branches SET bbalance = bbalance + @delta WHERE bid = @bid`)
 	insertHistory = pgcmd.Exec[tpcb]("pgbench.history", `INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (@tid, @bid, @aid, @delta, CURRENT_TIMESTAMP)`)
@@ -62,7 +64,8 @@ func runTPCB(ctx context.Context, tx *pgcmd.Tx, in tpcb) (int64, error) {
 	return balance, err
 }
 
-// besidePgbench runs pgbench, the C client, and the same transactions as commands, in turns.
+// besidePgbench runs pgbench, the C client, and the same transactions as commands, statement by statement and together,
+// and by hand, in turns.
 func besidePgbench(ctx context.Context, r *results, p pace) error {
 	server, err := startServer()
 	if err != nil {
@@ -79,50 +82,114 @@ func besidePgbench(ctx context.Context, r *results, p pace) error {
 	if out, err := exec.CommandContext(ctx, program, "-i", "-q", "-s", strconv.Itoa(pgbenchScale), url).CombinedOutput(); err != nil {
 		return fmt.Errorf("pgbench -i: %w: %s", err, out)
 	}
+	pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: url, MaxConns: 2, Multiplex: pgbenchLanes})
+	if err != nil {
+		return err
+	}
+	defer pool.Pool.Close()
 	for _, c := range []struct {
-		work    string
-		flags   []string
-		command func(ctx context.Context, conn *pgx.Conn) error
+		work     string
+		flags    []string
+		together string // what the second way is called
+		sides    [3]transaction
 	}{
-		{workTPCB, nil, func(ctx context.Context, conn *pgx.Conn) error {
-			_, err := tpcbLike.Run(ctx, conn, anyTPCB())
-			return err
-		}},
-		{workSelect, []string{"-S"}, func(ctx context.Context, conn *pgx.Conn) error {
-			_, err := selectBalance.Run(ctx, conn, tpcb{AID: rand.Int64N(100_000*pgbenchScale) + 1})
-			return err
+		{workTPCB, nil, sidePipeline, [...]transaction{tpcbCommands, tpcbPipeline, tpcbByHand}},
+		{workSelect, []string{"-S"}, sharer, [...]transaction{
+			selectCommand,
+			func(ctx context.Context, _ pgcmd.DB, _ *pgx.Conn, in tpcb) error {
+				return selectCommand(ctx, pool, nil, in)
+			},
+			selectByHand,
 		}},
 	} {
-		var us, them measure.Times // a transaction of all clients together
+		names := []string{ours, c.together, byHand, namePgbench}
+		times := make([]measure.Times, len(names)) // of a transaction of all clients together
 		for round := range p.rounds + 1 {
-			var ourTPS, theirTPS float64
-			ours := func() (err error) { ourTPS, err = asCommands(ctx, url, p.pgbench, c.command); return err }
-			theirs := func() (err error) { theirTPS, err = runPgbench(ctx, program, url, p.pgbench, c.flags...); return err }
-			turn := []func() error{ours, theirs}
-			if round%2 == 1 {
-				slices.Reverse(turn)
-			}
-			for _, run := range turn {
-				if err := run(); err != nil {
-					return err
+			for turn := range names {
+				i := (turn + round) % len(names)
+				var tps float64
+				var err error
+				if names[i] == namePgbench {
+					tps, err = runPgbench(ctx, program, url, p.pgbench, c.flags...)
+				} else {
+					tps, err = clients(ctx, url, p.pgbench, c.sides[i])
+				}
+				if err != nil {
+					return fmt.Errorf("%s, %s: %w", c.work, names[i], err)
+				}
+				if round > 0 { // the first fills the caches
+					times[i] = append(times[i], 1e9/tps)
 				}
 			}
-			if round > 0 { // the first fills the caches
-				us, them = append(us, 1e9/ourTPS), append(them, 1e9/theirTPS)
-			}
 		}
-		r.pgbench = append(r.pgbench, table{c.work, []row{
-			{name: ours, time: us.Spread(), ratio: us.Over(us)},
-			{name: namePgbench, time: them.Spread(), ratio: us.Over(them)},
-		}})
+		t := table{work: c.work}
+		for i, name := range names {
+			t.rows = append(t.rows, row{name: name, time: times[i].Spread(), ratio: times[0].Over(times[i])})
+		}
+		r.pgbench = append(r.pgbench, t)
 	}
 	return nil
 }
 
-// asCommands lets as many goroutines as pgbench has clients run transactions, each on a connection of its own, and
+// A transaction is pgbench's, on one client's connection: as commands on db, or by hand on conn.
+type transaction func(ctx context.Context, db pgcmd.DB, conn *pgx.Conn, in tpcb) error
+
+func tpcbCommands(ctx context.Context, db pgcmd.DB, _ *pgx.Conn, in tpcb) error {
+	_, err := tpcbLike.Run(ctx, db, in)
+	return err
+}
+
+func selectCommand(ctx context.Context, db pgcmd.DB, _ *pgx.Conn, in tpcb) error {
+	_, err := selectBalance.Run(ctx, db, in)
+	return err
+}
+
+// tpcbPipeline is what none of whose statements waits for another: a transaction in one round trip.
+func tpcbPipeline(ctx context.Context, db pgcmd.DB, _ *pgx.Conn, in tpcb) error {
+	var p pgcmd.Pipeline
+	pgcmd.Queue(&p, updateAccount, in)
+	balance := pgcmd.Queue(&p, selectBalance, in)
+	pgcmd.Queue(&p, updateTeller, in)
+	pgcmd.Queue(&p, updateBranch, in)
+	pgcmd.Queue(&p, insertHistory, in)
+	if err := p.Run(ctx, db, pgcmd.Atomic); err != nil {
+		return err
+	}
+	_, err := balance.Get()
+	return err
+}
+
+func tpcbByHand(ctx context.Context, _ pgcmd.DB, conn *pgx.Conn, in tpcb) error {
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `UPDATE pgbench_accounts SET abalance = abalance + $1 WHERE aid = $2`, in.Delta, in.AID); err != nil {
+			return err
+		}
+		var balance int64
+		if err := tx.QueryRow(ctx, selectSQL, in.AID).Scan(&balance); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `UPDATE pgbench_tellers SET tbalance = tbalance + $1 WHERE tid = $2`, in.Delta, in.TID); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `UPDATE pgbench_branches SET bbalance = bbalance + $1 WHERE bid = $2`, in.Delta, in.BID); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES ($1, $2, $3, $4, CURRENT_TIMESTAMP)`, in.TID, in.BID, in.AID, in.Delta)
+		return err
+	})
+}
+
+const selectSQL = `SELECT abalance FROM pgbench_accounts WHERE aid = $1`
+
+func selectByHand(ctx context.Context, _ pgcmd.DB, conn *pgx.Conn, in tpcb) error {
+	var balance int64
+	return conn.QueryRow(ctx, selectSQL, in.AID).Scan(&balance)
+}
+
+// clients lets as many goroutines as pgbench has clients run transactions, each on a connection of its own, and
 // returns how many a second they made. Connecting does not count; pgbench leaves it out too. The context of a
 // transaction cannot be cancelled, as little as pgbench's.
-func asCommands(ctx context.Context, url string, length time.Duration, run func(ctx context.Context, conn *pgx.Conn) error) (float64, error) {
+func clients(ctx context.Context, url string, length time.Duration, run transaction) (float64, error) {
 	conns := make([]*pgx.Conn, pgbenchClients)
 	for i := range conns {
 		var err error
@@ -139,7 +206,7 @@ func asCommands(ctx context.Context, url string, length time.Duration, run func(
 	for i, conn := range conns {
 		all.Go(func() {
 			for time.Since(start) < length && errs[i] == nil {
-				errs[i] = run(ctx, conn)
+				errs[i] = run(ctx, conn, conn, anyTPCB())
 				made[i]++
 			}
 		})

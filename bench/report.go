@@ -108,9 +108,10 @@ func summaryOf(r *results) string {
 	tpcb, _ := find(r.pgbench, workTPCB)
 	sel, _ := find(r.pgbench, workSelect)
 	p.line("\nA `New` command over a direct call of its body costs %s and no allocation; `Try` instead of `Run`, %s. An input refused for three reasons is an `*Error` after %s. "+
-		"100 goroutines on ten connections find %s rows a second on a `*pgcmd.Pool`, and %s by hand on a pgxpool; with `Config.Multiplex` %s times as many as by hand, and %s times at a round trip of 1 ms. Beside `pgbench -M prepared`, the C client, the same transactions as commands reach %s of its TPC-B-like and %s of its select-only transactions a second.\n",
+		"100 goroutines on ten connections find %s rows a second on a `*pgcmd.Pool`, and %s by hand on a pgxpool; with `Config.Multiplex` %s times as many as by hand, and %s times at a round trip of 1 ms. Beside `pgbench -M prepared`, the C client, the same transactions reach of its TPC-B-like %s statement by statement (by hand %s) and %s as a Pipeline, and of its select-only %s (by hand %s) and %s with Multiplex.\n",
 		ns(new.rows[0].time.Median-direct.time.Median), ns(try.time.Median-direct.time.Median), ns(definitionOf(r, workRefused).rows[0].time.Median),
-		perSecond(pool.time.Median), perSecond(hand.time.Median), spread(multiplexed("0s")), spread(multiplexed("1ms")), inverse(tpcb.rows[1].ratio), inverse(sel.rows[1].ratio))
+		perSecond(pool.time.Median), perSecond(hand.time.Median), spread(multiplexed("0s")), spread(multiplexed("1ms")),
+		ofPgbench(tpcb, ours), ofPgbench(tpcb, byHand), ofPgbench(tpcb, sidePipeline), ofPgbench(sel, ours), ofPgbench(sel, byHand), ofPgbench(sel, sharer))
 	return p.String()
 }
 
@@ -126,7 +127,7 @@ func render(r *results, pace pace, summary string) string {
 	if pace != full {
 		p.line("\n**A short and rough run (`BENCH_SHORT=1`): its figures are for trying out the program, not for quoting.**")
 	}
-	p.line("\nHow it is measured: all sides of a comparison take turns in one process, each turn begins with another, and a ratio is the median of the ratios within the turns, with the interval that holds the middle half of them. " +
+	p.line("\nHow it is measured: all sides of a comparison take turns in one process, in an order drawn anew for each turn, and a ratio is the median of the ratios within the turns, with the interval that holds the middle half of them. " +
 		"A ratio is pgcmd's time to the other's: below 1, pgcmd is faster. A turn is a millisecond or so of one side. Percentiles are of single runs, timed in a separate race. Allocations and bytes are averages over runs in the client's process, everything included. The context can be cancelled, as a request's can: pgx watches it, for 4 allocations a round trip on every side.")
 	p.line("\n## In short\n%s%s%s", beginMark, summary, endMark)
 
@@ -212,10 +213,14 @@ func render(r *results, pace pace, summary string) string {
 	}
 
 	p.line("\n## Beside pgbench\n\n`pgbench -M prepared`, the C client: scale %d, %d clients, `-j 2`, against as many goroutines that run the same statements as commands, each on a connection of its own; %d rounds of %s each, in turns. "+
-		"They differ in that BEGIN travels with the first statement of a Transaction (6 round trips, pgbench 7) and in the random numbers: pgbench makes its own.", pgbenchScale, pgbenchClients, pace.rounds, pace.pgbench)
-	p.head("", "pgcmd, tps", "pgbench, tps", "of pgbench's")
+		"All share the cores with the server, so what a client computes the server cannot: on these machines Go's clients, by hand too, do not reach pgbench statement by statement. "+
+		"BEGIN travels with the first statement of a Transaction (6 round trips, pgbench and by hand 7). None of the statements waits for another's result, so that a Pipeline can send them all in one round trip; and reads can share %d connections by `Multiplex`. "+
+		"pgbench makes its own random numbers.", pgbenchScale, pgbenchClients, pace.rounds, pace.pgbench, pgbenchLanes)
+	p.head("", "", "transactions a second", "of pgbench's")
 	for _, t := range r.pgbench {
-		p.row(t.work, perSecond(t.rows[0].time.Median), perSecond(t.rows[1].time.Median), inverse(t.rows[1].ratio))
+		for _, row := range t.rows {
+			p.row(t.work, row.name, perSecond(row.time.Median), ofPgbench(t, row.name))
+		}
 	}
 
 	p.line("\n## Soak\n\n%s", soakLine(r))
@@ -307,8 +312,11 @@ func spread(s measure.Spread) string {
 	return fmt.Sprintf("%.2f (%.2f–%.2f)", s.Median, s.Low, s.High)
 }
 
-func inverse(s measure.Spread) string {
-	return fmt.Sprintf("%.2f (%.2f–%.2f)", 1/s.Median, 1/s.High, 1/s.Low)
+// ofPgbench is how many transactions the side makes for one of pgbench's.
+func ofPgbench(t table, name string) string {
+	side, _ := t.row(name)
+	them, _ := t.row(namePgbench)
+	return number(them.time.Median / side.time.Median)
 }
 
 func perSecond(took float64) string { return number(math.Round(1e9 / took)) }

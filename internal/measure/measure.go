@@ -7,6 +7,7 @@ package measure
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -33,11 +34,12 @@ type Race struct {
 	runs  []int
 	turns int
 	times []Times
+	order *rand.Rand
 }
 
 // Start makes a race in which each side runs size times a turn, and lets each run once so, unmeasured.
 func Start(sides []Side, size int) (*Race, error) {
-	r := &Race{sides: sides, size: size, runs: make([]int, len(sides)), times: make([]Times, len(sides))}
+	r := &Race{sides: sides, size: size, runs: make([]int, len(sides)), times: make([]Times, len(sides)), order: rand.New(rand.NewPCG(1, 2))}
 	for s := range sides {
 		if _, err := r.run(s); err != nil {
 			return nil, err
@@ -58,10 +60,10 @@ func (r *Race) run(s int) (float64, error) {
 	return float64(time.Since(start).Nanoseconds()) / float64(r.size), nil
 }
 
-// Turn lets each side run once more. Each turn begins with another.
+// Turn lets each side run once more, in an order of its own: always behind the same neighbour, a side would pay for the
+// garbage that that one leaves.
 func (r *Race) Turn() error {
-	for k := range r.sides {
-		s := (r.turns + k) % len(r.sides)
+	for _, s := range r.order.Perm(len(r.sides)) {
 		took, err := r.run(s)
 		if err != nil {
 			return err

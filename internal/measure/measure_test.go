@@ -25,7 +25,8 @@ func TestSidesTakeTurns(t *testing.T) {
 		}
 		times, err := measure.Turns([]measure.Side{side("a", time.Millisecond), side("b", 3*time.Millisecond)}, 2, 0)
 		require.NoError(t, err)
-		assert.Equal(t, "aabb"+"aabb"+"bbaa"+"aabb"+"bbaa"+"aabb", order)
+		assert.Regexp(t, `^aabb(aabb|bbaa){5}$`, order)
+		assert.Contains(t, order, "bbbb", "not always in one order")
 		assert.Equal(t, measure.Spread{Low: 1e6, Median: 1e6, High: 1e6}, times[0].Spread())
 		assert.Equal(t, measure.Spread{Low: 3, Median: 3, High: 3}, times[1].Over(times[0]))
 	})
