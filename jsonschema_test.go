@@ -128,6 +128,14 @@ type (
 	schemaNest []schemaNest
 )
 
+// shouted is not the text of its JSON.
+type shouted string
+
+func (s *shouted) UnmarshalText(text []byte) error {
+	*s = shouted(strings.ToUpper(string(text)))
+	return nil
+}
+
 func TestSchemaOfValidateTags(t *testing.T) {
 	t.Parallel()
 	optional := func(of string) string {
@@ -166,7 +174,7 @@ func TestSchemaOfValidateTags(t *testing.T) {
 		}], needed(`{"type":"integer","minimum":1,"maximum":9}`)},
 		"a number that may be left out": {schemas[struct {
 			V int32 `validate:"omitempty,min=1"`
-		}], optional(`{"type":"integer","minimum":1,"maximum":2147483647}`)},
+		}], optional(`{"anyOf":[{"type":"integer","minimum":1,"maximum":2147483647},{"type":"integer","const":0}]}`)},
 		"a fraction": {schemas[struct {
 			V float64 `validate:"gt=-0.5,lte=1.5"`
 		}], optional(`{"type":"number","exclusiveMinimum":-0.5,"maximum":1.5}`)},
@@ -181,7 +189,7 @@ func TestSchemaOfValidateTags(t *testing.T) {
 		}], needed(`{"type":"string","minLength":3,"maxLength":9}`)},
 		"an exact length": {schemas[struct {
 			V string `validate:"omitempty,len=2"`
-		}], optional(`{"type":"string","minLength":2,"maxLength":2}`)},
+		}], optional(`{"anyOf":[{"type":"string","minLength":2,"maxLength":2},{"type":"string","const":""}]}`)},
 		"a slice's size": {schemas[struct {
 			V []string `validate:"max=3,unique,dive,min=1,max=5"`
 		}], optional(`{"type":"array","items":{"type":"string","minLength":1,"maxLength":5},"maxItems":3,"uniqueItems":true}`)},
@@ -200,18 +208,33 @@ func TestSchemaOfValidateTags(t *testing.T) {
 		"one of some numbers, or null": {schemas[struct {
 			V *int8 `validate:"omitempty,oneof=1 2"`
 		}], optional(`{"anyOf":[{"type":"integer","minimum":-128,"maximum":127,"enum":[1,2]},{"type":"null"}]}`)},
+		"one of some texts, or none": {schemas[struct {
+			V string `validate:"omitempty,oneof=red blue"`
+		}], optional(`{"type":"string","enum":["red","blue",""]}`)},
+		"a text's length, at most": {schemas[struct {
+			V string `validate:"omitempty,max=9"`
+		}], optional(`{"type":"string","maxLength":9}`)},
+		"an element that may be zero": {schemas[struct {
+			V []int8 `validate:"dive,omitempty,gt=3"`
+		}], optional(`{"type":"array","items":{"anyOf":[{"type":"integer","minimum":-128,"maximum":127,"exclusiveMinimum":3},{"type":"integer","const":0}]}}`)},
+		"omitted after it was asked": {schemas[struct {
+			V string `validate:"min=1,omitempty,max=9"`
+		}], needed(`{"type":"string","minLength":1,"maxLength":9}`)},
+		"a text of its own making": {schemas[struct {
+			V shouted `validate:"max=3"`
+		}], optional(`{"type":"string"}`)},
 		"an e-mail address": {schemas[struct {
 			V string `validate:"omitempty,email,max=99"`
-		}], optional(`{"type":"string","format":"email","maxLength":99}`)},
+		}], optional(`{"anyOf":[{"type":"string","format":"email","maxLength":99},{"type":"string","const":""}]}`)},
 		"a UUID": {schemas[struct {
 			V string `validate:"uuid4"`
 		}], needed(`{"type":"string","format":"uuid"}`)},
 		"a URL": {schemas[struct {
 			V string `validate:"omitempty,url"`
-		}], optional(`{"type":"string","format":"uri"}`)},
+		}], optional(`{"anyOf":[{"type":"string","format":"uri"},{"type":"string","const":""}]}`)},
 		"a day": {schemas[struct {
 			V string `validate:"omitempty,datetime=2006-01-02"`
-		}], optional(`{"type":"string","format":"date"}`)},
+		}], optional(`{"anyOf":[{"type":"string","format":"date"},{"type":"string","const":""}]}`)},
 		"a nullable text": {schemas[struct {
 			V *string `validate:"omitempty,max=3"`
 		}], optional(`{"type":["string","null"],"maxLength":3}`)},

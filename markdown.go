@@ -137,8 +137,11 @@ func typeText(s *schema) string {
 	if ref, ok := s.get("$ref").(string); ok {
 		return strings.TrimPrefix(ref, "#/$defs/")
 	}
-	if choices, ok := s.get("anyOf").([]*schema); ok { // or null
-		return typeText(choices[0]) + " or null"
+	if choices, ok := s.get("anyOf").([]*schema); ok { // or null, or the zero value
+		if zero := choices[1].get("const"); zero != nil {
+			return typeText(choices[0]) + " or " + jsonText(zero)
+		}
+		return typeText(choices[0]) + " or " + typeText(choices[1])
 	}
 	var text string
 	switch t := s.get("type").(type) {
@@ -148,7 +151,7 @@ func typeText(s *schema) string {
 		text = t[0]
 	default:
 		if value := s.get("const"); value != nil {
-			return fmt.Sprint(value)
+			return jsonText(value)
 		}
 		return "any"
 	}
@@ -172,7 +175,7 @@ func typeText(s *schema) string {
 
 // ruleTexts are the keywords that say what a value must be, beside its type.
 func ruleTexts(s *schema) []string {
-	if choices, ok := s.get("anyOf").([]*schema); ok {
+	for choices, ok := s.get("anyOf").([]*schema); ok; choices, ok = s.get("anyOf").([]*schema) {
 		s = choices[0]
 	}
 	var texts []string
@@ -192,11 +195,15 @@ func ruleTexts(s *schema) []string {
 		case "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "exclusiveMinimum", "exclusiveMaximum", "pattern":
 			texts = append(texts, fmt.Sprintf("%s %v", k.name, k.value))
 		case "enum", "const", "not":
-			text, _ := json.Marshal(k.value)
-			texts = append(texts, k.name+" "+string(text))
+			texts = append(texts, k.name+" "+jsonText(k.value))
 		}
 	}
 	return texts
+}
+
+func jsonText(value any) string {
+	text, _ := json.Marshal(value)
+	return string(text)
 }
 
 func typeBound(value any) bool {

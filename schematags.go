@@ -37,7 +37,8 @@ func needed(s *schema, t reflect.Type) bool {
 // rules are a validate tag, taken apart.
 type rules struct {
 	list     []rule
-	optional bool // omitempty
+	optional bool // the zero value, or nil, is not asked for what follows
+	pointer  bool // they are of what a pointer leads to
 	elements *rules
 	keys     *rules
 }
@@ -62,14 +63,17 @@ func parseRules(tag string) *rules {
 			at = at.keys
 		case name == "endkeys" && keys != nil:
 			at = keys
-		case name == "omitempty", name == "omitnil", name == "omitzero":
-			at.optional = true
 		case strings.Contains(part, "|"): // one of several: not said
 		default:
 			at.list = append(at.list, rule{name, param})
+			at.optional = at.optional || rule{name: name}.omits()
 		}
 	}
 	return r
+}
+
+func (r rule) omits() bool {
+	return r.name == "omitempty" || r.name == "omitnil" || r.name == "omitzero"
 }
 
 // pointed is what the rules of a t ask of what it points to: required asks a pointer
@@ -79,6 +83,7 @@ func (r *rules) pointed(t reflect.Type) *rules {
 		return r
 	}
 	p := *r
+	p.pointer = true
 	p.list = slices.DeleteFunc(slices.Clone(r.list), func(rule rule) bool { return rule.name == "required" })
 	return &p
 }
@@ -87,11 +92,16 @@ func (r *rules) has(name string) bool {
 	return slices.ContainsFunc(r.list, func(rule rule) bool { return rule.name == name })
 }
 
-// refuseZero asks validation itself whether the zero value of t is refused, so that
-// a field with these rules cannot be left out.
-func (r *rules) refuseZero(t reflect.Type) (refused bool) {
-	if r.optional {
-		return false
+// refuseZero reports whether the zero value of t is refused, so that a field with
+// these rules cannot be left out.
+func (r *rules) refuseZero(t reflect.Type) bool {
+	return r.refuse(reflect.Zero(t))
+}
+
+// refuse asks validation itself whether v is refused.
+func (r *rules) refuse(v reflect.Value) (refused bool) {
+	if v.Kind() == reflect.Struct && r.optional {
+		return false // not even what is in it is asked
 	}
 	var tags []string
 	for _, rule := range r.list {
@@ -112,12 +122,12 @@ func (r *rules) refuseZero(t reflect.Type) (refused bool) {
 			refused = false
 		}
 	}()
-	return tagValidator().Var(reflect.Zero(t).Interface(), strings.Join(tags, ",")) != nil
+	return tagValidator().Var(v.Interface(), strings.Join(tags, ",")) != nil
 }
 
 // apply adds the rules to a copy of the schema of type t.
-func (r *rules) apply(s *schema, t reflect.Type) *schema {
-	s = &schema{slices.Clone(s.keywords)}
+func (r *rules) apply(bare *schema, t reflect.Type) *schema {
+	s := &schema{slices.Clone(bare.keywords)}
 	for _, rule := range r.list {
 		rule.apply(s, t)
 	}
@@ -129,6 +139,9 @@ func (r *rules) apply(s *schema, t reflect.Type) *schema {
 		if r.elements.keys != nil && t.Key().Kind() == reflect.String {
 			s.set("propertyNames", r.elements.keys.apply(newSchema("string"), t.Key()))
 		}
+	}
+	if r.optional && (t.Kind() == reflect.Struct || !reflect.DeepEqual(s, bare)) {
+		return r.orZero(s, t)
 	}
 	return s
 }
@@ -191,7 +204,7 @@ func (r rule) apply(s *schema, t reflect.Type) {
 			s.set("format", "date-time")
 		}
 	default:
-		if !s.is("string") {
+		if !plainText(s, t) {
 			return
 		}
 		switch {
@@ -205,12 +218,17 @@ func (r rule) apply(s *schema, t reflect.Type) {
 	}
 }
 
+// plainText reports whether what validation sees is the text of the JSON.
+func plainText(s *schema, t reflect.Type) bool {
+	return s.is("string") && t.Kind() == reflect.String && !implements(t, textUnmarshaler)
+}
+
 // required says that the zero value is refused, where that is so.
 func required(s *schema, t reflect.Type) {
 	switch {
 	case t.Kind() == reflect.Bool:
 		s.set("const", true)
-	case s.is("string") && t.Kind() == reflect.String:
+	case plainText(s, t):
 		bound(s, t, "1", true, false)
 	case (s.is("integer") || s.is("number")) && t.Kind() != reflect.String:
 		s.set("not", newSchema("").set("const", 0))
@@ -220,7 +238,7 @@ func required(s *schema, t reflect.Type) {
 // literal is a parameter as a JSON value of the schema's type.
 func literal(s *schema, t reflect.Type, param string) (any, bool) {
 	switch {
-	case s.is("string") && t.Kind() == reflect.String:
+	case plainText(s, t):
 		return param, true
 	case s.is("boolean"):
 		v, err := strconv.ParseBool(param)
@@ -285,7 +303,7 @@ func bound(s *schema, t reflect.Type, param string, least, exclusive bool) {
 	switch {
 	case isBytes(t) && s.is("string"): // four letters stand for three bytes
 		name, n = name[:3]+"Length", (n+2)/3*4
-	case s.is("string") && t.Kind() == reflect.String:
+	case plainText(s, t):
 		name = name[:3] + "Length"
 	case s.is("array"):
 		name = name[:3] + "Items"

@@ -62,8 +62,34 @@ type (
 		Secret string            `secret:"true"`
 		PIN    int               `secret:"true"`
 		Deep   map[string][]Tree `validate:"dive,dive"`
+
+		Zeros  []int8         `validate:"dive,omitempty,gt=3"`
+		Named  map[string]int `validate:"dive,keys,omitempty,min=2,endkeys"`
+		Few    []string       `validate:"omitzero,min=2"`
+		Either *int8          `validate:"omitzero,min=3"`
+		Begun  string         `validate:"max=3,omitempty,min=2"`
+		Grid   [2]int8        `validate:"omitempty,dive,gt=2"`
+		Leaf   leaf           `validate:"omitempty"`
+		Leaves []leaf         `validate:"dive,omitempty"`
+		Woods  []Tree         `validate:"dive,omitempty"`
+		Loud   loud           `validate:"omitempty,oneof=RED"`
+		Sure   bool           `validate:"omitempty,eq=true"`
+	}
+	leaf struct {
+		Name string `validate:"required"`
+		Next *leaf
+		Tags []string
+		Size struct{ W, H int16 }
 	}
 )
+
+// loud is not the text of its JSON.
+type loud string
+
+func (l *loud) UnmarshalText(text []byte) error {
+	*l = loud(bytes.ToUpper(text))
+	return nil
+}
 
 const good = `"text":"abc","Must":1,"Never":"x","Real":0.5`
 
@@ -81,6 +107,14 @@ var inputs = []string{
 	`"Bytes":"YWFh"`, `"Bytes":"YWFhYQ=="`, `"Bytes":""`, `"pair":[1,2]`, `"pair":[1]`, `"pair":[1,2,3]`, `"Quoted":"5"`, `"Quoted":5`,
 	`"Addr":"10.0.0.1"`, `"Addr":7`, `"Num":1.25`, `"Big":123456789012345678901234567890`, `"Big":null`, `"Raw":{"a":[1]}`, `"any":{"a":[null]}`, `"any":null`,
 	`"Secret":"s","PIN":4`, `"Deep":{"a":[{"name":"x"}]}`, `"Deep":{"a":[{"name":"xxxxxx"}]}`, `"Deep":{"a":null}`, `"other":1`,
+
+	// what is omitted where it is zero
+	`"Colour":""`, `"Colour":null`, `"Mail":""`, `"Count":0`, `"Maybe":0`, `"Day":""`, `"Set":[]`,
+	`"Zeros":[0,4]`, `"Zeros":[3]`, `"Named":{"":1,"ab":2}`, `"Named":{"a":1}`, `"Few":[]`, `"Few":["a"]`, `"Few":["a","b"]`,
+	`"Either":0`, `"Either":2`, `"Either":3`, `"Either":null`, `"Begun":""`, `"Begun":"a"`, `"Begun":"ab"`, `"Begun":"abcd"`,
+	`"Grid":[0,0]`, `"Grid":[0,3]`, `"Grid":[3,4]`, `"Leaf":{}`, `"Leaf":{"Name":""}`, `"Leaf":{"Name":"","Next":null,"Size":{"W":0}}`,
+	`"Leaf":{"Name":"x"}`, `"Leaf":{"Size":{"W":1}}`, `"Leaf":{"Tags":[]}`, `"Leaves":[{},{"Name":"x"}]`, `"Leaves":[{"Size":{"H":1}}]`,
+	`"Woods":[{}]`, `"Woods":[{"name":""}]`, `"Woods":[{"name":"xxxxxx"}]`, `"Loud":"red"`, `"Loud":""`, `"Sure":false`, `"Sure":true`,
 }
 
 func TestSchemasAreValidAndAgreeWithTheCatalog(t *testing.T) {

@@ -1,0 +1,76 @@
+package pgcmd
+
+import (
+	"encoding/json"
+	"reflect"
+	"slices"
+)
+
+// orZero is s, or the zero value, where that is taken although s does not allow it.
+func (r *rules) orZero(s *schema, t reflect.Type) *schema {
+	zero, v := zeroOf(t), emptyOf(t)
+	if r.pointer {
+		pointer := reflect.New(t)
+		pointer.Elem().Set(v)
+		v = pointer
+	}
+	if zero == nil || r.refuse(v) || !r.saves(v) {
+		return s
+	}
+	if choices, ok := s.get("enum").([]any); ok && len(choices) > 0 {
+		return s.set("enum", append(choices, zero.get("const")))
+	}
+	if typ, ok := s.get("type").(string); ok && zero.get("type") == nil {
+		zero = newSchema(typ).set("const", zero.get("const"))
+	}
+	return newSchema("").set("anyOf", []*schema{s, zero})
+}
+
+// saves reports whether v is taken only since what follows an omitempty is not asked.
+func (r *rules) saves(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Array: // its elements may be what is refused
+		return true
+	case reflect.Struct:
+		return tagValidator().Struct(v.Interface()) != nil
+	}
+	asked := *r
+	asked.list = slices.DeleteFunc(slices.Clone(r.list), rule.omits)
+	return asked.refuse(v)
+}
+
+// emptyOf is the zero value of t, and of a slice or a map, one that is empty: nil is
+// not what an input has.
+func emptyOf(t reflect.Type) reflect.Value {
+	switch t.Kind() {
+	case reflect.Slice:
+		return reflect.MakeSlice(t, 0, 0)
+	case reflect.Map:
+		return reflect.MakeMap(t)
+	}
+	return reflect.Zero(t)
+}
+
+// zeroOf describes emptyOf(t) in an input; nil, if it has no form that is known.
+func zeroOf(t reflect.Type) *schema {
+	switch {
+	case t.Kind() == reflect.Pointer, t.Kind() == reflect.Interface:
+		return newSchema("null")
+	case t == reflect.TypeFor[json.Number](), implements(t, jsonUnmarshaler), implements(t, textUnmarshaler):
+		return nil
+	case t.Kind() == reflect.Struct:
+		fields := properties{}
+		for _, f := range jsonFields(t) {
+			zero := zeroOf(f.typ)
+			if zero != nil && !f.quoted && !f.behind && f.typ.Kind() != reflect.Slice && f.typ.Kind() != reflect.Map {
+				fields = append(fields, property{f.name, zero})
+			}
+		}
+		return newSchema("object").set("properties", fields).set("additionalProperties", false)
+	}
+	text, err := json.Marshal(emptyOf(t).Interface())
+	if err != nil {
+		return nil
+	}
+	return newSchema("").set("const", json.RawMessage(text))
+}
