@@ -39,28 +39,57 @@ func (p *Pool) take(ctx context.Context, command *string, readOnly bool) (*pgxpo
 	if e := nested(ctx, p.Pool); e != nil {
 		return nil, e
 	}
-	now := time.Now()
 	if readOnly && len(p.replicas) > 0 {
-		if conn := p.takeReplica(ctx, now); conn != nil {
-			hold(conn, command, now)
+		if conn := p.takeReplica(ctx); conn != nil {
+			hold(conn, command)
 			return conn, nil
 		}
 	}
-	timeout := orDefault(p.config.AcquireTimeout, defaultAcquireTimeout)
-	conn, err := p.acquireSoon(ctx, p.Pool, timeout, now)
+	conn, waited, err := p.queue.enter(ctx)
 	if err != nil {
-		waiting := ctx
-		if timeout > 0 {
+		if err == errLate {
 			var cancel context.CancelFunc
-			waiting, cancel = context.WithDeadline(ctx, now.Add(timeout))
+			ctx, cancel = context.WithTimeout(ctx, 0)
 			defer cancel()
+			err = context.DeadlineExceeded
 		}
-		if conn, err = p.acquirePatiently(waiting, err); err != nil {
-			return nil, notAcquired(waiting, p.Pool, p.keeper, err)
-		}
-		now = time.Now()
+		return nil, notAcquired(ctx, p.Pool, p.keeper, err)
 	}
-	hold(conn, command, now)
+	handed := conn != nil
+	if !handed {
+		var failure *Error
+		if conn, failure = p.draw(ctx, waited); failure != nil {
+			p.queue.leave(nil)
+			return nil, failure
+		}
+	}
+	w := hold(conn, command)
+	switch {
+	case w == nil: // the place cannot be kept with it
+		p.queue.leave(nil)
+	case handed:
+		w.place, w.handed = p.queue, w.handed+1
+	default:
+		w.place, w.handed = p.queue, 0
+	}
+	return conn, nil
+}
+
+// draw takes a connection of pgxpool's, for one who has waited already.
+func (p *Pool) draw(ctx context.Context, waited time.Duration) (*pgxpool.Conn, *Error) {
+	timeout := p.queue.patience
+	conn, err := p.soonEnding().acquire(ctx, p.Pool, timeout)
+	if err == nil {
+		return conn, nil
+	}
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout-waited)
+		defer cancel()
+	}
+	if conn, err = p.acquirePatiently(ctx, err); err != nil {
+		return nil, notAcquired(ctx, p.Pool, p.keeper, err)
+	}
 	return conn, nil
 }
 
@@ -105,38 +134,62 @@ func onlyWhatIsThere(cfg *pgxpool.Config) {
 	}
 }
 
-// acquireSoon takes a connection of pool, or returns errNotSoon if there was none
-// within the time that all who come within a few milliseconds share a timer for.
-func (p *Pool) acquireSoon(ctx context.Context, pool *pgxpool.Pool, timeout time.Duration, now time.Time) (*pgxpool.Conn, error) {
-	if deadline, ok := ctx.Deadline(); timeout > 0 && timeout <= soon || ok && deadline.Sub(now) <= soon {
+// An ending is the end of the wait of all who come within soon/2, and share a timer.
+type ending struct {
+	from time.Time // when the first came
+	over chan struct{}
+}
+
+// soonEnding is the ending for one who comes now.
+func (p *Pool) soonEnding() *ending {
+	if end := p.ending.Load(); end != nil {
+		return end
+	}
+	end := &ending{from: time.Now(), over: make(chan struct{})}
+	p.ending.Store(end)
+	time.AfterFunc(soon/2, func() {
+		p.ending.CompareAndSwap(end, nil)
+		time.AfterFunc(soon/2, func() { close(end.over) })
+	})
+	return end
+}
+
+// acquire takes a connection of pool, or returns errNotSoon if there was none before
+// the end, or if there is less time than that.
+func (e *ending) acquire(ctx context.Context, pool *pgxpool.Pool, timeout time.Duration) (*pgxpool.Conn, error) {
+	if deadline, ok := ctx.Deadline(); timeout > 0 && timeout <= soon || ok && deadline.Sub(e.from) <= 2*soon {
 		return nil, errNotSoon
 	}
-	end := p.ending.Load()
-	if end == nil || now.Sub(end.from) > soon/2 {
-		shared, cancel := context.WithTimeout(context.Background(), soon)
-		context.AfterFunc(shared, cancel)
-		end = &ending{shared, now}
-		p.ending.Store(end)
-	}
-	conn, err := pool.Acquire(soonContext{ctx, end.shared})
-	if err != nil && (end.shared.Err() != nil || errors.Is(err, errNotSoon)) {
+	conn, err := pool.Acquire(soonContext{ctx, e})
+	if err != nil && (e.isOver() || errors.Is(err, errNotSoon)) {
 		return nil, errNotSoon
 	}
 	return conn, err
 }
 
-// An ending is a context that many share, and from when.
-type ending struct {
-	shared context.Context
-	from   time.Time
+func (e *ending) isOver() bool {
+	select {
+	case <-e.over:
+		return true
+	default:
+		return false
+	}
 }
 
 // soonContext has the values of the caller's context, and the end of one that is shared.
-type soonContext struct{ caller, shared context.Context }
+type soonContext struct {
+	caller context.Context
+	end    *ending
+}
 
-func (c soonContext) Deadline() (time.Time, bool) { return c.shared.Deadline() }
-func (c soonContext) Done() <-chan struct{}       { return c.shared.Done() }
-func (c soonContext) Err() error                  { return c.shared.Err() }
+func (c soonContext) Deadline() (time.Time, bool) { return c.end.from.Add(soon), true }
+func (c soonContext) Done() <-chan struct{}       { return c.end.over }
+func (c soonContext) Err() error {
+	if c.end.isOver() {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
 func (c soonContext) Value(key any) any {
 	if key == (soonKey{}) {
 		return true
@@ -164,14 +217,29 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func hold(conn *pgxpool.Conn, command *string, now time.Time) {
-	if w := wireOf(conn.Conn()); w != nil {
-		w.hold(command, now)
+// hold notes who has taken the connection, on its wire, which it returns.
+func hold(conn *pgxpool.Conn, command *string) *wire {
+	w := wireOf(conn.Conn())
+	if w != nil {
+		w.hold(command)
 	}
+	return w
 }
 
-// release gives a connection back.
+// release gives a connection back, or hands it to the next in the queue.
 func release(conn *pgxpool.Conn) {
+	w := wireOf(conn.Conn())
+	if w == nil || w.place == nil {
+		giveBack(conn)
+		return
+	}
+	q := w.place
+	w.place = nil
+	q.leave(conn)
+}
+
+// giveBack gives a connection back to its pgxpool.
+func giveBack(conn *pgxpool.Conn) {
 	c := conn.Conn()
 	if w := wireOf(c); w != nil {
 		w.let()

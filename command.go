@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -55,6 +56,8 @@ type core struct {
 	checks    *checks // nil if there is nothing to check, or the input is trusted
 	handler   Handler // the middleware; nil without
 	straight  bool    // no hook, no middleware, no limit: Run is the body and little else
+
+	counted *atomic.Pointer[commandMetrics] // by the pool that it was last run on
 }
 
 // New makes a command of a Go function: several statements, or none. Its body
@@ -108,7 +111,7 @@ func (c *Command[In, Out]) prepare() {
 }
 
 func (c *core) prepare(in reflect.Type, hooked bool) {
-	c.checks = nil
+	c.checks, c.counted = nil, new(atomic.Pointer[commandMetrics])
 	if !c.opts.Trusted && !c.batch { // a batch checks its items itself
 		c.checks = checksOf(c.name, in)
 	}
@@ -147,17 +150,17 @@ func (c *Command[In, Out]) Run(ctx context.Context, db DB, in In) (Out, error) {
 
 // runSighted is runStraight on a pool that counts.
 func (c *Command[In, Out]) runSighted(ctx context.Context, pool *Pool, in In) (Out, error) {
-	s := pool.sight(c.core.name)
+	s := pool.sight(&c.core)
 	var failure *Error
 	defer s.end(&failure)
 	out, err := c.runStraight(ctx, pool, in)
 	if err != nil {
 		failure = err.(*Error)
-		s.call.Attempts = failure.Attempts
+		s.attempts = failure.Attempts
 		return out, err
 	}
-	if s.call.Attempts = 1; c.rows != nil {
-		s.call.Rows = c.rows(out)
+	if s.attempts = 1; c.rows != nil {
+		s.rows = c.rows(out)
 	}
 	return out, nil
 }

@@ -37,6 +37,7 @@ func Connect(ctx context.Context, cfg Config) (*Pool, error) {
 	if p.Pool, p.keeper, err = p.connect(ctx, cfg, cfg.source()); err != nil {
 		return refuse(&Error{Code: CodeInvalid, Message: "pgx refuses the settings of the pool (the reason is withheld, since it may hold the password)"})
 	}
+	p.queue = newQueue(p.Pool, p.keeper, orDefault(cfg.AcquireTimeout, defaultAcquireTimeout))
 	start := time.Now()
 	if cfg.Multiplex > 0 {
 		if problems := multiplexes(p.Pool.Config()); len(problems) > 0 {
@@ -89,6 +90,7 @@ func (p *Pool) connect(ctx context.Context, cfg Config, source string) (*pgxpool
 		cfg.Pgx(settings)
 	}
 	k := newKeeper(p.logger())
+	k.unseen = unseen(settings)
 	instrument(&settings.ConnConfig.Config, k)
 	guard(settings)
 	onlyWhatIsThere(settings)

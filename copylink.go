@@ -100,6 +100,7 @@ func (l *copyLink) leave() {
 	}
 	if l.pooled != nil {
 		release(l.pooled)
+		l.pooled = nil
 	}
 }
 

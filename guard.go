@@ -50,12 +50,24 @@ func guard(cfg *pgxpool.Config) {
 	}
 	hook := cfg.ShouldPing
 	cfg.ShouldPing = func(ctx context.Context, p pgxpool.ShouldPingParams) (ping bool) {
-		defer recovered(func() { ping = true })
 		if p.Conn.IsClosed() || wireOf(p.Conn).suspicious(p.IdleDuration) {
 			return true // it finds out, and pgxpool takes another one
 		}
-		return hook != nil && hook(ctx, p)
+		if hook == nil {
+			return false
+		}
+		defer recovered(func() { ping = true })
+		return hook(ctx, p)
 	}
+}
+
+// unseen reports whether neither a hook nor a tracer of a pool sees a connection that
+// changes hands.
+func unseen(cfg *pgxpool.Config) bool {
+	_, acquires := cfg.ConnConfig.Tracer.(pgxpool.AcquireTracer)
+	_, releases := cfg.ConnConfig.Tracer.(pgxpool.ReleaseTracer)
+	//lint:ignore SA1019 a pool that sets it is one that sees
+	return cfg.PrepareConn == nil && cfg.BeforeAcquire == nil && cfg.AfterRelease == nil && cfg.ShouldPing == nil && !acquires && !releases
 }
 
 // recovered ends a panic. To be deferred.

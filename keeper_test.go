@@ -26,9 +26,9 @@ func TestTheLeakWatchNamesACommandOnce(t *testing.T) {
 		for _, w := range []*wire{&leaking, &busy, &unused} {
 			k.made(w)
 		}
-		leaking.hold(&leak, time.Now())
+		leaking.hold(&leak)
 		for range 20 { // five minutes
-			busy.hold(&quick, time.Now())
+			busy.hold(&quick)
 			time.Sleep(10 * time.Second)
 			busy.let()
 			time.Sleep(5 * time.Second)
@@ -41,7 +41,7 @@ func TestTheLeakWatchNamesACommandOnce(t *testing.T) {
 			assert.Less(t, fields["held"], leakTime+leakTime/3)
 		}
 		leaking.let()
-		leaking.hold(&leak, time.Now()) // another leak of the same command's
+		leaking.hold(&leak) // another leak of the same command's
 		time.Sleep(2 * leakTime)
 		assert.Equal(t, 2, logs.Len())
 	})

@@ -67,6 +67,7 @@ type Run struct {
 // about a microsecond for each command name.
 func (p *Pool) Metrics() Metrics {
 	m := Metrics{Since: p.metrics.since, Pool: poolMetrics(p.Pool, p.keeper, p.mux)}
+	p.queue.count(&m.Pool)
 	m.Pool.RetryTokens = p.retries.left()
 	for _, r := range p.replicas {
 		state := r.state.Load()
@@ -117,7 +118,7 @@ func (m *metrics) command(name string) *commandMetrics {
 	if m.names.Add(1) > maxNames {
 		name = "(others)"
 	}
-	c, _ := m.commands.LoadOrStore(name, &commandMetrics{name: name})
+	c, _ := m.commands.LoadOrStore(name, &commandMetrics{of: m, name: name})
 	return c.(*commandMetrics)
 }
 
@@ -126,13 +127,12 @@ const (
 	slowFor       = 5 * time.Minute // how long a slow run is of interest
 )
 
-// remember keeps the run if it failed, or was slow.
-func (m *metrics) remember(name string, start time.Time, elapsed time.Duration, attempts int, e *Error) {
-	slow := int64(elapsed) > m.slowestFloor.Load()
-	if e == nil && !slow {
-		return
-	}
-	run := Run{Command: name, At: start, Elapsed: elapsed, Attempts: attempts}
+// isSlow reports whether the run may be among the slowest.
+func (m *metrics) isSlow(elapsed time.Duration) bool { return int64(elapsed) > m.slowestFloor.Load() }
+
+// remember keeps a run that has just ended, if it failed or is among the slowest.
+func (m *metrics) remember(name string, elapsed time.Duration, attempts int, e *Error) {
+	run := Run{Command: name, At: time.Now().Add(-elapsed), Elapsed: elapsed, Attempts: attempts}
 	if e != nil {
 		run.Code, run.Effect, run.SQLState, run.Message = e.Code, e.Effect, e.SQLState, e.Message
 	}
@@ -144,7 +144,7 @@ func (m *metrics) remember(name string, start time.Time, elapsed time.Duration, 
 		}
 		m.failures = append(m.failures, run)
 	}
-	if slow {
+	if m.isSlow(elapsed) {
 		m.forgetOld()
 		at, _ := slices.BinarySearchFunc(m.slowest, run, func(a, b Run) int { return int(b.Elapsed - a.Elapsed) })
 		m.slowest = slices.Insert(m.slowest, at, run)
@@ -173,9 +173,10 @@ func (m *metrics) remembered() (failures, slowest []Run) {
 
 // commandMetrics counts the runs of one name.
 type commandMetrics struct {
-	name                          string
-	inFlight, runs, rows, retries atomic.Int64
-	latency                       histogram
+	of                      *metrics
+	name                    string
+	inFlight, rows, retries atomic.Int64
+	latency                 histogram
 
 	mu     sync.Mutex
 	errors map[Code]int64
@@ -193,28 +194,31 @@ func (c *commandMetrics) handler(command string, middleware []Middleware) Handle
 	return c.chain
 }
 
-func (c *commandMetrics) record(elapsed time.Duration, call *Call, e *Error) {
-	c.runs.Add(1)
+func (c *commandMetrics) record(elapsed time.Duration, attempts int, rows int64, e *Error) {
 	c.latency.add(elapsed)
-	if call.Rows != 0 {
-		c.rows.Add(call.Rows)
+	if rows != 0 {
+		c.rows.Add(rows)
 	}
-	if call.Attempts > 1 {
-		c.retries.Add(int64(call.Attempts - 1))
+	if attempts > 1 {
+		c.retries.Add(int64(attempts - 1))
 	}
 	if e != nil {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.errors == nil {
-			c.errors = map[Code]int64{}
-		}
-		c.errors[e.Code]++
+		c.failed(e.Code)
 	}
 }
 
+func (c *commandMetrics) failed(code Code) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.errors == nil {
+		c.errors = map[Code]int64{}
+	}
+	c.errors[code]++
+}
+
 func (c *commandMetrics) read() CommandMetrics {
-	m := CommandMetrics{Name: c.name, InFlight: c.inFlight.Load(), Runs: c.runs.Load(), Rows: c.rows.Load(),
-		Retries: c.retries.Load(), Latency: c.latency.read()}
+	m := CommandMetrics{Name: c.name, InFlight: c.inFlight.Load(), Rows: c.rows.Load(), Retries: c.retries.Load(), Latency: c.latency.read()}
+	m.Runs = m.Latency.Count
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for code, n := range c.errors {

@@ -10,60 +10,67 @@ import (
 
 // A sighting is a run on a pool, as it is counted and logged.
 type sighting struct {
-	pool  *Pool
-	m     *commandMetrics
-	start time.Time
-	call  Call // what is known of it at the end
+	pool     *Pool
+	m        *commandMetrics
+	start    time.Duration // since the pool was made
+	attempts int           // as far as they are known at the end
+	rows     int64
 }
 
 // sight begins the sighting of a run; end, to be deferred, ends it.
-func (p *Pool) sight(name string) sighting {
-	s := sighting{pool: p, m: p.metrics.command(name), start: time.Now()}
-	s.m.inFlight.Add(1)
-	return s
+func (p *Pool) sight(c *core) sighting {
+	m := c.counted.Load()
+	if m == nil || m.of != &p.metrics {
+		m = p.metrics.command(c.name)
+		c.counted.Store(m)
+	}
+	m.inFlight.Add(1)
+	return sighting{pool: p, m: m, start: time.Since(p.metrics.since)}
 }
 
-// end ends the sighting, of a panic, too, which is no error.
+// end ends the sighting, of a panic, too, which is no error. It counts the run and
+// logs it: one line, and never a value.
 func (s *sighting) end(failure **Error) {
+	e, elapsed := *failure, time.Since(s.pool.metrics.since)-s.start
 	s.m.inFlight.Add(-1)
-	s.pool.note(s.m, s.start, &s.call, *failure)
+	s.m.record(elapsed, s.attempts, s.rows, e)
+	if e != nil || s.pool.metrics.isSlow(elapsed) {
+		s.pool.metrics.remember(s.m.name, elapsed, s.attempts, e)
+	}
+	if s.pool.config.Logger != nil {
+		s.log(elapsed, e)
+	}
 }
 
 // observed runs the command on a pool: below the pool's middleware, counted and logged.
 func (c *core) observed(ctx context.Context, p *Pool, j job) (call Call, failure *Error) {
-	s := p.sight(c.name)
+	s := p.sight(c)
 	defer s.end(&failure)
 	if handler := s.m.handler(c.name, p.config.Middleware); handler != nil && ctx != nil {
-		s.call, failure = c.through(ctx, handler, p, j, func(ctx context.Context, call *Call) *Error {
+		call, failure = c.through(ctx, handler, p, j, func(ctx context.Context, call *Call) *Error {
 			inner, failure := c.run(ctx, p, j)
 			call.Attempts, call.Rows, call.replayed = inner.Attempts, inner.Rows, inner.replayed
 			return failure
 		})
 	} else {
-		s.call, failure = c.run(ctx, p, j)
+		call, failure = c.run(ctx, p, j)
 	}
-	return s.call, failure
+	s.attempts, s.rows = call.Attempts, call.Rows
+	return call, failure
 }
 
-// note counts a run and logs it: one line, and never a value.
-func (p *Pool) note(m *commandMetrics, start time.Time, call *Call, e *Error) {
-	elapsed := time.Since(start)
-	m.record(elapsed, call, e)
-	p.metrics.remember(m.name, start, elapsed, call.Attempts, e)
-	if p.config.Logger == nil {
-		return
-	}
-	line := p.config.Logger.Check(levelOf(e), "command")
+func (s *sighting) log(elapsed time.Duration, e *Error) {
+	line := s.pool.config.Logger.Check(levelOf(e), "command")
 	if line == nil {
 		return
 	}
-	fields := []zap.Field{zap.String("name", m.name), zap.Int("attempts", call.Attempts), zap.Int64("rows", call.Rows), zap.Duration("elapsed", elapsed)}
+	fields := []zap.Field{zap.String("name", s.m.name), zap.Int("attempts", s.attempts), zap.Int64("rows", s.rows), zap.Duration("elapsed", elapsed)}
 	if e != nil {
 		fields = append(fields, zap.String("code", string(e.Code)), zap.String("effect", e.Effect.String()), zap.String("message", e.Message))
 		if e.SQLState != "" {
 			fields = append(fields, zap.String("sqlstate", e.SQLState))
 		}
-		if e.Command != m.name {
+		if e.Command != s.m.name {
 			fields = append(fields, zap.String("path", e.Command))
 		}
 	}

@@ -44,6 +44,7 @@ type Pool struct {
 	*pgxpool.Pool
 	retries budget
 	keeper  *keeper
+	queue   *queue
 	config  Config
 	metrics metrics
 	ending  atomic.Pointer[ending] // of those who wait for a connection that comes soon
@@ -91,6 +92,7 @@ func (p *Pool) end() {
 		}
 	})
 	p.mux.close()
+	p.queue.closed.Store(true)
 	p.Pool.Close()
 	for _, r := range p.replicas {
 		r.mux.close()

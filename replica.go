@@ -38,7 +38,7 @@ func ReadYourWrites(ctx context.Context) context.Context {
 
 // takeReplica takes a connection of a replica that is fit, or returns nil: then the
 // primary has to do.
-func (p *Pool) takeReplica(ctx context.Context, now time.Time) *pgxpool.Conn {
+func (p *Pool) takeReplica(ctx context.Context) *pgxpool.Conn {
 	if ctx.Value(primaryKey{}) != nil {
 		return nil
 	}
@@ -47,7 +47,7 @@ func (p *Pool) takeReplica(ctx context.Context, now time.Time) *pgxpool.Conn {
 		if r == nil {
 			return nil
 		}
-		conn, err := p.acquireSoon(ctx, r.pool, replicaTime, now)
+		conn, err := p.soonEnding().acquire(ctx, r.pool, replicaTime)
 		if err == errNotSoon {
 			waiting, cancel := context.WithTimeout(ctx, replicaTime)
 			conn, err = r.pool.Acquire(waiting)

@@ -51,8 +51,12 @@ type wire struct {
 	keeper *keeper // of the pool that it is in; nil if it is not one of Connect's
 	epoch  int64   // of the pool, when it was made
 	holder atomic.Pointer[string]
-	since  atomic.Int64 // when the holder took it, in Unix nanoseconds
+	since  atomic.Int64 // when the holder took it, on the keeper's clock
 	warned atomic.Bool  // that it is held for so long
+
+	// Of who has taken it:
+	place  *queue // that the holder has a place of; nil if it has none
+	handed int    // how often in a row it was not taken from pgxpool
 }
 
 // terminate is the protocol's Terminate message.
@@ -79,15 +83,17 @@ func (w *wire) Close() error {
 }
 
 // hold notes who has taken the connection.
-func (w *wire) hold(command *string, now time.Time) {
-	w.since.Store(now.UnixNano())
+func (w *wire) hold(command *string) {
+	if w.warned.Load() {
+		w.warned.Store(false)
+	}
+	w.since.Store(int64(w.keeper.now()))
 	w.holder.Store(command)
 }
 
 func (w *wire) let() {
 	w.rested.Store(w.got.Load())
 	w.holder.Store(nil)
-	w.warned.Store(false)
 }
 
 // recently is how long a connection may have been idle without being looked at: its
