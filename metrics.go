@@ -122,6 +122,19 @@ func (m *metrics) command(name string) *commandMetrics {
 	return c.(*commandMetrics)
 }
 
+// countedBy finds what counts the runs of the command, mostly where the last run left it.
+func (c *core) countedBy(m *metrics) *commandMetrics {
+	if c.counted == nil { // of a core that is made for one run
+		return m.command(c.name)
+	}
+	counts := c.counted.Load()
+	if counts == nil || counts.of != m {
+		counts = m.command(c.name)
+		c.counted.Store(counts)
+	}
+	return counts
+}
+
 const (
 	maxRemembered = 20
 	slowFor       = 5 * time.Minute // how long a slow run is of interest

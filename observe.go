@@ -19,11 +19,7 @@ type sighting struct {
 
 // sight begins the sighting of a run; end, to be deferred, ends it.
 func (p *Pool) sight(c *core) sighting {
-	m := c.counted.Load()
-	if m == nil || m.of != &p.metrics {
-		m = p.metrics.command(c.name)
-		c.counted.Store(m)
-	}
+	m := c.countedBy(&p.metrics)
 	m.inFlight.Add(1)
 	return sighting{pool: p, m: m, start: time.Since(p.metrics.since)}
 }

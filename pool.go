@@ -92,7 +92,6 @@ func (p *Pool) end() {
 		}
 	})
 	p.mux.close()
-	p.queue.closed.Store(true)
 	p.Pool.Close()
 	for _, r := range p.replicas {
 		r.mux.close()

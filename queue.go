@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -22,8 +21,6 @@ type queue struct {
 	size     int
 	direct   bool          // a connection may be handed over
 	patience time.Duration // how long one waits; not positive: for ever
-
-	closed atomic.Bool // nothing is handed over any more
 
 	mu            sync.Mutex
 	inside        int // who holds a place
@@ -126,7 +123,7 @@ func (q *queue) leave(conn *pgxpool.Conn) {
 // nobody is to see that it changes hands.
 func (q *queue) hands(conn *pgxpool.Conn) bool {
 	w, c := wireOf(conn.Conn()), conn.Conn().PgConn()
-	return q.direct && !q.closed.Load() && w != nil && w.handed < handsInARow && w.epoch == q.keeper.epoch.Load() &&
+	return q.direct && w != nil && w.handed < handsInARow && w.epoch == q.keeper.epoch.Load() &&
 		!c.IsClosed() && !c.IsBusy() && c.TxStatus() == 'I'
 }
 
