@@ -59,7 +59,6 @@ func (p *Pool) take(ctx context.Context, command *string, readOnly bool) (*pgxpo
 	if !handed {
 		var failure *Error
 		if conn, failure = p.draw(ctx, waited); failure != nil {
-			p.queue.leave(nil)
 			return nil, failure
 		}
 	}
@@ -75,8 +74,14 @@ func (p *Pool) take(ctx context.Context, command *string, readOnly bool) (*pgxpo
 	return conn, nil
 }
 
-// draw takes a connection of pgxpool's, for one who has waited already.
-func (p *Pool) draw(ctx context.Context, waited time.Duration) (*pgxpool.Conn, *Error) {
+// draw takes a connection of pgxpool's, for one who has a place in the queue, and has
+// waited for it. Without one the place is given back.
+func (p *Pool) draw(ctx context.Context, waited time.Duration) (conn *pgxpool.Conn, failure *Error) {
+	defer func() {
+		if conn == nil { // or a hook of the caller's context panicked
+			p.queue.leave(nil)
+		}
+	}()
 	timeout := p.queue.patience
 	conn, err := p.soonEnding().acquire(ctx, p.Pool, timeout)
 	if err == nil {

@@ -38,6 +38,10 @@ var (
 // ReadOnly, and are counted and logged. Make one with [Connect]. It is safe for
 // concurrent use.
 //
+// Commands get connections in the order in which they come, and hand them to each
+// other, up to 16 times in a row, where no hook and no tracer of the pgxpool is to see
+// it: [Pool.Metrics] counts that, Stat does not.
+//
 // What is called on it as on a pgxpool.Pool is pgx's, goes to the primary, and is
 // neither counted nor logged.
 type Pool struct {
