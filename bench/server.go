@@ -164,6 +164,9 @@ func callers(ctx context.Context, r *results, p pace) error {
 	}
 	defer done()
 	for _, goroutines := range manyCallers {
+		if goroutines == 100 { // the one that has budgets
+			p.race *= 4
+		}
 		t, err := crowd(ctx, goroutines, all, stores, p)
 		if err != nil {
 			return err
