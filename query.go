@@ -97,19 +97,10 @@ type frame[In, Row any] struct {
 	layout  *layout // that targets was made for
 	targets []any
 	plans   []pgtype.ScanPlan
-	planned []planned // that can be used again
+	own     []pgtype.ScanPlan // for plans that are of no use to others
+	types   *pgtype.Map       // that plans was made by, if they can be used again
 	rows    []Row
 }
-
-// planned are the plans of a connection.
-type planned struct {
-	types *pgtype.Map // of the connection
-	plans []pgtype.ScanPlan
-}
-
-// keepPlans is for how many connections a frame keeps plans: many goroutines use the
-// frames of each other, and then on any of a pool's.
-const keepPlans = 32
 
 func (q *query[In, Row]) frame(in In) *frame[In, Row] {
 	fr, _ := q.frames.Get().(*frame[In, Row])
@@ -154,28 +145,22 @@ func (q *query[In, Row]) prepare(fr *frame[In, Row], rows pgx.Rows) *Error {
 	if fr.layout != l {
 		fr.layout = l
 		fr.targets = pointers(reflect.ValueOf(&fr.row).Elem(), l.fields, true)
-		fr.planned = nil
+		fr.own, fr.types = make([]pgtype.ScanPlan, len(columns)), nil
 	}
 	types := rows.TypeMap()
-	for i := range fr.planned {
-		if fr.planned[i].types == types {
-			fr.plans = fr.planned[i].plans
+	if fr.types == types {
+		return nil
+	}
+	fr.types, fr.plans = nil, fr.own
+	if l.builtin {
+		fr.types = types
+		if rows.Conn() != nil {
+			fr.plans = l.planned(types, fr.targets)
 			return nil
 		}
 	}
-	if l.builtin || len(fr.plans) != len(columns) {
-		fr.plans = make([]pgtype.ScanPlan, len(columns))
-	}
 	for i, c := range columns {
 		fr.plans[i] = types.PlanScan(c.DataTypeOID, c.Format, fr.targets[i])
-	}
-	// Planning is a good part of reading one row, and on the same connection gives
-	// the same plans, unless a type was registered in between.
-	if l.builtin {
-		if len(fr.planned) == keepPlans {
-			fr.planned = nil
-		}
-		fr.planned = append(fr.planned, planned{types, fr.plans})
 	}
 	return nil
 }

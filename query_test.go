@@ -2,6 +2,7 @@ package pgcmd_test
 
 import (
 	"context"
+	"fmt"
 	"database/sql"
 	"errors"
 	"math"
@@ -554,4 +555,32 @@ func TestWhatErrorsReach(t *testing.T) {
 		assert.Equal(t, pgcmd.Applied, pgcmd.EffectOf(nil))
 	})
 	idle(t, pool)
+}
+
+// Plans to scan a row are kept for each connection, and for no more than 64.
+func TestRowsAreReadOnAnyNumberOfConnections(t *testing.T) {
+	t.Parallel()
+	url := pgcmdtest.URL(t)
+	type row struct {
+		N    int32
+		Text *string
+		List []int16
+	}
+	find := pgcmd.QueryOne[int32, row]("any.number", `select $1::int4 as n, 'n' || $1 as text, array[$1::int2, 7::int2] as list`)
+	conns := make([]*pgx.Conn, 70)
+	for i := range conns {
+		conn, err := pgx.Connect(t.Context(), url)
+		require.NoError(t, err)
+		defer conn.Close(context.Background())
+		conns[i] = conn
+	}
+	for range 2 {
+		for i, conn := range conns {
+			n := int32(i)
+			got, err := find.Run(t.Context(), conn, n)
+			require.NoError(t, err)
+			text := fmt.Sprint("n", n)
+			require.Equal(t, row{n, &text, []int16{int16(n), 7}}, got)
+		}
+	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // A rowKind is how a Row takes its columns.
@@ -36,6 +37,40 @@ type layout struct {
 	columns []pgconn.FieldDescription
 	fields  []field // fields[i] takes column i
 	builtin bool    // every type is one of PostgreSQL's own
+	plans   atomic.Pointer[[]planned]
+}
+
+// planned are the plans to scan a row of a layout on one connection, which the types
+// stand for. Planning is a good part of reading one row, and on the same connection
+// gives the same plans, unless a type was registered in between.
+type planned struct {
+	types *pgtype.Map
+	plans []pgtype.ScanPlan
+}
+
+// mostPlanned is for how many connections a layout keeps plans; some may be gone.
+const mostPlanned = 64
+
+// planned returns the plans for a connection, which only who has it may use.
+func (l *layout) planned(types *pgtype.Map, targets []any) []pgtype.ScanPlan {
+	var all []planned
+	if known := l.plans.Load(); known != nil {
+		for i := range *known {
+			if p := &(*known)[i]; p.types == types {
+				return p.plans
+			}
+		}
+		if len(*known) < mostPlanned {
+			all = slices.Clip(*known)
+		}
+	}
+	plans := make([]pgtype.ScanPlan, len(targets))
+	for i, c := range l.columns {
+		plans[i] = types.PlanScan(c.DataTypeOID, c.Format, targets[i])
+	}
+	all = append(all, planned{types, plans})
+	l.plans.Store(&all) // of two at the same time one may be forgotten
+	return plans
 }
 
 // firstUserOID is the first object id that PostgreSQL gives to a type that it was
