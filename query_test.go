@@ -2,9 +2,9 @@ package pgcmd_test
 
 import (
 	"context"
-	"fmt"
 	"database/sql"
 	"errors"
+	"fmt"
 	"math"
 	"net/netip"
 	"strings"
