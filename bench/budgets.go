@@ -191,6 +191,10 @@ func judge(budgets []budget, r *results, margin float64) []verdict {
 	return verdicts
 }
 
+// onlyLate and surely say which of the broken ones another measurement may, and cannot, find held.
+func (v verdict) onlyLate() bool { return !v.held && !v.exact }
+func (v verdict) surely() bool   { return !v.held && v.exact }
+
 var errBroken = errors.New("a budget is broken")
 
 // report prints each budget, and returns errBroken if one is.
