@@ -5,7 +5,7 @@
 //	go run . soak     # 10,000 operations a second for a minute
 //
 // With BENCH_SHORT=1 a report is quick and rough, and a check is of the in-process server alone: allocations exactly,
-// time with a wide margin, and up to three times, since in seconds another process may make anything look slow.
+// time with a wide margin.
 package main
 
 import (
@@ -14,7 +14,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"slices"
 )
 
 func main() {
@@ -68,21 +67,15 @@ var (
 // check measures what the budgets are of, and returns errBroken if one is broken. The short form is of the first kind
 // alone.
 func check(ctx context.Context, short bool, client, server []budget, out io.Writer) error {
-	sections, p, m, times := append(append([]section{}, clientSections...), serverSections...), full, margin, 1
+	sections, p, m := append(append([]section{}, clientSections...), serverSections...), full, margin
 	budgets := append(append([]budget{}, client...), server...)
 	if short {
-		sections, p, m, times, budgets = clientSections, brief, shortMargin, 3, client
+		sections, p, m, budgets = clientSections, brief, shortMargin, client
 	}
 	p.latencies = 0
-	for n := 1; ; n++ {
-		r, err := run(ctx, sections, p, func(string, ...any) {})
-		if err != nil {
-			return err
-		}
-		verdicts := judge(budgets, r, m)
-		if n == times || !slices.ContainsFunc(verdicts, verdict.onlyLate) || slices.ContainsFunc(verdicts, verdict.surely) {
-			return report(out, verdicts)
-		}
-		fmt.Fprintf(out, "a time is over its budget: measured again (%d of %d)\n", n, times-1)
+	r, err := run(ctx, sections, p, func(string, ...any) {})
+	if err != nil {
+		return err
 	}
+	return report(out, judge(budgets, r, m))
 }
