@@ -24,6 +24,8 @@ type copyFeed struct {
 
 	reading []byte // the buffer that is being read,
 	unread  []byte // and the rest of it
+	left    sync.Once
+	away    chan struct{} // closed when the reader was told to read no more
 
 	conn    *pgx.Conn
 	sent    atomic.Int64 // on the connection, when the reader was told that this was all
@@ -80,6 +82,7 @@ func openFeed(ctx context.Context, conn *pgx.Conn, sql string) *copyFeed {
 		free:    make(chan []byte, 2),
 		conn:    conn,
 		done:    make(chan struct{}),
+		away:    make(chan struct{}),
 	}
 	for range cap(f.free) {
 		f.free <- *copyBuffers.Get().(*[]byte)
@@ -139,6 +142,9 @@ func (f *copyFeed) abandon() {
 	f.wait()
 }
 
+// awayTime is how long the reader may take to go after a panic.
+const awayTime = 100 * time.Millisecond
+
 // wait waits until pgconn has returned. What panicked there goes on here, and not
 // where it would end the process; the connection is then of no use.
 func (f *copyFeed) wait() {
@@ -147,6 +153,10 @@ func (f *copyFeed) wait() {
 		f.panic = nil
 		ctx, cancel := context.WithTimeout(context.Background(), endTime)
 		defer cancel()
+		select {
+		case <-f.away: // whom pgconn does not wait for, and who writes on the connection as Close does
+		case <-time.After(awayTime): // it is stuck in a write
+		}
 		_ = f.conn.PgConn().Conn().Close()
 		_ = f.conn.Close(ctx)
 		panic(reason)
@@ -214,6 +224,7 @@ func (f *copyFeed) Read(p []byte) (int, error) {
 		}
 		chunk, err := f.next()
 		if err != nil {
+			f.left.Do(func() { close(f.away) })
 			return 0, err
 		}
 		f.reading, f.unread = chunk, chunk
