@@ -567,20 +567,15 @@ func TestRowsAreReadOnAnyNumberOfConnections(t *testing.T) {
 		List []int16
 	}
 	find := pgcmd.QueryOne[int32, row]("any.number", `select $1::int4 as n, 'n' || $1 as text, array[$1::int2, 7::int2] as list`)
-	conns := make([]*pgx.Conn, 70)
-	for i := range conns {
+	for i := range int32(70) {
 		conn, err := pgx.Connect(t.Context(), url)
 		require.NoError(t, err)
-		defer conn.Close(context.Background())
-		conns[i] = conn
-	}
-	for range 2 {
-		for i, conn := range conns {
-			n := int32(i)
+		for n := i; n < i+2; n++ {
 			got, err := find.Run(t.Context(), conn, n)
 			require.NoError(t, err)
 			text := fmt.Sprint("n", n)
 			require.Equal(t, row{n, &text, []int16{int16(n), 7}}, got)
 		}
+		require.NoError(t, conn.Close(t.Context()))
 	}
 }
