@@ -136,7 +136,7 @@ func (k *keeper) holders() string {
 	}
 	var parts []string
 	for _, g := range groups[:min(len(groups), 3)] {
-		parts = append(parts, fmt.Sprintf("%s holds %d, the longest for %v", g.command, g.n, g.longest.Round(10*time.Millisecond)))
+		parts = append(parts, fmt.Sprintf("%s holds %d, the longest for %v", g.command, g.n, g.longest.Round(time.Millisecond)))
 	}
 	if len(groups) > 3 {
 		parts = append(parts, fmt.Sprintf("and %d other commands", len(groups)-3))

@@ -11,7 +11,7 @@ import (
 
 // A queue lets as many commands at a pool as it may have connections, first come first
 // served. Who has done with a connection hands it to the next, and spares both the way
-// through pgxpool, which under load is a tenth of what a short command costs.
+// through pgxpool, which under load is a tenth of what a short command costs the client.
 //
 // Who takes a connection of the pgxpool itself is not in this queue, but in pgxpool's:
 // every so often a connection goes through that, and so does one that is not as new.

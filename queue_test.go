@@ -301,7 +301,6 @@ func TestConnectionsOfBeforeAResetAreNotHandedOver(t *testing.T) {
 	inUse(2)
 	next := begin(2) // has the place of the one that is killed
 	require.Error(t, <-failed)
-	time.Sleep(10 * time.Millisecond)
 	last := begin(0) // has the place of the one that was there before
 	before := <-old
 	assert.NotEqual(t, before, <-last)

@@ -27,7 +27,12 @@ func (r *rules) orZero(s *schema, t reflect.Type) *schema {
 }
 
 // saves reports whether v is taken only since what follows an omitempty is not asked.
-func (r *rules) saves(v reflect.Value) bool {
+func (r *rules) saves(v reflect.Value) (saved bool) {
+	defer func() {
+		if recover() != nil { // a tag within does not fit its type
+			saved = false
+		}
+	}()
 	switch v.Kind() {
 	case reflect.Array: // its elements may be what is refused
 		return true
