@@ -98,7 +98,7 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o Options) (result AdHocRes
 	start := time.Now()
 	q := &query[struct{}, map[string]any]{statement: s, frames: new(sync.Pool),
 		shape: &shape{typ: reflect.TypeFor[map[string]any](), kind: mapRow}}
-	rows, affected, failure := q.collect(ctx, db, q.frame(struct{}{}), args)
+	rows, affected, failure := q.collect(ctx, db, args)
 	if failure != nil {
 		return result, failure
 	}

@@ -74,7 +74,7 @@ func (l *lane) put(ctx context.Context, s *statement, d *described, args []any) 
 	if d == nil {
 		var err error
 		if d, came, err = l.describe(ctx, s); err != nil {
-			return nil, nil, refused, s.failed(ctx, reply{}, err)
+			return nil, nil, refused, s.failed(ctx, &reply{}, err)
 		}
 		if came != answer {
 			return nil, nil, came, nil
@@ -94,7 +94,7 @@ func (l *lane) put(ctx context.Context, s *statement, d *described, args []any) 
 		if time.Since(d.at) > time.Second {
 			return nil, d, outdated, nil
 		}
-		return nil, nil, refused, s.failed(ctx, reply{}, err)
+		return nil, nil, refused, s.failed(ctx, &reply{}, err)
 	}
 	if len(a.out) > biggestAsk {
 		a.rows.end(nil)
@@ -109,7 +109,7 @@ func (l *lane) put(ctx context.Context, s *statement, d *described, args []any) 
 	switch {
 	case err != nil:
 		a.rows.end(err)
-		return nil, nil, refused, s.failed(ctx, reply{}, err)
+		return nil, nil, refused, s.failed(ctx, &reply{}, err)
 	case came != answer:
 		a.rows.end(a.cause)
 	}

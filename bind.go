@@ -120,17 +120,25 @@ func embedsPointer(t reflect.Type, fields []field) bool {
 	return false
 }
 
-// arguments reads the values behind the pointers. They get an array of their own
-// each time: a tracer may keep it.
-func arguments(pointers []any, params []string) ([]any, *Error) {
-	if len(pointers) == 0 {
-		return nil, nil
-	}
-	return argumentsIn(make([]any, len(pointers)), pointers, params)
+// An input is memory for the input of a run, which the next can use again, and pointers
+// to the fields that are arguments.
+type input[In any] struct {
+	in     In
+	fields []any
 }
 
-// argumentsIn reads them into args, where nobody can keep it.
-func argumentsIn(args, pointers []any, params []string) ([]any, *Error) {
+// arguments reads the arguments of in into args. What a tracer can keep needs an array of
+// its own each time.
+func (i *input[In]) arguments(args []any, s *statement, in In) ([]any, *Error) {
+	i.in = in
+	if i.fields == nil || s.growsIn {
+		i.fields = pointers(reflect.ValueOf(&i.in).Elem(), s.fields, false)
+	}
+	return arguments(args, i.fields, s.params)
+}
+
+// arguments reads the values behind the pointers into args.
+func arguments(args, pointers []any, params []string) ([]any, *Error) {
 	for i, p := range pointers {
 		switch p := p.(type) {
 		case *string:

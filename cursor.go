@@ -66,7 +66,7 @@ func (c *cursor) fetch(ctx context.Context, read func(rows pgx.Rows) (got, size 
 	more, err := c.exchange(ctx, func(rows pgx.Rows) { got, size, spoilt = read(rows) })
 	left = true
 	if err = s.leave(err); err != nil {
-		return false, c.failed(ctx, reply{tx: s, joined: true}, err)
+		return false, c.failed(ctx, &reply{tx: s, joined: true}, err)
 	}
 	if spoilt != nil {
 		return false, c.abandoned(spoilt)

@@ -38,6 +38,8 @@ func notAcquired(ctx context.Context, pool *pgxpool.Pool, k *keeper, err error) 
 	}
 	e := notSent(ctx, err)
 	switch {
+	case isConnectError(err) && errors.Is(err, context.Canceled) && ctx.Err() == nil: // not the caller has
+		e.Code, e.Message = CodeUnavailable, noneToGive
 	case isConnectError(err) && e.SQLState == "" && ctx.Err() == nil:
 		e.Code, e.Message = CodeUnavailable, unreachable(e)
 	case isConnectError(err):
@@ -56,14 +58,16 @@ func notAcquired(ctx context.Context, pool *pgxpool.Pool, k *keeper, err error) 
 			e.Message += ": " + who
 		}
 	case e.Code == CodeFailed:
-		e.Code, e.Message = CodeUnavailable, "the pool has no connection to give: is it closed?"
+		e.Code, e.Message = CodeUnavailable, noneToGive
 	}
 	return e
 }
 
+const noneToGive = "the pool has no connection to give: is it closed?"
+
 // failed is the error of a statement that failed after it was handed to pgx: what
 // it is, and what is known of its effect.
-func (s *statement) failed(ctx context.Context, r reply, err error) *Error {
+func (s *statement) failed(ctx context.Context, r *reply, err error) *Error {
 	if r.tx != nil && r.tx.aborted != nil && isInFailedTransaction(err) {
 		err = r.tx.aborted // the reason, and not its consequence
 	}

@@ -19,41 +19,41 @@ const (
 
 // ask sends the statement as send does, or over the shared connections of a Pool that
 // has some, if it may.
-func (s *statement) ask(ctx context.Context, db DB, args []any) (reply, *Error) {
+func (s *statement) ask(ctx context.Context, db DB, args []any, r *reply) *Error {
 	if s.shared {
 		if p, ok := db.(*Pool); ok && p.mux != nil {
-			if r, failure, done := s.share(ctx, p, args); done {
-				return r, failure
+			if failure, done := s.share(ctx, p, args, r); done {
+				return failure
 			}
 		}
 	}
-	return s.send(ctx, db, args)
+	return s.send(ctx, db, args, r)
 }
 
 // share asks over the shared connections. It is not done if the statement has to go
 // the ordinary way.
-func (s *statement) share(ctx context.Context, p *Pool, args []any) (r reply, failure *Error, done bool) {
+func (s *statement) share(ctx context.Context, p *Pool, args []any, r *reply) (failure *Error, done bool) {
 	if err := ctx.Err(); err != nil {
-		return r, notSent(ctx, err), true
+		return notSent(ctx, err), true
 	}
 	if failure := nested(ctx, p.Pool); failure != nil {
-		return r, failure, true
+		return failure, true
 	}
 	var losses, moves, stale int
 	var in *mux // that let it in
 	for again := false; ; again = true {
 		l, d, failure, done := p.enter(ctx, s, again, in)
 		if !done || failure != nil {
-			return r, failure, done
+			return failure, done
 		}
 		in = l.m
 		a, d, came, failure := l.put(ctx, s, d, args)
 		switch came {
 		case refused:
-			return r, failure, true
+			return failure, true
 		case ordinary:
 			in.exit()
-			return r, nil, false
+			return nil, false
 		case shut: // before it was there
 			continue
 		case outdated:
@@ -66,17 +66,17 @@ func (s *statement) share(ctx context.Context, p *Pool, args []any) (r reply, fa
 			switch {
 			case losses == mostLosses:
 				in.exit()
-				return r, s.failed(ctx, r, a.cause), true
+				return s.failed(ctx, r, a.cause), true
 			case moves == mostMoves:
 				in.exit()
-				return r, nil, false
+				return nil, false
 			}
 			continue
 		}
 		in = nil
 		if a.refused == nil {
 			r.rows, r.asked = a.rows, a
-			return r, nil, true
+			return nil, true
 		}
 		// The server's word.
 		err := a.refused
@@ -87,9 +87,9 @@ func (s *statement) share(ctx context.Context, p *Pool, args []any) (r reply, fa
 			l.forget(s.text.SQL, d)
 		case err.Code == queryCanceled && l.m.imposed && !strings.Contains(err.Message, "user request"):
 			l.m.leave(s.text.SQL) // by our own limit, which the ordinary way does not have
-			return r, nil, false
+			return nil, false
 		default:
-			return r, s.failed(ctx, r, err), true
+			return s.failed(ctx, r, err), true
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package pgcmd
 
 import (
-	"reflect"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -31,9 +30,11 @@ func pipeAll[In, Row any](q *query[In, Row]) *piped[In, []Row] {
 		firm:      q.readOnly || q.maxRows == 0 || q.harmless(),
 		fits:      q.fits,
 		run: func() (binder[In], reader[[]Row]) {
-			fr := q.frame(*new(In))
-			return q.binder(fr), func(rows pgx.Rows) ([]Row, *Error) {
+			fr := q.frame()
+			return q.binder(), func(rows pgx.Rows) ([]Row, *Error) {
 				out, failure := q.everyRow(fr, rows, q.maxRows)
+				var zero Row
+				fr.row = zero // what could not be read is there
 				clear(fr.rows)
 				fr.rows = fr.rows[:0]
 				return out, failure
@@ -48,8 +49,8 @@ func pipeOne[In, Row any](q *query[In, Row]) *piped[In, Row] {
 		firm:      q.readOnly || q.harmless() || q.insertsOne(),
 		fits:      q.fits,
 		run: func() (binder[In], reader[Row]) {
-			fr := q.frame(*new(In))
-			return q.binder(fr), func(rows pgx.Rows) (row Row, failure *Error) {
+			fr := q.frame()
+			return q.binder(), func(rows pgx.Rows) (row Row, failure *Error) {
 				failure = q.onlyRow(fr, rows)
 				row, fr.row = fr.row, row
 				return row, failure
@@ -64,7 +65,7 @@ func pipeExec[In, Row any](q *query[In, Row]) *piped[In, int64] {
 		firm:      true,
 		fits:      func([]pgconn.FieldDescription) *Error { return nil },
 		run: func() (binder[In], reader[int64]) {
-			return q.binder(q.frame(*new(In))), func(rows pgx.Rows) (int64, *Error) {
+			return q.binder(), func(rows pgx.Rows) (int64, *Error) {
 				rows.Close()
 				return rows.CommandTag().RowsAffected(), nil
 			}
@@ -72,15 +73,9 @@ func pipeExec[In, Row any](q *query[In, Row]) *piped[In, int64] {
 	}
 }
 
-func (q *query[In, Row]) binder(fr *frame[In, Row]) binder[In] {
-	args := make([]any, len(q.fields))
-	return func(in In) ([]any, *Error) {
-		fr.in = in
-		if q.growsIn {
-			fr.params = pointers(reflect.ValueOf(&fr.in).Elem(), q.fields, false)
-		}
-		return argumentsIn(args, fr.params, q.params)
-	}
+func (q *query[In, Row]) binder() binder[In] {
+	i, args := new(input[In]), make([]any, len(q.fields))
+	return func(in In) ([]any, *Error) { return i.arguments(args, q.statement, in) }
 }
 
 // fits finds out whether the row type can take the columns.

@@ -71,10 +71,10 @@ type reply struct {
 	early   bool             // pgx gave up before it sent the statement, if not before it prepared it
 }
 
-// send sends the statement and returns its reply, which the caller must close.
-func (s *statement) send(ctx context.Context, db DB, args []any) (r reply, failure *Error) {
+// send sends the statement and fills in its reply, which the caller must close.
+func (s *statement) send(ctx context.Context, db DB, args []any, r *reply) (failure *Error) {
 	if err := ctx.Err(); err != nil {
-		return r, notSent(ctx, err)
+		return notSent(ctx, err)
 	}
 	var conn *pgx.Conn
 	switch db := db.(type) {
@@ -87,23 +87,23 @@ func (s *statement) send(ctx context.Context, db DB, args []any) (r reply, failu
 	case *pgx.Conn:
 		conn = db
 	case *Tx:
-		return s.sendWithin(ctx, db, args)
+		return s.sendWithin(ctx, db, args, r)
 	default:
 		r.joined = inTransaction(db)
 		rows, err := db.Query(ctx, s.text.SQL, args...)
 		r.rows = rows
 		if err != nil {
-			return r, s.failed(ctx, r, err)
+			return s.failed(ctx, r, err)
 		}
-		return r, nil
+		return nil
 	}
 	switch {
 	case failure != nil:
-		return r, failure
+		return failure
 	case r.conn != nil:
 		conn = r.conn.Conn()
 	case conn.IsClosed():
-		return r, &Error{Code: CodeUnavailable, Effect: NotApplied, Message: "the connection was closed before this command: take another one"}
+		return &Error{Code: CodeUnavailable, Effect: NotApplied, Message: "the connection was closed before this command: take another one"}
 	default:
 		r.joined = conn.PgConn().TxStatus() != 'I'
 	}
@@ -122,24 +122,24 @@ func (s *statement) send(ctx context.Context, db DB, args []any) (r reply, failu
 		r.early = conn.Config().DefaultQueryExecMode != pgx.QueryExecModeSimpleProtocol
 		failure = s.failed(ctx, r, err)
 		r.close()
-		return r, failure
+		return failure
 	}
-	return r, nil
+	return nil
 }
 
 // sendWithin sends the statement on a Tx.
-func (s *statement) sendWithin(ctx context.Context, tx *Tx, args []any) (r reply, failure *Error) {
+func (s *statement) sendWithin(ctx context.Context, tx *Tx, args []any, r *reply) *Error {
 	r.joined = true
 	if err := tx.enter(ctx); err != nil {
-		return r, notSent(ctx, err)
+		return notSent(ctx, err)
 	}
 	tx.s.mark(s)
 	rows, results, err := tx.s.query(ctx, s.text.SQL, args)
 	if err != nil {
-		return r, s.failed(ctx, r, tx.s.leave(err))
+		return s.failed(ctx, r, tx.s.leave(err))
 	}
 	r.rows, r.results, r.tx = rows, results, tx.s
-	return r, nil
+	return nil
 }
 
 // close ends the reading and gives the connection, or the transaction, back. It

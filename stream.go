@@ -113,13 +113,12 @@ func (l *loop[In, Row]) rows(bool) int64 { return l.s.rows }
 
 // body is one attempt.
 func (s *stream[In, Row]) body(ctx context.Context, db DB, in In) error {
-	fr := s.q.frame(in)
-	args, failure := arguments(fr.params, s.q.params)
+	args, failure := s.q.bind(in)
 	if failure == nil {
 		if tx := s.q.cursorIn(db); tx != nil {
-			failure = s.byCursor(ctx, tx, fr, args)
+			failure = s.byCursor(ctx, tx, args)
 		} else {
-			failure = s.direct(ctx, db, fr, args)
+			failure = s.direct(ctx, db, args)
 		}
 	}
 	if s.rows > 0 && s.alone {
@@ -129,7 +128,6 @@ func (s *stream[In, Row]) body(ctx context.Context, db DB, in In) error {
 		failure.final = s.rows > 0
 		return failure
 	}
-	s.q.recycle(fr)
 	return nil
 }
 
@@ -142,8 +140,9 @@ func (s *stream[In, Row]) give(row Row) bool {
 }
 
 // direct yields the rows as they come.
-func (s *stream[In, Row]) direct(ctx context.Context, db DB, fr *frame[In, Row], args []any) *Error {
-	r, failure := s.q.send(ctx, db, args)
+func (s *stream[In, Row]) direct(ctx context.Context, db DB, args []any) *Error {
+	var r reply
+	failure := s.q.send(ctx, db, args, &r)
 	if failure != nil {
 		return failure
 	}
@@ -154,6 +153,7 @@ func (s *stream[In, Row]) direct(ctx context.Context, db DB, fr *frame[In, Row],
 		}
 		r.close()
 	}()
+	fr := s.q.frame()
 	more := r.rows.Next()
 	if r.rows.Err() == nil {
 		failure = s.q.prepare(fr, r.rows)
@@ -168,14 +168,16 @@ func (s *stream[In, Row]) direct(ctx context.Context, db DB, fr *frame[In, Row],
 		if failure = s.q.scan(fr, r.rows); failure != nil {
 			break
 		}
-		if !s.give(fr.row) {
+		row := fr.row
+		fr.row = zero // also if the loop breaks, or panics
+		if !s.give(row) {
+			s.q.recycle(fr)
 			return nil
 		}
-		fr.row = zero
 	}
 	reading = false
 	if err := r.rows.Err(); err != nil && failure == nil {
-		return s.q.failed(ctx, r, err)
+		return s.q.failed(ctx, &r, err)
 	}
 	if failure == nil && gaveUp != nil {
 		failure = causeOf(ctx, gaveUp)
@@ -183,11 +185,13 @@ func (s *stream[In, Row]) direct(ctx context.Context, db DB, fr *frame[In, Row],
 	if failure != nil {
 		return s.q.spoiled(ctx, &r, failure)
 	}
+	s.q.recycle(fr)
 	return nil
 }
 
 // byCursor yields the rows that a cursor fetches, some at a time.
-func (s *stream[In, Row]) byCursor(ctx context.Context, tx *Tx, fr *frame[In, Row], args []any) *Error {
+func (s *stream[In, Row]) byCursor(ctx context.Context, tx *Tx, args []any) *Error {
+	fr := s.q.frame()
 	c := &cursor{statement: s.q.statement, tx: tx, args: args, size: firstFetch}
 	defer c.close(ctx)
 	for {
@@ -204,17 +208,22 @@ func (s *stream[In, Row]) byCursor(ctx context.Context, tx *Tx, fr *frame[In, Ro
 				return failure
 			}
 			if !s.give(fr.rows[i]) {
+				s.q.recycle(fr)
 				return nil
 			}
 		}
-		if failure != nil || !more {
+		if failure != nil {
 			return failure
+		}
+		if !more {
+			s.q.recycle(fr)
+			return nil
 		}
 	}
 }
 
 // fill reads the rows of one fetch into the frame, and tells how many bytes they had.
-func (s *stream[In, Row]) fill(fr *frame[In, Row], rows pgx.Rows) (size int, failure *Error) {
+func (s *stream[In, Row]) fill(fr *frame[Row], rows pgx.Rows) (size int, failure *Error) {
 	more := rows.Next()
 	if rows.Err() != nil {
 		return 0, nil
