@@ -231,11 +231,11 @@ func hold(conn *pgxpool.Conn, command *string) *wire {
 	return w
 }
 
-// release gives a connection back, or hands it to the next in the queue.
-func release(conn *pgxpool.Conn) {
-	w := wireOf(conn.Conn())
+// release gives a connection, whose wire w is, back, or hands it to the next in the
+// queue.
+func release(conn *pgxpool.Conn, w *wire) {
 	if w == nil || w.place == nil {
-		giveBack(conn)
+		giveBack(conn, w)
 		return
 	}
 	q := w.place
@@ -243,13 +243,12 @@ func release(conn *pgxpool.Conn) {
 	q.leave(conn)
 }
 
-// giveBack gives a connection back to its pgxpool.
-func giveBack(conn *pgxpool.Conn) {
-	c := conn.Conn()
-	if w := wireOf(c); w != nil {
+// giveBack gives a connection, whose wire w is, back to its pgxpool.
+func giveBack(conn *pgxpool.Conn, w *wire) {
+	if w != nil {
 		w.let()
 	}
-	if c.IsClosed() {
+	if conn.Conn().IsClosed() {
 		// Released, a dead connection would hold its place in the pool for as long as
 		// pgx takes to say goodbye to it: 15 seconds, if nobody answers.
 		conn.Hijack()

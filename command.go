@@ -145,19 +145,29 @@ func (c *Command[In, Out]) Run(ctx context.Context, db DB, in In) (Out, error) {
 	case pool != nil:
 		return c.runSighted(ctx, pool, in)
 	}
-	return c.runStraight(ctx, db, in)
+	if failure := c.refusal(ctx, db, in); failure != nil {
+		return c.none(failure)
+	}
+	out, err := c.body(ctx, db, in)
+	if err != nil {
+		return c.none(c.core.failed(ctx, err))
+	}
+	return out, nil
 }
 
-// runSighted is runStraight on a pool that counts.
+// runSighted is the straight path of Run on a pool that counts.
 func (c *Command[In, Out]) runSighted(ctx context.Context, pool *Pool, in In) (Out, error) {
 	s := pool.sight(&c.core)
 	var failure *Error
 	defer s.end(&failure)
-	out, err := c.runStraight(ctx, pool, in)
+	if failure = c.refusal(ctx, pool, in); failure != nil {
+		return c.none(failure)
+	}
+	out, err := c.body(ctx, pool, in)
 	if err != nil {
-		failure = err.(*Error)
+		failure = c.core.failed(ctx, err)
 		s.attempts = failure.Attempts
-		return out, err
+		return c.none(failure)
 	}
 	if s.attempts = 1; c.rows != nil {
 		s.rows = c.rows(out)
@@ -165,23 +175,20 @@ func (c *Command[In, Out]) runSighted(ctx context.Context, pool *Pool, in In) (O
 	return out, nil
 }
 
-// runStraight is Run for a command that has no hook, no middleware and no limit.
-func (c *Command[In, Out]) runStraight(ctx context.Context, db DB, in In) (Out, error) {
-	err := usable(ctx, db)
-	if err == nil && c.core.checks != nil {
-		err = c.check(in)
+// refusal says why a run cannot begin.
+func (c *Command[In, Out]) refusal(ctx context.Context, db DB, in In) *Error {
+	e := usable(ctx, db)
+	if e == nil && c.core.checks != nil {
+		e = c.check(in)
 	}
-	if err != nil {
-		var none Out
-		return none, c.core.refused(err)
+	if e != nil {
+		return c.core.refused(e)
 	}
-	out, failure := c.body(ctx, db, in)
-	if failure != nil {
-		var none Out
-		return none, c.core.failed(ctx, failure)
-	}
-	return out, nil
+	return nil
 }
+
+// none is what a run returns that has failed.
+func (c *Command[In, Out]) none(failure *Error) (out Out, _ error) { return out, failure }
 
 // Try runs the command as Run does and tells how it went. On a DB that is a
 // transaction it is isolated by a savepoint, which costs no round trip if all goes

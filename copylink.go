@@ -99,7 +99,7 @@ func (l *copyLink) leave() {
 		}
 	}
 	if l.pooled != nil {
-		release(l.pooled)
+		release(l.pooled, wireOf(l.pooled.Conn()))
 		l.pooled = nil
 	}
 }

@@ -15,11 +15,7 @@ import (
 // unsent reports whether nothing has left for the server since the statement was
 // handed to pgx.
 func (r *reply) unsent() bool {
-	if !r.counted || r.rows == nil || r.rows.Conn() == nil {
-		return false
-	}
-	now, _ := sentBytes(r.rows.Conn())
-	return now == r.sent
+	return r.wire != nil && r.rows != nil && r.wire.sent.Load() == r.sent
 }
 
 // notSent is the error of a statement that never left.

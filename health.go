@@ -110,7 +110,7 @@ func (p *Pool) probe(ctx context.Context, spare bool) (time.Duration, *Error) {
 		if err != nil {
 			return 0, notAcquired(ctx, p.Pool, p.keeper, err)
 		}
-		defer release(pooled)
+		defer release(pooled, wireOf(pooled.Conn()))
 		conn = pooled.Conn()
 	}
 	start := time.Now()

@@ -17,19 +17,6 @@ const (
 	mostMoves  = 10
 )
 
-// ask sends the statement as send does, or over the shared connections of a Pool that
-// has some, if it may.
-func (s *statement) ask(ctx context.Context, db DB, args []any, r *reply) *Error {
-	if s.shared {
-		if p, ok := db.(*Pool); ok && p.mux != nil {
-			if failure, done := s.share(ctx, p, args, r); done {
-				return failure
-			}
-		}
-	}
-	return s.send(ctx, db, args, r)
-}
-
 // share asks over the shared connections. It is not done if the statement has to go
 // the ordinary way.
 func (s *statement) share(ctx context.Context, p *Pool, args []any, r *reply) (failure *Error, done bool) {

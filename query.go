@@ -20,7 +20,7 @@ import (
 func Query[In, Row any](name, sql string) *Command[In, []Row] {
 	q := newQuery[In, Row](name, sql)
 	c := defineStatement(name, q, func(o Options) func(context.Context, DB, In) ([]Row, error) {
-		return q.with(name, o).all
+		return q.with(name, o).all()
 	}, func(out []Row) int64 { return int64(len(out)) })
 	c.piped = func(o Options) *piped[In, []Row] { return pipeAll(q.with(name, o)) }
 	return c
@@ -36,7 +36,7 @@ func Query[In, Row any](name, sql string) *Command[In, []Row] {
 func QueryOne[In, Row any](name, sql string) *Command[In, Row] {
 	q := newQuery[In, Row](name, sql)
 	c := defineStatement(name, q, func(o Options) func(context.Context, DB, In) (Row, error) {
-		return q.with(name, o).one
+		return q.with(name, o).one()
 	}, func(Row) int64 { return 1 })
 	c.piped = func(o Options) *piped[In, Row] { return pipeOne(q.with(name, o)) }
 	return c
@@ -49,7 +49,7 @@ func Exec[In any](name, sql string) *Command[In, int64] {
 	text := parse(name, sql)
 	q := &query[In, struct{}]{statement: newStatement(name, reflect.TypeFor[In](), text), inputs: new(sync.Pool)}
 	c := defineStatement(name, q, func(o Options) func(context.Context, DB, In) (int64, error) {
-		return q.with(name, o).exec
+		return q.with(name, o).exec()
 	}, func(affected int64) int64 { return affected })
 	c.piped = func(o Options) *piped[In, int64] { return pipeExec(q.with(name, o)) }
 	return c
@@ -104,22 +104,24 @@ func (q *query[In, Row]) bind(in In) ([]any, *Error) {
 }
 
 // all is the body of a Query.
-func (q *query[In, Row]) all(ctx context.Context, db DB, in In) ([]Row, error) {
-	args, failure := q.bind(in)
-	if failure != nil {
-		return nil, failure
+func (q *query[In, Row]) all() func(context.Context, DB, In) ([]Row, error) {
+	return func(ctx context.Context, db DB, in In) ([]Row, error) {
+		args, failure := q.bind(in)
+		if failure != nil {
+			return nil, failure
+		}
+		out, _, failure := q.collect(ctx, db, args)
+		if failure != nil {
+			return nil, failure
+		}
+		return out, nil
 	}
-	out, _, failure := q.collect(ctx, db, args)
-	if failure != nil {
-		return nil, failure
-	}
-	return out, nil
 }
 
 // collect sends the statement and reads every row.
 func (q *query[In, Row]) collect(ctx context.Context, db DB, args []any) (out []Row, affected int64, failure *Error) {
 	var r reply
-	if failure = q.ask(ctx, db, args, &r); failure != nil {
+	if failure = q.send(ctx, db, args, &r); failure != nil {
 		return nil, 0, failure
 	}
 	defer r.close()
@@ -150,43 +152,47 @@ func maxRowsOf(db DB) int {
 }
 
 // one is the body of a QueryOne.
-func (q *query[In, Row]) one(ctx context.Context, db DB, in In) (row Row, err error) {
-	args, failure := q.bind(in)
-	if failure != nil {
-		return row, failure
+func (q *query[In, Row]) one() func(context.Context, DB, In) (Row, error) {
+	return func(ctx context.Context, db DB, in In) (row Row, err error) {
+		args, failure := q.bind(in)
+		if failure != nil {
+			return row, failure
+		}
+		var r reply
+		if failure = q.send(ctx, db, args, &r); failure != nil {
+			return row, failure
+		}
+		defer r.close()
+		fr := q.frame()
+		if failure := q.onlyRow(fr, r.rows); failure != nil {
+			return row, q.spoiled(ctx, &r, failure)
+		}
+		if err := r.rows.Err(); err != nil {
+			return row, q.failed(ctx, &r, err)
+		}
+		var zero Row
+		row, fr.row = fr.row, zero
+		q.recycle(fr)
+		return row, nil
 	}
-	var r reply
-	if failure = q.ask(ctx, db, args, &r); failure != nil {
-		return row, failure
-	}
-	defer r.close()
-	fr := q.frame()
-	if failure := q.onlyRow(fr, r.rows); failure != nil {
-		return row, q.spoiled(ctx, &r, failure)
-	}
-	if err := r.rows.Err(); err != nil {
-		return row, q.failed(ctx, &r, err)
-	}
-	var zero Row
-	row, fr.row = fr.row, zero
-	q.recycle(fr)
-	return row, nil
 }
 
 // exec is the body of an Exec.
-func (q *query[In, Row]) exec(ctx context.Context, db DB, in In) (int64, error) {
-	args, failure := q.bind(in)
-	if failure != nil {
-		return 0, failure
+func (q *query[In, Row]) exec() func(context.Context, DB, In) (int64, error) {
+	return func(ctx context.Context, db DB, in In) (int64, error) {
+		args, failure := q.bind(in)
+		if failure != nil {
+			return 0, failure
+		}
+		var r reply
+		if failure = q.send(ctx, db, args, &r); failure != nil {
+			return 0, failure
+		}
+		defer r.close()
+		r.rows.Close()
+		if err := r.rows.Err(); err != nil {
+			return 0, q.failed(ctx, &r, err)
+		}
+		return r.rows.CommandTag().RowsAffected(), nil
 	}
-	var r reply
-	if failure = q.ask(ctx, db, args, &r); failure != nil {
-		return 0, failure
-	}
-	defer r.close()
-	r.rows.Close()
-	if err := r.rows.Err(); err != nil {
-		return 0, q.failed(ctx, &r, err)
-	}
-	return r.rows.CommandTag().RowsAffected(), nil
 }

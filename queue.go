@@ -95,9 +95,12 @@ func (q *queue) enter(ctx context.Context) (conn *pgxpool.Conn, waited time.Dura
 
 // leave gives the place and the connection, if there is one, to the next.
 func (q *queue) leave(conn *pgxpool.Conn) {
-	if conn != nil && !q.hands(conn) {
-		giveBack(conn)
-		conn = nil
+	var wire *wire
+	if conn != nil {
+		if wire = wireOf(conn.Conn()); !q.hands(conn, wire) {
+			giveBack(conn, wire)
+			conn = nil
+		}
 	}
 	q.mu.Lock()
 	w := q.first
@@ -105,7 +108,7 @@ func (q *queue) leave(conn *pgxpool.Conn) {
 		q.inside--
 		q.mu.Unlock()
 		if conn != nil {
-			giveBack(conn)
+			giveBack(conn, wire)
 		}
 		return
 	}
@@ -121,8 +124,8 @@ func (q *queue) leave(conn *pgxpool.Conn) {
 
 // hands reports whether the connection can be handed over: it is as if it were new, and
 // nobody is to see that it changes hands.
-func (q *queue) hands(conn *pgxpool.Conn) bool {
-	w, c := wireOf(conn.Conn()), conn.Conn().PgConn()
+func (q *queue) hands(conn *pgxpool.Conn, w *wire) bool {
+	c := conn.Conn().PgConn()
 	return q.direct && w != nil && w.handed < handsInARow && w.epoch == q.keeper.epoch.Load() &&
 		!c.IsClosed() && !c.IsBusy() && c.TxStatus() == 'I'
 }

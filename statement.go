@@ -66,8 +66,8 @@ type reply struct {
 	asked   *ask             // on a shared connection; nil if it was not
 	tx      *session         // the Tx that the statement is part of, to be given back; nil if none
 	joined  bool             // the statement is part of a transaction that began before it
-	sent    int64            // on the connection, before the statement
-	counted bool             // sent is known
+	wire    *wire            // what counts on the connection; nil if nothing does
+	sent    int64            // on it, before the statement
 	early   bool             // pgx gave up before it sent the statement, if not before it prepared it
 }
 
@@ -81,6 +81,11 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *reply) (fail
 	case *pgxpool.Pool:
 		r.conn, failure = acquire(ctx, db)
 	case *Pool:
+		if s.shared && db.mux != nil {
+			if failure, done := s.share(ctx, db, args, r); done {
+				return failure
+			}
+		}
 		r.conn, failure = db.take(ctx, &s.name, s.readOnly)
 	case *pgxpool.Conn:
 		conn = db.Conn()
@@ -112,7 +117,9 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *reply) (fail
 			r.close()
 		}
 	}()
-	r.sent, r.counted = sentBytes(conn)
+	if r.wire = wireOf(conn); r.wire != nil {
+		r.sent = r.wire.sent.Load()
+	}
 	// Query and not Exec, whose simple protocol would run several statements.
 	rows, err := conn.Query(ctx, s.text.SQL, args...)
 	r.rows = rows
@@ -156,7 +163,7 @@ func (r *reply) close() {
 		r.tx = nil
 	}
 	if r.conn != nil {
-		release(r.conn)
+		release(r.conn, r.wire)
 		r.conn = nil
 	}
 	if r.asked != nil {

@@ -88,6 +88,7 @@ func (s *stream[In, Row]) run(ctx context.Context, db DB, c *Command[In, []Row],
 	opts := c.core.opts
 	opts.MaxRows = 0
 	s.q = q.with(c.core.name, opts)
+	s.q.shared = false // it reads as it is read
 	s.alone = c.core.begins && usable(ctx, db) == nil && join(db) == nil
 	looping := c.core
 	looping.statement = true // its errors are

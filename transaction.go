@@ -161,7 +161,7 @@ func connectionOf(ctx context.Context, db DB, command *string, readOnly bool) (c
 		return nil, nil, nil, failure
 	}
 	if pool != nil {
-		return pooled.Conn(), pool, func() { release(pooled) }, nil
+		return pooled.Conn(), pool, func() { release(pooled, wireOf(pooled.Conn())) }, nil
 	}
 	if conn.IsClosed() {
 		return nil, nil, nil, &Error{Code: CodeUnavailable, Effect: NotApplied, Message: "the connection was closed before this command: take another one"}
