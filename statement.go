@@ -124,14 +124,19 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *reply) (fail
 	rows, err := conn.Query(ctx, s.text.SQL, args...)
 	r.rows = rows
 	if err != nil {
-		// Query itself fails only while it prepares and encodes; what the execution
-		// says, the rows say. Not so in the simple protocol, which prepares nothing.
-		r.early = conn.Config().DefaultQueryExecMode != pgx.QueryExecModeSimpleProtocol
-		failure = s.failed(ctx, r, err)
-		r.close()
-		return failure
+		return s.unexecuted(ctx, conn, r, err)
 	}
 	return nil
+}
+
+// unexecuted is the failure of a Query itself, which comes only while that prepares and
+// encodes; what the execution says, the rows say. Not so in the simple protocol, which
+// prepares nothing.
+func (s *statement) unexecuted(ctx context.Context, conn *pgx.Conn, r *reply, err error) *Error {
+	r.early = conn.Config().DefaultQueryExecMode != pgx.QueryExecModeSimpleProtocol
+	failure := s.failed(ctx, r, err)
+	r.close()
+	return failure
 }
 
 // sendWithin sends the statement on a Tx.
