@@ -156,15 +156,14 @@ func (c *Command[In, Out]) Run(ctx context.Context, db DB, in In) (Out, error) {
 }
 
 // runSighted is the straight path of Run on a pool that counts.
-func (c *Command[In, Out]) runSighted(ctx context.Context, pool *Pool, in In) (Out, error) {
+func (c *Command[In, Out]) runSighted(ctx context.Context, pool *Pool, in In) (out Out, err error) {
 	s := pool.sight(&c.core)
 	var failure *Error
 	defer s.end(&failure)
 	if failure = c.refusal(ctx, pool, in); failure != nil {
-		return c.none(failure)
+		return out, failure
 	}
-	out, err := c.body(ctx, pool, in)
-	if err != nil {
+	if out, err = c.body(ctx, pool, in); err != nil {
 		failure = c.core.failed(ctx, err)
 		s.attempts = failure.Attempts
 		return c.none(failure)
