@@ -3,6 +3,7 @@ package pgcmd_test
 import (
 	"context"
 	"math/rand/v2"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -330,4 +331,33 @@ func TestCloseDoesNotWaitForTheQueue(t *testing.T) {
 	defer cancel()
 	require.NoError(t, pool.Close(ctx))
 	all.Wait()
+}
+
+func TestCloseWhileAConnectionIsMade(t *testing.T) {
+	t.Parallel()
+	var hang atomic.Bool
+	dialing := make(chan struct{}, 10)
+	pool, err := pgcmd.Connect(t.Context(), pgcmd.Config{URL: pgcmdtest.URL(t), MaxConns: 1, Pgx: func(c *pgxpool.Config) {
+		dial := c.ConnConfig.DialFunc
+		c.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if hang.Load() {
+				dialing <- struct{}{}
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return dial(ctx, network, addr)
+		}
+	}})
+	require.NoError(t, err)
+	hang.Store(true)
+	pool.Reset()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := pidOf.Run(context.Background(), pool, struct{}{})
+		ended <- err
+	}()
+	<-dialing
+	require.NoError(t, pool.Close(t.Context()))
+	e := failsWith(t, <-ended, pgcmd.CodeUnavailable, pgcmd.NotApplied)
+	assert.Contains(t, e.Message, "is it closed?")
 }

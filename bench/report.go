@@ -97,9 +97,8 @@ func summaryOf(r *results) string {
 	new := definitionOf(r, workNew)
 	direct, _ := new.row(nameDirect)
 	try, _ := new.row(nameTry)
-	hundred, _ := find(r.callers, "100")
-	pool, _ := hundred.row(pooled)
-	hand, _ := hundred.row(byHand)
+	pool, _ := r.hundred.row(pooled)
+	hand, _ := r.hundred.row(byHand)
 	multiplexed := func(delay string) measure.Spread {
 		t, _ := find(r.shared, delay)
 		row, _ := t.row(sharer)
@@ -139,11 +138,9 @@ func render(r *results, pace pace, summary string) string {
 		server, _ := find(r.server, w.Name)
 		p.row(w.Name, predictedOverhead, difference(client), difference(server))
 	}
-	if t, ok := find(r.callers, "100"); ok {
-		hand, _ := t.row(byHand)
-		pool, _ := t.row(pooled)
-		p.row("100 concurrent callers, throughput", "−"+predictedLoss, "", fmt.Sprintf("%+.0f%% on a pgxpool, %+.0f%% on the Pool", 100*(1/hand.ratio.Median-1), 100*(hand.time.Median/pool.time.Median-1)))
-	}
+	us, _ := r.hundred.row(ours)
+	pool, _ := r.hundred.row(pooled)
+	p.row("100 concurrent callers, throughput", "−"+predictedLoss, "", fmt.Sprintf("%+.0f%% on a pgxpool, %+.0f%% on the Pool", 100*(us.ratio.Median-1), 100*(pool.ratio.Median-1)))
 
 	p.line("\n## Client work alone")
 	p.line("\nOn an in-process server that answers from memory (`internal/canned`), on one connection.")
@@ -198,10 +195,10 @@ func render(r *results, pace pace, summary string) string {
 		pool, _ := t.row(pooled)
 		p.row(append(cells, spread(hand.ratio), number(hand.ratio.Median/pool.ratio.Median))...)
 	}
-	p.line("\nThe latency of a row among 100 goroutines:")
-	p.head("", "p50", "p95", "p99", "max")
-	for _, row := range r.callers[len(r.callers)-1].rows {
-		p.row(append([]string{row.name}, percentiles(row.latency)...)...)
+	p.line("\n100 goroutines in a race of their own, %s long, with the latency of a row; the commands and pgx by hand are on the very same pgxpool.", 6*pace.race)
+	p.head("", "rows a second", "times that of pgx by hand", "p50", "p95", "p99", "max")
+	for _, row := range r.hundred.rows {
+		p.row(append([]string{row.name, perSecond(row.time.Median), spread(row.ratio)}, percentiles(row.latency)...)...)
 	}
 	p.line("\n100 goroutines on %d connections, by round trip: rows a second.", maxConns)
 	for _, t := range r.shared {

@@ -19,7 +19,7 @@ type pace struct {
 }
 
 var (
-	full  = pace{race: 6 * time.Second, latencies: 3 * time.Second, allocs: 200, pgbench: 3 * time.Second, rounds: 7, soak: time.Minute}
+	full  = pace{race: 6 * time.Second, latencies: 3 * time.Second, allocs: 200, pgbench: time.Second, rounds: 21, soak: time.Minute}
 	brief = pace{race: 800 * time.Millisecond, latencies: 300 * time.Millisecond, allocs: 100, pgbench: time.Second, rounds: 3, soak: 3 * time.Second}
 )
 
@@ -32,6 +32,7 @@ type results struct {
 	connect    table
 	distant    []table // at a round trip of 1 ms
 	callers    []table // by number of goroutines
+	hundred    table   // 100 goroutines, in the race that has budgets
 	shared     []table // 100 goroutines on ten connections, by round trip
 	components []component
 	pgbench    []table

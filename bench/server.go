@@ -164,16 +164,32 @@ func callers(ctx context.Context, r *results, p pace) error {
 	}
 	defer done()
 	for _, goroutines := range manyCallers {
-		if goroutines == 100 { // the one that has budgets
-			p.race *= 4
-		}
 		t, err := crowd(ctx, goroutines, all, stores, p)
 		if err != nil {
 			return err
 		}
 		r.callers = append(r.callers, t)
 	}
-	return nil
+	return hundred(ctx, r, cfg, p)
+}
+
+// hundred measures 100 callers for so much longer that a percent shows. Commands and pgx by hand are on the very same
+// pgxpool, since no two of them are as fast.
+func hundred(ctx context.Context, r *results, cfg *pgx.ConnConfig, p pace) error {
+	plain, err := pgxpool.NewWithConfig(ctx, poolConfig(cfg))
+	if err != nil {
+		return err
+	}
+	defer plain.Close()
+	m := mains()
+	own, done, err := m[1].open(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer done()
+	p.race *= 6
+	r.hundred, err = crowd(ctx, 100, []peer{m[2], m[0], m[1]}, []workload.Store{workload.Hand{DB: plain}, workload.Commands{DB: plain}, own}, p)
+	return err
 }
 
 func openAll(ctx context.Context, peers []peer, cfg *pgx.ConnConfig) ([]workload.Store, func(), error) {
@@ -239,6 +255,7 @@ func sharedConnections(ctx context.Context, r *results, p pace) error {
 		return err
 	}
 	defer proxy.Close()
+	p.race *= 3 // its sides differ from turn to turn
 	for _, delay := range []time.Duration{0, time.Millisecond} {
 		address := url
 		if delay > 0 {
