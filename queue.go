@@ -65,20 +65,28 @@ func (q *queue) enter(ctx context.Context) (conn *pgxpool.Conn, waited time.Dura
 	w.since = q.keeper.now()
 	q.push(w)
 	q.mu.Unlock()
+	settled := false
+	defer func() {
+		if !settled {
+			q.abandon(w)
+		}
+	}()
 	if done := ctx.Done(); done == nil {
 		<-w.came
 	} else {
 		select {
 		case <-w.came:
 		case <-done:
+			err = ctx.Err()
 			if q.withdraw(w) {
+				settled = true
 				turns.Put(w)
-				return nil, 0, ctx.Err()
+				return nil, 0, err
 			}
 			<-w.came
-			err = ctx.Err()
 		}
 	}
+	settled = true
 	conn, waited = w.conn, q.keeper.now()-w.since
 	late := w.late
 	w.conn, w.late = nil, false
@@ -128,6 +136,17 @@ func (q *queue) hands(conn *pgxpool.Conn, w *wire) bool {
 	c := conn.Conn().PgConn()
 	return q.direct && w != nil && w.handed < handsInARow && w.epoch == q.keeper.epoch.Load() &&
 		!c.IsClosed() && !c.IsBusy() && c.TxStatus() == 'I'
+}
+
+// abandon is for one whose context panicked while it waited: nobody comes for what is
+// given to it.
+func (q *queue) abandon(w *turn) {
+	if q.withdraw(w) {
+		return
+	}
+	if <-w.came; !w.late {
+		q.leave(w.conn)
+	}
 }
 
 // withdraw takes one who does not want to wait out of the queue, and reports

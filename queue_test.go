@@ -361,3 +361,42 @@ func TestCloseWhileAConnectionIsMade(t *testing.T) {
 	e := failsWith(t, <-ended, pgcmd.CodeUnavailable, pgcmd.NotApplied)
 	assert.Contains(t, e.Message, "is it closed?")
 }
+
+// brittle is a context that panics while it is asked for its end.
+type brittle struct {
+	context.Context
+	asked, panics chan struct{}
+}
+
+func (b brittle) Done() <-chan struct{} {
+	close(b.asked)
+	<-b.panics
+	panic("done")
+}
+
+func TestAContextThatPanicsInTheQueueLosesNoPlace(t *testing.T) {
+	t.Parallel()
+	pool := queued(t, pgcmd.Config{MaxConns: 1})
+	for _, granted := range []bool{false, true} {
+		wait := occupy(t, pool, 0.2)
+		ctx := brittle{context.Background(), make(chan struct{}), make(chan struct{})}
+		ended := make(chan any, 1)
+		go func() {
+			defer func() { ended <- recover() }()
+			_, _ = pidOf.Run(ctx, pool, struct{}{})
+		}()
+		<-ctx.asked
+		if granted { // its place comes before the panic
+			wait()
+		}
+		close(ctx.panics)
+		assert.Equal(t, "done", <-ended)
+		if !granted {
+			wait()
+		}
+		soon, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		_, err := pidOf.Run(soon, pool, struct{}{})
+		cancel()
+		require.NoError(t, err)
+	}
+}
