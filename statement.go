@@ -217,7 +217,10 @@ func (s *statement) breakOff(ctx context.Context, r *reply) (ended bool) {
 		defer cancel()
 		_ = conn.PgConn().CancelRequest(ctx)
 	} else {
-		_ = conn.PgConn().Conn().SetReadDeadline(time.Unix(1, 0))
+		socket := conn.PgConn().Conn()
+		_ = socket.SetReadDeadline(time.Unix(1, 0))
+		// If all that was left has come already, nothing is read, and the connection lives.
+		defer func() { _ = socket.SetReadDeadline(time.Time{}) }()
 	}
 	r.rows.Close()
 	return r.rows.Err() == nil

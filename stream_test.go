@@ -300,6 +300,22 @@ func TestStreamThatIsBrokenOff(t *testing.T) {
 	}, 10*time.Second, 10*time.Millisecond, "the server has stopped")
 }
 
+// What is left of a stream that is broken off may be here already: then its connection
+// lives, and the next who has it can read.
+func TestAStreamThatIsBrokenOffLeavesItsConnectionReadable(t *testing.T) {
+	t.Parallel()
+	pool := connect(t, pgcmdtest.Pool(t, streamDDL), 1)
+	add := pgcmd.Copy[struct{ N int }]("kept.copy", pgx.Identifier{"kept"})
+	for i := range 20 {
+		take(t, pgcmd.Stream(t.Context(), pool, numbers, 200+20*i), 1)
+		_, err := add.Run(t.Context(), pool, rowsOf(struct{ N int }{2*i + 1}))
+		require.NoError(t, err)
+		take(t, pgcmd.Stream(t.Context(), pool, numbers, 200+20*i), 1)
+		_, err = keep.Run(t.Context(), pool, 2*i+2)
+		require.NoError(t, err)
+	}
+}
+
 func TestStreamOfAWriteRunsToItsEnd(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
