@@ -218,8 +218,8 @@ func (c *Command[In, Out]) Try(ctx context.Context, db DB, in In) Outcome[Out] {
 	return o
 }
 
-// epoch is where the clock of Try begins: to read how long ago it was takes half of a
-// time.Now, which asks for the time of day as well.
+// epoch is where the clock of Try begins: how long ago it was is cheaper to ask than
+// time.Now, which reads the time of day as well.
 var epoch = time.Now()
 
 // Validate reports every problem of in that the validate tags and the input's own

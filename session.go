@@ -107,10 +107,10 @@ func (s *session) closeRows() bool {
 	}
 	finish(s.open.Rows)
 	if s.conn != nil && s.conn.PgConn().IsBusy() {
-		// Too many to read: the connection goes, and with it the transaction.
-		_ = s.conn.PgConn().Conn().SetReadDeadline(time.Unix(1, 0))
+		drop(s.conn, s.open) // too many to read: with the connection goes the transaction
+	} else {
+		s.open.Close()
 	}
-	s.open.Close()
 	return true
 }
 

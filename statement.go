@@ -217,11 +217,17 @@ func (s *statement) breakOff(ctx context.Context, r *reply) (ended bool) {
 		defer cancel()
 		_ = conn.PgConn().CancelRequest(ctx)
 	} else {
-		socket := conn.PgConn().Conn()
-		_ = socket.SetReadDeadline(time.Unix(1, 0))
-		// If all that was left has come already, nothing is read, and the connection lives.
-		defer func() { _ = socket.SetReadDeadline(time.Time{}) }()
+		drop(conn, r.rows)
 	}
 	r.rows.Close()
 	return r.rows.Err() == nil
+}
+
+// drop ends a reading and waits for nothing: what is still to come costs the connection.
+// If all has come already, that lives.
+func drop(conn *pgx.Conn, rows pgx.Rows) {
+	socket := conn.PgConn().Conn()
+	_ = socket.SetReadDeadline(time.Unix(1, 0))
+	defer func() { _ = socket.SetReadDeadline(time.Time{}) }()
+	rows.Close()
 }

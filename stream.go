@@ -88,7 +88,7 @@ func (s *stream[In, Row]) run(ctx context.Context, db DB, c *Command[In, []Row],
 	opts := c.core.opts
 	opts.MaxRows = 0
 	s.q = q.with(c.core.name, opts)
-	s.q.shared = false // it reads as it is read
+	s.q.shared = false // a shared reply is read whole
 	s.alone = c.core.begins && usable(ctx, db) == nil && join(db) == nil
 	looping := c.core
 	looping.statement = true // its errors are
@@ -196,6 +196,7 @@ func (s *stream[In, Row]) byCursor(ctx context.Context, tx *Tx, args []any) *Err
 	c := &cursor{statement: s.q.statement, tx: tx, args: args, size: firstFetch}
 	defer c.close(ctx)
 	for {
+		clear(fr.rows)
 		fr.rows = fr.rows[:0]
 		more, failure := c.fetch(ctx, func(rows pgx.Rows) (int, int, *Error) {
 			size, failure := s.fill(fr, rows)
