@@ -3,10 +3,13 @@ package pgcmd
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/go-playground/locales/en"
 	ut "github.com/go-playground/universal-translator"
@@ -24,6 +27,16 @@ type checks struct {
 	tags    bool // some field has a validate tag
 	method  bool // the type, or a pointer to it, has Validate() error
 	secrets bool // some field has the tag secret
+
+	prefix string // of validator's paths
+	told   atomic.Pointer[map[finding]Problem]
+}
+
+// A finding is a rule that a field breaks, as one program's types can spell it: never a
+// value. What is said of it is made once.
+type finding struct {
+	path, tag, param string
+	kind             reflect.Kind // of what an interface holds
 }
 
 type selfValidator interface{ Validate() error }
@@ -51,6 +64,7 @@ func checksOf(command string, typ reflect.Type) *checks {
 	pointer := reflect.PointerTo(typ)
 	c := &checks{
 		typ:    typ,
+		prefix: prefixOf(typ),
 		tags:   hasTag(typ, "validate", nil),
 		method: pointer.Implements(reflect.TypeFor[selfValidator]()) || typ.Implements(reflect.TypeFor[selfValidator]()),
 	}
@@ -133,7 +147,7 @@ func (c *checks) refusal(in any) *Error {
 	}
 	e := &Error{Code: CodeInvalid, Message: "the input was refused", Problems: problems, Err: cause}
 	if len(problems) > 1 {
-		e.Message = fmt.Sprintf("the input was refused for %d reasons", len(problems))
+		e.Message = "the input was refused for " + strconv.Itoa(len(problems)) + " reasons"
 	}
 	return e
 }
@@ -145,7 +159,7 @@ func (c *checks) problems(in any) ([]Problem, error) {
 	var cause error
 	if c.tags {
 		err := c.byTags(in)
-		problems, cause = tagProblems(c.typ, err), err
+		problems, cause = c.tagProblems(err), err
 	}
 	if c.method {
 		if err := c.ownValidate(in); err != nil {
@@ -199,7 +213,16 @@ func (c *checks) byTags(in any) (err error) {
 	}
 }
 
-func tagProblems(typ reflect.Type, err error) []Problem {
+// prefixOf is with what validator begins a path: the name of the input's type, which
+// says nothing.
+func prefixOf(typ reflect.Type) string {
+	for typ.Kind() == reflect.Pointer {
+		typ = typ.Elem()
+	}
+	return typ.Name() + "."
+}
+
+func (c *checks) tagProblems(err error) []Problem {
 	if err == nil {
 		return nil
 	}
@@ -207,19 +230,30 @@ func tagProblems(typ reflect.Type, err error) []Problem {
 	if !ok {
 		return []Problem{{Rule: "validate", Message: shownText(err)}}
 	}
-	for typ.Kind() == reflect.Pointer {
-		typ = typ.Elem()
-	}
 	problems := make([]Problem, len(fields))
 	for i, f := range fields {
-		problems[i] = Problem{
-			// The namespace begins with the name of the input's type, which says nothing.
-			Field:   withoutKeys(strings.TrimPrefix(f.StructNamespace(), typ.Name()+".")),
-			Rule:    f.Tag(),
-			Message: withoutKeys(englishMessage(f)),
-		}
+		problems[i] = c.tagProblem(f)
 	}
 	return problems
+}
+
+func (c *checks) tagProblem(f validator.FieldError) Problem {
+	key := finding{strings.TrimPrefix(f.StructNamespace(), c.prefix), f.Tag(), f.Param(), f.Kind()}
+	known := c.told.Load()
+	if known != nil {
+		if p, ok := (*known)[key]; ok {
+			return p
+		}
+	}
+	p := Problem{Field: withoutKeys(key.path), Rule: key.tag, Message: withoutKeys(englishMessage(f))}
+	if strings.IndexByte(key.path, '[') < 0 { // an index has no bound, and a key is a value
+		more := map[finding]Problem{key: p}
+		if known != nil {
+			maps.Copy(more, *known)
+		}
+		c.told.CompareAndSwap(known, &more) // who comes too late does so again
+	}
+	return p
 }
 
 // mapKey is the key of a map in validator's path, which is a value of the input's;
@@ -233,31 +267,13 @@ func withoutKeys(path string) string {
 	return mapKey.ReplaceAllString(path, "[key]")
 }
 
-// A message is known by the rule and the field, never by the value: it is made
-// once. The key keeps to what one program's types can spell.
-type messageKey struct {
-	field, tag, param string
-	kind              reflect.Kind
-}
-
-var messages sync.Map // messageKey -> string
-
 func englishMessage(f validator.FieldError) string {
-	key := messageKey{f.Field(), f.Tag(), f.Param(), f.Kind()}
-	if strings.IndexByte(key.field, '[') < 0 { // an index has no bound
-		if text, ok := messages.Load(key); ok {
-			return text.(string)
-		}
-	}
 	text := f.Translate(english())
 	if text == f.Error() { // validator has no English sentence for this rule
 		text = f.Field() + " must satisfy the rule " + f.Tag()
 		if f.Param() != "" {
 			text += "=" + f.Param()
 		}
-	}
-	if strings.IndexByte(key.field, '[') < 0 {
-		messages.Store(key, text)
 	}
 	return text
 }
