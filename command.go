@@ -242,9 +242,16 @@ func (c *Command[In, Out]) Validate(in In) error {
 	return nil
 }
 
-// check is a function of its own so that only an input that is checked goes to
-// the heap.
-func (c *Command[In, Out]) check(in In) *Error { return c.core.checks.refusal(&in) }
+// check and checkOwn are functions of their own so that only an input that is
+// checked goes to the heap, once.
+func (c *Command[In, Out]) check(in In) *Error {
+	if c.core.checks.method {
+		return c.checkOwn(in)
+	}
+	return c.core.checks.refusal(in)
+}
+
+func (c *Command[In, Out]) checkOwn(in In) *Error { return c.core.checks.refusal(&in) }
 
 // With returns a copy of c with what o sets; fields left zero keep what c had.
 // OnConstraint merges by key, Middleware is added inside what c has, booleans only

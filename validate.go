@@ -139,7 +139,9 @@ func compileTags(command string, t reflect.Type, seen map[reflect.Type]bool) {
 	}
 }
 
-// refusal is the error of the input that in points to, nil if nothing is wrong.
+// refusal is the error of the input that in points to, nil if nothing is wrong. An
+// input without a method may be handed over itself: of what no pointer leads to,
+// validator need not copy the fields that it reports.
 func (c *checks) refusal(in any) *Error {
 	problems, cause := c.problems(in)
 	if cause == nil {
@@ -192,7 +194,7 @@ func (c *checks) ownValidate(in any) error {
 	return v.Interface().(selfValidator).Validate()
 }
 
-// byTags runs validator. It panics on a tag that does not fit its field's type,
+// byTags runs validator on the input, or on what in points to. It panics on a tag that does not fit its field's type,
 // where the zero value did not tell at definition: that is an answer too.
 func (c *checks) byTags(in any) (err error) {
 	defer func() {
@@ -200,7 +202,11 @@ func (c *checks) byTags(in any) (err error) {
 			err = Errorf(CodeInternal, "a validate tag of %s does not fit the type of its field", c.typ)
 		}
 	}()
-	switch v := reflect.ValueOf(in).Elem(); v.Kind() {
+	v := reflect.ValueOf(in)
+	if v.Type() != c.typ {
+		v = v.Elem()
+	}
+	switch v.Kind() {
 	case reflect.Struct:
 		return tagValidator().Struct(in)
 	case reflect.Pointer:
