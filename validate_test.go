@@ -110,9 +110,22 @@ func TestTheInputsOwnValidateComesAfterTheTags(t *testing.T) {
 
 func TestInputsThatAreNotStructs(t *testing.T) {
 	t.Parallel()
-	assert.NoError(t, accept[*signup]("x").Validate(&signup{Email: "ada@example.com", Age: 36, Password: "long enough"}))
-	assert.Contains(t, accept[*signup]("x").Validate(nil).Error(), "the input is a nil *pgcmd_test.signup")
-	assert.Contains(t, accept[[]item]("x").Validate([]item{{1}, {0}}).Error(), "[1].Qty must be greater than 0")
+	assert.NoError(t, refusalOf(t, &signup{Email: "ada@example.com", Age: 36, Password: "long enough"}))
+	assert.Contains(t, refusalOf(t, &signup{}).Error(), "Email is a required field")
+	assert.Contains(t, refusalOf[*signup](t, nil).Error(), "the input is a nil *pgcmd_test.signup")
+	assert.Contains(t, refusalOf(t, []item{{1}, {0}}).Error(), "[1].Qty must be greater than 0")
+	assert.Contains(t, refusalOf(t, map[string]item{"a": {0}}).Error(), "[key].Qty must be greater than 0")
+	assert.NoError(t, refusalOf[map[string]item](t, nil))
+}
+
+// refusalOf is what Validate says of the input, and Run says too.
+func refusalOf[In any](t *testing.T, in In) error {
+	t.Helper()
+	cmd := accept[In]("x")
+	err := cmd.Validate(in)
+	_, ran := cmd.Run(t.Context(), unusedDB{}, in)
+	assert.Equal(t, err, ran)
+	return err
 }
 
 func TestARuleThatDoesNotFitItsFieldIsAnError(t *testing.T) {
