@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"runtime"
 	"sync"
 	"time"
 
@@ -126,6 +127,9 @@ func (l *lane) write() {
 			case <-l.wake:
 			case <-l.gone:
 			}
+			// Those that are about to ask do so first: it wakes the server once for all of
+			// them. If nobody else wants to run, it costs nothing.
+			runtime.Gosched()
 			l.m.mu.Lock()
 		}
 		out = l.load(out[:0])
