@@ -39,7 +39,7 @@ func newAdHoc() *Command[AdHocQuery, AdHocResult] {
 	c := &Command[AdHocQuery, AdHocResult]{
 		core: core{name: "pgcmd.adhoc"},
 		rows: func(out AdHocResult) int64 { return int64(out.RowCount) },
-		define: func(o Options) func(context.Context, DB, AdHocQuery) (AdHocResult, error) {
+		define: func(o *Options) func(context.Context, DB, AdHocQuery) (AdHocResult, error) {
 			return func(ctx context.Context, db DB, in AdHocQuery) (AdHocResult, error) {
 				return in.run(ctx, db, o)
 			}
@@ -49,12 +49,11 @@ func newAdHoc() *Command[AdHocQuery, AdHocResult] {
 	// which most programs never come to.
 	typ := reflect.TypeFor[AdHocQuery]()
 	validates.Store(typ, &checks{typ: typ, tags: true})
-	c.prepare()
-	return c
+	return c.prepare()
 }
 
 // run makes a statement of the query and runs it as a Query of maps.
-func (in AdHocQuery) run(ctx context.Context, db DB, o Options) (result AdHocResult, err error) {
+func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocResult, err error) {
 	text, err := sqltext.Parse(in.SQL)
 	if err != nil {
 		return result, refusedValue("SQL", "sql", err.Error(), err)

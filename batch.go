@@ -83,8 +83,7 @@ func Batch[In, Out any](c *Command[In, Out], mode BatchMode) *Command[[]In, Batc
 	case mode < Atomic || mode > Sequential:
 		panic(fmt.Sprintf("pgcmd: %s: Batch was given the unknown mode %d: use Atomic, Isolated, Independent or Sequential", c.core.name, int(mode)))
 	}
-	inner := c.copy()
-	inner.core.bare()
+	inner := c.as(c.core.bare())
 	batch := &Command[[]In, BatchResult[Out]]{
 		core: core{
 			name:   c.core.name + "[]",
@@ -93,19 +92,18 @@ func Batch[In, Out any](c *Command[In, Out], mode BatchMode) *Command[[]In, Batc
 		},
 		rows: func(r BatchResult[Out]) int64 { return int64(r.Succeeded) },
 	}
-	batch.batch = func(o Options) *batching[[]In, BatchResult[Out]] {
+	batch.batch = func(o *Options) *batching[[]In, BatchResult[Out]] {
 		if o.InTx && mode > Isolated {
 			panic(fmt.Sprintf("pgcmd: %s: Options.InTx, but an %v batch has a transaction for each item: use Atomic or Isolated", batch.core.name, mode))
 		}
-		b := &batchOf[In, Out]{name: c.core.name, mode: mode, options: o}
+		b := &batchOf[In, Out]{name: c.core.name, mode: mode, options: *o}
 		b.inner = inner.With(Options{ReadOnly: o.ReadOnly, Trusted: o.Trusted, MaxRows: o.MaxRows, OnConstraint: o.OnConstraint})
 		if b.inner.core.straight && b.inner.piped != nil && !b.inner.core.once {
-			b.piped = b.inner.piped(b.inner.core.opts)
+			b.piped = b.inner.piped(&b.inner.core.opts)
 		}
 		return &batching[[]In, BatchResult[Out]]{validate: b.validate, vet: b.vet, run: b.run, settle: b.settle, subject: b.inner.subject}
 	}
-	batch.prepare()
-	return batch
+	return batch.prepare()
 }
 
 // batching is what makes a command a batch, in the terms of the command.

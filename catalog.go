@@ -150,16 +150,22 @@ func (c *Catalog) unknown(name string) *Error {
 // runJSON decodes and runs. The output is a pointer, and nil if nothing ran.
 func (c *Command[In, Out]) runJSON(ctx context.Context, db DB, input []byte) (any, error) {
 	in := new(In)
-	if e := decodeInput(input, in); e != nil {
-		return nil, c.core.refused(e)
+	err := c.core.decode(input, in)
+	if err == nil && c.core.opts.Trusted { // by its Go callers, and not by these
+		err = c.Validate(*in)
 	}
-	if c.core.opts.Trusted { // by its Go callers, and not by these
-		if err := c.Validate(*in); err != nil {
-			return nil, err
-		}
+	if err != nil {
+		return nil, err
 	}
 	out, err := c.Run(ctx, db, *in)
 	return &out, err
+}
+
+func (c *core) decode(input []byte, in any) error {
+	if e := decodeInput(input, in); e != nil {
+		return c.refused(e)
+	}
+	return nil
 }
 
 var errCyclic = errors.New("pgcmd: the output holds itself, or is nested too deep")

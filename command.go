@@ -3,6 +3,7 @@ package pgcmd
 import (
 	"context"
 	"fmt"
+	"io"
 	"reflect"
 	"slices"
 	"sync/atomic"
@@ -24,38 +25,38 @@ type Command[In, Out any] struct {
 	body func(ctx context.Context, db DB, in In) (Out, error)
 
 	// Of a command that is one statement, nil for a New command:
-	define func(o Options) func(ctx context.Context, db DB, in In) (Out, error) // makes the body
-	rows   func(out Out) int64                                                  // counts what it returned or affected
-	query  any                                                                  // the *query[In, Row] or *copier that it was made of; nil for AdHoc
-	piped  func(o Options) *piped[In, Out]                                      // how a pipeline runs it; nil for AdHoc
+	define func(o *Options) func(ctx context.Context, db DB, in In) (Out, error) // makes the body
+	rows   func(out Out) int64                                                   // counts what it returned or affected
+	piped  func(o *Options) *piped[In, Out]                                      // how a pipeline runs it; nil for AdHoc
 
-	batch    func(o Options) *batching[In, Out] // of a Batch; nil for others
-	batching *batching[In, Out]                 // made by it, of the options
-
-	key func(In) string // of a Once; nil for others
-
-	before  []func(ctx context.Context, in *In) error
-	after   []func(ctx context.Context, in In, out *Out) error
-	onError []func(ctx context.Context, in In, err error) error
-	cleanup []func(ctx context.Context, in In)
+	batch    func(o *Options) *batching[In, Out] // of a Batch; nil for others
+	batching *batching[In, Out]                  // made by it, of the options
 }
 
 // A core is what is known of a command without its types. Whatever needs no more is
-// a method of it, and so compiled once.
+// a method of it, and so compiled once, and not again for every pair of them.
 type core struct {
 	name   string
 	opts   Options
-	begins bool // the body runs in a transaction: of a Transaction, or InTx
-	once   bool
+	query  any                 // the *query[In, Row] or *copier that a statement was made of; nil for AdHoc
+	begins bool                // the body runs in a transaction: of a Transaction, or InTx
+	once   bool                // it is a Once
+	key    func(in any) string // of a Once
+
+	// The hooks, whose in is an *In, and out an *Out.
+	before  []func(ctx context.Context, in any) error
+	after   []func(ctx context.Context, in, out any) error
+	onError []func(ctx context.Context, in any, err error) error
+	cleanup []func(ctx context.Context, in any)
 
 	// Computed, once:
-	statement bool    // its errors are made by a statement, which is one unit
-	batch     bool    // it runs items of another command
-	vetoes    bool    // it has After hooks
-	cleans    bool    // it has Cleanup hooks
-	checks    *checks // nil if there is nothing to check, or the input is trusted
-	handler   Handler // the middleware; nil without
-	straight  bool    // no hook, no middleware, no limit: Run is the body and little else
+	in, out   reflect.Type
+	statement bool            // its errors are made by a statement, which is one unit
+	batch     bool            // it runs items of another command
+	items     func() *subject // which is that
+	checks    *checks         // nil if there is nothing to check, or the input is trusted
+	handler   Handler         // the middleware; nil without
+	straight  bool            // no hook, no middleware, no limit: Run is the body and little else
 
 	counted *atomic.Pointer[commandMetrics] // by the pool that it was last run on
 }
@@ -77,8 +78,7 @@ func New[In, Out any](name string, body func(ctx context.Context, db DB, in In) 
 func newCommand[In, Out any](name string, body func(ctx context.Context, db DB, in In) (Out, error)) *Command[In, Out] {
 	checkName(name)
 	c := &Command[In, Out]{core: core{name: name}, body: body}
-	c.prepare()
-	return c
+	return c.prepare()
 }
 
 // checkName panics on a name that would not read in a log line or an error path.
@@ -97,21 +97,21 @@ func checkName(name string) {
 }
 
 // prepare computes what Run would otherwise ask each time.
-func (c *Command[In, Out]) prepare() {
+func (c *Command[In, Out]) prepare() *Command[In, Out] {
+	k := &c.core
 	switch {
 	case c.define != nil:
-		c.body = c.define(c.core.opts)
+		c.body, k.statement = c.define(&k.opts), true
 	case c.batch != nil:
-		c.batching = c.batch(c.core.opts)
-		c.body = c.batching.run
+		c.batching = c.batch(&k.opts)
+		c.body, k.batch, k.items = c.batching.run, true, c.batching.subject
 	}
-	c.core.statement, c.core.batch = c.define != nil, c.batch != nil
-	c.core.vetoes, c.core.cleans = len(c.after) > 0, len(c.cleanup) > 0
-	c.core.prepare(reflect.TypeFor[In](), len(c.before)+len(c.onError) > 0)
+	k.prepare(reflect.TypeFor[In](), reflect.TypeFor[Out]())
+	return c
 }
 
-func (c *core) prepare(in reflect.Type, hooked bool) {
-	c.checks, c.counted = nil, new(atomic.Pointer[commandMetrics])
+func (c *core) prepare(in, out reflect.Type) {
+	c.in, c.out, c.checks, c.counted = in, out, nil, new(atomic.Pointer[commandMetrics])
 	if !c.opts.Trusted && !c.batch { // a batch checks its items itself
 		c.checks = checksOf(c.name, in)
 	}
@@ -121,14 +121,16 @@ func (c *core) prepare(in reflect.Type, hooked bool) {
 		panic(fmt.Sprintf("pgcmd: %s: Options.Tx, but the command begins no transaction: add InTx, or make it a Transaction", c.name))
 	}
 	c.straight = c.handler == nil && c.opts.Timeout == 0 && !c.begins && c.opts.Retry.Attempts <= 1 && !c.batch &&
-		!hooked && !c.vetoes && !c.cleans
+		len(c.before)+len(c.after)+len(c.onError)+len(c.cleanup) == 0
 }
 
 // Name returns the name that the command was made with.
 func (c *Command[In, Out]) Name() string { return c.core.name }
 
 // Format renders the command as its name, for every verb.
-func (c *Command[In, Out]) Format(f fmt.State, _ rune) { fmt.Fprint(f, c.core.name) }
+func (c *Command[In, Out]) Format(f fmt.State, _ rune) { c.core.format(f) }
+
+func (c *core) format(f fmt.State) { _, _ = io.WriteString(f, c.name) }
 
 // Run runs the command on a pool, a connection or a transaction. A non-nil error
 // is always an [*Error], and the Out is then zero. A panic of user code passes
@@ -197,22 +199,14 @@ func (c *Command[In, Out]) none(failure *Error) (out Out, _ error) { return out,
 func (c *Command[In, Out]) Try(ctx context.Context, db DB, in In) Outcome[Out] {
 	start := time.Since(epoch)
 	o := Outcome[Out]{Attempts: 1}
-	within := inTransaction(db)
-	if c.core.straight && !within {
+	if c.core.straight && !inTransaction(db) {
 		if o.Value, o.Err = c.Run(ctx, db, in); o.Err != nil {
 			o.Attempts = o.Err.(*Error).Attempts
 		}
 	} else {
 		t := &task[In, Out]{c: c, in: in}
-		run := c.core.whole
-		if within {
-			run = c.core.isolated
-		}
-		call, failure := run(ctx, db, t)
-		o.Value, o.Attempts, o.Replayed = t.out, call.Attempts, call.replayed
-		if failure != nil {
-			o.Err = failure
-		}
+		o.Attempts, o.Replayed, o.Err = c.core.try(ctx, db, t)
+		o.Value = t.out
 	}
 	o.Elapsed = time.Since(epoch) - start
 	return o
@@ -229,15 +223,19 @@ func (c *Command[In, Out]) Validate(in In) error {
 	if c.batching != nil {
 		return c.batching.validate(in)
 	}
-	checks := c.core.checks
+	return c.core.validate(&in)
+}
+
+func (c *core) validate(in any) error {
+	checks := c.checks
 	if checks == nil {
-		checks = checksOf(c.core.name, reflect.TypeFor[In]())
+		checks = checksOf(c.name, c.in)
 	}
 	if checks == nil {
 		return nil
 	}
-	if err := checks.refusal(&in); err != nil {
-		return c.core.refused(err)
+	if err := checks.refusal(in); err != nil {
+		return c.refused(err)
 	}
 	return nil
 }
@@ -257,32 +255,21 @@ func (c *Command[In, Out]) checkOwn(in In) *Error { return c.core.checks.refusal
 // OnConstraint merges by key, Middleware is added inside what c has, booleans only
 // switch on. Options that are wrong, or that c cannot have, panic.
 func (c *Command[In, Out]) With(o Options) *Command[In, Out] {
-	e := c.copy()
-	e.core.merge(&o)
-	e.prepare()
-	return e
+	return c.as(c.core.with(&o))
 }
 
 // Before adds a function that runs once, after validation and before anything is
 // sent; it may change its copy of the input, which is not validated again. They
 // run in the order added; the first error ends the run, NotApplied.
 func (c *Command[In, Out]) Before(f func(ctx context.Context, in *In) error) *Command[In, Out] {
-	c.core.demand("Before", f == nil)
-	e := c.copy()
-	e.before = with(e.before, f)
-	e.prepare()
-	return e
+	return c.as(c.core.withBefore(f == nil, func(ctx context.Context, in any) error { return f(ctx, in.(*In)) }))
 }
 
 // After adds a function that runs once the body succeeded; it may change the
 // output. They run in reverse order; the first error fails the run. Unless db is a
 // transaction, a statement has committed by then: the error's Effect is Applied.
 func (c *Command[In, Out]) After(f func(ctx context.Context, in In, out *Out) error) *Command[In, Out] {
-	c.core.demand("After", f == nil)
-	e := c.copy()
-	e.after = with(e.after, f)
-	e.prepare()
-	return e
+	return c.as(c.core.withAfter(f == nil, func(ctx context.Context, in, out any) error { return f(ctx, *in.(*In), out.(*Out)) }))
 }
 
 // OnError adds a function that sees the error of a run, validation's excepted,
@@ -291,11 +278,7 @@ func (c *Command[In, Out]) After(f func(ctx context.Context, in In, out *Out) er
 // error or change its Effect: nil keeps what there was. They run in the order
 // added, each with what the one before returned.
 func (c *Command[In, Out]) OnError(f func(ctx context.Context, in In, err error) error) *Command[In, Out] {
-	c.core.demand("OnError", f == nil)
-	e := c.copy()
-	e.onError = with(e.onError, f)
-	e.prepare()
-	return e
+	return c.as(c.core.withOnError(f == nil, func(ctx context.Context, in any, err error) error { return f(ctx, *in.(*In), err) }))
 }
 
 // Cleanup adds a function that always runs at the end of a run whose input was
@@ -303,29 +286,62 @@ func (c *Command[In, Out]) OnError(f func(ctx context.Context, in In, err error)
 // runs first, on a context that is not cancelled with the caller's and ends after
 // 5 seconds.
 func (c *Command[In, Out]) Cleanup(f func(ctx context.Context, in In)) *Command[In, Out] {
-	c.core.demand("Cleanup", f == nil)
-	e := c.copy()
-	e.cleanup = with(e.cleanup, f)
-	e.prepare()
-	return e
+	return c.as(c.core.withCleanup(f == nil, func(ctx context.Context, in any) { f(ctx, *in.(*In)) }))
 }
 
-func (c *core) demand(hook string, missing bool) {
+// as returns a copy of c whose core is k. Inlined, it would be compiled five times for
+// every command.
+//
+//go:noinline
+func (c *Command[In, Out]) as(k *core) *Command[In, Out] {
+	e := *c
+	e.core = *k
+	return e.prepare()
+}
+
+func (c *core) with(o *Options) *core {
+	k := *c
+	k.opts = k.opts.merge(k.name, *o)
+	return &k
+}
+
+// bare is c without what is the business of the whole that it is a part of.
+func (c *core) bare() *core {
+	k := *c
+	k.opts.Timeout, k.opts.Retry = 0, Retry{}
+	return &k
+}
+
+func (c *core) withBefore(missing bool, f func(ctx context.Context, in any) error) *core {
+	k := c.hooked("Before", missing)
+	k.before = append(slices.Clip(k.before), f)
+	return k
+}
+
+func (c *core) withAfter(missing bool, f func(ctx context.Context, in, out any) error) *core {
+	k := c.hooked("After", missing)
+	k.after = append(slices.Clip(k.after), f)
+	return k
+}
+
+func (c *core) withOnError(missing bool, f func(ctx context.Context, in any, err error) error) *core {
+	k := c.hooked("OnError", missing)
+	k.onError = append(slices.Clip(k.onError), f)
+	return k
+}
+
+func (c *core) withCleanup(missing bool, f func(ctx context.Context, in any)) *core {
+	k := c.hooked("Cleanup", missing)
+	k.cleanup = append(slices.Clip(k.cleanup), f)
+	return k
+}
+
+// hooked returns a copy of c that is to get a hook. Whoever adds one clips the list
+// first, so as not to write into the original's array.
+func (c *core) hooked(hook string, missing bool) *core {
 	if missing {
 		panic(fmt.Sprintf("pgcmd: %s: %s was given a nil function", c.name, hook))
 	}
+	k := *c
+	return &k
 }
-
-// copy returns a copy that is to be changed, and prepared.
-func (c *Command[In, Out]) copy() *Command[In, Out] {
-	e := *c
-	return &e
-}
-
-func (c *core) merge(o *Options) { c.opts = c.opts.merge(c.name, *o) }
-
-// bare takes away what is the business of the whole that a command is a part of.
-func (c *core) bare() { c.opts.Timeout, c.opts.Retry = 0, Retry{} }
-
-// with appends without touching the original's array.
-func with[F any](hooks []F, hook F) []F { return append(slices.Clip(hooks), hook) }

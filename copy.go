@@ -36,7 +36,7 @@ import (
 func Copy[Row any](name string, table pgx.Identifier) *Command[iter.Seq2[Row, error], int64] {
 	checkName(name)
 	c := newCopier(name, reflect.TypeFor[Row](), table)
-	return defineStatement(name, c, func(o Options) func(context.Context, DB, iter.Seq2[Row, error]) (int64, error) {
+	return defineStatement(name, c, func(o *Options) func(context.Context, DB, iter.Seq2[Row, error]) (int64, error) {
 		return copying[Row]{c.with(name, o)}.run
 	}, func(rows int64) int64 { return rows })
 }
@@ -89,7 +89,7 @@ func newCopier(name string, typ reflect.Type, table pgx.Identifier) *copier {
 }
 
 // with is the copier under options, which panic if a copy cannot have them.
-func (c *copier) with(name string, o Options) *copier {
+func (c *copier) with(name string, o *Options) *copier {
 	if o.ReadOnly {
 		panic(fmt.Sprintf("pgcmd: %s: Options.ReadOnly, but a Copy is a write", name))
 	}

@@ -50,20 +50,24 @@ func (c *Command[In, Out]) subject() *subject {
 	if c == nil {
 		return nil
 	}
+	return c.core.subject()
+}
+
+func (c *core) subject() *subject {
 	s := &subject{}
-	if c.batching != nil {
-		s = c.batching.subject()
+	if c.batch {
+		s = c.items()
 		s.batch, s.single = true, false
 	} else {
-		s.in, s.options, s.single = reflect.TypeFor[In](), c.core.opts, c.core.statement
+		s.in, s.options, s.single = c.in, c.opts, c.statement
 		if source, ok := c.query.(interface{ reveal(s *subject) }); ok {
 			source.reveal(s)
 		}
-		s.one = s.shape != nil && s.row == reflect.TypeFor[Out]()
+		s.one = s.shape != nil && s.row == c.out
 	}
-	s.name, s.own, s.input, s.output = c.core.name, c.core.opts, reflect.TypeFor[In](), reflect.TypeFor[Out]()
-	s.begins, s.once = c.core.begins, s.once || c.core.once
-	s.foreign = s.foreign || c.core.handler != nil || len(c.before)+len(c.after)+len(c.onError) > 0
+	s.name, s.own, s.input, s.output = c.name, c.opts, c.in, c.out
+	s.begins, s.once = c.begins, s.once || c.once
+	s.foreign = s.foreign || c.handler != nil || len(c.before)+len(c.after)+len(c.onError) > 0
 	return s
 }
 

@@ -28,7 +28,7 @@ func Explain[In, Out any](ctx context.Context, db DB, c *Command[In, Out], in In
 			return "", c.core.refused(err)
 		}
 	}
-	statement := c.piped(c.core.opts)
+	statement := c.piped(&c.core.opts)
 	var plan string
 	bind, _ := statement.run()
 	args, failure := bind(withSecretsHidden(in))

@@ -12,19 +12,16 @@ import (
 // caller that waits for a connection holds none, so that under load a few are used, and
 // are warm.
 type frame[Row any] struct {
-	row     Row
-	layout  *layout // that targets was made for
-	targets []any
-	plans   []pgtype.ScanPlan
-	own     []pgtype.ScanPlan // for plans that are of no use to others
-	types   *pgtype.Map       // that plans was made by, if they can be used again
-	rows    []Row
+	rowScanner
+	row  Row
+	rows []Row
 }
 
 func (q *query[In, Row]) frame() *frame[Row] {
 	fr, _ := q.frames.Get().(*frame[Row])
 	if fr == nil {
 		fr = new(frame[Row])
+		fr.shape, fr.into = q.shape, &fr.row
 	}
 	return fr
 }
@@ -44,66 +41,82 @@ func (q *query[In, Row]) recycle(fr *frame[Row]) {
 	q.frames.Put(fr)
 }
 
-// prepare makes the frame ready for the columns of rows.
-func (q *query[In, Row]) prepare(fr *frame[Row], rows pgx.Rows) *Error {
-	if q.shape.kind == scannerRow {
+// A rowScanner reads rows into one place. It is what a frame is without its type.
+type rowScanner struct {
+	shape   *shape
+	into    any     // a pointer to the place
+	layout  *layout // that targets was made for
+	targets []any
+	plans   []pgtype.ScanPlan
+	own     []pgtype.ScanPlan // for plans that are of no use to others
+	types   *pgtype.Map       // that plans was made by, if they can be used again
+}
+
+// prepare makes the scanner ready for the columns of rows.
+func (s *rowScanner) prepare(rows pgx.Rows) *Error {
+	if s.shape.kind == scannerRow {
 		return nil
 	}
 	columns := rows.FieldDescriptions()
-	l, err := q.shape.match(columns)
-	if err != nil || q.shape.kind == mapRow {
-		fr.layout = l
+	l, err := s.shape.match(columns)
+	if err != nil || s.shape.kind == mapRow {
+		s.layout = l
 		return err
 	}
-	if fr.layout != l {
-		fr.layout = l
-		fr.targets = pointers(reflect.ValueOf(&fr.row).Elem(), l.fields, true)
-		fr.own, fr.types = make([]pgtype.ScanPlan, len(columns)), nil
+	if s.layout != l {
+		s.layout = l
+		s.targets = s.point()
+		s.own, s.types = make([]pgtype.ScanPlan, len(columns)), nil
 	}
 	types := rows.TypeMap()
-	if fr.types == types {
+	if s.types == types {
 		return nil
 	}
-	fr.types, fr.plans = nil, fr.own
+	s.types, s.plans = nil, s.own
 	if l.builtin {
-		fr.types = types
+		s.types = types
 		if rows.Conn() != nil {
-			fr.plans = l.planned(types, fr.targets)
+			s.plans = l.planned(types, s.targets)
 			return nil
 		}
 	}
 	for i, c := range columns {
-		fr.plans[i] = types.PlanScan(c.DataTypeOID, c.Format, fr.targets[i])
+		s.plans[i] = types.PlanScan(c.DataTypeOID, c.Format, s.targets[i])
 	}
 	return nil
 }
 
-// scan reads the current row into fr.row, which must be zero: a slice or a map of
+// point returns pointers to the fields of the place.
+func (s *rowScanner) point() []any {
+	return pointers(reflect.ValueOf(s.into).Elem(), s.layout.fields, true)
+}
+
+// scan reads the current row into the place, which must be zero: a slice or a map of
 // the row before must not be written into.
-func (q *query[In, Row]) scan(fr *frame[Row], rows pgx.Rows) *Error {
-	switch q.shape.kind {
+func (s *rowScanner) scan(rows pgx.Rows) *Error {
+	switch s.shape.kind {
 	case mapRow:
-		return q.scanMap(fr, rows)
+		return s.scanMap(rows)
 	case scannerRow:
-		if err := any(&fr.row).(pgx.RowScanner).ScanRow(rows); err != nil {
-			e := misfit("", "the ScanRow method of %s failed", q.shape.typ)
+		if err := s.into.(pgx.RowScanner).ScanRow(rows); err != nil {
+			e := misfit("", "the ScanRow method of %s failed", s.shape.typ)
 			e.Err = err
 			return e
 		}
 		return nil
 	}
-	if q.shape.grows {
-		copy(fr.targets, pointers(reflect.ValueOf(&fr.row).Elem(), fr.layout.fields, true))
+	if s.shape.grows {
+		copy(s.targets, s.point())
 	}
 	for i, raw := range rows.RawValues() {
-		if err := fr.plans[i].Scan(raw, fr.targets[i]); err != nil {
-			return q.shape.cannotHold(rows, fr.layout, i, err)
+		if err := s.plans[i].Scan(raw, s.targets[i]); err != nil {
+			return s.shape.cannotHold(rows, s.layout, i, err)
 		}
 	}
 	return nil
 }
 
-func (q *query[In, Row]) scanMap(fr *frame[Row], rows pgx.Rows) *Error {
+func (s *rowScanner) scanMap(rows pgx.Rows) *Error {
 	values, err := rows.Values()
 	if err != nil {
 		e := misfit("", "a column has a type that pgx cannot read without a field: select it with a cast, or use a struct")
@@ -112,9 +125,9 @@ func (q *query[In, Row]) scanMap(fr *frame[Row], rows pgx.Rows) *Error {
 	}
 	m := make(map[string]any, len(values))
 	for i, v := range values {
-		m[fr.layout.columns[i].Name] = v
+		m[s.layout.columns[i].Name] = v
 	}
-	*any(&fr.row).(*map[string]any) = m
+	*s.into.(*map[string]any) = m
 	return nil
 }
 
@@ -125,7 +138,7 @@ func (q *query[In, Row]) everyRow(fr *frame[Row], rows pgx.Rows, limit int) ([]R
 	if rows.Err() != nil {
 		return nil, nil
 	}
-	if failure := q.prepare(fr, rows); failure != nil {
+	if failure := fr.prepare(rows); failure != nil {
 		return nil, failure
 	}
 	var zero Row
@@ -133,7 +146,7 @@ func (q *query[In, Row]) everyRow(fr *frame[Row], rows pgx.Rows, limit int) ([]R
 		if limit > 0 && len(fr.rows) == limit {
 			return nil, tooManyRows(limit)
 		}
-		if failure := q.scan(fr, rows); failure != nil {
+		if failure := fr.scan(rows); failure != nil {
 			return nil, failure
 		}
 		fr.rows = append(fr.rows, fr.row)
@@ -156,13 +169,13 @@ func (q *query[In, Row]) onlyRow(fr *frame[Row], rows pgx.Rows) *Error {
 	if rows.Err() != nil {
 		return nil
 	}
-	if failure := q.prepare(fr, rows); failure != nil {
+	if failure := fr.prepare(rows); failure != nil {
 		return failure
 	}
 	if !found {
 		return &Error{Code: CodeNotFound, Message: "no row was found", Err: pgx.ErrNoRows}
 	}
-	if failure := q.scan(fr, rows); failure != nil {
+	if failure := fr.scan(rows); failure != nil {
 		return failure
 	}
 	if rows.Next() {

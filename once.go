@@ -75,10 +75,9 @@ func Once[In, Out any](c *Command[In, Out], key func(In) string) *Command[In, Ou
 	if why := notJSON(reflect.TypeFor[Out](), reflect.TypeFor[Out]().String(), nil); why != "" {
 		panic(fmt.Sprintf("pgcmd: %s: Once stores the output as JSON, and %s", c.core.name, why))
 	}
-	e := c.copy()
-	e.core.begins, e.core.once, e.key = true, true, key
-	e.prepare()
-	return e
+	k := c.core
+	k.begins, k.once, k.key = true, true, func(in any) string { return key(*in.(*In)) }
+	return c.as(&k)
 }
 
 // notJSON says why a value of type t would not be the same after a round trip
@@ -138,15 +137,14 @@ func (c *core) claimFor(j job) (*claim, *Error) {
 	if !c.once {
 		return nil, nil
 	}
-	key, in := j.claim()
-	cl := &claim{scope: c.name, key: key}
+	cl := &claim{scope: c.name, key: c.key(j.input())}
 	if cl.key == "" || len(cl.key) > maxKey {
 		return nil, refusedValue("", "once", fmt.Sprintf("the key of Once has %d bytes: it must have 1 to %d", len(cl.key), maxKey), nil)
 	}
 	if e := checkText(cl.key, "the key of Once"); e != nil {
 		return nil, e
 	}
-	text, err := json.Marshal(in)
+	text, err := json.Marshal(j.seen())
 	if err != nil {
 		return nil, refusedValue("", "once", "the input has no JSON form, which Once compares runs by", err)
 	}

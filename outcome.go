@@ -38,29 +38,41 @@ func (o Outcome[Out]) MarshalJSON() ([]byte, error) {
 			Error error `json:"error"`
 		}{false, asError(o.Err)})
 	}
+	return marshalOutcome(withSecretsHidden(o.Value), o.Attempts, o.Elapsed)
+}
+
+func marshalOutcome(value any, attempts int, elapsed time.Duration) ([]byte, error) {
 	return json.Marshal(struct {
 		OK        bool    `json:"ok"`
-		Value     Out     `json:"value"`
+		Value     any     `json:"value"`
 		Attempts  int     `json:"attempts"`
 		ElapsedMS float64 `json:"elapsed_ms"`
-	}{true, withSecretsHidden(o.Value), o.Attempts, float64(o.Elapsed.Microseconds()) / 1000})
+	}{true, value, attempts, float64(elapsed.Microseconds()) / 1000})
 }
 
 // Format renders the same for every verb.
 func (o Outcome[Out]) Format(f fmt.State, _ rune) {
-	if o.Err != nil {
-		fmt.Fprintf(f, "failed, attempts=%d elapsed=%v: %v", o.Attempts, o.Elapsed, asError(o.Err))
-		return
-	}
-	fmt.Fprintf(f, "ok, attempts=%d elapsed=%v: ", o.Attempts, o.Elapsed)
-	if !mayHoldSecrets(reflect.TypeFor[Out](), nil) {
-		fmt.Fprintf(f, "%+v", o.Value)
-		return
-	}
-	// fmt would print unexported fields too, where nothing can be hidden.
-	text, err := json.Marshal(withSecretsHidden(o.Value))
+	formatOutcome(f, &o.Value, o.Err, o.Attempts, o.Elapsed)
+}
+
+// formatOutcome takes a pointer to the value.
+func formatOutcome(f fmt.State, value any, err error, attempts int, elapsed time.Duration) {
 	if err != nil {
-		text = fmt.Appendf(nil, "a %T", o.Value)
+		fmt.Fprintf(f, "failed, attempts=%d elapsed=%v: %v", attempts, elapsed, asError(err))
+		return
+	}
+	fmt.Fprintf(f, "ok, attempts=%d elapsed=%v: ", attempts, elapsed)
+	v := reflect.ValueOf(value).Elem()
+	if !mayHoldSecrets(v.Type(), nil) {
+		fmt.Fprintf(f, "%+v", v.Interface())
+		return
+	}
+	// fmt would print unexported fields too, where nothing can be hidden. The value is a
+	// copy, the caller's own.
+	hideSecrets(v)
+	text, err := json.Marshal(v.Interface())
+	if err != nil {
+		text = fmt.Appendf(nil, "a %T", v.Interface())
 	}
 	f.Write(text)
 }

@@ -54,14 +54,12 @@ func Queue[In, Out any](p *Pipeline, c *Command[In, Out], in In) *Result[Out] {
 	case c == nil:
 		refuse("item %d is a nil command", len(p.items))
 	default:
-		inner := c.copy()
-		inner.core.bare()
-		inner.prepare()
+		inner := c.as(c.core.bare())
 		if inner.piped == nil || !inner.core.straight || inner.core.once {
 			refuse("item %d, %s, cannot travel in a pipeline: it must be a Query, QueryOne or Exec without hooks, middleware, InTx and Once", len(p.items), c.core.name)
 			break
 		}
-		entry := &entry[In, Out]{piped: inner.piped(inner.core.opts), command: inner, in: in, result: result}
+		entry := &entry[In, Out]{piped: inner.piped(&inner.core.opts), command: inner, in: in, result: result}
 		p.items = append(p.items, entry)
 	}
 	return result
@@ -229,17 +227,12 @@ func (r *pipelineRun) body(ctx context.Context, db DB) error {
 }
 
 // The rest of a job's life a pipeline has no part in.
-func (r *pipelineRun) input() any                                 { return r.Pipeline }
-func (r *pipelineRun) output() any                                { return nil }
-func (r *pipelineRun) clear()                                     {}
-func (r *pipelineRun) check() *Error                              { return nil }
-func (r *pipelineRun) claim() (string, any)                       { return "", nil }
-func (r *pipelineRun) before(context.Context) error               { return nil }
-func (r *pipelineRun) after(context.Context) error                { return nil }
-func (r *pipelineRun) onError(_ context.Context, e *Error) *Error { return e }
-func (r *pipelineRun) cleanup(context.Context)                    {}
-func (r *pipelineRun) rows(bool) int64                            { return 0 }
-func (r *pipelineRun) settle(int, *Error)                         {}
+func (r *pipelineRun) seen() any          { return r.Pipeline }
+func (r *pipelineRun) input() any         { return nil }
+func (r *pipelineRun) output() any        { return nil }
+func (r *pipelineRun) clear()             {}
+func (r *pipelineRun) rows(bool) int64    { return 0 }
+func (r *pipelineRun) settle(int, *Error) {}
 
 func (r *pipelineRun) carry(ctx context.Context, db DB) *Error {
 	var items []int

@@ -19,10 +19,10 @@ import (
 // What is wrong in the SQL or the types panics: see [New].
 func Query[In, Row any](name, sql string) *Command[In, []Row] {
 	q := newQuery[In, Row](name, sql)
-	c := defineStatement(name, q, func(o Options) func(context.Context, DB, In) ([]Row, error) {
+	c := defineStatement(name, q, func(o *Options) func(context.Context, DB, In) ([]Row, error) {
 		return q.with(name, o).all()
 	}, func(out []Row) int64 { return int64(len(out)) })
-	c.piped = func(o Options) *piped[In, []Row] { return pipeAll(q.with(name, o)) }
+	c.piped = func(o *Options) *piped[In, []Row] { return pipeAll(q.with(name, o)) }
 	return c
 }
 
@@ -35,10 +35,10 @@ func Query[In, Row any](name, sql string) *Command[In, []Row] {
 // says that it is ReadOnly, as a lookup should.
 func QueryOne[In, Row any](name, sql string) *Command[In, Row] {
 	q := newQuery[In, Row](name, sql)
-	c := defineStatement(name, q, func(o Options) func(context.Context, DB, In) (Row, error) {
+	c := defineStatement(name, q, func(o *Options) func(context.Context, DB, In) (Row, error) {
 		return q.with(name, o).one()
 	}, func(Row) int64 { return 1 })
-	c.piped = func(o Options) *piped[In, Row] { return pipeOne(q.with(name, o)) }
+	c.piped = func(o *Options) *piped[In, Row] { return pipeOne(q.with(name, o)) }
 	return c
 }
 
@@ -48,18 +48,17 @@ func QueryOne[In, Row any](name, sql string) *Command[In, Row] {
 func Exec[In any](name, sql string) *Command[In, int64] {
 	text := parse(name, sql)
 	q := &query[In, struct{}]{statement: newStatement(name, reflect.TypeFor[In](), text), inputs: new(sync.Pool)}
-	c := defineStatement(name, q, func(o Options) func(context.Context, DB, In) (int64, error) {
+	c := defineStatement(name, q, func(o *Options) func(context.Context, DB, In) (int64, error) {
 		return q.with(name, o).exec()
 	}, func(affected int64) int64 { return affected })
-	c.piped = func(o Options) *piped[In, int64] { return pipeExec(q.with(name, o)) }
+	c.piped = func(o *Options) *piped[In, int64] { return pipeExec(q.with(name, o)) }
 	return c
 }
 
 // defineStatement makes a command whose body depends on its options.
-func defineStatement[In, Out any](name string, query any, body func(o Options) func(context.Context, DB, In) (Out, error), rows func(Out) int64) *Command[In, Out] {
-	c := &Command[In, Out]{core: core{name: name}, query: query, define: body, rows: rows}
-	c.prepare()
-	return c
+func defineStatement[In, Out any](name string, query any, body func(o *Options) func(context.Context, DB, In) (Out, error), rows func(Out) int64) *Command[In, Out] {
+	c := &Command[In, Out]{core: core{name: name, query: query}, define: body, rows: rows}
+	return c.prepare()
 }
 
 // A query is a statement whose rows are read. Copies made for other options share
@@ -81,7 +80,7 @@ func newQuery[In, Row any](name, sql string) *query[In, Row] {
 	}
 }
 
-func (q *query[In, Row]) with(name string, o Options) *query[In, Row] {
+func (q *query[In, Row]) with(name string, o *Options) *query[In, Row] {
 	c := *q
 	c.statement = q.statement.with(name, o)
 	return &c

@@ -3,6 +3,7 @@ package pgcmd
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,19 +19,27 @@ const cleanupTime = 5 * time.Second
 // A job is one run of a command, as the life of a run sees it: without the types, so
 // that this life is compiled once and not again for every pair of them.
 type job interface {
-	input() any                                         // what a middleware sees
-	clear()                                             // the output, before an attempt
+	seen() any                                          // the input, as a middleware sees it
+	input() any                                         // a pointer to it
 	output() any                                        // a pointer to it
-	check() *Error                                      // validates the input; asked if the command has checks
-	claim() (key string, in any)                        // of a Once
+	clear()                                             // the output, before an attempt
 	vet() (refused []*Error, failure *Error, done bool) // of a batch
-	before(ctx context.Context) error
 	body(ctx context.Context, db DB) error
-	after(ctx context.Context) error
-	onError(ctx context.Context, failure *Error) *Error
-	cleanup(ctx context.Context)
 	rows(failed bool) int64              // returned, or affected
 	settle(attempts int, failure *Error) // the output is that of a run that failed, or, of a batch, that has ended
+}
+
+// try runs the command on any DB: if that is a transaction, so that it is left usable.
+func (c *core) try(ctx context.Context, db DB, j job) (attempts int, replayed bool, _ error) {
+	run := c.whole
+	if inTransaction(db) {
+		run = c.isolated
+	}
+	call, failure := run(ctx, db, j)
+	if failure != nil {
+		return call.Attempts, call.replayed, failure
+	}
+	return call.Attempts, call.replayed, nil
 }
 
 // isolated runs the command under a savepoint of the transaction that db is, so
@@ -92,7 +101,7 @@ func (c *core) run(ctx context.Context, db DB, j job) (seen Call, failure *Error
 func (c *core) through(ctx context.Context, handler Handler, db DB, j job, next func(ctx context.Context, call *Call) *Error) (Call, *Error) {
 	var failure *Error
 	ran, ended := false, false
-	call := &Call{Command: c.name, Input: j.input()}
+	call := &Call{Command: c.name, Input: j.seen()}
 	call.run = func(ctx context.Context, call *Call) error {
 		if ran {
 			return Errorf(CodeInternal, "a middleware called next twice: it must not, trying again is not its business")
@@ -133,7 +142,7 @@ func (c *core) through(ctx context.Context, handler Handler, db DB, j job, next 
 // steps validates, and runs the hooks around the body.
 func (c *core) steps(ctx context.Context, db DB, j job, call *Call) *Error {
 	if c.checks != nil {
-		if err := j.check(); err != nil {
+		if err := c.checks.refusal(j.input()); err != nil {
 			return c.refused(err)
 		}
 	}
@@ -152,8 +161,8 @@ func (c *core) steps(ctx context.Context, db DB, j job, call *Call) *Error {
 		ctx, cancel = context.WithTimeout(ctx, c.opts.Timeout)
 		defer cancel()
 	}
-	if c.cleans {
-		defer clean(caller, j) // sees what Before made of the input
+	if len(c.cleanup) > 0 {
+		defer c.clean(caller, j) // sees what Before made of the input
 	}
 	after, failure := c.attempts(ctx, db, j, call)
 	if failure != nil || c.batch {
@@ -161,7 +170,7 @@ func (c *core) steps(ctx context.Context, db DB, j job, call *Call) *Error {
 	}
 	call.Rows = j.rows(failure != nil)
 	if failure != nil {
-		return j.onError(caller, failure)
+		return c.translate(caller, j, failure)
 	}
 	if len(after) > 0 {
 		runAll(OutsideTx(context.WithoutCancel(caller)), after)
@@ -188,8 +197,10 @@ func (c *core) attempts(ctx context.Context, db DB, j job, call *Call) (after []
 	if failure != nil {
 		return nil, c.refused(failure)
 	}
-	if err := j.before(ctx); err != nil {
-		return nil, c.refused(about("a Before hook", causeOf(ctx, err)))
+	for _, hook := range c.before {
+		if err := hook(ctx, j.input()); err != nil {
+			return nil, c.refused(about("a Before hook", causeOf(ctx, err)))
+		}
 	}
 	retries := budgetOf(db)
 	outermost := true
@@ -269,19 +280,34 @@ func (c *core) work(ctx context.Context, db DB, j job) *Error {
 	if err := j.body(ctx, db); err != nil {
 		return c.failed(ctx, err)
 	}
-	if err := j.after(ctx); err != nil {
-		e := about("an After hook", causeOf(ctx, err)).within(c.name)
-		e.Attempts, e.Effect = 1, c.completed(db)
-		return e
+	for _, hook := range slices.Backward(c.after) {
+		if err := hook(ctx, j.input(), j.output()); err != nil {
+			e := about("an After hook", causeOf(ctx, err)).within(c.name)
+			e.Attempts, e.Effect = 1, c.completed(db)
+			return e
+		}
 	}
 	return nil
 }
 
-// clean runs the Cleanup hooks.
-func clean(ctx context.Context, j job) {
+// translate lets the OnError hooks translate the failure.
+func (c *core) translate(ctx context.Context, j job, failure *Error) *Error {
+	for _, hook := range c.onError {
+		seen := *failure // the hook may keep it, and must not change what is known
+		if err := hook(ctx, j.input(), &seen); err != nil && err != error(&seen) {
+			failure = failure.translated(err)
+		}
+	}
+	return failure
+}
+
+// clean runs the Cleanup hooks, the last added first, each even if another panics.
+func (c *core) clean(ctx context.Context, j job) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 	defer cancel()
-	j.cleanup(ctx)
+	for _, hook := range c.cleanup {
+		defer hook(ctx, j.input())
+	}
 }
 
 // refused makes the error of a run that sent nothing.

@@ -47,11 +47,14 @@ func mayHoldSecrets(t reflect.Type, seen map[reflect.Type]bool) bool {
 // withSecretsHidden returns value itself if its type can hold no secret, else a
 // copy whose secret texts read [secret] and whose other secrets are zero.
 func withSecretsHidden[T any](value T) T {
-	if !mayHoldSecrets(reflect.TypeFor[T](), nil) {
-		return value
-	}
-	hideSecrets(reflect.ValueOf(&value).Elem())
+	hideSecretsAt(&value)
 	return value
+}
+
+func hideSecretsAt(pointer any) {
+	if v := reflect.ValueOf(pointer).Elem(); mayHoldSecrets(v.Type(), nil) {
+		hideSecrets(v)
+	}
 }
 
 // hideSecrets changes v, which must be settable, and copies whatever v shares with

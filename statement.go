@@ -48,7 +48,7 @@ func parse(command, sql string) sqltext.Text {
 }
 
 // with is the statement under options, which panic if the SQL does not allow them.
-func (s *statement) with(command string, o Options) *statement {
+func (s *statement) with(command string, o *Options) *statement {
 	if o.ReadOnly && s.text.Writes {
 		panic(fmt.Sprintf("pgcmd: %s: Options.ReadOnly, but the SQL is plainly a write: take one of them away", command))
 	}

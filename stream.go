@@ -76,18 +76,18 @@ func (s *stream[In, Row]) run(ctx context.Context, db DB, c *Command[In, []Row],
 	if c == nil {
 		return refusedStream(c, "the command is nil: pass a Query")
 	}
-	q, ok := c.query.(*query[In, Row])
+	q, ok := c.core.query.(*query[In, Row])
 	switch {
 	case !ok:
 		return refusedStream(c, "only a Query can be streamed, and this is not one")
 	case c.core.once:
 		return refusedStream(c, "a Once command stores its output, and a stream has none: run it")
-	case len(c.after) > 0:
+	case len(c.core.after) > 0:
 		return refusedStream(c, "it has After hooks, which are for all the rows at once: run it, or stream it without them")
 	}
 	opts := c.core.opts
 	opts.MaxRows = 0
-	s.q = q.with(c.core.name, opts)
+	s.q = q.with(c.core.name, &opts)
 	s.q.shared = false // a shared reply is read whole
 	s.alone = c.core.begins && usable(ctx, db) == nil && join(db) == nil
 	looping := c.core
@@ -157,7 +157,7 @@ func (s *stream[In, Row]) direct(ctx context.Context, db DB, args []any) *Error 
 	fr := s.q.frame()
 	more := r.rows.Next()
 	if r.rows.Err() == nil {
-		failure = s.q.prepare(fr, r.rows)
+		failure = fr.prepare(r.rows)
 	}
 	var gaveUp error
 	var zero Row
@@ -166,7 +166,7 @@ func (s *stream[In, Row]) direct(ctx context.Context, db DB, args []any) *Error 
 			r.rows.Close() // pgx watches the context, too: it reads no more than what has come
 			break
 		}
-		if failure = s.q.scan(fr, r.rows); failure != nil {
+		if failure = fr.scan(r.rows); failure != nil {
 			break
 		}
 		row := fr.row
@@ -230,7 +230,7 @@ func (s *stream[In, Row]) fill(fr *frame[Row], rows pgx.Rows) (size int, failure
 	if rows.Err() != nil {
 		return 0, nil
 	}
-	if failure := s.q.prepare(fr, rows); failure != nil {
+	if failure := fr.prepare(rows); failure != nil {
 		return 0, failure
 	}
 	var zero Row
@@ -238,7 +238,7 @@ func (s *stream[In, Row]) fill(fr *frame[Row], rows pgx.Rows) (size int, failure
 		for _, raw := range rows.RawValues() {
 			size += len(raw)
 		}
-		if failure := s.q.scan(fr, rows); failure != nil {
+		if failure := fr.scan(rows); failure != nil {
 			return size, failure
 		}
 		fr.rows = append(fr.rows, fr.row)

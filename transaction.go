@@ -33,8 +33,7 @@ func Transaction[In, Out any](name string, body func(ctx context.Context, tx *Tx
 	c := &Command[In, Out]{core: core{name: name, begins: true}, body: func(ctx context.Context, db DB, in In) (Out, error) {
 		return body(ctx, db.(*Tx), in)
 	}}
-	c.prepare()
-	return c
+	return c.prepare()
 }
 
 // transact runs work in a transaction: one that db is already, or one of its own.
@@ -62,7 +61,7 @@ func (c *core) transact(ctx context.Context, db DB, j job, cl *claim) (after []f
 			tx.s.rollback(ctx)
 		}
 	}()
-	tx.s.mayFinish = c.batch && cl == nil && !c.vetoes
+	tx.s.mayFinish = c.batch && cl == nil && len(c.after) == 0
 	failure = c.workOnce(insideTx(ctx, tx.s), tx, j, cl)
 	switch {
 	case tx.s.finished && failure == nil:
