@@ -102,8 +102,8 @@ func (p *Pool) draw(ctx context.Context, waited time.Duration) (conn *pgxpool.Co
 // err: a server that is starting up is worth waiting for.
 func (p *Pool) acquirePatiently(ctx context.Context, err error) (conn *pgxpool.Conn, _ error) {
 	var starting error
-	for err == errNotSoon || startingUp(err) && pause(ctx, startingUpPause) {
-		if conn, err = p.Acquire(ctx); startingUp(err) {
+	for err == errNotSoon || comesUp(err) && pause(ctx, comesUpPause) {
+		if conn, err = p.Acquire(ctx); comesUp(err) {
 			starting = err
 		}
 	}
@@ -202,12 +202,14 @@ func (c soonContext) Value(key any) any {
 	return c.caller.Value(key)
 }
 
-// A server that is starting up says so, and is worth waiting for.
-const startingUpPause = 20 * time.Millisecond
+// comesUpPause is how long to wait before a server is asked again that comesUp.
+const comesUpPause = 20 * time.Millisecond
 
-func startingUp(err error) bool {
+// comesUp reports whether a server that gave no connection is worth asking again: it is
+// starting up, or the connection was ended while it was made, by somebody or with all others.
+func comesUp(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && pgErr.Code == "57P03"
+	return ok && (pgErr.Code == "57P03" || pgErr.Code == "57P01" || pgErr.Code == "57P02")
 }
 
 // pause waits, and reports whether the context is still alive.

@@ -36,7 +36,7 @@ type ask struct {
 	in      []byte          // the reply
 	refused *pgconn.PgError // if the server has refused it
 	cause   error           // why it was moved
-	first   bool            // the lane was lost with it
+	first   bool            // the lane was lost with it, and perhaps because of it
 }
 
 // A fate is what becomes of an ask.

@@ -124,7 +124,7 @@ func (p *Pool) warm(ctx context.Context) *Error {
 					conns[i] = conn
 					return
 				}
-				if !startingUp(err) || !pause(ctx, startingUpPause) {
+				if !comesUp(err) || !pause(ctx, comesUpPause) {
 					failures[i] = notAcquired(ctx, p.Pool, p.keeper, err)
 					return
 				}

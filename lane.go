@@ -368,7 +368,7 @@ func (l *lane) drop(err error) {
 	l.over = true
 	l.m.remove(l)
 	for i, a := range l.sent {
-		l.move(a, err, i == 0 && err != nil)
+		l.move(a, err, i == 0 && blames(err))
 	}
 	for _, a := range l.queue {
 		l.move(a, err, false)
@@ -377,8 +377,15 @@ func (l *lane) drop(err error) {
 	l.end()
 }
 
+// blames reports whether a connection may have been lost because of what the server
+// worked on: not if the server says that somebody has ended it, or that it goes down.
+func blames(err error) bool {
+	fatal, said := errors.AsType[*pgconn.PgError](err)
+	return err != nil && !(said && (fatal.Code == "57P01" || fatal.Code == "57P02"))
+}
+
 // move sends an ask elsewhere. It was the first if the server worked on it when the
-// connection was lost.
+// connection was lost, perhaps because of it.
 func (l *lane) move(a *ask, err error, first bool) {
 	if a.gone {
 		if !a.extra {

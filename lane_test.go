@@ -77,6 +77,32 @@ func TestASlowReadDoesNotHoldTheOthers(t *testing.T) {
 	require.NoError(t, <-slow)
 }
 
+// It is not the read's doing, so that it is asked anew more often than one that its connections may be lost because of.
+func TestAReadOutlivesThoseWhoEndItsConnection(t *testing.T) {
+	t.Parallel()
+	url := pgcmdtest.URL(t)
+	pool := shared(t, url, 1, sharedTimes(60))
+	unlock := locked(t, url, 1)
+	failures := make(chan int, 1)
+	go func() {
+		n := 0
+		for runErr(heldUp.Run(context.Background(), pool, lookup{1, 1})) != nil { // or there would be nothing to end
+			n++
+		}
+		failures <- n
+	}()
+	do := side(t, url)
+	const times = 5
+	for range times {
+		eventually(t, url, waiting, 1)
+		do(`select pg_terminate_backend(pid, 60000) from pg_stat_activity where datname = current_database() and wait_event = 'advisory'`)
+	}
+	eventually(t, url, waiting, 1)
+	unlock()
+	assert.Zero(t, <-failures)
+	assert.EqualValues(t, times, sharedMetrics(pool).Reruns)
+}
+
 func TestAServerTimeoutBoundsSharedReads(t *testing.T) {
 	t.Parallel()
 	url := pgcmdtest.URL(t)

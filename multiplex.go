@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// How often an ask that was not answered is sent anew: as the one that a connection was
-// lost with, or as one that waited behind it.
+// How often an ask that was not answered is sent anew: as the one that a connection may
+// have been lost because of, or as one that could not help it.
 const (
 	mostLosses = 3
 	mostMoves  = 10

@@ -40,7 +40,7 @@ func (m *mux) startDial() {
 func (m *mux) dial() {
 	for {
 		l, err := m.connect()
-		if err != nil && startingUp(err) && m.hoped() && pause(m.ctx, startingUpPause) {
+		if err != nil && comesUp(err) && m.hoped() && pause(m.ctx, comesUpPause) {
 			continue
 		}
 		var failure *Error

@@ -314,6 +314,27 @@ func TestARestartUnderLoad(t *testing.T) {
 	}
 }
 
+// Somebody can end a connection that has not been given to anybody yet.
+func TestAConnectionThatIsEndedWhileItIsMadeIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	for _, multiplex := range []int{0, 1} {
+		var made atomic.Int32
+		pool, err := pgcmd.Connect(t.Context(), pgcmd.Config{URL: pgcmdtest.URL(t), MaxConns: 1, Multiplex: multiplex, Pgx: func(c *pgxpool.Config) {
+			c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+				if made.Add(1) > 2 {
+					return nil
+				}
+				_, err := conn.Exec(ctx, `select pg_terminate_backend(pg_backend_pid())`)
+				return err
+			}
+		}})
+		require.NoError(t, err)
+		assert.NoError(t, runErr(echoShared.Run(t.Context(), pool, 1)))
+		assert.EqualValues(t, 3+multiplex, made.Load())
+		require.NoError(t, pool.Close(context.Background()))
+	}
+}
+
 // A server that starts up says 57P03 to whoever comes.
 func TestAServerThatStartsUpIsWaitedFor(t *testing.T) {
 	t.Parallel()
