@@ -20,8 +20,8 @@ const cleanupTime = 5 * time.Second
 // that this life is compiled once and not again for every pair of them.
 type job interface {
 	seen() any                                          // the input, as a middleware sees it
-	input() any                                         // a pointer to it
-	output() any                                        // a pointer to it
+	input() any                                         // a pointer to the input
+	output() any                                        // a pointer to the output
 	clear()                                             // the output, before an attempt
 	vet() (refused []*Error, failure *Error, done bool) // of a batch
 	body(ctx context.Context, db DB) error
