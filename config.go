@@ -272,7 +272,7 @@ func (c *Config) settings(source string) (*pgxpool.Config, error) {
 		"statement_timeout": c.StatementTimeout, "lock_timeout": c.LockTimeout, "idle_in_transaction_session_timeout": c.IdleInTxTimeout,
 	} {
 		if value > 0 {
-			cc.RuntimeParams[name] = strconv.FormatInt(value.Milliseconds(), 10)
+			cc.RuntimeParams[name] = strconv.FormatInt(timeoutSetting(value), 10)
 		}
 	}
 	if c.PgBouncer {

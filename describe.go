@@ -71,7 +71,19 @@ func describe(ctx context.Context, conn *pgx.Conn, sql string) (*pgconn.Statemen
 
 // prepares reports whether the connection is set to keep prepared statements.
 func prepares(conn *pgx.Conn) bool {
-	return conn.Config().DefaultQueryExecMode == pgx.QueryExecModeCacheStatement
+	return configOf(conn).DefaultQueryExecMode == pgx.QueryExecModeCacheStatement
+}
+
+// configOf is conn.Config, which copies at every call, copied once for a connection. It
+// must not be changed.
+func configOf(conn *pgx.Conn) *pgx.ConnConfig {
+	data := conn.PgConn().CustomData()
+	config, ok := data["pgcmd.config"].(*pgx.ConnConfig)
+	if !ok {
+		config = conn.Config()
+		data["pgcmd.config"] = config
+	}
+	return config
 }
 
 // forget makes the next describe ask again: the schema has changed, or the server

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -23,7 +24,7 @@ func begin(ctx context.Context, conn *pgx.Conn, pool *pgxpool.Pool, o pgx.TxOpti
 	s := &session{db: conn, conn: conn, pool: pool, options: o}
 	s.prefix = append(s.prefix, queued{sql: beginSQL(o)})
 	if deadline, ok := ctx.Deadline(); ok {
-		s.prefix = append(s.prefix, queued{sql: setTimeoutSQL, args: []any{serverTimeout(time.Until(deadline)).Milliseconds()}})
+		s.prefix = append(s.prefix, timeoutUntil(deadline))
 	}
 	return &Tx{s: s}
 }
@@ -32,6 +33,17 @@ func begin(ctx context.Context, conn *pgx.Conn, pool *pgxpool.Pool, o pgx.TxOpti
 // keeps what there is if that is shorter.
 const setTimeoutSQL = `select set_config('statement_timeout', least($1::int8,
 	nullif((extract(epoch from current_setting('statement_timeout')::interval) * 1000)::int8, 0))::text, true)`
+
+// timeoutUntil sets statement_timeout to the time that is left before a deadline.
+func timeoutUntil(deadline time.Time) queued {
+	return queued{sql: setTimeoutSQL, args: []any{timeoutSetting(serverTimeout(time.Until(deadline)))}}
+}
+
+// timeoutSetting is a duration in the unit of PostgreSQL's timeouts, which hold 32 bits:
+// 24.8 days at most.
+func timeoutSetting(d time.Duration) int64 {
+	return min(d.Milliseconds(), math.MaxInt32)
+}
 
 // tighten sets statement_timeout for a command that has joined with a deadline of
 // its own, until restore is called. Neither costs a round trip.
@@ -43,7 +55,7 @@ func (s *session) tighten(ctx context.Context) (restore func()) {
 	s.timeouts++
 	saved := fmt.Sprintf("pgcmd.timeout_%d", s.timeouts)
 	save := queued{sql: "select set_config('" + saved + "', current_setting('statement_timeout'), true)"}
-	s.prefix = append(s.prefix, save, queued{sql: setTimeoutSQL, args: []any{serverTimeout(time.Until(deadline)).Milliseconds()}})
+	s.prefix = append(s.prefix, save, timeoutUntil(deadline))
 	return func() {
 		if !s.dropPrefix(save.sql) && s.status() == 'T' {
 			s.prefix = append(s.prefix, queued{sql: "select set_config('statement_timeout', current_setting('" + saved + "'), true)"})

@@ -133,7 +133,7 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *reply) (fail
 // encodes; what the execution says, the rows say. Not so in the simple protocol, which
 // prepares nothing.
 func (s *statement) unexecuted(ctx context.Context, conn *pgx.Conn, r *reply, err error) *Error {
-	r.early = conn.Config().DefaultQueryExecMode != pgx.QueryExecModeSimpleProtocol
+	r.early = configOf(conn).DefaultQueryExecMode != pgx.QueryExecModeSimpleProtocol
 	failure := s.failed(ctx, r, err)
 	r.close()
 	return failure

@@ -404,7 +404,7 @@ func remember(known map[string][]uint32, sql string, types []uint32) {
 // preparesFirst reports whether pgx prepares the statements of a batch in a message
 // that goes before it.
 func preparesFirst(conn *pgx.Conn) bool {
-	switch conn.Config().DefaultQueryExecMode {
+	switch configOf(conn).DefaultQueryExecMode {
 	case pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol:
 		return false
 	}
@@ -412,8 +412,15 @@ func preparesFirst(conn *pgx.Conn) bool {
 }
 
 // sendPrefixed sends statements behind the prefix, in one message, and reads the
-// prefix's results.
+// prefix's results. In the simple protocol, where a batch is one text, the prefix goes
+// alone: else a syntax error would refuse BEGIN as well, and the position of an error
+// would count from there.
 func (s *session) sendPrefixed(ctx context.Context, queries []*pgx.QueuedQuery) (pgx.BatchResults, error) {
+	if len(queries) > 0 && s.conn != nil && configOf(s.conn).DefaultQueryExecMode == pgx.QueryExecModeSimpleProtocol {
+		if err := s.flush(ctx); err != nil {
+			return nil, err
+		}
+	}
 	b := &pgx.Batch{}
 	for _, q := range s.prefix {
 		b.Queue(q.sql, q.args...)

@@ -28,7 +28,10 @@ func (s *session) exec(ctx context.Context, sql string, args []any) (tag pgconn.
 		if prefix, ok := s.simplePrefix(); ok {
 			s.prefix = nil
 			sql = prefix + sql
-			defer func() { s.begun = s.begun || err == nil || s.status() != 'I' }()
+			defer func() {
+				s.begun = s.begun || err == nil || s.status() != 'I'
+				countWithout(prefix, err)
+			}()
 		}
 	}
 	if len(s.prefix) > 0 {
@@ -48,6 +51,14 @@ func (s *session) exec(ctx context.Context, sql string, args []any) (tag pgconn.
 		err = closing
 	}
 	return tag, withoutBatch(err)
+}
+
+// countWithout makes the position in an error of the server count in the caller's own
+// SQL, before which prefix was sent.
+func countWithout(prefix string, err error) {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && int(pgErr.Position) > len(prefix) {
+		pgErr.Position -= int32(len(prefix))
+	}
 }
 
 func (s *session) simplePrefix() (string, bool) {
