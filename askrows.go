@@ -3,8 +3,6 @@ package pgcmd
 import (
 	"context"
 	"encoding/binary"
-	"errors"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -25,8 +23,6 @@ type askRows struct {
 	err    error
 	traced context.Context // of the tracer, if there is one
 }
-
-var _ pgx.Rows = (*askRows)(nil)
 
 func (r *askRows) Next() bool {
 	for r.ask != nil {
@@ -136,57 +132,3 @@ func (r *askRows) RawValues() [][]byte { return r.values }
 func (r *askRows) Conn() *pgx.Conn { return nil }
 
 func (r *askRows) TypeMap() *pgtype.Map { return r.types }
-
-func (r *askRows) Scan(dest ...any) error {
-	if r.ask == nil {
-		return errNotRead
-	}
-	var err error
-	if row, ok := scanner(dest); ok {
-		err = row.ScanRow(r)
-	} else {
-		err = pgx.ScanRow(r.types, r.fields, r.values, dest...)
-	}
-	if err != nil {
-		r.fatal(err)
-	}
-	return err
-}
-
-func scanner(dest []any) (pgx.RowScanner, bool) {
-	if len(dest) != 1 {
-		return nil, false
-	}
-	row, ok := dest[0].(pgx.RowScanner)
-	return row, ok
-}
-
-func (r *askRows) Values() ([]any, error) {
-	if r.ask == nil {
-		return nil, errNotRead
-	}
-	values := make([]any, len(r.values))
-	for i, raw := range r.values {
-		if raw == nil {
-			continue
-		}
-		f := &r.fields[i]
-		t, known := r.types.TypeForOID(f.DataTypeOID)
-		switch {
-		case known:
-			v, err := t.Codec.DecodeValue(r.types, f.DataTypeOID, f.Format, raw)
-			if err != nil {
-				r.fatal(fmt.Errorf("column %d: %w", i, err))
-				return nil, r.err
-			}
-			values[i] = v
-		case f.Format == pgtype.TextFormatCode:
-			values[i] = string(raw)
-		default:
-			values[i] = append([]byte(nil), raw...)
-		}
-	}
-	return values, nil
-}
-
-var errNotRead = errors.New("pgcmd: the rows are closed")

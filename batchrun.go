@@ -2,6 +2,7 @@ package pgcmd
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"strings"
 	"sync"
@@ -194,11 +195,23 @@ func (r *batchRun[In, Out]) sequential(ctx context.Context, db DB) *Error {
 			})
 		}
 		if e, _ := r.out.Outcomes[i].Err.(*Error); e != nil {
-			return r.stopped(e, i)
+			return r.partly(r.stopped(e, i), i)
 		}
 		r.progress(len(r.in) - i - 1)
 	}
 	return nil
+}
+
+// partly is the error of a batch of which so many items, before the culprit, are kept: as
+// a whole it is neither applied nor not, and must not be repeated.
+func (r *batchRun[In, Out]) partly(culprit *Error, kept int) *Error {
+	if kept == 0 || r.inner.core.opts.ReadOnly {
+		return culprit
+	}
+	e := *culprit
+	e.Effect = Unknown
+	e.Message += fmt.Sprintf("; what came before it is kept (%d of %d items), see their outcomes", kept, len(r.in))
+	return &e
 }
 
 // independent runs the items, each in a transaction of its own.
@@ -344,7 +357,7 @@ func (r *batchRun[In, Out]) fits(_ int, columns []pgconn.FieldDescription) *Erro
 
 func (r *batchRun[In, Out]) bind(i int) ([]any, *Error) { return r.bindIn(r.in[i]) }
 
-func (r *batchRun[In, Out]) read(i int, rows pgx.Rows) *Error {
+func (r *batchRun[In, Out]) read(i int, rows resultRows) *Error {
 	value, e := r.readOut(rows)
 	r.out.Outcomes[i] = Outcome[Out]{Value: value, Attempts: r.tried, Elapsed: time.Since(r.start)}
 	return e

@@ -50,7 +50,7 @@ func (s *statement) cursorIn(db DB) *Tx {
 
 // fetch lets read have the next rows, and reports whether there may be more. read
 // tells how many bytes they had. Its failure is one of the client's.
-func (c *cursor) fetch(ctx context.Context, read func(rows pgx.Rows) (got, size int, failure *Error)) (more bool, failure *Error) {
+func (c *cursor) fetch(ctx context.Context, read func(rows resultRows) (got, size int, failure *Error)) (more bool, failure *Error) {
 	if failure := c.enter(ctx); failure != nil {
 		return false, failure
 	}
@@ -63,10 +63,10 @@ func (c *cursor) fetch(ctx context.Context, read func(rows pgx.Rows) (got, size 
 	}()
 	var got, size int
 	var spoilt *Error
-	more, err := c.exchange(ctx, func(rows pgx.Rows) { got, size, spoilt = read(rows) })
+	more, err := c.exchange(ctx, func(rows resultRows) { got, size, spoilt = read(rows) })
 	left = true
 	if err = s.leave(err); err != nil {
-		return false, c.failed(ctx, &reply{tx: s, joined: true}, err)
+		return false, c.failed(ctx, &reply{tx: s, joined: true}, err).after(spoilt)
 	}
 	if spoilt != nil {
 		return false, c.abandoned(spoilt)
@@ -111,7 +111,7 @@ func (c *cursor) abandoned(e *Error) *Error {
 
 // exchange asks for the next rows, in one message with what is to go before, and reads
 // the replies.
-func (c *cursor) exchange(ctx context.Context, read func(rows pgx.Rows)) (more bool, err error) {
+func (c *cursor) exchange(ctx context.Context, read func(rows resultRows)) (more bool, err error) {
 	s := c.tx.s
 	if s.conn.PgConn().IsBusy() {
 		return false, errors.New("conn busy")

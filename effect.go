@@ -114,20 +114,31 @@ func (s *statement) explain(ctx context.Context, err error) (e *Error, refused b
 	return e, false
 }
 
-// spoiled is the error of a statement that worked and whose answer cannot be
-// used. It ends the reading.
-func (s *statement) spoiled(ctx context.Context, r *reply, e *Error) *Error {
-	ended := s.breakOff(ctx, r)
-	if err := r.rows.Err(); !ended && err != nil && errors.Is(e.Err, err) && r.rows.Conn() != nil && !r.rows.Conn().IsClosed() {
-		ended = true // pgx has read to the end, and keeps the scan's error
+// unreadable is the error of a statement whose reply the client cannot use, because of e.
+// It ends the reading: how the statement ended is the server's word alone, and if that
+// says that it failed, this is the error, which reaches e as well.
+func (s *statement) unreadable(ctx context.Context, r *reply, e *Error) *Error {
+	asked := s.breakOff(ctx, r)
+	err := r.rows.Err()
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && !(asked && pgErr.Code == queryCanceled) {
+		return s.failed(ctx, r, err).after(e)
 	}
 	switch {
 	case s.readOnly:
 		e.Effect = NotApplied
-	case ended && !r.joined:
+	case err == nil && !r.joined:
 		e.Effect = Applied
 	default:
-		e.Effect = Unknown // broken off, or for the transaction to decide
+		e.Effect = Unknown // broken off or lost, or for the transaction to decide
+	}
+	return e
+}
+
+// after makes errors.Is and errors.As reach also what the client had found wrong with the
+// statement before, if it had.
+func (e *Error) after(earlier *Error) *Error {
+	if earlier != nil {
+		e.Err = errors.Join(e.Err, earlier)
 	}
 	return e
 }

@@ -25,8 +25,8 @@ type cargo interface {
 	statement(i int) *statement
 	fits(i int, columns []pgconn.FieldDescription) *Error
 	bind(i int) ([]any, *Error)
-	read(i int, rows pgx.Rows) *Error // keeps the value, or returns why it cannot
-	fail(i int, e *Error)             // instead of the value, or after it was kept
+	read(i int, rows resultRows) *Error // keeps the value, or returns why it cannot
+	fail(i int, e *Error)               // instead of the value, or after it was kept
 }
 
 // A flight carries items over one connection in as few round trips as there are
@@ -245,6 +245,11 @@ func (w *wave) next() (x expected, rr *pgconn.ResultReader, err error, ok bool) 
 		}
 		w.skipping = err != nil
 		rr, _ = result.(*pgconn.ResultReader)
+		if rr == nil && err == nil && (x.what == forItem || x.what == forCommit) { // out of step
+			w.lost = errMalformed
+			_ = w.f.conn.PgConn().Conn().Close()
+			break
+		}
 		return x, rr, err, true
 	}
 	return x, nil, nil, false
@@ -272,9 +277,6 @@ func (w *wave) read(i int, rr *pgconn.ResultReader) (spoilt *Error, err error) {
 	spoilt = w.f.cargo.read(i, rows)
 	rows.Close()
 	if err = rows.Err(); err != nil {
-		if spoilt != nil && errors.Is(spoilt.Err, err) {
-			return spoilt, nil // pgx keeps the scan's error
-		}
 		w.failed(err)
 	}
 	return spoilt, err

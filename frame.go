@@ -1,6 +1,7 @@
 package pgcmd
 
 import (
+	"errors"
 	"reflect"
 
 	"github.com/jackc/pgx/v5"
@@ -50,11 +51,13 @@ type rowScanner struct {
 	plans   []pgtype.ScanPlan
 	own     []pgtype.ScanPlan // for plans that are of no use to others
 	types   *pgtype.Map       // that plans was made by, if they can be used again
+	row     currentRow        // for a row type that scans itself, and for maps
 }
 
 // prepare makes the scanner ready for the columns of rows.
-func (s *rowScanner) prepare(rows pgx.Rows) *Error {
+func (s *rowScanner) prepare(rows resultRows) *Error {
 	if s.shape.kind == scannerRow {
+		s.row.replan()
 		return nil
 	}
 	columns := rows.FieldDescriptions()
@@ -93,17 +96,12 @@ func (s *rowScanner) point() []any {
 
 // scan reads the current row into the place, which must be zero: a slice or a map of
 // the row before must not be written into.
-func (s *rowScanner) scan(rows pgx.Rows) *Error {
+func (s *rowScanner) scan(rows resultRows) *Error {
 	switch s.shape.kind {
 	case mapRow:
 		return s.scanMap(rows)
 	case scannerRow:
-		if err := s.into.(pgx.RowScanner).ScanRow(rows); err != nil {
-			e := misfit("", "the ScanRow method of %s failed", s.shape.typ)
-			e.Err = err
-			return e
-		}
-		return nil
+		return s.scanItself(rows)
 	}
 	if s.shape.grows {
 		copy(s.targets, s.point())
@@ -116,8 +114,30 @@ func (s *rowScanner) scan(rows pgx.Rows) *Error {
 	return nil
 }
 
-func (s *rowScanner) scanMap(rows pgx.Rows) *Error {
-	values, err := rows.Values()
+// scanItself leaves the row to its type. An error of Scan that it does not return is one
+// all the same, as with pgx's rows.
+func (s *rowScanner) scanItself(rows resultRows) *Error {
+	s.row.rows, s.row.err = rows, nil
+	err := s.into.(pgx.RowScanner).ScanRow(&s.row)
+	if err == nil {
+		err = s.row.err
+	}
+	s.row.rows = nil
+	if err == nil {
+		return nil
+	}
+	e := misfit("", "the ScanRow method of %s failed", s.shape.typ)
+	if errors.Is(err, errNextInRow) {
+		e.Message += ": it called Next, and is given one row at a time"
+	}
+	e.Err = err
+	return e
+}
+
+func (s *rowScanner) scanMap(rows resultRows) *Error {
+	s.row.rows, s.row.err = rows, nil
+	values, err := s.row.Values()
+	s.row.rows = nil
 	if err != nil {
 		e := misfit("", "a column has a type that pgx cannot read without a field: select it with a cast, or use a struct")
 		e.Err = err
@@ -133,7 +153,7 @@ func (s *rowScanner) scanMap(rows pgx.Rows) *Error {
 
 // everyRow reads every row, up to the limit if there is one. Its failure is one of the client's; what the server and
 // the connection say, rows says.
-func (q *query[In, Row]) everyRow(fr *frame[Row], rows pgx.Rows, limit int) ([]Row, *Error) {
+func (q *query[In, Row]) everyRow(fr *frame[Row], rows resultRows, limit int) ([]Row, *Error) {
 	more := rows.Next()
 	if rows.Err() != nil {
 		return nil, nil
@@ -164,7 +184,7 @@ func (q *query[In, Row]) everyRow(fr *frame[Row], rows pgx.Rows, limit int) ([]R
 
 // onlyRow reads the only row into fr.row. Its failure is one of the client's; what
 // the server and the connection say, rows says.
-func (q *query[In, Row]) onlyRow(fr *frame[Row], rows pgx.Rows) *Error {
+func (q *query[In, Row]) onlyRow(fr *frame[Row], rows resultRows) *Error {
 	found := rows.Next()
 	if rows.Err() != nil {
 		return nil

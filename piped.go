@@ -3,7 +3,6 @@ package pgcmd
 import (
 	"strings"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -22,7 +21,7 @@ type binder[In any] func(in In) ([]any, *Error)
 
 // A reader reads one item's reply. Its failure is one of the client's; what the
 // server and the connection say, rows says.
-type reader[Out any] func(rows pgx.Rows) (Out, *Error)
+type reader[Out any] func(rows resultRows) (Out, *Error)
 
 func pipeAll[In, Row any](q *query[In, Row]) *piped[In, []Row] {
 	return &piped[In, []Row]{
@@ -31,7 +30,7 @@ func pipeAll[In, Row any](q *query[In, Row]) *piped[In, []Row] {
 		fits:      q.fits,
 		run: func() (binder[In], reader[[]Row]) {
 			fr := q.frame()
-			return q.binder(), func(rows pgx.Rows) ([]Row, *Error) {
+			return q.binder(), func(rows resultRows) ([]Row, *Error) {
 				out, failure := q.everyRow(fr, rows, q.maxRows)
 				var zero Row
 				fr.row = zero // what could not be read is there
@@ -50,7 +49,7 @@ func pipeOne[In, Row any](q *query[In, Row]) *piped[In, Row] {
 		fits:      q.fits,
 		run: func() (binder[In], reader[Row]) {
 			fr := q.frame()
-			return q.binder(), func(rows pgx.Rows) (row Row, failure *Error) {
+			return q.binder(), func(rows resultRows) (row Row, failure *Error) {
 				failure = q.onlyRow(fr, rows)
 				row, fr.row = fr.row, row
 				return row, failure
@@ -65,7 +64,7 @@ func pipeExec[In, Row any](q *query[In, Row]) *piped[In, int64] {
 		firm:      true,
 		fits:      func([]pgconn.FieldDescription) *Error { return nil },
 		run: func() (binder[In], reader[int64]) {
-			return q.binder(), func(rows pgx.Rows) (int64, *Error) {
+			return q.binder(), func(rows resultRows) (int64, *Error) {
 				rows.Close()
 				return rows.CommandTag().RowsAffected(), nil
 			}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -122,7 +121,7 @@ type queuedItem interface {
 	isFirm() bool
 	fits(columns []pgconn.FieldDescription) *Error
 	bind() ([]any, *Error)
-	read(rows pgx.Rows) *Error
+	read(rows resultRows) *Error
 	fail(e *Error)
 	settle(failure *Error) *Error
 }
@@ -152,7 +151,7 @@ func (e *entry[In, Out]) fits(columns []pgconn.FieldDescription) *Error { return
 
 func (e *entry[In, Out]) bind() ([]any, *Error) { return e.bindIn(e.in) }
 
-func (e *entry[In, Out]) read(rows pgx.Rows) (failure *Error) {
+func (e *entry[In, Out]) read(rows resultRows) (failure *Error) {
 	e.result.value, failure = e.readOut(rows)
 	return failure
 }
@@ -288,8 +287,8 @@ func (r *pipelineRun) statement(i int) *statement { return r.items[i].sql() }
 func (r *pipelineRun) fits(i int, columns []pgconn.FieldDescription) *Error {
 	return r.items[i].fits(columns)
 }
-func (r *pipelineRun) bind(i int) ([]any, *Error)       { return r.items[i].bind() }
-func (r *pipelineRun) read(i int, rows pgx.Rows) *Error { return r.items[i].read(rows) }
+func (r *pipelineRun) bind(i int) ([]any, *Error)         { return r.items[i].bind() }
+func (r *pipelineRun) read(i int, rows resultRows) *Error { return r.items[i].read(rows) }
 func (r *pipelineRun) fail(i int, e *Error) {
 	e.within(r.items[i].name()).within(fmt.Sprintf("pipeline[%d]", i))
 	r.items[i].fail(e)

@@ -11,10 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// portalRows are the rows of one fetch of a cursor. The interface is embedded since it
-// grows.
+// portalRows are the rows of one fetch of a cursor.
 type portalRows struct {
-	pgx.Rows
 	c      *cursor
 	pg     *pgconn.PgConn
 	types  *pgtype.Map
@@ -117,43 +115,3 @@ func (r *portalRows) FieldDescriptions() []pgconn.FieldDescription { return r.c.
 func (r *portalRows) RawValues() [][]byte                          { return r.values }
 func (r *portalRows) TypeMap() *pgtype.Map                         { return r.types }
 func (r *portalRows) Conn() *pgx.Conn                              { return nil }
-
-// Scan is pgx's, for a row type that scans itself.
-func (r *portalRows) Scan(targets ...any) error {
-	if len(targets) != len(r.values) {
-		return errors.New("the row has another number of columns than targets were given")
-	}
-	for i, target := range targets {
-		if target == nil {
-			continue
-		}
-		column := r.c.columns[i]
-		if err := r.types.Scan(column.DataTypeOID, column.Format, r.values[i], target); err != nil {
-			return pgx.ScanArgError{ColumnIndex: i, FieldName: column.Name, Err: err}
-		}
-	}
-	return nil
-}
-
-// Values is pgx's.
-func (r *portalRows) Values() ([]any, error) {
-	values := make([]any, len(r.values))
-	for i, raw := range r.values {
-		column := r.c.columns[i]
-		typ, known := r.types.TypeForOID(column.DataTypeOID)
-		switch {
-		case raw == nil:
-		case known:
-			value, err := typ.Codec.DecodeValue(r.types, column.DataTypeOID, column.Format, raw)
-			if err != nil {
-				return nil, err
-			}
-			values[i] = value
-		case column.Format == pgx.TextFormatCode:
-			values[i] = string(raw)
-		default:
-			values[i] = append([]byte{}, raw...)
-		}
-	}
-	return values, nil
-}

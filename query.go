@@ -123,14 +123,14 @@ func (q *query[In, Row]) collect(ctx context.Context, db DB, args []any) (out []
 	if failure = q.send(ctx, db, args, &r); failure != nil {
 		return nil, 0, failure
 	}
-	defer r.close()
+	defer q.close(ctx, &r)
 	fr := q.frame()
 	limit := q.maxRows
 	if limit == 0 {
 		limit = maxRowsOf(db)
 	}
 	if out, failure = q.everyRow(fr, r.rows, limit); failure != nil {
-		return nil, 0, q.spoiled(ctx, &r, failure)
+		return nil, 0, q.unreadable(ctx, &r, failure)
 	}
 	if err := r.rows.Err(); err != nil {
 		return nil, 0, q.failed(ctx, &r, err)
@@ -161,10 +161,10 @@ func (q *query[In, Row]) one() func(context.Context, DB, In) (Row, error) {
 		if failure = q.send(ctx, db, args, &r); failure != nil {
 			return row, failure
 		}
-		defer r.close()
+		defer q.close(ctx, &r)
 		fr := q.frame()
 		if failure := q.onlyRow(fr, r.rows); failure != nil {
-			return row, q.spoiled(ctx, &r, failure)
+			return row, q.unreadable(ctx, &r, failure)
 		}
 		if err := r.rows.Err(); err != nil {
 			return row, q.failed(ctx, &r, err)
@@ -187,7 +187,7 @@ func (q *query[In, Row]) exec() func(context.Context, DB, In) (int64, error) {
 		if failure = q.send(ctx, db, args, &r); failure != nil {
 			return 0, failure
 		}
-		defer r.close()
+		defer q.close(ctx, &r)
 		r.rows.Close()
 		if err := r.rows.Err(); err != nil {
 			return 0, q.failed(ctx, &r, err)

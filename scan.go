@@ -212,7 +212,7 @@ func misfit(column, format string, args ...any) *Error {
 }
 
 // cannotHold is the error of one value that its field cannot take.
-func (s *shape) cannotHold(rows pgx.Rows, l *layout, column int, err error) *Error {
+func (s *shape) cannotHold(rows resultRows, l *layout, column int, err error) *Error {
 	f, name := l.fields[column], l.columns[column].Name
 	where := s.typ.Name() + "." + f.path
 	if s.kind == scalarRow {

@@ -60,7 +60,7 @@ func (s *statement) with(command string, o *Options) *statement {
 
 // A reply is what came back for a statement that was sent.
 type reply struct {
-	rows    pgx.Rows
+	rows    resultRows
 	results pgx.BatchResults // that the rows came in, if they did
 	conn    *pgxpool.Conn    // taken from a pool for this statement alone; nil if the caller's
 	asked   *ask             // on a shared connection; nil if it was not
@@ -71,7 +71,8 @@ type reply struct {
 	early   bool             // pgx gave up before it sent the statement, if not before it prepared it
 }
 
-// send sends the statement and fills in its reply, which the caller must close.
+// send sends the statement and fills in its reply. Unless it returns an error, the caller
+// must close that.
 func (s *statement) send(ctx context.Context, db DB, args []any, r *reply) (failure *Error) {
 	if err := ctx.Err(); err != nil {
 		return notSent(ctx, err)
@@ -114,7 +115,7 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *reply) (fail
 	}
 	defer func() {
 		if r.rows == nil { // user code panicked while pgx encoded or traced
-			r.close()
+			s.close(ctx, r)
 		}
 	}()
 	if r.wire = wireOf(conn); r.wire != nil {
@@ -135,7 +136,7 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *reply) (fail
 func (s *statement) unexecuted(ctx context.Context, conn *pgx.Conn, r *reply, err error) *Error {
 	r.early = configOf(conn).DefaultQueryExecMode != pgx.QueryExecModeSimpleProtocol
 	failure := s.failed(ctx, r, err)
-	r.close()
+	s.close(ctx, r)
 	return failure
 }
 
@@ -154,11 +155,11 @@ func (s *statement) sendWithin(ctx context.Context, tx *Tx, args []any, r *reply
 	return nil
 }
 
-// close ends the reading and gives the connection, or the transaction, back. It
-// may be called twice.
-func (r *reply) close() {
-	if r.rows != nil {
-		r.rows.Close()
+// close ends the reading, if a panic or the user's loop has not let it come to its end,
+// and gives the connection, or the transaction, back. It may be called twice.
+func (s *statement) close(ctx context.Context, r *reply) {
+	if r.rows != nil && r.rows.Next() {
+		s.breakOff(ctx, r)
 	}
 	if r.results != nil {
 		_ = r.results.Close()
@@ -185,7 +186,7 @@ const (
 )
 
 // finish reads the few rows that may be left, and reports whether that was all.
-func finish(rows pgx.Rows) bool {
+func finish(rows resultRows) bool {
 	start := time.Now()
 	for range surplus {
 		if !rows.Next() {
@@ -198,34 +199,39 @@ func finish(rows pgx.Rows) bool {
 	return false
 }
 
-// breakOff stops reading rows that nobody wants, and reports whether the
-// statement ran to its end all the same. A write is read to its end, since broken
-// off it might not be applied, and so is what is in a transaction, which breaking
-// off would end.
-func (s *statement) breakOff(ctx context.Context, r *reply) (ended bool) {
-	if finish(r.rows) {
-		return r.rows.Err() == nil
-	}
+// breakOff ends the reading of rows that nobody wants; what the statement came to, their
+// Err says. It reports whether the server was asked to stop. A write is read to its end,
+// since broken off it might not be applied, and so is what is in a transaction, which
+// breaking off would end.
+func (s *statement) breakOff(ctx context.Context, r *reply) (asked bool) {
 	conn := r.rows.Conn()
-	if conn == nil || r.joined || !(s.readOnly || s.text.Reads) {
-		r.rows.Close()
-		return r.rows.Err() == nil
+	mayBreak := conn != nil && !r.joined && (s.readOnly || s.text.Reads)
+	if mayBreak && r.conn != nil { // the rest may take its time to come
+		socket := conn.PgConn().Conn()
+		_ = socket.SetReadDeadline(time.Now().Add(surplusTime))
+		defer func() { _ = socket.SetReadDeadline(time.Time{}) }()
 	}
-	if r.conn == nil {
+	if finish(r.rows) {
+		return false
+	}
+	switch {
+	case !mayBreak:
+	case r.conn == nil:
 		// Not ours to lose: the server is asked to stop, and the connection lives.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 		defer cancel()
 		_ = conn.PgConn().CancelRequest(ctx)
-	} else {
+		asked = true
+	default:
 		drop(conn, r.rows)
 	}
 	r.rows.Close()
-	return r.rows.Err() == nil
+	return asked
 }
 
 // drop ends a reading and waits for nothing: what is still to come costs the connection.
 // If all has come already, that lives.
-func drop(conn *pgx.Conn, rows pgx.Rows) {
+func drop(conn *pgx.Conn, rows resultRows) {
 	socket := conn.PgConn().Conn()
 	_ = socket.SetReadDeadline(time.Unix(1, 0))
 	defer func() { _ = socket.SetReadDeadline(time.Time{}) }()

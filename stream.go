@@ -4,8 +4,6 @@ import (
 	"context"
 	"iter"
 	"sync/atomic"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // Stream runs a Query row by row, in constant memory. The error, if there is one,
@@ -147,13 +145,7 @@ func (s *stream[In, Row]) direct(ctx context.Context, db DB, args []any) *Error 
 	if failure != nil {
 		return failure
 	}
-	reading := true
-	defer func() {
-		if reading { // break, return, a panic
-			s.q.breakOff(ctx, &r)
-		}
-		r.close()
-	}()
+	defer s.q.close(ctx, &r)
 	fr := s.q.frame()
 	more := r.rows.Next()
 	if r.rows.Err() == nil {
@@ -176,7 +168,6 @@ func (s *stream[In, Row]) direct(ctx context.Context, db DB, args []any) *Error 
 			return nil
 		}
 	}
-	reading = false
 	if err := r.rows.Err(); err != nil && failure == nil {
 		return s.q.failed(ctx, &r, err)
 	}
@@ -184,7 +175,7 @@ func (s *stream[In, Row]) direct(ctx context.Context, db DB, args []any) *Error 
 		failure = causeOf(ctx, gaveUp)
 	}
 	if failure != nil {
-		return s.q.spoiled(ctx, &r, failure)
+		return s.q.unreadable(ctx, &r, failure)
 	}
 	s.q.recycle(fr)
 	return nil
@@ -198,7 +189,7 @@ func (s *stream[In, Row]) byCursor(ctx context.Context, tx *Tx, args []any) *Err
 	for {
 		clear(fr.rows)
 		fr.rows = fr.rows[:0]
-		more, failure := c.fetch(ctx, func(rows pgx.Rows) (int, int, *Error) {
+		more, failure := c.fetch(ctx, func(rows resultRows) (int, int, *Error) {
 			size, failure := s.fill(fr, rows)
 			return len(fr.rows), size, failure
 		})
@@ -225,7 +216,7 @@ func (s *stream[In, Row]) byCursor(ctx context.Context, tx *Tx, args []any) *Err
 }
 
 // fill reads the rows of one fetch into the frame, and tells how many bytes they had.
-func (s *stream[In, Row]) fill(fr *frame[Row], rows pgx.Rows) (size int, failure *Error) {
+func (s *stream[In, Row]) fill(fr *frame[Row], rows resultRows) (size int, failure *Error) {
 	more := rows.Next()
 	if rows.Err() != nil {
 		return 0, nil

@@ -114,7 +114,7 @@ func (tx *Tx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, err
 		err = tx.s.leave(err)
 		return failedRows{err: err}, err
 	}
-	tx.s.open = &txRows{Rows: rows, s: tx.s, results: results}
+	tx.s.open = &txRows{Rows: rows, row: currentRow{rows: rows}, s: tx.s, results: results}
 	return tx.s.open, nil
 }
 
@@ -124,9 +124,11 @@ func (tx *Tx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	return txRow{rows}
 }
 
-// txRows gives the transaction back when they are closed.
+// txRows gives the transaction back when they are closed. An error of Scan or Values
+// closes them, as it closes pgx's, but the transaction is told what the server says.
 type txRows struct {
 	pgx.Rows
+	row     currentRow
 	s       *session
 	results pgx.BatchResults // the batch that they came in, if one
 	closed  bool
@@ -134,7 +136,7 @@ type txRows struct {
 }
 
 func (r *txRows) Next() bool {
-	if r.Rows.Next() {
+	if !r.closed && r.Rows.Next() {
 		return true
 	}
 	r.Close()
@@ -142,11 +144,19 @@ func (r *txRows) Next() bool {
 }
 
 func (r *txRows) Scan(dest ...any) error {
-	err := r.Rows.Scan(dest...)
+	err := r.row.Scan(dest...)
 	if err != nil {
-		r.Close() // pgx has closed its own
+		r.Close()
 	}
 	return err
+}
+
+func (r *txRows) Values() ([]any, error) {
+	values, err := r.row.Values()
+	if err != nil {
+		r.Close()
+	}
+	return values, err
 }
 
 func (r *txRows) Close() {
@@ -165,6 +175,14 @@ func (r *txRows) Close() {
 		r.s.open = nil
 	}
 	r.err = r.s.leave(r.err)
+	switch scan := r.row.err; {
+	case scan == nil:
+	case r.err == nil:
+		r.err = scan
+	default:
+		r.err = errors.Join(scan, r.err)
+	}
+	r.row.rows = nil
 }
 
 func (r *txRows) Err() error {

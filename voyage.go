@@ -58,13 +58,25 @@ func (l *leg) run(chunk []letter) {
 	}
 	w.sync()
 	w.flush()
-	l.read(w, func(i int, e *Error, spoilt bool) {
-		if l.failure == nil {
-			l.culprit, l.failure = i, e
+	refused := false
+	var more []int // that the client cannot read, beside the culprit
+	var theirs []*Error
+	l.read(w, func(i int, e *Error, unreadable bool) {
+		switch {
+		case l.failure == nil:
+			l.culprit, l.failure, refused = i, e, !unreadable
+		case !refused && !unreadable: // that is why nothing is applied
+			l.culprit, l.failure, refused = i, e.after(l.failure), true
+		case unreadable:
+			more, theirs = append(more, i), append(theirs, e)
 		}
 	})
 	if l.s.finished && l.culprit >= 0 { // the client cannot read it, and it is there all the same
 		l.failure.Effect = l.kept()
+		for n, i := range more {
+			theirs[n].Effect = l.failure.Effect
+			l.f.cargo.fail(i, theirs[n])
+		}
 	}
 }
 
@@ -111,7 +123,7 @@ func (l *leg) read(w *wave, bad func(i int, e *Error, spoilt bool)) {
 					err = l.s.aborted // the reason, and not its consequence
 				}
 				refused = refused || !l.healing
-				bad(x.item.item, l.f.failed(x.item.item, err), false)
+				bad(x.item.item, l.f.failed(x.item.item, err).after(spoilt), false)
 				if first == nil && !l.healing {
 					first = err
 				}
@@ -151,9 +163,9 @@ func (l *leg) committed(rr *pgconn.ResultReader, err error) {
 	l.s.finished = true
 	switch {
 	case err != nil:
-		l.culprit, l.failure = -1, l.s.commitFailed(l.f.ctx, err, false)
+		l.culprit, l.failure = -1, l.s.commitFailed(l.f.ctx, err, false).after(l.failure)
 	case tag.String() != "COMMIT":
-		l.culprit, l.failure = -1, answeredRollback()
+		l.culprit, l.failure = -1, answeredRollback().after(l.failure)
 	}
 }
 
@@ -377,12 +389,12 @@ func (f *flight) scatter(chunk []letter) (failure *Error) {
 				spoilt, err = w.read(i, rr)
 			}
 			if err != nil && w.lost == nil {
-				refused = f.refused(i, err)
+				refused = f.refused(i, err).after(spoilt)
 			}
 			continue
 		}
 		if err != nil && refused == nil { // a deferred constraint
-			refused = f.refused(i, err)
+			refused = f.refused(i, err).after(spoilt)
 		}
 		if refused == nil && f.conn.PgConn().TxStatus() != 'I' {
 			refused = &Error{Code: CodeInternal, Message: "the statement began a transaction: the items of a batch must not"}
