@@ -68,7 +68,9 @@ func (r BatchResult[Out]) Err() error {
 // All items are validated first: one that is refused is reported with the others
 // that fail, and in Atomic nothing is sent. Atomic and Sequential return the error
 // of the culprit, as users.create[17]; Isolated and Independent return an error
-// only if the batch failed as a whole, see [BatchResult.Err] for the items'. An
+// only if the batch failed as a whole, see [BatchResult.Err] for the items'. The Effect of
+// Sequential's is Unknown if items before the culprit are kept, so that it is not repeated
+// as a whole; the outcomes tell what each came to. An
 // item counts as applied only once its transaction has ended: what came before a
 // COMMIT that failed is NotApplied. No items are a success.
 //

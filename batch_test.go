@@ -113,9 +113,14 @@ func TestABatchWithOneBadRow(t *testing.T) {
 			r, err = batch.Run(ctx, pool, someItems(n, bad))
 			assert.Equal(t, c.trips, proxy.Counts().RoundTrips, "round trips")
 			culprit := failure(t, r.Outcomes[bad].Err)
-			if c.mode == pgcmd.Atomic || c.mode == pgcmd.Sequential {
+			switch c.mode {
+			case pgcmd.Atomic:
 				assert.Equal(t, culprit, failure(t, err))
-			} else {
+			case pgcmd.Sequential:
+				assert.ErrorIs(t, err, culprit)
+				assert.Equal(t, culprit.Command, failure(t, err).Command)
+				assert.Equal(t, pgcmd.Unknown, failure(t, err).Effect, "items before it are kept: the batch must not be repeated")
+			default:
 				assert.NoError(t, err)
 			}
 			assert.Equal(t, "items.add[17]", culprit.Command)

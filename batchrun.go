@@ -209,7 +209,7 @@ func (r *batchRun[In, Out]) partly(culprit *Error, kept int) *Error {
 		return culprit
 	}
 	e := *culprit
-	e.Effect = Unknown
+	e.Err, e.Effect = culprit, Unknown
 	e.Message += fmt.Sprintf("; what came before it is kept (%d of %d items), see their outcomes", kept, len(r.in))
 	return &e
 }
