@@ -73,6 +73,12 @@ func (k *keeper) suspect(w *wire, e *Error) {
 	k.reset()
 }
 
+// renew begins the next epoch: all connections that were made before are replaced.
+func (k *keeper) renew() {
+	k.epoch.Add(1)
+	k.reset()
+}
+
 // begin begins the next epoch, if a failure of this one's connections is news.
 func (k *keeper) begin(epoch int64) bool {
 	if epoch != k.epoch.Load() {

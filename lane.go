@@ -30,7 +30,9 @@ type lane struct {
 	wake chan struct{}
 	gone chan struct{} // closed with it
 
-	custom      bool // types may have been registered
+	timeout     time.Duration // its statement_timeout; zero: none
+	imposed     bool          // that is imposedTimeout, and not the user's
+	custom      bool          // types may have been registered
 	tracer      pgx.QueryTracer
 	onNotice    pgconn.NoticeHandler
 	beforeClose func(*pgx.Conn)

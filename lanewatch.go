@@ -73,7 +73,7 @@ func (m *mux) look(now time.Time) (busy bool) {
 func (m *mux) relieve(l *lane, now time.Time, free bool) {
 	head, age := l.sent[0], now.Sub(l.headAt)
 	switch {
-	case m.timeout > 0 && age > m.timeout+silentAfter:
+	case l.timeout > 0 && age > l.timeout+silentAfter:
 		l.drop(errSilent)
 	case head.gone: // nobody wants it
 		m.strike(head, now)

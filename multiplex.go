@@ -72,7 +72,7 @@ func (s *statement) share(ctx context.Context, p *Pool, args []any, r *reply) (f
 		case outOfDate(err) && stale < mostMoves:
 			stale++
 			l.forget(s.text.SQL, d)
-		case err.Code == queryCanceled && l.m.imposed && !strings.Contains(err.Message, "user request"):
+		case err.Code == queryCanceled && l.imposed && !strings.Contains(err.Message, "user request"):
 			l.m.leave(s.text.SQL) // by our own limit, which the ordinary way does not have
 			return nil, false
 		default:

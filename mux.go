@@ -30,11 +30,11 @@ const (
 //
 // Everything that changes is guarded by mu, the lanes included.
 type mux struct {
-	pool    *pgxpool.Pool // whose settings and hooks the lanes are made with
-	keeper  *keeper
-	size    int           // how many lanes there are at most, those apart excepted
-	timeout time.Duration // the lanes' statement_timeout; zero if it is not known
-	imposed bool          // it is ours, and not the user's
+	pool   *pgxpool.Pool // whose settings and hooks the lanes are made with
+	keeper *keeper
+	size   int   // how many lanes there are at most, those apart excepted
+	impose bool  // the lanes are made with imposedTimeout: the user sets no statement_timeout
+	epoch  int64 // counts the renewals; guarded by mu
 
 	ctx    context.Context // done when it closes
 	cancel context.CancelFunc
@@ -65,7 +65,7 @@ type waiter struct {
 
 func newMux(pool *pgxpool.Pool, k *keeper, size int) *mux {
 	m := &mux{pool: pool, keeper: k, size: size, apart: map[*lane]struct{}{}, aside: map[string]time.Time{}, tallies: map[string]*tally{}, watch: make(chan struct{}, 1)}
-	m.timeout, m.imposed = laneTimeout(pool.Config().ConnConfig)
+	m.impose = !setsTimeout(pool.Config().ConnConfig)
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.ended.Go(m.watchLanes)
 	return m
@@ -324,6 +324,7 @@ func (m *mux) open() bool {
 func (m *mux) renew() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.epoch++ // one that is being made is made again
 	for _, l := range slices.Clone(m.lanes) {
 		m.retire(l)
 	}

@@ -2,8 +2,10 @@ package pgcmd
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,17 +17,10 @@ import (
 // that reaches it is run again the ordinary way.
 const imposedTimeout = 2 * time.Second
 
-// laneTimeout is the statement_timeout of lanes, and whether it is ours.
-func laneTimeout(cc *pgx.ConnConfig) (timeout time.Duration, imposed bool) {
-	text, ok := cc.RuntimeParams["statement_timeout"]
-	if !ok {
-		return imposedTimeout, true
-	}
-	if ms, err := strconv.Atoi(text); err == nil {
-		return time.Duration(ms) * time.Millisecond, false
-	}
-	timeout, _ = time.ParseDuration(text) // PostgreSQL's units are Go's, but for "min" and "d"
-	return timeout, false
+// setsTimeout reports whether the settings of a connection have a statement_timeout.
+func setsTimeout(cc *pgx.ConnConfig) bool {
+	_, ok := cc.RuntimeParams["statement_timeout"]
+	return ok || strings.Contains(cc.RuntimeParams["options"], "statement_timeout")
 }
 
 // startDial makes a lane, if one is not being made already.
@@ -39,6 +34,9 @@ func (m *mux) startDial() {
 
 func (m *mux) dial() {
 	for {
+		m.mu.Lock()
+		epoch := m.epoch
+		m.mu.Unlock()
 		l, err := m.connect()
 		if err != nil && comesUp(err) && m.hoped() && pause(m.ctx, comesUpPause) {
 			continue
@@ -48,6 +46,11 @@ func (m *mux) dial() {
 			failure = notAcquired(m.ctx, m.pool, m.keeper, err)
 		}
 		m.mu.Lock()
+		if l != nil && epoch != m.epoch && !m.closed { // renewed while it was made
+			m.mu.Unlock()
+			l.end()
+			continue
+		}
 		defer m.mu.Unlock()
 		m.dialing = false
 		switch {
@@ -88,8 +91,8 @@ func (m *mux) hoped() bool {
 func (m *mux) connect() (l *lane, err error) {
 	settings := m.pool.Config()
 	cc := settings.ConnConfig
-	if m.imposed {
-		cc.RuntimeParams["statement_timeout"] = strconv.FormatInt(m.timeout.Milliseconds(), 10)
+	if m.impose {
+		cc.RuntimeParams["statement_timeout"] = strconv.FormatInt(imposedTimeout.Milliseconds(), 10)
 	}
 	if settings.BeforeConnect != nil {
 		if err := settings.BeforeConnect(m.ctx, cc); err != nil {
@@ -110,7 +113,16 @@ func (m *mux) connect() (l *lane, err error) {
 			return nil, err
 		}
 	}
-	if err := conn.PgConn().SyncConn(m.ctx); err != nil {
+	if conn.PgConn().TxStatus() != 'I' {
+		return nil, errOpenTx
+	}
+	ctx, cancel := waitingFor(m.ctx, orDefault(cc.ConnectTimeout, defaultConnectTimeout))
+	defer cancel()
+	timeout, err := timeoutOf(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.PgConn().SyncConn(ctx); err != nil {
 		return nil, err
 	}
 	w := wireOf(conn)
@@ -118,7 +130,26 @@ func (m *mux) connect() (l *lane, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return newLane(m, settings, conn, raw, w), nil
+	l = newLane(m, settings, conn, raw, w)
+	l.timeout, l.imposed = timeout, m.impose && timeout == imposedTimeout
+	return l, nil
+}
+
+// errOpenTx is the error of a connection that cannot be shared.
+var errOpenTx = errors.New("pgcmd: AfterConnect left a transaction open")
+
+// timeoutOf asks for the session's statement_timeout, whoever has set it: the startup
+// message, which a pooler may not pass on, or AfterConnect. Zero: none.
+func timeoutOf(ctx context.Context, conn *pgx.Conn) (time.Duration, error) {
+	result := conn.PgConn().ExecParams(ctx, `select setting from pg_catalog.pg_settings where name = 'statement_timeout'`, nil, nil, nil, nil).Read()
+	if result.Err != nil {
+		return 0, result.Err
+	}
+	if len(result.Rows) != 1 || len(result.Rows[0]) != 1 {
+		return 0, errMalformed
+	}
+	ms, err := strconv.ParseInt(string(result.Rows[0][0]), 10, 64)
+	return time.Duration(ms) * time.Millisecond, err
 }
 
 func newLane(m *mux, settings *pgxpool.Config, conn *pgx.Conn, raw *pgconn.HijackedConn, w *wire) *lane {

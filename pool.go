@@ -43,7 +43,7 @@ var (
 // it: [Pool.Metrics] counts that, Stat does not.
 //
 // What is called on it as on a pgxpool.Pool is pgx's, goes to the primary, and is
-// neither counted nor logged.
+// neither counted nor logged; Close and Reset excepted.
 type Pool struct {
 	*pgxpool.Pool
 	retries budget
@@ -85,6 +85,20 @@ func (p *Pool) Close(ctx context.Context) error {
 			e.Message += fmt.Sprintf("; %d reads are under way on shared connections%s", n, who)
 		}
 		return e
+	}
+}
+
+// Reset replaces every connection: the pool's, the shared ones of Multiplex, those of the
+// replicas. It waits for nothing. Idle connections are closed at once; one that is in use
+// is closed when its caller gives it back, and a read under way on a shared connection is
+// answered there. A command that begins after Reset has returned gets a connection that
+// was made after Reset was called, and so sees what ALTER ROLE ... SET and the like have
+// changed. It may be called at any time, by several goroutines, also while the pool closes
+// and afterwards, when it does nothing.
+func (p *Pool) Reset() {
+	p.keeper.renew()
+	for _, r := range p.replicas {
+		r.keeper.renew()
 	}
 }
 
