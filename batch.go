@@ -91,6 +91,7 @@ func Batch[In, Out any](c *Command[In, Out], mode BatchMode) *Command[[]In, Batc
 			name:   c.core.name + "[]",
 			opts:   Options{Description: c.core.opts.Description, ReadOnly: c.core.opts.ReadOnly, Trusted: c.core.opts.Trusted},
 			begins: mode == Atomic || mode == Isolated,
+			atomic: mode == Atomic,
 		},
 		rows: func(r BatchResult[Out]) int64 { return int64(r.Succeeded) },
 	}
@@ -110,7 +111,7 @@ func Batch[In, Out any](c *Command[In, Out], mode BatchMode) *Command[[]In, Batc
 
 // batching is what makes a command a batch, in the terms of the command.
 type batching[In, Out any] struct {
-	validate func(in In) error
+	validate func(in In, most int) error
 	vet      func(in In) (out Out, refused []*Error, failure *Error, done bool)
 	run      func(ctx context.Context, db DB, in In) (Out, error)
 	settle   func(in In, out Out, attempts int, failure *Error) Out // makes the outcomes agree with the end of the run
@@ -130,8 +131,9 @@ type batchOf[In, Out any] struct {
 // before the run into it.
 type refusedKey struct{}
 
-// validate reports the problems of all items, each with its index.
-func (b *batchOf[In, Out]) validate(in []In) error {
+// validate reports the problems of all items, each with its index, or, if most is not
+// zero, of items until there are more than that.
+func (b *batchOf[In, Out]) validate(in []In, most int) error {
 	whole := &Error{Code: CodeInvalid, Effect: NotApplied, Command: b.name + "[]"}
 	var causes []error
 	for i, item := range in {
@@ -143,6 +145,9 @@ func (b *batchOf[In, Out]) validate(in []In) error {
 		for _, p := range e.Problems {
 			p.Field = strings.TrimSuffix(fmt.Sprintf("[%d].%s", i, p.Field), ".")
 			whole.Problems = append(whole.Problems, p)
+		}
+		if most > 0 && len(whole.Problems) > most {
+			break
 		}
 	}
 	if causes == nil {

@@ -94,7 +94,9 @@ func newListing(def Definition) (l *listing, mistakes []string) {
 // that does not fit, null for what is no pointer, and text after the value are
 // refused, all of them at once, before anything is sent. It is validated even for a
 // Trusted command. The Problems of the error name the fields as the JSON does, as
-// in items[2].qty. A name that is not in the catalog is CodeNotFound.
+// in items[2].qty. Reading ends after 50 problems, which the message says, and when ctx
+// is done: an input that is refused costs a small multiple of its length, and what the
+// Go values read so far take. A name that is not in the catalog is CodeNotFound.
 //
 // A non-nil error is always an [*Error], and the output is then nil, but of a
 // [Batch], whose result says how each item went.
@@ -137,22 +139,16 @@ func (c *Catalog) unknown(name string) *Error {
 	if near := nearest(name, c.names); near != "" {
 		e.Message += ": did you mean " + near + "?"
 	}
-	const most = 20
-	shown := c.names[:min(len(c.names), most)]
-	e.Message += " (has: " + strings.Join(shown, ", ")
-	if more := len(c.names) - len(shown); more > 0 {
-		e.Message += fmt.Sprintf(", and %d more", more)
-	}
-	e.Message += ")"
+	e.Message += " (has: " + firstNames(c.names) + ")"
 	return e
 }
 
 // runJSON decodes and runs. The output is a pointer, and nil if nothing ran.
 func (c *Command[In, Out]) runJSON(ctx context.Context, db DB, input []byte) (any, error) {
 	in := new(In)
-	err := c.core.decode(input, in)
+	err := c.core.decode(ctx, input, in)
 	if err == nil && c.core.opts.Trusted { // by its Go callers, and not by these
-		err = c.Validate(*in)
+		err = c.validate(in, maxProblems)
 	}
 	if err != nil {
 		return nil, err
@@ -161,25 +157,35 @@ func (c *Command[In, Out]) runJSON(ctx context.Context, db DB, input []byte) (an
 	return &out, err
 }
 
-func (c *core) decode(input []byte, in any) error {
-	if e := decodeInput(input, in); e != nil {
-		return c.refused(e)
+// decode reads the input, and refuses one that validation would find more wrong with
+// than is worth to collect.
+func (c *core) decode(ctx context.Context, input []byte, in any) error {
+	v := reflect.ValueOf(in).Elem()
+	problems, err := decodeJSON(ctx, input, v)
+	if err == nil && len(problems) == 0 {
+		problems, err = tooManyProblems(ctx, c.name, v, c.batch && !c.atomic)
+	}
+	switch {
+	case err != nil:
+		return c.refused(notSent(ctx, err))
+	case len(problems) > 0:
+		return c.refused((&Error{Code: CodeInvalid, Message: refusedFor(len(problems)), Problems: problems}).bounded())
 	}
 	return nil
 }
 
-var errCyclic = errors.New("pgcmd: the output holds itself, or is nested too deep")
-
-func decodeInput(input []byte, in any) *Error {
-	problems := decodeJSON(input, reflect.ValueOf(in).Elem())
-	switch len(problems) {
-	case 0:
-		return nil
-	case 1:
-		return &Error{Code: CodeInvalid, Message: "the input was refused", Problems: problems}
+// bounded is e with its first maxProblems problems, which its message says.
+func (e *Error) bounded() *Error {
+	if len(e.Problems) <= maxProblems {
+		return e
 	}
-	return &Error{Code: CodeInvalid, Message: fmt.Sprintf("the input was refused for %d reasons", len(problems)), Problems: problems}
+	short := *e
+	short.Problems = e.Problems[:maxProblems:maxProblems]
+	short.Message = fmt.Sprintf("the input was refused for more than %d reasons, of which these are the first", maxProblems)
+	return &short
 }
+
+var errCyclic = errors.New("pgcmd: the output holds itself, or is nested too deep")
 
 // encodeJSON takes a pointer so that a MarshalJSON of the pointer's is used.
 func encodeJSON(v any) (json.RawMessage, error) {
@@ -199,7 +205,7 @@ func (l *listing) inJSONNames(err error) error {
 	if !ok || len(whole.Problems) == 0 || strings.Contains(whole.Command, " > ") { // of a command that this one ran
 		return err
 	}
-	e := *whole
+	e := *whole.bounded()
 	e.Problems = slices.Clone(e.Problems)
 	for i := range e.Problems {
 		p := &e.Problems[i]

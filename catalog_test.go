@@ -145,8 +145,8 @@ func TestCatalogReportsEveryProblemAtOnce(t *testing.T) {
 
 	_, err = echoes.Run(t.Context(), unusedDB{}, "cart.echo", json.RawMessage(`{"Items":[`+strings.Repeat(`1,`, 100_000)+`1]}`))
 	e := failure(t, err)
-	require.Len(t, e.Problems, 51)
-	assert.Equal(t, "there are 99951 problems more", e.Problems[50].Message)
+	require.Len(t, e.Problems, 50)
+	assert.Equal(t, "the input was refused for more than 50 reasons, of which these are the first", e.Message)
 }
 
 func TestCatalogTakesEveryFormOfJSONAndGivesItBack(t *testing.T) {

@@ -53,6 +53,7 @@ type core struct {
 	in, out   reflect.Type
 	statement bool            // its errors are made by a statement, which is one unit
 	batch     bool            // it runs items of another command
+	atomic    bool            // all of them or none
 	items     func() *subject // which is that
 	checks    *checks         // nil if there is nothing to check, or the input is trusted
 	handler   Handler         // the middleware; nil without
@@ -220,10 +221,16 @@ var epoch = time.Now()
 // Validate method find, as an [*Error] with CodeInvalid, or nil. Nothing is sent
 // and no connection is taken. It asks even if the command is Trusted.
 func (c *Command[In, Out]) Validate(in In) error {
+	return c.validate(&in, 0)
+}
+
+// validate collects the problems of a batch until there are more than most, if that is
+// not zero.
+func (c *Command[In, Out]) validate(in *In, most int) error {
 	if c.batching != nil {
-		return c.batching.validate(in)
+		return c.batching.validate(*in, most)
 	}
-	return c.core.validate(&in)
+	return c.core.validate(in)
 }
 
 func (c *core) validate(in any) error {

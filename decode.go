@@ -1,10 +1,12 @@
 package pgcmd
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,32 +20,41 @@ import (
 // No message holds anything of the input: not its values, not the keys of its maps,
 // not the names that are not known.
 type decoder struct {
+	ctx      context.Context
 	data     []byte
 	at       int
+	counts   []uint32 // of the elements of each array, in the order of the text
+	array    int      // the next of counts
+	values   int      // read so far
+	names    [][]byte // of the objects that skip is within
 	problems []Problem
+	stopped  bool  // nothing more is to be read
+	ended    error // the context's, if that is why
 }
 
 const (
 	maxDepth    = 100 // of arrays and objects within each other
-	maxProblems = 50
+	maxProblems = 50  // that are collected; reading ends with the next one
 )
 
 // decodeJSON reads data, of which nothing stands for {}, into v, and returns what
-// is wrong with it.
-func decodeJSON(data []byte, v reflect.Value) []Problem {
+// is wrong with it, up to one problem more than maxProblems. The error is that of a
+// context that ended before the data did.
+//
+// It allocates a small multiple of the data, and what the values themselves take.
+func decodeJSON(ctx context.Context, data []byte, v reflect.Value) ([]Problem, error) {
 	if len(data) == 0 {
 		data = []byte("{}")
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	if problem := checkJSON(data); problem != nil {
-		return []Problem{*problem}
+		return []Problem{*problem}, nil
 	}
-	d := &decoder{data: data}
+	d := &decoder{ctx: ctx, data: data, counts: countElements(data)}
 	d.value(v, nil)
-	if len(d.problems) > maxProblems {
-		more := len(d.problems) - maxProblems
-		d.problems = append(d.problems[:maxProblems], Problem{Rule: "json", Message: fmt.Sprintf("there are %d problems more", more)})
-	}
-	return d.problems
+	return d.problems, d.ended
 }
 
 // A place is the way to a value, from the inside out.
@@ -53,24 +64,38 @@ type place struct {
 	index int // if name is empty
 }
 
-func (p *place) String() string {
-	switch {
-	case p == nil:
-		return ""
-	case p.name == "":
-		return fmt.Sprintf("%s[%d]", p.outer, p.index)
-	case p.outer == nil || p.name[0] == '[':
-		return p.outer.String() + p.name
+func (p *place) String() string { return string(p.append(nil)) }
+
+func (p *place) append(b []byte) []byte {
+	if p == nil {
+		return b
 	}
-	return p.outer.String() + "." + p.name
+	b = p.outer.append(b)
+	if p.name == "" {
+		b = strconv.AppendInt(append(b, '['), int64(p.index), 10)
+		return append(b, ']')
+	}
+	if len(b) > 0 && p.name[0] != '[' {
+		b = append(b, '.')
+	}
+	return append(b, p.name...)
 }
 
 func (d *decoder) problem(p *place, rule, format string, args ...any) {
-	if len(d.problems) < maxProblems {
-		d.problems = append(d.problems, Problem{Field: p.String(), Rule: rule, Message: fmt.Sprintf(format, args...)})
-	} else {
-		d.problems = append(d.problems, Problem{})
+	if d.stopped {
+		return
 	}
+	d.problems = append(d.problems, Problem{Field: p.String(), Rule: rule, Message: fmt.Sprintf(format, args...)})
+	d.stopped = len(d.problems) > maxProblems
+}
+
+// goesOn reports whether another value is to be read. It looks at the context at times.
+func (d *decoder) goesOn() bool {
+	if d.values++; d.values%1024 == 0 && !d.stopped {
+		d.ended = d.ctx.Err()
+		d.stopped = d.ended != nil
+	}
+	return !d.stopped
 }
 
 // next is the first byte of the value to come.
@@ -95,12 +120,12 @@ func (d *decoder) value(v reflect.Value, p *place) {
 		return
 	}
 	custom := implements(t, jsonUnmarshaler) && t != reflect.TypeFor[time.Time]()
-	if want := wanted(t); !custom && want.starts != "" && strings.IndexByte(want.starts, first) < 0 {
+	if starts := wanted(t).starts; !custom && starts != "" && strings.IndexByte(starts, first) < 0 {
 		d.skip(p)
 		if first == 'n' {
-			d.problem(p, "null", "must not be null: it %s", want.must)
+			d.problem(p, "null", "must not be null: it %s", mustBe(t))
 		} else {
-			d.problem(p, "type", "%s", want.must)
+			d.problem(p, "type", "%s", mustBe(t))
 		}
 		return
 	}
@@ -120,13 +145,20 @@ func (d *decoder) value(v reflect.Value, p *place) {
 // lose it: then it is refused.
 func (d *decoder) custom(v reflect.Value, p *place, null bool) {
 	into := v.Addr().Interface()
-	if json.Unmarshal(d.skip(p), into) != nil {
-		d.problem(p, "type", "%s", wanted(v.Type()).must)
+	text := d.skip(p)
+	switch {
+	case d.stopped: // the text may be cut
+		return
+	case v.Kind() != reflect.Slice && farExponent(text):
+		d.problem(p, "range", "has an exponent beyond %d: write its digits", maxExponent)
+		return
+	case json.Unmarshal(text, into) != nil:
+		d.problem(p, "type", "%s", mustBe(v.Type()))
 		return
 	}
 	if null {
 		if text, err := json.Marshal(into); err != nil || string(text) != "null" {
-			d.problem(p, "null", "must not be null: it %s", wanted(v.Type()).must)
+			d.problem(p, "null", "must not be null: it %s", mustBe(v.Type()))
 		}
 	}
 }
@@ -142,11 +174,12 @@ func (d *decoder) kind(v reflect.Value, p *place) {
 	case reflect.Map:
 		d.entries(v, p)
 	case reflect.Slice:
-		d.elements(v, p)
+		d.slice(v, p)
 	case reflect.Array:
-		n := d.array(func(i int) {
-			if i < v.Len() {
-				d.value(v.Index(i), &place{outer: p, index: i})
+		at := &place{outer: p}
+		n := d.elements(func(i, _ int) {
+			if at.index = i; i < v.Len() {
+				d.value(v.Index(i), at)
 			} else {
 				d.skip(p)
 			}
@@ -163,7 +196,8 @@ func (d *decoder) kind(v reflect.Value, p *place) {
 	}
 }
 
-// A want is what a type takes: how the value may start, and in words.
+// A want is what a type takes: how the value may start, and the beginning of what
+// mustBe says.
 type want struct{ starts, must string }
 
 func wanted(t reflect.Type) want {
@@ -172,9 +206,9 @@ func wanted(t reflect.Type) want {
 	case t == reflect.TypeFor[time.Time]():
 		return want{`"`, `must be a date and time as in "2006-01-02T15:04:05Z"`}
 	case implements(t, jsonUnmarshaler):
-		return want{"", "must have the JSON form of a " + t.String()}
+		return want{"", "must have the JSON form of a "}
 	case implements(t, textUnmarshaler):
-		return want{`"`, "must be the text of a " + t.String()}
+		return want{`"`, "must be the text of a "}
 	case t == reflect.TypeFor[json.Number](), k == reflect.Float32, k == reflect.Float64:
 		return want{digits, "must be a number"}
 	case isBytes(t):
@@ -190,8 +224,20 @@ func wanted(t reflect.Type) want {
 	case k == reflect.Interface:
 		return want{}
 	}
-	low, high := bounds(t)
-	return want{digits, fmt.Sprintf("must be an integer from %s to %s", low, high)}
+	return want{digits, "must be an integer"}
+}
+
+// mustBe says what a t takes.
+func mustBe(t reflect.Type) string {
+	must := wanted(t).must
+	switch {
+	case strings.HasSuffix(must, " "):
+		must += t.String()
+	case must == "must be an integer":
+		low, high := bounds(t)
+		must += " from " + low + " to " + high
+	}
+	return must
 }
 
 // bytes sets v to the bytes that a text in base64 stands for.
@@ -205,39 +251,59 @@ func (d *decoder) bytes(v reflect.Value, p *place) {
 	v.Set(reflect.ValueOf(b).Convert(v.Type()))
 }
 
-// elements reads an array into a slice.
-func (d *decoder) elements(v reflect.Value, p *place) {
+// slice reads an array into a slice.
+func (d *decoder) slice(v reflect.Value, p *place) {
 	v.Set(reflect.MakeSlice(v.Type(), 0, 0))
-	d.array(func(i int) {
-		v.Grow(1)
+	at, size := &place{outer: p}, int(v.Type().Elem().Size())
+	d.elements(func(i, count int) {
+		if i == v.Cap() {
+			v.Grow(room(i, count, size) - i)
+		}
 		v.SetLen(i + 1)
 		v.Index(i).SetZero()
-		d.value(v.Index(i), &place{outer: p, index: i})
+		at.index = i
+		d.value(v.Index(i), at)
 	})
+}
+
+// room is the capacity of a slice that is full with n of count elements: at first what
+// fits into 64 KiB, so that large elements of small text cost little if they are refused.
+func room(n, count, size int) int {
+	if n > 0 {
+		return count
+	}
+	return min(count, max(64<<10/max(size, 1), 1))
 }
 
 // fields reads an object into a struct.
 func (d *decoder) fields(v reflect.Value, p *place) {
 	fields := jsonFields(v.Type())
-	d.object(p, func(i int, name string, again bool) {
-		var f *jsonField
-		for j := range fields {
-			if fields[j].name == name {
-				f = &fields[j]
-			}
-		}
-		switch {
-		case f == nil:
+	var few [32]bool
+	seen := few[:]
+	if len(fields) > len(few) {
+		seen = make([]bool, len(fields))
+	}
+	here := &place{outer: p}
+	d.object(func(i int, raw []byte) {
+		name := nameOf(raw)
+		at := slices.IndexFunc(fields, func(f jsonField) bool { return f.name == name })
+		if at < 0 {
 			d.skip(p)
 			d.unknown(i, name, fields, p)
-		case again:
-			d.skip(p)
-			d.problem(&place{outer: p, name: name}, "duplicate", "comes twice")
-		case f.quoted:
-			d.quoted(within(v, f.index), &place{outer: p, name: name})
-		default:
-			d.value(within(v, f.index), &place{outer: p, name: name})
+			return
 		}
+		f := &fields[at]
+		here.name = f.name
+		switch {
+		case seen[at]:
+			d.skip(p)
+			d.problem(here, "duplicate", "comes twice")
+		case f.quoted:
+			d.quoted(within(v, f.index), here)
+		default:
+			d.value(within(v, f.index), here)
+		}
+		seen[at] = true
 	})
 }
 
@@ -258,6 +324,9 @@ func within(v reflect.Value, index []int) reflect.Value {
 // unknown reports a name that no field has. It may be anything, so that only a
 // known name that it is near is shown.
 func (d *decoder) unknown(i int, name string, fields []jsonField, p *place) {
+	if d.stopped {
+		return
+	}
 	names := make([]string, len(fields))
 	for i, f := range fields {
 		names[i] = f.name
@@ -270,8 +339,18 @@ func (d *decoder) unknown(i int, name string, fields []jsonField, p *place) {
 	case len(names) == 0:
 		d.problem(at, "unknown", "is not a field: there are none")
 	default:
-		d.problem(at, "unknown", "is not a field, number %d of the object (known: %s)", i+1, strings.Join(names, ", "))
+		d.problem(at, "unknown", "is not a field, number %d of the object (known: %s)", i+1, firstNames(names))
 	}
+}
+
+// firstNames lists names, and says how many it leaves out.
+func firstNames(names []string) string {
+	const most = 20
+	list := strings.Join(names[:min(len(names), most)], ", ")
+	if more := len(names) - most; more > 0 {
+		list += fmt.Sprintf(", and %d more", more)
+	}
+	return list
 }
 
 // quoted reads a number, a bool or a text that is within a text.
@@ -285,13 +364,15 @@ func (d *decoder) quoted(v reflect.Value, p *place) {
 		d.problem(p, "type", "must be a text that holds the value")
 		return
 	}
-	inner := &decoder{data: []byte(d.text())}
+	inner := &decoder{ctx: d.ctx, data: []byte(d.text())}
 	if checkJSON(inner.data) != nil || strings.IndexByte(`[{n`, inner.next()) >= 0 {
 		d.problem(p, "type", "must be a text that holds the value")
 		return
 	}
 	inner.value(v, p)
-	d.problems = append(d.problems, inner.problems...)
+	for _, problem := range inner.problems { // one at the most
+		d.problem(p, problem.Rule, "%s", problem.Message)
+	}
 }
 
 // entries reads an object into a map.
@@ -299,20 +380,20 @@ func (d *decoder) entries(v reflect.Value, p *place) {
 	t := v.Type()
 	v.Set(reflect.MakeMap(t))
 	at := &place{outer: p, name: "[key]"}
-	d.object(p, func(_ int, name string, again bool) {
-		key := reflect.New(t.Key()).Elem()
-		good := mapKeyOf(key, name)
+	key, elem := reflect.New(t.Key()).Elem(), reflect.New(t.Elem()).Elem() // which the map copies
+	d.object(func(_ int, raw []byte) {
+		key.SetZero()
+		elem.SetZero()
 		switch {
-		case !good:
+		case !mapKeyOf(key, nameOf(raw)):
 			d.skip(at)
 			d.problem(at, "type", "is not under a key of the type %s", t.Key())
 			return
-		case again || v.MapIndex(key).IsValid():
+		case v.MapIndex(key).IsValid():
 			d.skip(at)
 			d.problem(at, "duplicate", "comes twice")
 			return
 		}
-		elem := reflect.New(t.Elem()).Elem()
 		d.value(elem, at)
 		v.SetMapIndex(key, elem)
 	})
@@ -351,14 +432,21 @@ func (d *decoder) anything(p *place) any {
 	case '"':
 		return d.text()
 	case '[':
-		list := []any{}
-		d.array(func(i int) { list = append(list, d.anything(&place{outer: p, index: i})) })
+		list, at := []any{}, &place{outer: p}
+		d.elements(func(i, count int) {
+			if i == cap(list) {
+				list = slices.Grow(list, room(i, count, 16)-i)
+			}
+			at.index = i
+			list = append(list, d.anything(at))
+		})
 		return list
 	case '{':
 		object := map[string]any{}
 		at := &place{outer: p, name: "[key]"}
-		d.object(p, func(_ int, name string, again bool) {
-			if again {
+		d.object(func(_ int, raw []byte) {
+			name := nameOf(raw)
+			if _, again := object[name]; again {
 				d.problem(at, "duplicate", "comes twice")
 			}
 			object[name] = d.anything(at)

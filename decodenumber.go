@@ -1,6 +1,7 @@
 package pgcmd
 
 import (
+	"bytes"
 	"math"
 	"reflect"
 	"strconv"
@@ -43,10 +44,26 @@ func (d *decoder) number(v reflect.Value, literal string, p *place) {
 	}
 	switch {
 	case !whole:
-		d.problem(p, "type", "%s", wanted(t).must)
+		d.problem(p, "type", "%s", mustBe(t))
 	case err != nil:
-		d.problem(p, "range", "%s", wanted(t).must)
+		d.problem(p, "range", "%s", mustBe(t))
 	}
+}
+
+// maxExponent is of a number that a type reads by a method of its own: more than any
+// float64 has. Such types hold and send every digit, and 1e-30000 is one of 30,000.
+const maxExponent = 400
+
+func farExponent(literal []byte) bool {
+	if strings.IndexByte("-0123456789", literal[0]) < 0 {
+		return false
+	}
+	at := bytes.IndexAny(literal, "eE")
+	if at < 0 {
+		return false
+	}
+	exponent, _ := strconv.Atoi(string(literal[at+1:])) // the nearest int, if it is beyond them
+	return exponent < -maxExponent || exponent > maxExponent
 }
 
 func mantissa(literal string) string {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -13,30 +14,78 @@ import (
 
 // checkJSON looks at data as text: is it one JSON value, in UTF-8, and not too deep.
 func checkJSON(data []byte) *Problem {
-	problem := func(format string, args ...any) *Problem {
-		return &Problem{Rule: "json", Message: fmt.Sprintf(format, args...)}
-	}
+	problem := jsonProblem
 	if !utf8.Valid(data) {
 		return problem("the input is not valid UTF-8")
 	}
 	if at := tooDeep(data); at >= 0 {
 		return problem("the input is nested more than %d deep, at byte %d", maxDepth, at)
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	var value json.RawMessage
-	if err := dec.Decode(&value); err != nil {
-		if syntax, ok := errors.AsType[*json.SyntaxError](err); ok && !errors.Is(err, io.ErrUnexpectedEOF) {
-			return problem("the input is not JSON, at byte %d", syntax.Offset)
-		}
-		return problem("the input is not JSON: it ends too early")
-	}
-	if rest := bytes.TrimLeft(data[dec.InputOffset():], " \t\r\n"); len(rest) > 0 {
-		return problem("the input goes on after its value has ended, at byte %d", len(data)-len(rest)+1)
+	if !json.Valid(data) {
+		return syntaxProblem(data)
 	}
 	if at := loneSurrogate(data); at >= 0 {
 		return problem("the input holds half of a surrogate pair, at byte %d", at)
 	}
 	return nil
+}
+
+func jsonProblem(format string, args ...any) *Problem {
+	return &Problem{Rule: "json", Message: fmt.Sprintf(format, args...)}
+}
+
+// syntaxProblem says where data, which is no JSON value, is wrong.
+func syntaxProblem(data []byte) *Problem {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	var value json.RawMessage
+	if err := dec.Decode(&value); err != nil {
+		if syntax, ok := errors.AsType[*json.SyntaxError](err); ok && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return jsonProblem("the input is not JSON, at byte %d", syntax.Offset)
+		}
+		return jsonProblem("the input is not JSON: it ends too early")
+	}
+	rest := bytes.TrimLeft(data[dec.InputOffset():], " \t\r\n")
+	return jsonProblem("the input goes on after its value has ended, at byte %d", len(data)-len(rest)+1)
+}
+
+// countElements counts the elements of each array of well-formed data that is not too
+// deep, in the order in which they begin.
+func countElements(data []byte) []uint32 {
+	arrays := bytes.Count(data, []byte("["))
+	if arrays == 0 {
+		return nil
+	}
+	counts := make([]uint32, 0, arrays)
+	var within [maxDepth + 1]int // the number of the array at each depth, -1 of an object
+	depth := 0
+	within[0] = -1
+	for i := 0; i < len(data); i++ {
+		switch data[i] {
+		case '"':
+			for i++; data[i] != '"'; i++ {
+				if data[i] == '\\' {
+					i++
+				}
+			}
+		case '[':
+			depth++
+			within[depth] = len(counts)
+			counts = append(counts, 1)
+			if next := bytes.TrimLeft(data[i+1:min(len(data), i+64)], " \t\r\n"); len(next) > 0 && next[0] == ']' {
+				counts[len(counts)-1] = 0 // else it is one more than there are at the most
+			}
+		case '{':
+			depth++
+			within[depth] = -1
+		case ']', '}':
+			depth--
+		case ',':
+			if at := within[depth]; at >= 0 {
+				counts[at]++
+			}
+		}
+	}
+	return counts
 }
 
 // tooDeep returns where data is nested too deep, counted from 1, or -1. The data may
@@ -86,26 +135,32 @@ func loneSurrogate(data []byte) int {
 	return -1
 }
 
-// array calls each at every element, which it must read, and returns how many there
-// are.
-func (d *decoder) array(each func(i int)) (n int) {
+// elements calls each at every element, which it must read, with its number and how many
+// there are, and returns how many were read.
+func (d *decoder) elements(each func(i, count int)) (n int) {
+	count := int(d.counts[d.array])
+	d.array++
 	d.next()
 	d.at++
 	for d.next() != ']' {
 		if d.data[d.at] == ',' {
 			d.at++
 		}
-		each(n)
+		if !d.goesOn() {
+			return n
+		}
+		each(n, count)
 		n++
+		if d.stopped {
+			return n
+		}
 	}
 	d.at++
 	return n
 }
 
-// object calls each at every value, which it must read, with its name, and whether
-// that came before.
-func (d *decoder) object(p *place, each func(i int, name string, again bool)) {
-	seen := map[string]bool{}
+// object calls each at every value, which it must read, with the text of its name.
+func (d *decoder) object(each func(i int, name []byte)) {
 	d.next()
 	d.at++
 	for i := 0; d.next() != '}'; i++ {
@@ -113,29 +168,36 @@ func (d *decoder) object(p *place, each func(i int, name string, again bool)) {
 			d.at++
 		}
 		d.next()
-		name := d.text()
+		name := d.skip(nil)
 		d.next()
 		d.at++ // the colon
-		again := seen[name]
-		seen[name] = true
-		each(i, name, again)
+		if !d.goesOn() {
+			return
+		}
+		each(i, name)
+		if d.stopped {
+			return
+		}
 	}
 	d.at++
 }
 
 // text reads a string.
-func (d *decoder) text() string {
-	raw := d.skip(nil)
+func (d *decoder) text() string { return nameOf(d.skip(nil)) }
+
+// nameOf is the string that a well-formed text of JSON stands for.
+func nameOf(raw []byte) string {
 	if bytes.IndexByte(raw, '\\') < 0 {
 		return string(raw[1 : len(raw)-1])
 	}
 	var text string
-	_ = json.Unmarshal(raw, &text) // it is well formed
+	_ = json.Unmarshal(raw, &text)
 	return text
 }
 
-// skip reads a value and returns its text. That no object in it has a name twice is
-// asked of what is skipped too: it may go on to somebody's UnmarshalJSON.
+// skip reads a value and returns its text, which is cut if reading stopped. That no
+// object in it has a name twice is asked of what is skipped too: it may go on to
+// somebody's UnmarshalJSON.
 func (d *decoder) skip(p *place) []byte {
 	first := d.next()
 	start := d.at
@@ -148,18 +210,57 @@ func (d *decoder) skip(p *place) []byte {
 		}
 		d.at++
 	case '[':
-		d.array(func(i int) { d.skip(&place{outer: p, index: i}) })
+		at := &place{outer: p}
+		d.elements(func(i, _ int) {
+			at.index = i
+			d.skip(at)
+		})
 	case '{':
 		at := &place{outer: p, name: "[key]"}
-		d.object(p, func(_ int, _ string, again bool) {
-			if d.skip(at); again {
+		seen := nameSet{d: d, from: len(d.names)}
+		d.object(func(_ int, name []byte) {
+			if d.skip(at); seen.add(name) {
 				d.problem(at, "duplicate", "comes twice")
 			}
 		})
+		d.names = d.names[:seen.from]
 	default:
 		for d.at < len(d.data) && strings.IndexByte(" \t\r\n,]}", d.data[d.at]) < 0 {
 			d.at++
 		}
 	}
 	return d.data[start:d.at]
+}
+
+// A nameSet is the names of one object: a few in the decoder's list, and many in a map.
+type nameSet struct {
+	d    *decoder
+	from int // in the list
+	many map[string]struct{}
+}
+
+// add adds a name, and reports whether it was there before.
+func (s *nameSet) add(raw []byte) (again bool) {
+	const few = 16
+	name := raw[1 : len(raw)-1]
+	if bytes.IndexByte(name, '\\') >= 0 {
+		name = []byte(nameOf(raw))
+	}
+	if s.many == nil {
+		list := s.d.names[s.from:]
+		if slices.ContainsFunc(list, func(other []byte) bool { return bytes.Equal(other, name) }) {
+			return true
+		}
+		if len(list) < few {
+			s.d.names = append(s.d.names, name)
+			return false
+		}
+		s.many = make(map[string]struct{}, 2*few)
+		for _, other := range list {
+			s.many[string(other)] = struct{}{}
+		}
+	}
+	before := len(s.many)
+	s.many[string(name)] = struct{}{}
+	return len(s.many) == before
 }

@@ -1,33 +1,54 @@
 package pgcmd
 
-import (
-	"math"
-	"strings"
-)
+// longestName is that of a name that a suggestion is made for, or with.
+const longestName = 100
 
-// nearest is the name that was most likely meant, or "".
+// nearest is the name that was most likely meant, or "". It allocates nothing.
 func nearest(name string, names []string) string {
-	plain := func(s string) string {
-		return strings.ToLower(strings.NewReplacer("_", "", "-", "", ".", "").Replace(s))
-	}
-	best, least := "", math.MaxInt
-	if len(name) > 100 {
+	if len(name) > longestName {
 		return ""
 	}
+	var a, b [longestName]byte
+	plainName := plain(&a, name)
+	best, least := "", longestName
 	for _, candidate := range names {
-		a, b := plain(name), plain(candidate)
-		if n := distance(a, b); n <= min(2, (len(b)+1)/3) && n < least {
+		if len(candidate) > longestName {
+			continue
+		}
+		plainCandidate := plain(&b, candidate)
+		most := min(2, (len(plainCandidate)+1)/3, least-1)
+		if longer := len(plainName) - len(plainCandidate); longer > most || -longer > most {
+			continue
+		}
+		if n := distance(plainName, plainCandidate); n <= most {
 			best, least = candidate, n
 		}
 	}
 	return best
 }
 
+// plain writes a name into b in lower case and without what separates words.
+func plain(b *[longestName]byte, name string) []byte {
+	n := 0
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c == '_' || c == '-' || c == '.':
+			continue
+		case c >= 'A' && c <= 'Z':
+			b[n] = c + 'a' - 'A'
+		default:
+			b[n] = c
+		}
+		n++
+	}
+	return b[:n]
+}
+
 // distance is how many letters have to be changed, put in or taken out to make b of
-// a; two that are swapped count as two.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
+// a; two that are swapped count as two. Neither is longer than longestName.
+func distance(a, b []byte) int {
+	var row [longestName + 1]int
+	for j := range len(b) + 1 {
 		row[j] = j
 	}
 	for i := range len(a) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"sync"
 )
 
 // redacted stands where a secret text was.
@@ -18,11 +19,16 @@ func isSecret(sf reflect.StructField) bool {
 // mayHoldSecrets reports whether a value of type t can hold a secret field, in
 // an interface included.
 func mayHoldSecrets(t reflect.Type, seen map[reflect.Type]bool) bool {
+	if seen == nil {
+		known, ok := secretTypes.Load(t)
+		if !ok {
+			known = mayHoldSecrets(t, map[reflect.Type]bool{})
+			secretTypes.Store(t, known)
+		}
+		return known.(bool)
+	}
 	if seen[t] {
 		return false
-	}
-	if seen == nil {
-		seen = map[reflect.Type]bool{}
 	}
 	seen[t] = true
 	switch t.Kind() {
@@ -43,6 +49,8 @@ func mayHoldSecrets(t reflect.Type, seen map[reflect.Type]bool) bool {
 	}
 	return false
 }
+
+var secretTypes sync.Map // reflect.Type -> bool: what mayHoldSecrets says
 
 // withSecretsHidden returns value itself if its type can hold no secret, else a
 // copy whose secret texts read [secret] and whose other secrets are zero.
@@ -102,8 +110,8 @@ func (h *hider) hide(v reflect.Value, depth int) {
 			return
 		}
 		elem := v.Elem()
-		if v.Kind() == reflect.Interface && !mayHoldSecrets(elem.Type(), nil) {
-			return
+		if v.Kind() == reflect.Interface && (elem.Type() == reflect.TypeFor[*Error]() || !mayHoldSecrets(elem.Type(), nil)) {
+			return // an Error shows none by itself
 		}
 		copied := reflect.New(elem.Type())
 		copied.Elem().Set(elem)

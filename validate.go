@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,6 +28,7 @@ type checks struct {
 	tags    bool // some field has a validate tag
 	method  bool // the type, or a pointer to it, has Validate() error
 	secrets bool // some field has the tag secret
+	dives   bool // some tag leads into a slice, an array or a map
 
 	prefix string // of validator's paths
 	told   atomic.Pointer[map[finding]Problem]
@@ -69,6 +71,7 @@ func checksOf(command string, typ reflect.Type) *checks {
 		method: pointer.Implements(reflect.TypeFor[selfValidator]()) || typ.Implements(reflect.TypeFor[selfValidator]()),
 	}
 	c.secrets = mayHoldSecrets(typ, nil)
+	c.dives = c.tags && canDive(typ)
 	if c.tags {
 		compileTags(command, typ, map[reflect.Type]bool{})
 	}
@@ -147,11 +150,14 @@ func (c *checks) refusal(in any) *Error {
 	if cause == nil {
 		return nil
 	}
-	e := &Error{Code: CodeInvalid, Message: "the input was refused", Problems: problems, Err: cause}
-	if len(problems) > 1 {
-		e.Message = "the input was refused for " + strconv.Itoa(len(problems)) + " reasons"
+	return &Error{Code: CodeInvalid, Message: refusedFor(len(problems)), Problems: problems, Err: cause}
+}
+
+func refusedFor(problems int) string {
+	if problems > 1 {
+		return "the input was refused for " + strconv.Itoa(problems) + " reasons"
 	}
-	return e
+	return "the input was refused"
 }
 
 // problems returns what is wrong with the input that in points to: what the tags
@@ -165,12 +171,11 @@ func (c *checks) problems(in any) ([]Problem, error) {
 	}
 	if c.method {
 		if err := c.ownValidate(in); err != nil {
-			for _, p := range methodProblems(err) {
-				if c.secrets {
-					p.Message = withoutSecrets(in, p.Message)
-				}
-				problems = append(problems, p)
+			own := methodProblems(err)
+			if c.secrets {
+				own = withoutSecrets(in, own)
 			}
+			problems = append(problems, own...)
 			if cause == nil {
 				cause = err
 			} else {
@@ -306,12 +311,19 @@ func methodProblems(err error) []Problem {
 	return []Problem{{Rule: "validate", Message: err.Error()}}
 }
 
-// withoutSecrets strikes the values of in's secret fields out of text.
-func withoutSecrets(in any, text string) string {
+// withoutSecrets strikes the values of in's secret fields out of the messages of problems,
+// which it copies. However many of both there are, each is read once.
+func withoutSecrets(in any, problems []Problem) []Problem {
+	var pairs []string
 	for _, secret := range secretTexts(reflect.ValueOf(in), false, 0, nil) {
 		if secret != "" {
-			text = strings.ReplaceAll(text, secret, redacted)
+			pairs = append(pairs, secret, redacted)
 		}
 	}
-	return text
+	strike := strings.NewReplacer(pairs...)
+	problems = slices.Clone(problems)
+	for i := range problems {
+		problems[i].Message = strike.Replace(problems[i].Message)
+	}
+	return problems
 }
