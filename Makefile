@@ -29,12 +29,13 @@ bench-check: postgres ## Whether the budgets hold, 7 minutes, or BENCH_SHORT=1: 
 bench-soak: postgres ## 10,000 operations a second for a minute, with percentiles
 	cd bench && go run . soak
 
-fuzz: postgres ## Fuzz the placeholder lexer, by itself and against PostgreSQL, the input of a catalog and its schemas, a minute each
+fuzz: postgres ## Fuzz the placeholder lexer, by itself and against PostgreSQL, the input of a catalog and its schemas, the fingerprints of Once, a minute each
 	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 60s ./internal/sqltext
 	go test -run '^$$' -fuzz '^FuzzAgainstPostgres$$' -fuzztime 60s -parallel 1 ./internal/sqltext
 	go test -run '^$$' -fuzz '^FuzzTables$$' -fuzztime 60s ./internal/sqltext
 	go test -run '^$$' -fuzz '^FuzzCatalogInput$$' -fuzztime 60s .
 	cd internal/schematest && go test -run '^$$' -fuzz '^FuzzSchemas$$' -fuzztime 60s .
+	go test -run '^$$' -fuzz '^FuzzSameIffEqual$$' -fuzztime 60s ./internal/fingerprint
 
 faults: postgres ## Every fault point of every kind of work, storms and mutants: twenty minutes
 	PGCMD_FAULTS=all go test -v -count 1 -timeout 60m -run 'Enumerate|Storm|NothingIsLeft|Mutant|EveryRow|Bank' ./internal/mutant ./internal/reliability .

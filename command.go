@@ -36,12 +36,12 @@ type Command[In, Out any] struct {
 // A core is what is known of a command without its types. Whatever needs no more is
 // a method of it, and so compiled once, and not again for every pair of them.
 type core struct {
-	name   string
-	opts   Options
-	query  any                 // the *query[In, Row] or *copier that a statement was made of; nil for AdHoc
-	begins bool                // the body runs in a transaction: of a Transaction, or InTx
-	once   bool                // it is a Once
-	key    func(in any) string // of a Once
+	name     string
+	opts     Options
+	query    any       // the *query[In, Row] or *copier that a statement was made of; nil for AdHoc
+	begins   bool      // the body runs in a transaction: of a Transaction, or InTx
+	once     bool      // it is a Once
+	oncePlan *oncePlan // of a Once
 
 	// The hooks, whose in is an *In, and out an *Out.
 	before  []func(ctx context.Context, in any) error

@@ -9,10 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"time"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgcmd/pgcmd/internal/fingerprint"
 	"github.com/pgcmd/pgcmd/internal/mutant"
 )
 
@@ -41,7 +42,8 @@ const (
 	// which a SELECT does not see.
 	claimSQL  = `insert into pgcmd.once (scope, key, fingerprint, run) values ($1, $2, $3, $4) on conflict do nothing`
 	replaySQL = `select fingerprint, run, result from pgcmd.once where scope = $1 and key = $2`
-	storeSQL  = `update pgcmd.once set result = $3 where scope = $1 and key = $2`
+	storeSQL  = `update pgcmd.once set result = $3 where scope = $1 and key = $2 returning result`
+	emptySQL  = `update pgcmd.once set result = null where scope = $1 and key = $2`
 )
 
 // maxKey is the longest key, in bytes.
@@ -55,76 +57,79 @@ const maxKey = 255
 // Unknown. The same key with another input is CodeConflict.
 //
 // The key, of 1 to 255 bytes, comes from the caller's input, before the Before
-// hooks; keys are the command's own, by its name. The input itself is not stored,
-// only its SHA-256; the result is, as JSON. The database needs [OnceSchema].
+// hooks; keys are the command's own, by its name. The database needs [OnceSchema].
 //
-// It takes a Transaction, a statement or an InTx command, and panics on others, and
-// on an Out that does not survive JSON: unexported, `json:"-"`, interface or
-// secret fields.
+// Two inputs are the same if their fields are, whatever JSON shows of them: a field
+// that is hidden from it, or a secret, counts as any other. Of the input only a
+// SHA-256 is stored.
+//   - Fields count by their names. A zero field is left out: a type that gets another
+//     field, or has them in another order, makes no retry a conflict. A field that is
+//     renamed, or moves to an embedded struct, does, unless it is zero.
+//   - Times are instants, in whatever zone. A pointer counts by what it points to, and
+//     a value in an interface by its type, too. 0 is -0, and NaN is NaN. A nil slice or
+//     map is not an empty one, as NULL is not {}.
+//   - A type with a method Fingerprint() string counts by that alone; else one with a
+//     driver form ([driver.Valuer]) by that; else one that has unexported fields, as
+//     [net/netip.Addr] and [math/big.Int] have, by its MarshalText or MarshalJSON.
+//     Give a type whose forms hide it, or differ each time, a Fingerprint.
+//   - [encoding/json.RawMessage] and its like count by what the JSON says.
+//
+// The result is stored as JSON, as jsonb has it, and read back before COMMIT: one that
+// would be another when it is returned to a later run, as NaN, text that is not UTF-8
+// or an empty slice with omitempty would, is CodeInternal, and the transaction is
+// rolled back.
+//
+// It takes a Transaction, a statement or an InTx command, and panics on others. So it
+// does on an In that cannot be compared: unexported fields without a form of their
+// own, channels, functions; and on an Out of which JSON loses a part: unexported,
+// `json:"-"`, interface or secret fields, two of one JSON name, an embedded pointer to
+// an unexported struct, a MarshalJSON without UnmarshalJSON.
 func Once[In, Out any](c *Command[In, Out], key func(In) string) *Command[In, Out] {
-	switch {
-	case c == nil:
+	if c == nil {
 		panic("pgcmd: Once was given a nil command")
-	case key == nil:
-		panic(fmt.Sprintf("pgcmd: %s: Once was given a nil key function", c.core.name))
-	case !c.core.begins && !c.core.statement:
-		panic(fmt.Sprintf("pgcmd: %s: Once needs a transaction: add InTx, or make the command a Transaction", c.core.name))
-	case reflect.TypeFor[In]().Kind() == reflect.Func:
-		panic(fmt.Sprintf("pgcmd: %s: Once compares the inputs of runs, and the sequence of a Copy cannot be: run the copy in a Transaction, and make that the Once", c.core.name))
 	}
-	if why := notJSON(reflect.TypeFor[Out](), reflect.TypeFor[Out]().String(), nil); why != "" {
-		panic(fmt.Sprintf("pgcmd: %s: Once stores the output as JSON, and %s", c.core.name, why))
-	}
-	k := c.core
-	k.begins, k.once, k.key = true, true, func(in any) string { return key(*in.(*In)) }
-	return c.as(&k)
+	return c.as(c.core.exactlyOnce(key == nil, func(in any) string { return key(*in.(*In)) }))
 }
 
-// notJSON says why a value of type t would not be the same after a round trip
-// through JSON, or "".
-func notJSON(t reflect.Type, path string, seen []reflect.Type) string {
-	for _, s := range seen {
-		if s == t {
-			return ""
-		}
+// A oncePlan is what a Once computes at definition.
+type oncePlan struct {
+	key     func(in any) string
+	in, out *fingerprint.Plan
+}
+
+func (c *core) exactlyOnce(missing bool, key func(in any) string) *core {
+	reject := func(format string, args ...any) {
+		panic(fmt.Sprintf("pgcmd: %s: Once ", c.name) + fmt.Sprintf(format, args...))
 	}
-	seen = append(seen, t)
-	if t == reflect.TypeFor[time.Time]() || reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) {
-		return ""
+	switch {
+	case missing:
+		reject("was given a nil key function")
+	case !c.begins && !c.statement:
+		reject("needs a transaction: add InTx, or make the command a Transaction")
+	case c.in.Kind() == reflect.Func:
+		reject("compares the inputs of runs, and the sequence of a Copy cannot be: run the copy in a Transaction, and make that the Once")
 	}
-	switch t.Kind() {
-	case reflect.Interface:
-		return path + " is an interface: give it a type"
-	case reflect.Chan, reflect.Func, reflect.UnsafePointer, reflect.Complex64, reflect.Complex128:
-		return path + " has no JSON form"
-	case reflect.Pointer, reflect.Slice, reflect.Array:
-		return notJSON(t.Elem(), path, seen)
-	case reflect.Map:
-		return notJSON(t.Elem(), path+"[]", seen)
-	case reflect.Struct:
-		for i := range t.NumField() {
-			sf := t.Field(i)
-			name := path + "." + sf.Name
-			switch {
-			case !sf.IsExported() && !sf.Anonymous:
-				return name + " is unexported: export it"
-			case sf.Tag.Get("json") == "-":
-				return name + " is left out of it: take away its tag"
-			case isSecret(sf):
-				return name + " is a secret: leave it out of the output"
-			}
-			if why := notJSON(sf.Type, name, seen); why != "" {
-				return why
-			}
-		}
+	in, err := fingerprint.Compile(c.in)
+	if err != nil {
+		reject("compares the inputs of runs, and %v", err)
 	}
-	return ""
+	if why := notJSON(c.out, c.out.String(), nil); why != "" {
+		reject("stores the output as JSON, and %s", why)
+	}
+	out, err := fingerprint.Compile(c.out)
+	if err != nil {
+		reject("compares the output with what is stored, and %v", err)
+	}
+	k := *c
+	k.begins, k.once, k.oncePlan = true, true, &oncePlan{key: key, in: in, out: out}
+	return &k
 }
 
 // A claim is one run's hold on a key.
 type claim struct {
 	scope, key  string
 	fingerprint []byte
+	old         func() []byte // the fingerprint that pgcmd made before it had a version
 	run         [16]byte
 
 	made     bool                    // this attempt has inserted the row, so that no earlier one is applied
@@ -137,21 +142,60 @@ func (c *core) claimFor(j job) (*claim, *Error) {
 	if !c.once {
 		return nil, nil
 	}
-	cl := &claim{scope: c.name, key: c.key(j.input())}
+	cl := &claim{scope: c.name, key: c.oncePlan.key(j.input())}
 	if cl.key == "" || len(cl.key) > maxKey {
 		return nil, refusedValue("", "once", fmt.Sprintf("the key of Once has %d bytes: it must have 1 to %d", len(cl.key), maxKey), nil)
 	}
 	if e := checkText(cl.key, "the key of Once"); e != nil {
 		return nil, e
 	}
-	text, err := json.Marshal(j.seen())
+	sum, err := c.oncePlan.in.Sum(j.input())
 	if err != nil {
-		return nil, refusedValue("", "once", "the input has no JSON form, which Once compares runs by", err)
+		return nil, notCompared(err)
 	}
-	sum := sha256.Sum256(text)
-	cl.fingerprint = sum[:]
+	cl.fingerprint = append([]byte{fingerprintVersion}, sum[:]...)
+	cl.old = func() []byte { return oldFingerprint(j.seen()) }
+	if len(c.before) > 0 { // they may change what it is made of
+		old := cl.old()
+		cl.old = func() []byte { return old }
+	}
 	_, _ = rand.Read(cl.run[:])
 	return cl, nil
+}
+
+// fingerprintVersion is the first byte of a fingerprint. Those of the first version
+// had none, and were 32 bytes long.
+const fingerprintVersion = 2
+
+// oldFingerprint is the hash of the input's JSON; nil if it has none.
+func oldFingerprint(in any) []byte {
+	text, err := json.Marshal(in)
+	if err != nil {
+		return nil
+	}
+	sum := sha256.Sum256(text)
+	return sum[:]
+}
+
+// notCompared is the error of an input that holds what cannot be compared.
+func notCompared(err error) *Error {
+	field, reason := "", err
+	if e, ok := errors.AsType[*fingerprint.Error](err); ok {
+		field, reason = strings.TrimPrefix(e.Path, "."), e.Err
+	}
+	e := refusedValue(field, "once", "cannot be compared with the input of another run, as Once does: "+reason.Error(), err)
+	if _, ok := errors.AsType[fingerprint.TypeError](err); ok {
+		e.Code = CodeInternal
+	}
+	return e
+}
+
+// same reports whether the input has the fingerprint that is stored.
+func (cl *claim) same(stored []byte) bool {
+	if len(stored) == sha256.Size {
+		return bytes.Equal(stored, cl.old())
+	}
+	return bytes.Equal(stored, cl.fingerprint)
 }
 
 // take claims the key as the transaction's first statement. If it is taken, the
@@ -182,8 +226,11 @@ func (cl *claim) replay(ctx context.Context, tx *Tx, out any) (found bool, failu
 			Message: "the key was taken and is not to be seen: its row was just deleted, or committed after this transaction's snapshot"}
 	case err != nil:
 		return false, cl.failed(ctx, err)
-	case !bytes.Equal(fingerprint, cl.fingerprint):
+	case !cl.same(fingerprint):
 		return false, &Error{Code: CodeConflict, Message: "the key was used before, with another input"}
+	case result == nil:
+		return false, &Error{Code: CodeInternal,
+			Message: "the key was used before by a run that failed, in a transaction that was committed all the same: return the error of a Once from the transaction that it has joined, or run it by Try"}
 	}
 	if err := json.Unmarshal(result, out); err != nil {
 		return false, &Error{Code: CodeInternal, Err: err,
@@ -208,16 +255,40 @@ func (cl *claim) verify(ctx context.Context, tx *Tx, out any) (found bool, failu
 	return false, nil
 }
 
-// store keeps the result with the key.
-func (cl *claim) store(ctx context.Context, tx *Tx, out any) *Error {
+// store keeps the result with the key, and makes sure that a later run gets it as it is.
+func (cl *claim) store(ctx context.Context, tx *Tx, c *core, out any) *Error {
 	result, err := json.Marshal(out)
 	if err != nil {
 		return &Error{Code: CodeInternal, Err: err, Message: "the result has no JSON form, in which Once stores it"}
 	}
-	if _, err := tx.Exec(ctx, storeSQL, cl.scope, cl.key, result); err != nil {
-		return cl.failed(ctx, err)
+	var stored []byte
+	err = tx.QueryRow(ctx, storeSQL, cl.scope, cl.key, result).Scan(&stored)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return &Error{Code: CodeInternal, Err: err, Message: "the key's row is gone from the ledger of Once: the body must not delete it"}
+	}
+	if err != nil {
+		e := cl.failed(ctx, err)
+		if strings.HasPrefix(e.SQLState, "22") {
+			e.Code, e.Message = CodeInternal, "the output cannot be stored as jsonb, as Once does: it holds text with a NUL, or a number that is too large"
+		}
+		return e
+	}
+	replayed := reflect.New(c.out)
+	if err := json.Unmarshal(stored, replayed.Interface()); err != nil {
+		return cl.lossy(ctx, tx, c.out.String(), err)
+	}
+	path, differs, err := c.oncePlan.out.Difference(out, replayed.Interface())
+	if differs || err != nil {
+		return cl.lossy(ctx, tx, c.out.String()+path, err)
 	}
 	return nil
+}
+
+// lossy is the error of an output that a later run would not get as it is.
+func (cl *claim) lossy(ctx context.Context, tx *Tx, path string, cause error) *Error {
+	_, _ = tx.Exec(ctx, emptySQL, cl.scope, cl.key) // for a transaction that goes on without the result
+	return &Error{Code: CodeInternal, Err: cause, Message: path + " does not come back as it is from the JSON in which Once stores the output: " +
+		"text must be valid UTF-8, what is empty and not nil must not have omitempty, and a type with a JSON form of its own must read all of what it writes"}
 }
 
 func (cl *claim) failed(ctx context.Context, err error) *Error {

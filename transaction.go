@@ -101,7 +101,7 @@ func (c *core) workOnce(ctx context.Context, tx *Tx, j job, cl *claim) *Error {
 	if failure := c.work(ctx, tx, j); failure != nil {
 		return failure
 	}
-	if failure := cl.store(ctx, tx, j.output()); failure != nil {
+	if failure := cl.store(ctx, tx, c, j.output()); failure != nil {
 		return failure.within(c.name)
 	}
 	return nil
