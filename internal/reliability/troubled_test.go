@@ -16,7 +16,8 @@ type troubledIn struct {
 	ctx context.Context
 }
 
-func (in troubledIn) Validate() error { return at(in.ctx, "Validate") }
+func (in troubledIn) Validate() error     { return at(in.ctx, "Validate") }
+func (in troubledIn) Fingerprint() string { return strconv.FormatInt(in.ID, 10) }
 
 // A troubledParameter is one that makes trouble while pgx encodes it, a troubledColumn while it is read.
 type troubledParameter struct{ ctx context.Context }
