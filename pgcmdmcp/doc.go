@@ -10,6 +10,7 @@
 //	})
 //	err = server.ServeStdio(ctx)                    // for a client that starts it
 //	http.Handle("/mcp", server.Handler("mcp.example.com")) // for clients elsewhere
+//	httpServer.RegisterOnShutdown(server.Close)
 //
 // # What a client can do
 //

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"slices"
 	"strings"
 
@@ -25,6 +23,8 @@ type Server struct {
 	logger  *zap.Logger
 	tools   []*tool // sorted by name
 	schemas []string
+	open    context.Context // until Close
+	close   context.CancelFunc
 }
 
 // New makes a server of commands of the catalog, which run on db. Its error names all
@@ -41,6 +41,7 @@ func New(catalog *pgcmd.Catalog, db pgcmd.DB, o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{catalog: catalog, db: db, limits: o.Limits.or(defaults), logger: o.Logger, schemas: slices.Clone(o.Schemas)}
+	s.open, s.close = context.WithCancel(context.Background())
 	s.running = newGate(s.limits.Concurrent)
 	for _, t := range o.Tools {
 		s.tools = append(s.tools, newTool(t, known[t.Command], s.limits))
@@ -66,6 +67,7 @@ func New(catalog *pgcmd.Catalog, db pgcmd.DB, o Options) (*Server, error) {
 			return s.call(ctx, t, req), nil
 		})
 	}
+	s.mcp.AddReceivingMiddleware(s.endCalls)
 	s.addResources()
 	s.addPrompts()
 	return s, nil
@@ -75,39 +77,19 @@ func New(catalog *pgcmd.Catalog, db pgcmd.DB, o Options) (*Server, error) {
 // middleware.
 func (s *Server) MCP() *mcp.Server { return s.mcp }
 
-// Run serves one client by a transport of the SDK's, until it goes or ctx is done.
-func (s *Server) Run(ctx context.Context, t mcp.Transport) error { return s.mcp.Run(ctx, t) }
+// Run serves one client by a transport of the SDK's, until it goes or ctx is done, which
+// ends its calls.
+func (s *Server) Run(ctx context.Context, t mcp.Transport) error {
+	return s.mcp.Run(context.WithValue(ctx, carrierKey{}, ctx), t)
+}
 
 // ServeStdio serves the client that started the process, by standard input and output,
 // which are then the protocol's: logs go to standard error.
 func (s *Server) ServeStdio(ctx context.Context) error { return s.Run(ctx, &mcp.StdioTransport{}) }
 
-// Handler serves clients by streamable HTTP, without sessions, under any path. It asks
-// for no password: put [auth.RequireBearerToken] around it, or what else the service has.
-//
-// A request has to name one of the hosts in its Host header, else it is refused: so a web
-// page whose name was pointed at this machine (DNS rebinding) gets nowhere. Without hosts
-// those of the machine itself will do: localhost and its addresses. A request that a
-// browser sends for another web page is refused too.
-//
-// [auth.RequireBearerToken]: https://pkg.go.dev/github.com/modelcontextprotocol/go-sdk/auth#RequireBearerToken
-func (s *Server) Handler(hosts ...string) http.Handler {
-	hosts = slices.Clone(hosts)
-	handler := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s.mcp }, &mcp.StreamableHTTPOptions{
-		Stateless:                    true, // nothing to hijack, and nothing that fills up
-		PropagateRequestCancellation: true,
-		MaxRequestBodyBytes:          int64(max(mcp.DefaultMaxRequestBodyBytes, s.inputBytes()+64<<10)),
-		DisableLocalhostProtection:   len(hosts) > 0, // the check below takes its place
-	})
-	sameOrigin := http.NewCrossOriginProtection().Handler(handler)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !named(r.Host, hosts) {
-			http.Error(w, "the Host header names no host of this server: add it to those of Handler, if it is one", http.StatusForbidden)
-			return
-		}
-		sameOrigin.ServeHTTP(w, r)
-	})
-}
+// Close ends the calls that run, whatever carries them, and refuses those that come. It
+// waits for none of them, and does not close the DB.
+func (s *Server) Close() { s.close() }
 
 // inputBytes is the most that a tool takes.
 func (s *Server) inputBytes() int {
@@ -116,19 +98,6 @@ func (s *Server) inputBytes() int {
 		most = max(most, t.limits.InputBytes)
 	}
 	return most
-}
-
-// named reports whether a Host header is one of hosts, or, without them, this machine.
-func named(header string, hosts []string) bool {
-	name, _, err := net.SplitHostPort(header)
-	if err != nil {
-		name = strings.Trim(header, "[]")
-	}
-	if len(hosts) > 0 {
-		return slices.ContainsFunc(hosts, func(host string) bool { return strings.EqualFold(host, name) })
-	}
-	ip := net.ParseIP(name)
-	return strings.EqualFold(name, "localhost") || ip != nil && ip.IsLoopback()
 }
 
 // A gate lets so many through at once, and turns the others away. Nil has no bound.

@@ -109,6 +109,9 @@ func (s *Server) run(ctx context.Context, t *tool, req *mcp.CallToolRequest) (ou
 		return nil, t.fail(t.running.full("the tool"))
 	}
 	defer t.running.leave()
+	if s.open.Err() != nil {
+		return nil, t.fail(&pgcmd.Error{Code: pgcmd.CodeUnavailable, Effect: pgcmd.NotApplied, Message: "the server is shutting down"})
+	}
 	input, failure := t.input(req.Params.Arguments)
 	if failure != nil {
 		return nil, failure

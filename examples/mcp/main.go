@@ -72,7 +72,7 @@ func run(ctx context.Context, address string, out io.Writer) error {
 		}
 		return nil
 	}
-	return serveHTTP(ctx, server.Handler(), address, out)
+	return serveHTTP(ctx, server, address, out)
 }
 
 // openBank makes the tables, and connects as a role that may do what the commands do and
@@ -93,14 +93,14 @@ func openBank(ctx context.Context, database *pgcmdtest.Server) (*pgcmd.Pool, err
 }
 
 // serveHTTP serves those who know the token.
-func serveHTTP(ctx context.Context, handler http.Handler, address string, out io.Writer) error {
+func serveHTTP(ctx context.Context, commands *pgcmdmcp.Server, address string, out io.Writer) error {
 	token := rand.Text()
 	guarded := auth.RequireBearerToken(func(_ context.Context, given string, _ *http.Request) (*auth.TokenInfo, error) {
 		if subtle.ConstantTimeCompare([]byte(given), []byte(token)) != 1 {
 			return nil, auth.ErrInvalidToken
 		}
 		return &auth.TokenInfo{UserID: "the one who started it"}, nil
-	}, &auth.RequireBearerTokenOptions{AllowMissingExpiration: true})(handler) // it ends with the process
+	}, &auth.RequireBearerTokenOptions{AllowMissingExpiration: true})(commands.Handler()) // it ends with the process
 
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
@@ -109,6 +109,7 @@ func serveHTTP(ctx context.Context, handler http.Handler, address string, out io
 	mux := http.NewServeMux()
 	mux.Handle("/mcp", guarded)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	server.RegisterOnShutdown(commands.Close) // which Shutdown would wait for
 	fmt.Fprintf(out, "serving http://%s/mcp\nAuthorization: Bearer %s\n", listener.Addr(), token)
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
