@@ -37,7 +37,7 @@ const adHocMaxRows = 10_000
 
 func newAdHoc() *Command[AdHocQuery, AdHocResult] {
 	c := &Command[AdHocQuery, AdHocResult]{
-		core: core{name: "pgcmd.adhoc"},
+		core: core{name: "pgcmd.adhoc", bounded: true},
 		rows: func(out AdHocResult) int64 { return int64(out.RowCount) },
 		define: func(o *Options) func(context.Context, DB, AdHocQuery) (AdHocResult, error) {
 			return func(ctx context.Context, db DB, in AdHocQuery) (AdHocResult, error) {
@@ -58,14 +58,9 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 	if err != nil {
 		return result, refusedValue("SQL", "sql", err.Error(), err)
 	}
-	s := &statement{name: "pgcmd.adhoc", text: text, params: make([]string, len(text.Names)), readOnly: o.ReadOnly, maxRows: in.MaxRows,
-		lifts: lifts(strings.ToLower(text.SQL))}
-	if s.maxRows == 0 {
-		s.maxRows = o.MaxRows
-	}
-	if s.maxRows == 0 {
-		s.maxRows = adHocMaxRows
-	}
+	s := &statement{name: "pgcmd.adhoc", text: text, params: make([]string, len(text.Names)), readOnly: o.ReadOnly,
+		limits: limits{rows: in.MaxRows}.or(limits{rows: o.MaxRows, bytes: o.MaxBytes}).or(limits{rows: adHocMaxRows}),
+		lifts:  lifts(strings.ToLower(text.SQL))}
 	args := make([]any, len(text.Names))
 	switch {
 	case text.MaxParam > 0:

@@ -61,7 +61,7 @@ func (r BatchResult[Out]) Err() error {
 // 1,000 items or 8 MiB, except in Sequential. Isolated takes another one for a
 // chunk that held a bad item; and so do Atomic and Isolated in all, if the client
 // has to look at the rows before it can agree to COMMIT: for a QueryOne that may
-// find none, and for MaxRows. Items with Go bodies, hooks, middleware, InTx or Once
+// find none, for MaxRows and MaxBytes. Items with Go bodies, hooks, middleware, InTx or Once
 // run one by one with the same meaning; Independent runs them concurrently, as far
 // as the pool allows, and then they share the goroutines' usual duties.
 //
@@ -100,7 +100,7 @@ func Batch[In, Out any](c *Command[In, Out], mode BatchMode) *Command[[]In, Batc
 			panic(fmt.Sprintf("pgcmd: %s: Options.InTx, but an %v batch has a transaction for each item: use Atomic or Isolated", batch.core.name, mode))
 		}
 		b := &batchOf[In, Out]{name: c.core.name, mode: mode, options: *o}
-		b.inner = inner.With(Options{ReadOnly: o.ReadOnly, Trusted: o.Trusted, MaxRows: o.MaxRows, OnConstraint: o.OnConstraint})
+		b.inner = inner.With(Options{ReadOnly: o.ReadOnly, Trusted: o.Trusted, MaxRows: o.MaxRows, MaxBytes: o.MaxBytes, OnConstraint: o.OnConstraint})
 		if b.inner.core.straight && b.inner.piped != nil && !b.inner.core.once {
 			b.piped = b.inner.piped(&b.inner.core.opts)
 		}

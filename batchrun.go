@@ -19,7 +19,8 @@ type batchRun[In, Out any] struct {
 	in      []In
 	out     BatchResult[Out]
 	start   time.Time
-	tried   int // the attempt at the items that are left
+	tried   int    // the attempt at the items that are left
+	limit   limits // of each item
 	bindIn  binder[In]
 	readOut reader[Out]
 	report  func(done, total int) // nil if nobody wants to know
@@ -105,9 +106,9 @@ func (r *batchRun[In, Out]) fly(ctx context.Context, tx *Tx) *Error {
 	}
 	defer func() { tx.s.inUse.Store(false) }() // what came of it has been noted
 	tx.s.mark(r.piped.statement)
-	finish := tx.s.mayFinish && r.piped.firm && !r.piped.text.Ends
+	f := r.flight(ctx, tx, tx.s.conn, tx.s)
+	finish := tx.s.mayFinish && r.piped.firm(r.limit) && !r.piped.text.Ends
 	tx.s.mayFinish = false
-	f := r.flight(ctx, tx.s.conn, tx.s)
 	defer f.land()
 	items := r.items()
 	if r.mode == Isolated {
@@ -129,7 +130,8 @@ func (r *batchRun[In, Out]) fly(ctx context.Context, tx *Tx) *Error {
 	return r.stopped(culpritError, 0)
 }
 
-func (r *batchRun[In, Out]) flight(ctx context.Context, conn *pgx.Conn, s *session) *flight {
+func (r *batchRun[In, Out]) flight(ctx context.Context, db DB, conn *pgx.Conn, s *session) *flight {
+	r.limit = r.piped.limits.or(limitsOf(db))
 	r.bindIn, r.readOut = r.piped.run()
 	return newFlight(ctx, conn, s, r)
 }
@@ -221,7 +223,7 @@ func (r *batchRun[In, Out]) independent(ctx context.Context, db DB) *Error {
 			return r.all(items, failure)
 		} else if conn != nil {
 			defer done()
-			f := r.flight(ctx, conn, nil)
+			f := r.flight(ctx, db, conn, nil)
 			defer f.land()
 			return f.independent(items, r.progress)
 		}
@@ -357,8 +359,11 @@ func (r *batchRun[In, Out]) fits(_ int, columns []pgconn.FieldDescription) *Erro
 
 func (r *batchRun[In, Out]) bind(i int) ([]any, *Error) { return r.bindIn(r.in[i]) }
 
-func (r *batchRun[In, Out]) read(i int, rows resultRows) *Error {
-	value, e := r.readOut(rows)
+func (r *batchRun[In, Out]) limits(int) limits { return r.limit }
+func (r *batchRun[In, Out]) bounded() bool     { return r.limit.bytes > 0 }
+
+func (r *batchRun[In, Out]) read(i int, rows resultRows, l limits) *Error {
+	value, e := r.readOut(rows, l)
 	r.out.Outcomes[i] = Outcome[Out]{Value: value, Attempts: r.tried, Elapsed: time.Since(r.start)}
 	return e
 }

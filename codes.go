@@ -13,7 +13,7 @@ type Code string
 const (
 	CodeInvalid       Code = "invalid"        // validation refused the input, or PostgreSQL refused a value (22xxx, 23502, 23514)
 	CodeNotFound      Code = "not_found"      // a QueryOne found no row
-	CodeTooManyRows   Code = "too_many_rows"  // a QueryOne found a second row, or a Query more than MaxRows
+	CodeTooManyRows   Code = "too_many_rows"  // a QueryOne found a second row, or a Query more than MaxRows or MaxBytes
 	CodeConflict      Code = "conflict"       // a unique, foreign key or exclusion constraint (23505, 23503, 23P01)
 	CodeAborted       Code = "aborted"        // serialization failure, deadlock, lock not available: trying again may help
 	CodeTimeout       Code = "timeout"        // a deadline passed, ours or the server's

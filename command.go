@@ -51,6 +51,7 @@ type core struct {
 
 	// Computed, once:
 	in, out   reflect.Type
+	bounded   bool            // it returns rows, so that it can have MaxBytes
 	statement bool            // its errors are made by a statement, which is one unit
 	batch     bool            // it runs items of another command
 	atomic    bool            // all of them or none
@@ -120,6 +121,9 @@ func (c *core) prepare(in, out reflect.Type) {
 	c.begins = c.begins || c.opts.InTx
 	if c.opts.Tx != (pgx.TxOptions{}) && !c.begins {
 		panic(fmt.Sprintf("pgcmd: %s: Options.Tx, but the command begins no transaction: add InTx, or make it a Transaction", c.name))
+	}
+	if c.opts.MaxBytes > 0 && !c.bounded && !c.batch {
+		panic(fmt.Sprintf("pgcmd: %s: Options.MaxBytes, but the command returns no rows: it is for a Query, a QueryOne and AdHoc", c.name))
 	}
 	c.straight = c.handler == nil && c.opts.Timeout == 0 && !c.begins && c.opts.Retry.Attempts <= 1 && !c.batch &&
 		len(c.before)+len(c.after)+len(c.onError)+len(c.cleanup) == 0

@@ -60,6 +60,7 @@ type Config struct {
 	AllowInsecure bool
 
 	MaxRows     int // of commands that set none: see Options.MaxRows; zero: no limit
+	MaxBytes    int // of commands that set none: see Options.MaxBytes; zero: no limit
 	RetryBudget int // how many retries in a row the pool's commands may take together; zero: 100; negative: no limit
 
 	Logger     *zap.Logger  // gets a line for every command, and what happens to the pool; nil: none
@@ -108,7 +109,7 @@ func (c *Config) problems() (problems []Problem) {
 		field string
 		value int64
 	}{
-		{"MaxConns", int64(c.MaxConns)}, {"MinConns", int64(c.MinConns)}, {"MaxRows", int64(c.MaxRows)}, {"Multiplex", int64(c.Multiplex)},
+		{"MaxConns", int64(c.MaxConns)}, {"MinConns", int64(c.MinConns)}, {"MaxRows", int64(c.MaxRows)}, {"MaxBytes", int64(c.MaxBytes)}, {"Multiplex", int64(c.Multiplex)},
 		{"ConnectTimeout", int64(c.ConnectTimeout)}, {"StatementTimeout", int64(c.StatementTimeout)},
 		{"LockTimeout", int64(c.LockTimeout)}, {"IdleInTxTimeout", int64(c.IdleInTxTimeout)}, {"MaxReplicaLag", int64(c.MaxReplicaLag)},
 	} {

@@ -73,6 +73,10 @@ func (s *statement) failed(ctx context.Context, r *reply, err error) *Error {
 	if refused {
 		return e
 	}
+	if r.limits.bytes > 0 && refusedLength(err) {
+		e = tooManyBytes(r.limits.bytes)
+		e.Err = err
+	}
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
 	if r.conn != nil {
 		disown(r.conn.Conn(), e)
@@ -143,11 +147,6 @@ func (e *Error) after(earlier *Error) *Error {
 		e.Err = errors.Join(e.Err, earlier)
 	}
 	return e
-}
-
-func tooManyRows(limit int) *Error {
-	return &Error{Code: CodeTooManyRows, Err: pgx.ErrTooManyRows,
-		Message: fmt.Sprintf("more than MaxRows (%d) rows were found: narrow the condition, raise MaxRows, or stream them", limit)}
 }
 
 // spoils reports whether the failure is the connection's, so that another attempt

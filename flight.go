@@ -25,8 +25,10 @@ type cargo interface {
 	statement(i int) *statement
 	fits(i int, columns []pgconn.FieldDescription) *Error
 	bind(i int) ([]any, *Error)
-	read(i int, rows resultRows) *Error // keeps the value, or returns why it cannot
-	fail(i int, e *Error)               // instead of the value, or after it was kept
+	limits(i int) limits
+	bounded() bool                                // some have MaxBytes
+	read(i int, rows resultRows, l limits) *Error // keeps the value, or returns why it cannot
+	fail(i int, e *Error)                         // instead of the value, or after it was kept
 }
 
 // A flight carries items over one connection in as few round trips as there are
@@ -157,6 +159,8 @@ type wave struct {
 	at       int
 	skipping bool  // up to the next Sync, after an error
 	lost     error // the error with which the connection went
+	bound    rowBound
+	bytes    int // MaxBytes of the item that is being read
 }
 
 // expected is a reply that is to come.
@@ -177,6 +181,9 @@ const (
 func (f *flight) wave() *wave {
 	w := &wave{f: f}
 	w.before, w.counted = sentBytes(f.conn)
+	if f.cargo.bounded() {
+		w.bound = boundRows(f.conn)
+	}
 	w.p = f.conn.PgConn().StartPipeline(f.ctx)
 	return w
 }
@@ -225,6 +232,10 @@ func (w *wave) next() (x expected, rr *pgconn.ResultReader, err error, ok bool) 
 		if w.skipping && x.what != forSync {
 			continue
 		}
+		if w.bytes = 0; x.what == forItem {
+			w.bytes = w.f.cargo.limits(x.item.item).bytes
+		}
+		w.bound.expect(w.bytes)
 		result, err := w.p.GetResults()
 		if err == nil && result == nil {
 			err = io.ErrUnexpectedEOF
@@ -274,7 +285,9 @@ func (w *wave) alive(err error) bool {
 func (w *wave) read(i int, rr *pgconn.ResultReader) (spoilt *Error, err error) {
 	rows := pgx.RowsFromResultReader(w.f.conn.TypeMap(), rr)
 	defer rows.Close()
-	spoilt = w.f.cargo.read(i, rows)
+	l := w.f.cargo.limits(i)
+	l.filter = w.bound.filter
+	spoilt = w.f.cargo.read(i, rows, l)
 	rows.Close()
 	if err = rows.Err(); err != nil {
 		w.failed(err)
@@ -293,6 +306,7 @@ func (w *wave) close() {
 	if err := w.p.Close(); err != nil && w.lost == nil && w.f.conn.IsClosed() {
 		w.lost = err
 	}
+	w.bound.release()
 }
 
 // The statements around each item of a healing pass. PostgreSQL lets a savepoint hide

@@ -151,9 +151,9 @@ func (s *rowScanner) scanMap(rows resultRows) *Error {
 	return nil
 }
 
-// everyRow reads every row, up to the limit if there is one. Its failure is one of the client's; what the server and
-// the connection say, rows says.
-func (q *query[In, Row]) everyRow(fr *frame[Row], rows resultRows, limit int) ([]Row, *Error) {
+// everyRow reads every row, up to the limits if there are any. Its failure is one of the
+// client's; what the server and the connection say, rows says.
+func (q *query[In, Row]) everyRow(fr *frame[Row], rows resultRows, limit limits) ([]Row, *Error) {
 	more := rows.Next()
 	if rows.Err() != nil {
 		return nil, nil
@@ -162,9 +162,13 @@ func (q *query[In, Row]) everyRow(fr *frame[Row], rows resultRows, limit int) ([
 		return nil, failure
 	}
 	var zero Row
+	count := limit.counter()
 	for ; more; more = rows.Next() {
-		if limit > 0 && len(fr.rows) == limit {
-			return nil, tooManyRows(limit)
+		switch {
+		case limit.rows > 0 && len(fr.rows) == limit.rows:
+			return nil, tooManyRows(limit.rows)
+		case limit.bytes > 0 && count.over(rows):
+			return nil, tooManyBytes(limit.bytes)
 		}
 		if failure := fr.scan(rows); failure != nil {
 			return nil, failure
@@ -184,7 +188,7 @@ func (q *query[In, Row]) everyRow(fr *frame[Row], rows resultRows, limit int) ([
 
 // onlyRow reads the only row into fr.row. Its failure is one of the client's; what
 // the server and the connection say, rows says.
-func (q *query[In, Row]) onlyRow(fr *frame[Row], rows resultRows) *Error {
+func (q *query[In, Row]) onlyRow(fr *frame[Row], rows resultRows, limit limits) *Error {
 	found := rows.Next()
 	if rows.Err() != nil {
 		return nil
@@ -194,6 +198,10 @@ func (q *query[In, Row]) onlyRow(fr *frame[Row], rows resultRows) *Error {
 	}
 	if !found {
 		return &Error{Code: CodeNotFound, Message: "no row was found", Err: pgx.ErrNoRows}
+	}
+	count := limit.counter()
+	if limit.bytes > 0 && count.over(rows) {
+		return tooManyBytes(limit.bytes)
 	}
 	if failure := fr.scan(rows); failure != nil {
 		return failure

@@ -43,6 +43,14 @@ type Options struct {
 	// a transaction. Zero means no limit (AdHoc: 10,000).
 	MaxRows int
 
+	// MaxBytes is the most bytes that the values which a Query, a QueryOne or an AdHoc
+	// returns may have together, in the form in which they are sent: one more is
+	// CodeTooManyRows, never a truncation, and reading stops as with MaxRows. A value
+	// that is too long is refused before there is memory for it. Of a [Batch] it bounds
+	// each item. Zero means [Config].MaxBytes, else no limit; a [Stream] has none. It
+	// panics on a command that returns no rows.
+	MaxBytes int
+
 	// Trusted skips validation: the input comes from our own code.
 	Trusted bool
 
@@ -84,6 +92,12 @@ func (o Options) merge(command string, more Options) Options {
 	}
 	if more.MaxRows > 0 {
 		o.MaxRows = more.MaxRows
+	}
+	if more.MaxBytes < 0 {
+		panic(fmt.Sprintf("pgcmd: %s: Options.MaxBytes is %d: it must not be negative (zero keeps what was set)", command, more.MaxBytes))
+	}
+	if more.MaxBytes > 0 {
+		o.MaxBytes = more.MaxBytes
 	}
 	o.ReadOnly = o.ReadOnly || more.ReadOnly
 	o.Trusted = o.Trusted || more.Trusted

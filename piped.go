@@ -10,7 +10,7 @@ import (
 // connection, all sent before the first reply is read.
 type piped[In, Out any] struct {
 	*statement
-	firm bool                                           // that it works is the server's word alone, so that COMMIT may travel with it
+	firm func(l limits) bool                            // that it works, under limits, is the server's word alone, so that COMMIT may travel with it
 	fits func(columns []pgconn.FieldDescription) *Error // asked before anything is sent
 	run  func() (bind binder[In], read reader[Out])     // for one run, by one goroutine
 }
@@ -21,17 +21,17 @@ type binder[In any] func(in In) ([]any, *Error)
 
 // A reader reads one item's reply. Its failure is one of the client's; what the
 // server and the connection say, rows says.
-type reader[Out any] func(rows resultRows) (Out, *Error)
+type reader[Out any] func(rows resultRows, l limits) (Out, *Error)
 
 func pipeAll[In, Row any](q *query[In, Row]) *piped[In, []Row] {
 	return &piped[In, []Row]{
 		statement: q.statement,
-		firm:      q.readOnly || q.maxRows == 0 || q.harmless(),
+		firm:      func(l limits) bool { return q.readOnly || l.rows == 0 && l.bytes == 0 || q.harmless() },
 		fits:      q.fits,
 		run: func() (binder[In], reader[[]Row]) {
 			fr := q.frame()
-			return q.binder(), func(rows resultRows) ([]Row, *Error) {
-				out, failure := q.everyRow(fr, rows, q.maxRows)
+			return q.binder(), func(rows resultRows, l limits) ([]Row, *Error) {
+				out, failure := q.everyRow(fr, rows, l)
 				var zero Row
 				fr.row = zero // what could not be read is there
 				clear(fr.rows)
@@ -45,12 +45,12 @@ func pipeAll[In, Row any](q *query[In, Row]) *piped[In, []Row] {
 func pipeOne[In, Row any](q *query[In, Row]) *piped[In, Row] {
 	return &piped[In, Row]{
 		statement: q.statement,
-		firm:      q.readOnly || q.harmless() || q.insertsOne(),
+		firm:      func(l limits) bool { return q.readOnly || q.harmless() || q.insertsOne() && l.bytes == 0 },
 		fits:      q.fits,
 		run: func() (binder[In], reader[Row]) {
 			fr := q.frame()
-			return q.binder(), func(rows resultRows) (row Row, failure *Error) {
-				failure = q.onlyRow(fr, rows)
+			return q.binder(), func(rows resultRows, l limits) (row Row, failure *Error) {
+				failure = q.onlyRow(fr, rows, l)
 				row, fr.row = fr.row, row
 				return row, failure
 			}
@@ -61,10 +61,10 @@ func pipeOne[In, Row any](q *query[In, Row]) *piped[In, Row] {
 func pipeExec[In, Row any](q *query[In, Row]) *piped[In, int64] {
 	return &piped[In, int64]{
 		statement: q.statement,
-		firm:      true,
+		firm:      func(limits) bool { return true },
 		fits:      func([]pgconn.FieldDescription) *Error { return nil },
 		run: func() (binder[In], reader[int64]) {
-			return q.binder(), func(rows resultRows) (int64, *Error) {
+			return q.binder(), func(rows resultRows, _ limits) (int64, *Error) {
 				rows.Close()
 				return rows.CommandTag().RowsAffected(), nil
 			}

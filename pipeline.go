@@ -118,10 +118,10 @@ type queuedItem interface {
 	name() string
 	vet() *Error
 	start()
-	isFirm() bool
+	isFirm(l limits) bool
 	fits(columns []pgconn.FieldDescription) *Error
 	bind() ([]any, *Error)
-	read(rows resultRows) *Error
+	read(rows resultRows, l limits) *Error
 	fail(e *Error)
 	settle(failure *Error) *Error
 }
@@ -135,10 +135,10 @@ type entry[In, Out any] struct {
 	readOut reader[Out]
 }
 
-func (e *entry[In, Out]) sql() *statement { return e.piped.statement }
-func (e *entry[In, Out]) name() string    { return e.command.core.name }
-func (e *entry[In, Out]) isFirm() bool    { return e.piped.firm && !e.piped.text.Ends }
-func (e *entry[In, Out]) start()          { e.bindIn, e.readOut = e.piped.run() }
+func (e *entry[In, Out]) sql() *statement      { return e.piped.statement }
+func (e *entry[In, Out]) name() string         { return e.command.core.name }
+func (e *entry[In, Out]) isFirm(l limits) bool { return e.piped.firm(l) && !e.piped.text.Ends }
+func (e *entry[In, Out]) start()               { e.bindIn, e.readOut = e.piped.run() }
 
 func (e *entry[In, Out]) vet() *Error {
 	if e.command.core.checks == nil {
@@ -151,8 +151,8 @@ func (e *entry[In, Out]) fits(columns []pgconn.FieldDescription) *Error { return
 
 func (e *entry[In, Out]) bind() ([]any, *Error) { return e.bindIn(e.in) }
 
-func (e *entry[In, Out]) read(rows resultRows) (failure *Error) {
-	e.result.value, failure = e.readOut(rows)
+func (e *entry[In, Out]) read(rows resultRows, l limits) (failure *Error) {
+	e.result.value, failure = e.readOut(rows, l)
 	return failure
 }
 
@@ -182,6 +182,7 @@ type pipelineRun struct {
 	*Pipeline
 	mode     BatchMode
 	readOnly bool
+	standing limits // of the pool
 }
 
 var pipelineName = "pipeline"
@@ -242,6 +243,7 @@ func (r *pipelineRun) carry(ctx context.Context, db DB) *Error {
 		}
 	}
 	ignore := func(int) {}
+	r.standing = limitsOf(db)
 	if r.mode == Independent {
 		if inTransaction(db) {
 			return &Error{Code: CodeInternal, Effect: NotApplied,
@@ -267,7 +269,7 @@ func (r *pipelineRun) carry(ctx context.Context, db DB) *Error {
 	finish := tx.s.mayFinish
 	tx.s.mayFinish = false
 	for _, item := range r.items {
-		finish = finish && item.isFirm()
+		finish = finish && item.isFirm(item.sql().limits.or(r.standing))
 		tx.s.mark(item.sql())
 	}
 	f := newFlight(ctx, tx.s.conn, tx.s, r)
@@ -287,8 +289,21 @@ func (r *pipelineRun) statement(i int) *statement { return r.items[i].sql() }
 func (r *pipelineRun) fits(i int, columns []pgconn.FieldDescription) *Error {
 	return r.items[i].fits(columns)
 }
-func (r *pipelineRun) bind(i int) ([]any, *Error)         { return r.items[i].bind() }
-func (r *pipelineRun) read(i int, rows resultRows) *Error { return r.items[i].read(rows) }
+func (r *pipelineRun) bind(i int) ([]any, *Error) { return r.items[i].bind() }
+func (r *pipelineRun) limits(i int) limits        { return r.items[i].sql().limits.or(r.standing) }
+func (r *pipelineRun) read(i int, rows resultRows, l limits) *Error {
+	return r.items[i].read(rows, l)
+}
+
+func (r *pipelineRun) bounded() bool {
+	for i := range r.items {
+		if r.limits(i).bytes > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 func (r *pipelineRun) fail(i int, e *Error) {
 	e.within(r.items[i].name()).within(fmt.Sprintf("pipeline[%d]", i))
 	r.items[i].fail(e)

@@ -22,6 +22,7 @@ func Query[In, Row any](name, sql string) *Command[In, []Row] {
 	c := defineStatement(name, q, func(o *Options) func(context.Context, DB, In) ([]Row, error) {
 		return q.with(name, o).all()
 	}, func(out []Row) int64 { return int64(len(out)) })
+	c.core.bounded = true
 	c.piped = func(o *Options) *piped[In, []Row] { return pipeAll(q.with(name, o)) }
 	return c
 }
@@ -38,6 +39,7 @@ func QueryOne[In, Row any](name, sql string) *Command[In, Row] {
 	c := defineStatement(name, q, func(o *Options) func(context.Context, DB, In) (Row, error) {
 		return q.with(name, o).one()
 	}, func(Row) int64 { return 1 })
+	c.core.bounded = true
 	c.piped = func(o *Options) *piped[In, Row] { return pipeOne(q.with(name, o)) }
 	return c
 }
@@ -119,17 +121,13 @@ func (q *query[In, Row]) all() func(context.Context, DB, In) ([]Row, error) {
 
 // collect sends the statement and reads every row.
 func (q *query[In, Row]) collect(ctx context.Context, db DB, args []any) (out []Row, affected int64, failure *Error) {
-	var r reply
+	r := reply{limits: q.limits.or(limitsOf(db))}
 	if failure = q.send(ctx, db, args, &r); failure != nil {
 		return nil, 0, failure
 	}
 	defer q.close(ctx, &r)
 	fr := q.frame()
-	limit := q.maxRows
-	if limit == 0 {
-		limit = maxRowsOf(db)
-	}
-	if out, failure = q.everyRow(fr, r.rows, limit); failure != nil {
+	if out, failure = q.everyRow(fr, r.rows, r.limits); failure != nil {
 		return nil, 0, q.unreadable(ctx, &r, failure)
 	}
 	if err := r.rows.Err(); err != nil {
@@ -139,17 +137,6 @@ func (q *query[In, Row]) collect(ctx context.Context, db DB, args []any) (out []
 	return out, r.rows.CommandTag().RowsAffected(), nil
 }
 
-// maxRowsOf is what the pool says about the rows of commands that say nothing.
-func maxRowsOf(db DB) int {
-	switch db := db.(type) {
-	case *Pool:
-		return db.config.MaxRows
-	case *Tx:
-		return db.s.maxRows
-	}
-	return 0
-}
-
 // one is the body of a QueryOne.
 func (q *query[In, Row]) one() func(context.Context, DB, In) (Row, error) {
 	return func(ctx context.Context, db DB, in In) (row Row, err error) {
@@ -157,13 +144,13 @@ func (q *query[In, Row]) one() func(context.Context, DB, In) (Row, error) {
 		if failure != nil {
 			return row, failure
 		}
-		var r reply
+		r := reply{limits: q.limits.or(limitsOf(db))}
 		if failure = q.send(ctx, db, args, &r); failure != nil {
 			return row, failure
 		}
 		defer q.close(ctx, &r)
 		fr := q.frame()
-		if failure := q.onlyRow(fr, r.rows); failure != nil {
+		if failure := q.onlyRow(fr, r.rows, r.limits); failure != nil {
 			return row, q.unreadable(ctx, &r, failure)
 		}
 		if err := r.rows.Err(); err != nil {

@@ -24,7 +24,7 @@ type statement struct {
 	lifts    bool     // it may make a read-only transaction write
 	readOnly bool
 	shared   bool // it may travel with others on one connection
-	maxRows  int
+	limits   limits
 }
 
 func newStatement(command string, in reflect.Type, text sqltext.Text) *statement {
@@ -53,7 +53,7 @@ func (s *statement) with(command string, o *Options) *statement {
 		panic(fmt.Sprintf("pgcmd: %s: Options.ReadOnly, but the SQL is plainly a write: take one of them away", command))
 	}
 	c := *s
-	c.readOnly, c.maxRows = o.ReadOnly, o.MaxRows
+	c.readOnly, c.limits = o.ReadOnly, limits{rows: o.MaxRows, bytes: o.MaxBytes}
 	c.shared = o.ReadOnly && s.text.Reads
 	return &c
 }
@@ -69,6 +69,17 @@ type reply struct {
 	wire    *wire            // what counts on the connection; nil if nothing does
 	sent    int64            // on it, before the statement
 	early   bool             // pgx gave up before it sent the statement, if not before it prepared it
+	limits  limits           // set before it is sent
+	bound   rowBound
+}
+
+// bind makes the limits act on the connection that the statement is to be sent on.
+func (r *reply) bind(conn *pgx.Conn) {
+	if r.limits.bytes > 0 {
+		r.bound = boundRows(conn)
+		r.bound.expect(r.limits.bytes)
+		r.limits.filter = r.bound.filter
+	}
 }
 
 // send sends the statement and fills in its reply. Unless it returns an error, the caller
@@ -96,6 +107,9 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *reply) (fail
 		return s.sendWithin(ctx, db, args, r)
 	default:
 		r.joined = inTransaction(db)
+		if tx, ok := db.(pgx.Tx); ok {
+			r.bind(tx.Conn())
+		}
 		rows, err := db.Query(ctx, s.text.SQL, args...)
 		r.rows = rows
 		if err != nil {
@@ -121,6 +135,7 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *reply) (fail
 	if r.wire = wireOf(conn); r.wire != nil {
 		r.sent = r.wire.sent.Load()
 	}
+	r.bind(conn)
 	// Query and not Exec, whose simple protocol would run several statements.
 	rows, err := conn.Query(ctx, s.text.SQL, args...)
 	r.rows = rows
@@ -147,6 +162,7 @@ func (s *statement) sendWithin(ctx context.Context, tx *Tx, args []any, r *reply
 		return notSent(ctx, err)
 	}
 	tx.s.mark(s)
+	r.bind(tx.s.conn)
 	rows, results, err := tx.s.query(ctx, s.text.SQL, args)
 	if err != nil {
 		return s.failed(ctx, r, tx.s.leave(err))
@@ -163,6 +179,9 @@ func (s *statement) close(ctx context.Context, r *reply) {
 	}
 	if r.results != nil {
 		_ = r.results.Close()
+	}
+	if r.limits.bytes > 0 {
+		r.bound.release()
 	}
 	if r.tx != nil {
 		r.tx.leave(r.rows.Err())

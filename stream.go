@@ -34,7 +34,7 @@ import (
 //
 // All that the command was given applies: the hooks and the middleware see the stream
 // begin and end, Options.Timeout bounds the whole loop, and a failure is tried again
-// only while no row has been yielded. MaxRows does not bound a stream. A command that
+// only while no row has been yielded. MaxRows and MaxBytes do not bound a stream. A command that
 // is not a [Query], that is a [Once], or that has After hooks, yields an error.
 func Stream[In, Row any](ctx context.Context, db DB, q *Command[In, []Row], in In) iter.Seq2[Row, error] {
 	var used atomic.Bool
@@ -84,7 +84,7 @@ func (s *stream[In, Row]) run(ctx context.Context, db DB, c *Command[In, []Row],
 		return refusedStream(c, "it has After hooks, which are for all the rows at once: run it, or stream it without them")
 	}
 	opts := c.core.opts
-	opts.MaxRows = 0
+	opts.MaxRows, opts.MaxBytes = 0, 0
 	s.q = q.with(c.core.name, &opts)
 	s.q.shared = false // a shared reply is read whole
 	s.alone = c.core.begins && usable(ctx, db) == nil && join(db) == nil

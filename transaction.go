@@ -55,7 +55,7 @@ func (c *core) transact(ctx context.Context, db DB, j job, cl *claim) (after []f
 	}
 	defer done()
 	tx := begin(ctx, conn, pool, c.txOptions())
-	tx.s.maxRows = maxRowsOf(db)
+	tx.s.limits = limitsOf(db)
 	defer func() {
 		if !tx.s.over.Load() && !mutant.Planted(mutant.NoRollbackOnPanic) { // a panic, or Goexit
 			tx.s.rollback(ctx)

@@ -40,7 +40,7 @@ type session struct {
 	foreign bool      // pgcmd did not begin it, and does not see it commit
 	options pgx.TxOptions
 	pool    *pgxpool.Pool // that conn is from, if any
-	maxRows int           // of the pool; zero: no limit
+	limits  limits        // of the pool
 
 	prefix     []queued // to be sent with the next statement: BEGIN, SAVEPOINT, RELEASE
 	begun      bool     // BEGIN has been sent, by us or by others

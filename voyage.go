@@ -175,7 +175,7 @@ func (l *leg) lost(w *wave, refused bool) {
 	if l.failure != nil && refused || l.s.finished {
 		return // what is known is known
 	}
-	e := l.f.broken(w.lost)
+	e := w.broken()
 	switch {
 	case l.s.options.AccessMode == pgx.ReadOnly, w.unsent(), refused, !l.commit:
 		e.Effect = NotApplied
@@ -190,8 +190,12 @@ func (l *leg) lost(w *wave, refused bool) {
 }
 
 // broken is the error of a connection that went.
-func (f *flight) broken(err error) *Error {
-	e, _ := (&statement{}).explain(f.ctx, err)
+func (w *wave) broken() *Error {
+	e, _ := (&statement{}).explain(w.f.ctx, w.lost)
+	if w.bytes > 0 && refusedLength(w.lost) {
+		e = tooManyBytes(w.bytes)
+		e.Err = w.lost
+	}
 	return e
 }
 
@@ -420,7 +424,7 @@ func (f *flight) scatter(chunk []letter) (failure *Error) {
 		f.cargo.fail(chunk[settled].item, refused)
 		settled++
 	}
-	failure = f.broken(w.lost)
+	failure = w.broken()
 	for _, l := range chunk[settled:] {
 		e := *failure
 		if w.unsent() || f.cargo.statement(l.item).readOnly {

@@ -26,6 +26,7 @@ func Instrument(cfg *pgxpool.Config) {
 // instrument counts in the dialer, and so below TLS: a wrapper above it would hide
 // the TLS connection from pgx, which needs it for channel binding.
 func instrument(cfg *pgconn.Config, of *keeper) {
+	filterRows(cfg)
 	dial := cfg.DialFunc
 	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)
@@ -47,6 +48,7 @@ type wire struct {
 	got    atomic.Int64 // bytes received
 	rested atomic.Int64 // got, when it was given back; -1: nobody has looked
 	peeker *peeker      // nil: its socket cannot be looked at
+	filter *rowFilter   // above it and TLS; nil before there is a Frontend
 
 	keeper *keeper // of the pool that it is in; nil if it is not one of Connect's
 	epoch  int64   // of the pool, when it was made
@@ -122,7 +124,10 @@ func wireOf(conn *pgx.Conn) *wire {
 	if conn == nil {
 		return nil
 	}
-	c := conn.PgConn().Conn()
+	return wireBelow(conn.PgConn().Conn())
+}
+
+func wireBelow(c any) *wire {
 	if secure, ok := c.(*tls.Conn); ok {
 		c = secure.NetConn()
 	}
