@@ -313,7 +313,8 @@ func TestAnItemThatTheClientRefuses(t *testing.T) {
 	must(t, pool.Exec, `truncate items`, pool)
 	r, err := pgcmd.Batch(odd, pgcmd.Atomic).Run(t.Context(), pool, someItems(2))
 	assert.Equal(t, pgcmd.Applied, failure(t, err).Effect)
-	assert.Equal(t, 1, r.Succeeded)
+	assert.Equal(t, 2, r.Failed, "neither row could be read")
+	assert.Equal(t, pgcmd.Applied, failure(t, r.Outcomes[1].Err).Effect)
 	assert.Equal(t, 2, count(t, pool, countItems))
 	idle(t, pool.Pool)
 }
