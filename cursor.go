@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -268,16 +267,5 @@ func (c *cursor) close(ctx context.Context) {
 // closePortal closes a cursor that may be gone, by the protocol's own message, which
 // does not mind.
 func (s *session) closePortal(name string) {
-	pg := s.conn.PgConn()
-	if pg.IsBusy() {
-		return // it goes with the transaction
-	}
-	_ = pg.Conn().SetDeadline(time.Now().Add(endTime))
-	pg.Frontend().SendClose(&pgproto3.Close{ObjectType: 'P', Name: name})
-	pg.Frontend().SendSync(&pgproto3.Sync{})
-	rows := portalRows{pg: pg, lost: pg.Frontend().Flush()}
-	if rows.Close(); rows.lost != nil {
-		giveUp(pg)
-	}
-	_ = pg.Conn().SetDeadline(time.Time{})
+	_ = s.exchange(func(to *pgproto3.Frontend) { to.SendClose(&pgproto3.Close{ObjectType: 'P', Name: name}) })
 }

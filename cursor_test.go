@@ -37,7 +37,7 @@ func TestStreamLeavesTheTxFree(t *testing.T) {
 		}
 		assert.Equal(t, 300*301/2, pairs)
 		assert.Equal(t, 300, count(t, db, countKept))
-		assert.Zero(t, count(t, db, `select count(*) from pg_cursors where name like 'pgcmd%'`), "all are closed")
+		assert.Zero(t, count(t, db, `select count(*) from pg_cursors where name like 'pgcmd_cursor%'`), "all are closed")
 	})
 
 	_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
@@ -202,7 +202,7 @@ func TestStreamAndSavepoints(t *testing.T) {
 				body(ctx, tx)
 				_, err = keep.Run(ctx, tx, 1)
 				require.NoError(t, err)
-				assert.Zero(t, count(t, tx, `select count(*) from pg_cursors where name like 'pgcmd%'`))
+				assert.Zero(t, count(t, tx, `select count(*) from pg_cursors where name like 'pgcmd_cursor%'`))
 				return err
 			}).Run(t.Context(), pool, empty{})
 			require.NoError(t, err)

@@ -16,7 +16,7 @@ type descriptions struct {
 	named int                                     // how many names were given
 	stale []string                                // names that are to be deallocated
 
-	cursors int // how many cursors were named
+	cursors int // how many cursors, and markers of transactions, were named
 
 	savepoints bool // the statements of a healing pass are prepared
 }

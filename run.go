@@ -57,17 +57,19 @@ func (c *core) isolated(ctx context.Context, db DB, j job) (call Call, failure *
 		_ = nested.end(ctx, false) // after a panic; else it has ended
 	}()
 	call, failure = c.run(ctx, nested, j)
+	tx.s.observe()
 	ending := nested.end(ctx, failure == nil)
 	if tx.s.foreign && ending == nil {
 		ending = tx.s.flush(ctx)
 	}
 	switch {
-	case failure != nil && ending == nil:
-		if !tx.s.escaped {
-			failure.Effect = NotApplied // rolled back to the savepoint
-		}
+	case failure != nil && ending == nil && !tx.s.unproven():
+		failure.Effect = NotApplied // rolled back to the savepoint
 	case failure == nil && ending != nil:
 		failure = notSent(ctx, ending).within(c.name)
+	}
+	if failure != nil && tx.s.unproven() {
+		failure.Effect = Unknown
 	}
 	if failure != nil {
 		j.settle(call.Attempts, failure)

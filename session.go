@@ -120,6 +120,9 @@ func (s *session) closeRows() bool {
 	finish(s.open.Rows)
 	if s.conn != nil && s.conn.PgConn().IsBusy() {
 		drop(s.conn, s.open) // too many to read: with the connection goes the transaction
+		if s.conn.IsClosed() && s.lost == nil {
+			s.lost = errLost
+		}
 	} else {
 		s.open.Close()
 	}
@@ -131,6 +134,7 @@ func (s *session) closeRows() bool {
 func (s *session) rollback(ctx context.Context) {
 	s.over.Store(true)
 	s.closeRows()
+	s.verify()
 	if !s.begun || s.conn.IsClosed() || s.status() == 'I' {
 		return
 	}
@@ -146,8 +150,8 @@ func (s *session) commit(ctx context.Context) *Error {
 	if e := s.mayCommit(ctx); e != nil {
 		s.rollback(ctx)
 		e.Effect = NotApplied
-		if s.escaped {
-			e.Effect = Unknown
+		if s.unproven() {
+			e.Effect, e.final = Unknown, true
 		}
 		return e
 	}
@@ -222,6 +226,7 @@ func (s *session) mayCommit(ctx context.Context) *Error {
 		e.Message = message + ": " + e.Message
 		return e
 	}
+	s.verify()
 	switch {
 	case mutant.Planted(mutant.SwallowAborted):
 		return nil
@@ -268,8 +273,8 @@ func (s *session) rolledBack(e *Error) {
 		disown(s.conn, e)
 	}
 	switch {
-	case s.escaped:
-		e.Effect = Unknown
+	case s.unproven():
+		e.Effect, e.final = Unknown, true
 	case s.lost != nil && e.SQLState == "" && errors.Is(e.Err, s.lost):
 		if e.Code == CodeFailed || e.Code == CodeUnknownEffect {
 			e.Code, e.Message = CodeUnavailable, "the connection failed in the transaction"
@@ -279,6 +284,9 @@ func (s *session) rolledBack(e *Error) {
 
 // dead reports whether the transaction can only be rolled back.
 func (s *session) dead() bool {
+	if s.verify(); s.unproven() {
+		return false
+	}
 	return s.doomed != nil || s.lost != nil || s.conn != nil && s.status() != 'T' && s.begun && !s.escaped
 }
 

@@ -123,8 +123,12 @@ func (c *core) join(ctx context.Context, tx *Tx, j job, cl *claim) *Error {
 		e := *tx.s.misuse
 		failure = e.within(c.name)
 	}
-	if failure != nil && tx.s.dead() {
+	switch {
+	case failure == nil:
+	case tx.s.dead():
 		failure.Effect = NotApplied // it cannot be committed any more
+	case tx.s.unproven():
+		failure.Effect = Unknown
 	}
 	return failure
 }

@@ -55,7 +55,11 @@ type session struct {
 	doomed  error  // an error after which no savepoint helps: 40001, 40P01
 	lost    error  // the error with which the connection was lost
 	misuse  *Error // the body did what it must not
-	escaped bool   // SQL text may have ended the transaction
+	escaped bool   // SQL text, or somebody on Conn, may have ended the transaction
+
+	handedOut   bool   // by Conn
+	marker      string // the portal that marks the transaction; empty: it has none
+	savepointed bool   // by SQL text, before it was marked
 
 	consumed bool // a Copy has read rows that may not come a second time
 
@@ -111,17 +115,6 @@ func (tx *Tx) refuseEnd(method string) error {
 	return e
 }
 
-// Conn returns the connection, after a BEGIN that was still waiting for company has
-// been sent. What is done on it directly, the Tx cannot see.
-func (tx *Tx) Conn() *pgx.Conn {
-	if tx.enter(context.Background()) == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), endTime)
-		defer cancel()
-		_ = tx.s.leave(tx.s.flush(ctx))
-	}
-	return tx.s.conn
-}
-
 // Begin makes a nested Tx, with a savepoint that travels with its first statement.
 func (tx *Tx) Begin(ctx context.Context) (pgx.Tx, error) {
 	if err := tx.usable(ctx); err != nil {
@@ -155,6 +148,7 @@ func (tx *Tx) end(ctx context.Context, commit bool) error {
 		tx.parent.after = append(tx.parent.after, tx.after...)
 		return nil
 	}
+	s.verify()
 	s.prefix = nil // a RELEASE of a savepoint within this one
 	s.undone(tx.number)
 	if s.conn == nil || !s.conn.IsClosed() {
@@ -167,6 +161,10 @@ func (tx *Tx) end(ctx context.Context, commit bool) error {
 			return err
 		}
 		s.aborted = nil
+		if s.marker != "" && !s.escaped { // it may be gone with the savepoint
+			s.marker = ""
+			s.note(s.setMarker(ctx))
+		}
 	}
 	if commit {
 		return pgx.ErrTxCommitRollback
@@ -214,7 +212,7 @@ func (tx *Tx) usable(ctx context.Context) error {
 		return s.doomed
 	case s.aborted != nil && s.status() == 'I':
 		return s.aborted // outside of a transaction, where it would commit by itself
-	case s.escaped && s.status() == 'I':
+	case s.escaped && (s.status() == 'I' || s.handedOut):
 		return errEscaped
 	case s.lost != nil:
 		return s.lost
@@ -222,13 +220,18 @@ func (tx *Tx) usable(ctx context.Context) error {
 	if err := s.ended(ctx); err != nil {
 		return err
 	}
+	if s.begun && !s.escaped {
+		if s.observe(); s.escaped {
+			return errEscaped
+		}
+	}
 	return ctx.Err()
 }
 
 var errLost = &Error{Code: CodeUnavailable, Effect: NotApplied, Message: "the connection was lost in the transaction"}
 
 var errEscaped = &Error{Code: CodeUnknownEffect,
-	Message: "the body ended the transaction by SQL text: what it did before may be applied"}
+	Message: "the body ended the transaction, by SQL text or on its Conn: what it did before may be applied"}
 
 // enter claims the transaction for one statement.
 func (tx *Tx) enter(ctx context.Context) error {

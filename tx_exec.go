@@ -81,6 +81,7 @@ func lifts(sql string) bool {
 func (s *session) mark(st *statement) {
 	s.escaped = s.escaped || st.text.Ends
 	s.doubt(st.text.Verb)
+	s.doubtMarker(st.text.Verb)
 	if st.lifts {
 		s.options.AccessMode = ""
 	}
@@ -91,6 +92,7 @@ func (s *session) mark(st *statement) {
 func (s *session) watch(sql string) {
 	lower := strings.ToLower(sql)
 	s.doubt(lower)
+	s.doubtMarker(lower)
 	if lifts(lower) {
 		s.options.AccessMode = "" // nothing vouches for it any more
 	}
@@ -288,7 +290,7 @@ func (tx *Tx) CopyFrom(ctx context.Context, table pgx.Identifier, columns []stri
 
 // Prepare is [pgx.Conn.Prepare].
 func (tx *Tx) Prepare(ctx context.Context, name, sql string) (*pgconn.StatementDescription, error) {
-	conn := tx.Conn()
+	conn := tx.s.connFor(tx, tx.s.flush)
 	if conn == nil {
 		return nil, errors.New("the transaction does not tell its connection")
 	}
@@ -302,7 +304,7 @@ func (tx *Tx) Prepare(ctx context.Context, name, sql string) (*pgconn.StatementD
 
 // LargeObjects is [pgx.Tx.LargeObjects].
 func (tx *Tx) LargeObjects() pgx.LargeObjects {
-	conn := tx.Conn()
+	conn := tx.s.connFor(tx, tx.s.flush)
 	if conn == nil {
 		return pgx.LargeObjects{}
 	}

@@ -1,0 +1,117 @@
+package pgcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// Conn returns the connection, after a BEGIN that was still waiting for company has
+// been sent. What is done on it directly the Tx cannot see. A transaction that was ended
+// there is found all the same, also if another one was begun: the run then fails, what is
+// under way is rolled back, and the Effect is Unknown. To know that costs a round trip
+// here, and one at the end.
+func (tx *Tx) Conn() *pgx.Conn {
+	s := tx.s
+	s.connFor(tx, s.setMarker)
+	s.handedOut = s.handedOut || s.conn != nil && !s.conn.IsClosed()
+	return s.conn
+}
+
+// connFor returns the connection, made ready by a function, which does nothing if the
+// transaction is not usable.
+func (s *session) connFor(tx *Tx, ready func(ctx context.Context) error) *pgx.Conn {
+	if tx.enter(context.Background()) == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), endTime)
+		defer cancel()
+		_ = s.leave(ready(ctx))
+	}
+	return s.conn
+}
+
+// setMarker sends the prefix, and makes a portal that marks the transaction, if there is none:
+// it goes with the transaction, and not before, unless a savepoint of SQL text is older. It
+// is never executed.
+func (s *session) setMarker(ctx context.Context) error {
+	if s.conn == nil || s.marker != "" || s.savepointed || s.status() == 'E' {
+		return s.flush(ctx)
+	}
+	known := descriptionsOf(s.conn)
+	known.cursors++
+	name := fmt.Sprintf("pgcmd_marker_%d", known.cursors)
+	prefix := s.prefix
+	s.prefix = nil
+	err := s.exchange(func(to *pgproto3.Frontend) {
+		for _, q := range prefix {
+			sendOwn(to, q)
+		}
+		to.SendParse(&pgproto3.Parse{Query: "set local pgcmd.marker to 'never executed'"})
+		to.SendBind(&pgproto3.Bind{DestinationPortal: name})
+	})
+	s.begun = s.begun || err == nil || s.status() != 'I'
+	if err == nil {
+		s.marker = name
+	}
+	return err
+}
+
+// exchange sends messages of our own and a Sync, and reads the replies, whose rows do not
+// matter. A connection on which that takes too long is closed.
+func (s *session) exchange(send func(to *pgproto3.Frontend)) error {
+	pg := s.conn.PgConn()
+	if pg.IsBusy() {
+		return errors.New("conn busy")
+	}
+	_ = pg.Conn().SetDeadline(time.Now().Add(endTime))
+	send(pg.Frontend())
+	pg.Frontend().SendSync(&pgproto3.Sync{})
+	rows := portalRows{pg: pg, lost: pg.Frontend().Flush()}
+	if rows.Close(); rows.lost != nil {
+		giveUp(pg)
+		return rows.lost
+	}
+	_ = pg.Conn().SetDeadline(time.Time{})
+	return rows.err
+}
+
+// observe finds out whether somebody who has the connection has ended the transaction,
+// as far as that shows without asking the server.
+func (s *session) observe() {
+	switch status := s.status(); {
+	case s.escaped || !s.begun || s.conn != nil && s.conn.PgConn().IsBusy(): // its status is that before what is under way
+	case status == 'I':
+		s.escaped = s.aborted == nil || s.handedOut
+	case status == 0 && s.handedOut: // perhaps while it committed, unless a statement of the Tx's lost it
+		s.escaped = s.lost == nil
+	}
+}
+
+// verify asks the server whether its transaction is the one that was begun. If it is not,
+// it is aborted.
+func (s *session) verify() {
+	if s.observe(); s.escaped || !s.begun || s.marker == "" || s.status() == 0 || s.conn.PgConn().IsBusy() {
+		return
+	}
+	err := s.exchange(func(to *pgproto3.Frontend) { to.SendDescribe(&pgproto3.Describe{ObjectType: 'P', Name: s.marker}) })
+	s.escaped = err != nil
+}
+
+// unproven reports whether it cannot be told what became of the transaction's work,
+// although it was not committed here.
+func (s *session) unproven() bool {
+	return s.escaped || s.handedOut && s.marker == ""
+}
+
+// doubtMarker forgets the marker if a statement of the body's, in lower case, may take
+// it away in a transaction that goes on.
+func (s *session) doubtMarker(sql string) {
+	s.savepointed = s.savepointed || s.marker == "" && strings.Contains(sql, "savepoint")
+	if s.marker != "" && (strings.Contains(sql, "rollback") || strings.Contains(sql, "close")) {
+		s.marker = ""
+	}
+}
