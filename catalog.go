@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -58,6 +59,40 @@ func NewCatalog(defs ...Definition) *Catalog {
 	return c
 }
 
+// Limit returns a copy of c in which the command called name returns at most so many rows
+// and bytes, as [Options].MaxRows and MaxBytes have it: it lowers what those allow, and
+// never raises it. Zero leaves one as it is, and a command whose rows pgcmd does not read
+// itself, as one with a body, is left as it is. It panics if there is none of that name.
+func (c *Catalog) Limit(name string, maxRows, maxBytes int) *Catalog {
+	l := c.listings[name]
+	if l == nil {
+		panic("pgcmd: Catalog.Limit: " + c.unknown(name).Message)
+	}
+	lower := func(to, from int) int {
+		if to > 0 && (from == 0 || from > to) {
+			return to
+		}
+		return 0
+	}
+	var o Options
+	if l.shape != nil {
+		o.MaxBytes = lower(maxBytes, l.options.MaxBytes)
+	}
+	if l.many() {
+		o.MaxRows = lower(maxRows, l.options.MaxRows)
+	}
+	if o.MaxBytes == 0 && o.MaxRows == 0 {
+		return c
+	}
+	limited, mistakes := newListing(l.def.limited(o))
+	if len(mistakes) > 0 { // there were none
+		panic("pgcmd: Catalog.Limit: " + strings.Join(mistakes, "; "))
+	}
+	less := &Catalog{listings: maps.Clone(c.listings), names: c.names}
+	less.listings[name] = limited
+	return less
+}
+
 const catalogMaxRows = 10_000
 
 // newListing makes the listing of a command, or says why there can be none.
@@ -68,7 +103,7 @@ func newListing(def Definition) (l *listing, mistakes []string) {
 			"catalog a Transaction or a New command that takes the rows as a slice, and runs the Copy"}
 	}
 	if s.options.MaxRows == 0 && s.many() {
-		def = def.limited(catalogMaxRows)
+		def = def.limited(Options{MaxRows: catalogMaxRows})
 		s = def.subject()
 	}
 	l = &listing{subject: s, def: def}

@@ -14,7 +14,7 @@ import (
 type Definition interface {
 	Name() string
 	subject() *subject
-	limited(maxRows int) Definition
+	limited(o Options) Definition
 	runJSON(ctx context.Context, db DB, input []byte) (out any, err error)
 }
 
@@ -71,7 +71,7 @@ func (c *core) subject() *subject {
 	return s
 }
 
-func (c *Command[In, Out]) limited(maxRows int) Definition { return c.With(Options{MaxRows: maxRows}) }
+func (c *Command[In, Out]) limited(o Options) Definition { return c.With(o) }
 
 func (q *query[In, Row]) reveal(s *subject) {
 	s.statement, s.shape, s.row = q.statement, q.shape, reflect.TypeFor[Row]()

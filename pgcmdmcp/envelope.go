@@ -16,10 +16,10 @@ type envelope struct {
 
 // wrap returns the schema of the enveloped value, and the envelope. items, if not zero,
 // is the most elements that an array may have.
-func wrap(schema json.RawMessage, field string, items int) (json.RawMessage, envelope) {
+func wrap(schema json.RawMessage, field string, items int) (map[string]any, envelope) {
 	inner := parse(schema)
 	if inner["type"] == "object" {
-		return render(portable(inner)), envelope{}
+		return inner, envelope{}
 	}
 	types, _ := inner["type"].([]any)
 	array := inner["type"] == "array" || slices.Contains(types, any("array"))
@@ -41,15 +41,17 @@ func wrap(schema json.RawMessage, field string, items int) (json.RawMessage, env
 		outer["$defs"] = defs
 		delete(inner, "$defs")
 	}
-	return render(portable(outer)), envelope{field, array}
+	return outer, envelope{field, array}
 }
 
 func render(v any) json.RawMessage {
-	text, err := json.Marshal(v)
-	if err != nil {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
 		panic(err) // a mistake of this package's
 	}
-	return text
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
 // open takes the value out of an object that has the field and no other. Like the

@@ -32,14 +32,13 @@ func TestWhatGoesBeyondALimitIsAnError(t *testing.T) {
 		},
 	})
 	for _, c := range []struct{ tool, arguments, code, effect, want string }{
-		{"numbers", `{"input":101}`, "too_many_rows", "not_applied", "the result has 101 rows, and a client is given at most 100: ask for less"},
+		{"numbers", `{"input":101}`, "too_many_rows", "not_applied", "the result has more than 100 rows, and a client is given at most 100: ask for less"},
 		{"numbers", `{"input":100}`, "too_many_rows", "not_applied", "the result has 293 bytes, and a client is given at most 150: ask for less"},
-		{"numbers", `{"input":10001}`, "too_many_rows", "not_applied", "more than MaxRows (10000) rows were found"},
+		{"numbers", `{"input":10001}`, "too_many_rows", "not_applied", "the result has more than 100 rows, and a client is given at most 100: ask for less"},
 		{"customers_find", `{"email":"ada@example.com"}`, "too_many_rows", "not_applied", "bytes, and a client is given at most 20"},
 		{"customers_find", `{"email":"` + strings.Repeat("a", 400) + `"}`, "invalid", "not_applied", "has 412 bytes of JSON: at most 400 at once"},
 		{"wait", `{"input":600}`, "timeout", "not_applied", ""},
 		{"customers_create_batch", `{"input":[{},{},{},{}]}`, "invalid", "not_applied", "has 4 items: at most 3 at once"},
-		{"touch", `{"input":2}`, "too_many_rows", "applied", "the result has 2 rows, and a client is given at most 1"},
 	} {
 		e := failure(t, call(t, session, c.tool, c.arguments))
 		assert.Equal(t, c.code, e.Code, "%s: %s", c.tool, e.Message)
@@ -50,6 +49,8 @@ func TestWhatGoesBeyondALimitIsAnError(t *testing.T) {
 		}
 		assert.Contains(t, text, c.want)
 	}
+	assert.JSONEq(t, `{"output":[1],"shortened":"It was applied. Of 2 rows the first 1 are shown: a client is given at most 1 rows and 150 bytes. Do not repeat the call."}`,
+		output(t, call(t, session, "touch", `{"input":2}`)), "it is no error to have done what was asked")
 	var sad int
 	require.NoError(t, pool.QueryRow(t.Context(), `select count(*) from customers where mood = 'sad'`).Scan(&sad))
 	assert.Equal(t, 2, sad, "applied, as it said")

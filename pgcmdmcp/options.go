@@ -55,15 +55,18 @@ type Tool struct {
 	Limits Limits
 }
 
-// Limits bound a call. What goes beyond is an error, never a part of the result.
+// Limits bound a call. What goes beyond is an error, never a part of the result, but of a
+// command that changed data: its result is shown in part, with a field shortened that
+// says so, and of a batch says which items were not applied, all of them.
 type Limits struct {
 	// Rows is how many elements an input and an output that are arrays may have. Zero:
-	// 1,000. An output is counted when it is there: the MaxRows of the command ends the
-	// reading sooner.
+	// 1,000. The input is counted before anything is sent, and of a Query that is
+	// ReadOnly no more rows are read; other outputs are counted when they are there.
 	Rows int
 
 	// InputBytes and OutputBytes are of the JSON. Zero: 1 MiB, and 256 KiB, which is
-	// more than most models read.
+	// more than most models read. A Query or a QueryOne whose values are ten times as
+	// long as OutputBytes is not read to its end, nor is there memory for it.
 	InputBytes, OutputBytes int
 
 	// Time is that of a whole call. Zero: 30 seconds. The Timeout of the command, if it
@@ -96,6 +99,11 @@ func (l Limits) or(other Limits) Limits {
 	}
 	return l
 }
+
+// valueBytes is how long the values of a result may be, as PostgreSQL sends them, so that
+// its JSON may be as short as OutputBytes: the eight bytes of a number are one digit and a
+// comma, and the header of an empty array is ten times as long as its JSON.
+func (l Limits) valueBytes() int { return 10 * l.OutputBytes }
 
 func (l Limits) check(where string) error {
 	if l.Rows < 0 || l.InputBytes < 0 || l.OutputBytes < 0 || l.Time < 0 || l.Concurrent < 0 {

@@ -54,7 +54,8 @@ func (s *Server) guide() string {
 		"- applied: it was changed, though the call failed afterwards. Do not repeat it.\n" +
 		"- unknown: nobody knows yet. Look with a tool that reads before anything else, or, if the tool is idempotent, repeat the call with the same key.\n" +
 		"\n# Limits\n\n" +
-		"A call that goes beyond a limit fails, and no part of its result is shown: ask for less.\n")
+		"A call whose input goes beyond a limit, or that reads more than one allows, fails: ask for less.\n" +
+		"A call that changed data and whose result is too long did not fail: its field shortened says what is not shown. Do not repeat it.\n")
 	for _, t := range s.tools {
 		fmt.Fprintf(&b, "- %s: %s\n", t.name, t.limits)
 	}

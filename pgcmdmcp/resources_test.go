@@ -36,7 +36,7 @@ func TestTheManifestIsThatOfTheToolsAlone(t *testing.T) {
 	require.Len(t, got.Commands, 2)
 	assert.Equal(t, "customers.find", got.Commands[0].Name)
 	assert.Equal(t, "numbers", got.Commands[1].Name)
-	assert.Equal(t, 10_000, got.Commands[1].MaxRows)
+	assert.Equal(t, 1000, got.Commands[1].MaxRows, "as the limits have it")
 
 	listed, err := session.ListResources(t.Context(), nil)
 	require.NoError(t, err)

@@ -41,6 +41,21 @@ func New(catalog *pgcmd.Catalog, db pgcmd.DB, o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{catalog: catalog, db: db, limits: o.Limits.or(defaults), logger: o.Logger, schemas: slices.Clone(o.Schemas)}
+	for _, t := range o.Tools { // what would be too long is not read
+		info, limits := known[t.Command], t.Limits.or(s.limits)
+		switch batch := batchOf(info.Name, parse(info.Output)) != nil; {
+		case batch && info.ReadOnly:
+			s.catalog = s.catalog.Limit(t.Command, 0, limits.valueBytes())
+		case batch: // whose items would be refused, and rolled back
+		case info.ReadOnly:
+			s.catalog = s.catalog.Limit(t.Command, limits.Rows, limits.valueBytes())
+		default: // its rows are shown as far as they may be
+			s.catalog = s.catalog.Limit(t.Command, 0, limits.valueBytes())
+		}
+	}
+	for _, info := range s.catalog.Manifest().Commands {
+		known[info.Name] = info
+	}
 	s.open, s.close = context.WithCancel(context.Background())
 	s.running = newGate(s.limits.Concurrent)
 	for _, t := range o.Tools {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,14 +25,22 @@ type tool struct {
 	limits      Limits
 	running     gate // of this tool's calls
 	in, out     envelope
+	short       shortening
 	inputSchema json.RawMessage
 	outSchema   json.RawMessage
 }
 
 func newTool(o Tool, info pgcmd.CommandInfo, server Limits) *tool {
 	t := &tool{Tool: o, name: o.name(), info: info, limits: o.Limits.or(server), running: newGate(o.Limits.Concurrent)}
-	t.inputSchema, t.in = wrap(info.Input, "input", t.limits.Rows)
-	t.outSchema, t.out = wrap(info.Output, "output", 0)
+	in, out := map[string]any(nil), map[string]any(nil)
+	in, t.in = wrap(info.Input, "input", t.limits.Rows)
+	out, t.out = wrap(info.Output, "output", 0)
+	if !info.ReadOnly {
+		t.short = shortenable(info.Name, out)
+	} else {
+		t.short.batch = batchOf(info.Name, out)
+	}
+	t.inputSchema, t.outSchema = render(portable(in)), render(portable(out))
 	return t
 }
 
@@ -95,7 +104,6 @@ func (s *Server) call(ctx context.Context, t *tool, req *mcp.CallToolRequest) (r
 	if failure != nil {
 		return failed(failure, output)
 	}
-	output = t.out.close(output)
 	return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: string(output)}}, StructuredContent: output}
 }
 
@@ -119,18 +127,39 @@ func (s *Server) run(ctx context.Context, t *tool, req *mcp.CallToolRequest) (ou
 	ctx, told := progressOf(ctx, req)
 	defer told()
 	output, err := s.catalog.Run(ctx, s.db, t.info.Name, input)
-	if tooLong := t.tooLong(output); tooLong != nil {
-		output = nil // it may be too long beside an error as well
-		if err == nil {
-			err = tooLong
-		}
-	}
+	tooLong := t.tooLong(output)
 	if err == nil {
-		return output, nil
+		switch {
+		case tooLong == nil:
+			return t.out.close(output), nil
+		case !t.info.ReadOnly:
+			if shown := t.shorten(output); shown != nil {
+				return shown, nil
+			}
+		}
+		return nil, tooLong
 	}
 	failure, ok := errors.AsType[*pgcmd.Error](err)
 	if !ok { // which the catalog does not return
 		failure = t.fail(&pgcmd.Error{Code: pgcmd.CodeInternal, Effect: pgcmd.Unknown, Message: fmt.Sprintf("failed with a %T", err)})
+	}
+	own := failure.Code == pgcmd.CodeTooManyRows && failure.Command == t.info.Name
+	rows := own && strings.HasPrefix(failure.Message, "more than MaxRows ")
+	values := own && strings.HasPrefix(failure.Message, "more than MaxBytes ")
+	switch {
+	case rows && t.info.ReadOnly:
+		return nil, t.tooMany("more than "+strconv.Itoa(t.info.MaxRows), t.info.MaxRows)
+	case values && t.info.ReadOnly:
+		return nil, t.beyond(fmt.Sprintf("the result has more than %d bytes: ask for less", t.limits.OutputBytes))
+	case rows && failure.Effect == pgcmd.Applied && t.short.field != "":
+		return t.unread(fmt.Sprintf("more than %d rows", t.info.MaxRows)), nil
+	case values && failure.Effect == pgcmd.Applied && t.short.field != "":
+		return t.unread(fmt.Sprintf("more than %d bytes", t.limits.OutputBytes)), nil
+	case output == nil:
+	case tooLong != nil && t.short.batch != nil:
+		output = t.summary(output)
+	case tooLong != nil:
+		output = nil
 	}
 	return output, t.in.named(failure)
 }
@@ -162,22 +191,28 @@ func (t *tool) input(arguments json.RawMessage) (json.RawMessage, *pgcmd.Error) 
 
 // tooLong returns what is wrong with an output that goes beyond the limits. A command
 // that changes data has changed it by then.
-func (t *tool) tooLong(output json.RawMessage) error {
-	e := t.fail(&pgcmd.Error{Code: pgcmd.CodeTooManyRows, Effect: pgcmd.Applied, Attempts: 1})
-	if t.info.ReadOnly {
-		e.Effect = pgcmd.NotApplied
-	}
-	if t.out.array && (t.info.MaxRows == 0 || t.info.MaxRows > t.limits.Rows) {
+func (t *tool) tooLong(output json.RawMessage) *pgcmd.Error {
+	if t.out.array {
 		if n := length(output); n > t.limits.Rows {
-			e.Message = fmt.Sprintf("the result has %d rows, and a client is given at most %d: ask for less", n, t.limits.Rows)
-			return e
+			return t.tooMany(strconv.Itoa(n), t.limits.Rows)
 		}
 	}
 	if n := len(output); n > t.limits.OutputBytes {
-		e.Message = fmt.Sprintf("the result has %d bytes, and a client is given at most %d: ask for less", n, t.limits.OutputBytes)
-		return e
+		return t.beyond(fmt.Sprintf("the result has %d bytes, and a client is given at most %d: ask for less", n, t.limits.OutputBytes))
 	}
 	return nil
+}
+
+func (t *tool) tooMany(rows string, most int) *pgcmd.Error {
+	return t.beyond(fmt.Sprintf("the result has %s rows, and a client is given at most %d: ask for less", rows, most))
+}
+
+func (t *tool) beyond(message string) *pgcmd.Error {
+	e := t.fail(&pgcmd.Error{Code: pgcmd.CodeTooManyRows, Effect: pgcmd.Applied, Attempts: 1, Message: message})
+	if t.info.ReadOnly {
+		e.Effect = pgcmd.NotApplied
+	}
+	return e
 }
 
 // failed is the result of a call that failed: the error, and what became of the items of

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgcmd/pgcmd"
+	"github.com/pgcmd/pgcmd/pgcmdmcp"
 	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
 
@@ -142,4 +143,64 @@ func talk(t *testing.T, session *mcp.ClientSession) {
 	prompt, err := session.GetPrompt(ctx, &mcp.GetPromptParams{Name: "use_commands"})
 	require.NoError(t, err)
 	assert.Contains(t, fmt.Sprint(prompt.Messages[0].Content.(*mcp.TextContent).Text), "bank_transfer: Moves an amount")
+}
+
+// TestALargeBatchTellsWhichOfItsItemsWereNotApplied is what an agent needs to pay the
+// others once.
+func TestALargeBatchTellsWhichOfItsItemsWereNotApplied(t *testing.T) {
+	t.Parallel()
+	database, err := pgcmdtest.Start(t.Context())
+	require.NoError(t, err)
+	defer database.Close()
+	pool, err := openBank(t.Context(), database)
+	require.NoError(t, err)
+	defer pool.Close(context.WithoutCancel(t.Context()))
+	server, err := pgcmdmcp.New(bank, pool, served)
+	require.NoError(t, err)
+	near, far := mcp.NewInMemoryTransports()
+	ended := make(chan error, 1)
+	go func() { ended <- server.Run(t.Context(), far) }()
+	session, err := client().Connect(t.Context(), near, nil)
+	require.NoError(t, err)
+
+	type deposited struct {
+		Account int `json:"account"`
+		Amount  int `json:"amount"`
+	}
+	var deposits []deposited
+	var absent []int
+	for i := range 4000 {
+		d := deposited{1 + i%10, 1}
+		if i%5 == 0 {
+			d.Account = 100_000 + i // which nobody has
+			absent = append(absent, i)
+		}
+		deposits = append(deposits, d)
+	}
+	r, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "accounts_deposit_batch", Arguments: map[string]any{"input": deposits}})
+	require.NoError(t, err)
+	text := r.Content[0].(*mcp.TextContent).Text
+	require.False(t, r.IsError, "%.300s", text)
+	assert.LessOrEqual(t, len(text), 256<<10)
+	var told struct {
+		Succeeded, Failed int
+		Failures          []struct {
+			Index        int
+			Code, Effect string
+		}
+		Others []struct{ Items string }
+	}
+	require.NoError(t, json.Unmarshal([]byte(text), &told))
+	assert.Equal(t, 3200, told.Succeeded)
+	assert.Equal(t, 800, told.Failed)
+	assert.Empty(t, told.Others, "all that failed fit")
+	var failed []int
+	for _, f := range told.Failures {
+		failed = append(failed, f.Index)
+		assert.Equal(t, "not_found", f.Code)
+		assert.Equal(t, "not_applied", f.Effect)
+	}
+	assert.Equal(t, absent, failed)
+	require.NoError(t, session.Close())
+	require.NoError(t, <-ended)
 }
