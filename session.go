@@ -117,7 +117,7 @@ func (s *session) closeRows() bool {
 	if s.open == nil {
 		return false
 	}
-	finish(s.open.Rows)
+	finish(s.open.Rows, surplusTime)
 	if s.conn != nil && s.conn.PgConn().IsBusy() {
 		drop(s.conn, s.open) // too many to read: with the connection goes the transaction
 		if s.conn.IsClosed() && s.lost == nil {

@@ -198,20 +198,23 @@ func (s *statement) close(ctx context.Context, r *reply) {
 }
 
 // A few rows beyond a limit are read to the end rather than broken off, if they are
-// on their way: they cost less than a connection.
+// on their way: they cost less than a connection. Of a statement that may have written
+// something, what the server says at its end is worth a longer wait.
 const (
 	surplus     = 256
 	surplusTime = 2 * time.Millisecond
+	outcomeTime = 100 * time.Millisecond
 )
 
-// finish reads the few rows that may be left, and reports whether that was all.
-func finish(rows resultRows) bool {
+// finish reads the few rows that may be left, for so long, and reports whether that was
+// all.
+func finish(rows resultRows, patience time.Duration) bool {
 	start := time.Now()
 	for range surplus {
 		if !rows.Next() {
 			return true
 		}
-		if time.Since(start) > surplusTime {
+		if time.Since(start) > patience {
 			break
 		}
 	}
@@ -225,12 +228,16 @@ func finish(rows resultRows) bool {
 func (s *statement) breakOff(ctx context.Context, r *reply) (asked bool) {
 	conn := r.rows.Conn()
 	mayBreak := conn != nil && !r.joined && (s.readOnly || s.text.Reads)
+	patience := outcomeTime
+	if s.readOnly {
+		patience = surplusTime
+	}
 	if mayBreak && r.conn != nil { // the rest may take its time to come
 		socket := conn.PgConn().Conn()
-		_ = socket.SetReadDeadline(time.Now().Add(surplusTime))
+		_ = socket.SetReadDeadline(time.Now().Add(patience))
 		defer func() { _ = socket.SetReadDeadline(time.Time{}) }()
 	}
-	if finish(r.rows) {
+	if finish(r.rows, patience) {
 		return false
 	}
 	switch {

@@ -1,0 +1,89 @@
+package rows_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pgcmd/pgcmd"
+	"github.com/pgcmd/pgcmd/internal/faults"
+	"github.com/pgcmd/pgcmd/pgcmdtest"
+)
+
+// Behind a row that could not be scanned the connection is lost, at every message of the
+// reply: before the statement has ended nobody knows, and what is told is so.
+func TestAConnectionThatIsLostBehindAScanError(t *testing.T) {
+	t.Parallel()
+	url := pgcmdtest.URL(t, taggedDDL)
+	proxy, err := faults.Start(url)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, proxy.Close()) })
+	look := observer(t, url)
+	many := pgcmd.Query[tagged, small]("w.many", `insert into w select @tag, i from generate_series(1, 3) i where @fail = 0 returning case when i = @unreadable then 100000 else i end as v`)
+	for name, run := range map[string]func(ctx context.Context, db pgcmd.DB, in tagged) error{
+		"Query": func(ctx context.Context, db pgcmd.DB, in tagged) error { _, err := many.Run(ctx, db, in); return err },
+		"InTx": func(ctx context.Context, db pgcmd.DB, in tagged) error {
+			_, err := many.With(pgcmd.Options{InTx: true}).Run(ctx, db, in)
+			return err
+		},
+		"Atomic": func(ctx context.Context, db pgcmd.DB, in tagged) error {
+			_, err := pgcmd.Batch(many, pgcmd.Atomic).Run(ctx, db, []tagged{in})
+			return err
+		},
+		"Isolated": func(ctx context.Context, db pgcmd.DB, in tagged) error {
+			out := pgcmd.Batch(many, pgcmd.Isolated).Try(ctx, db, []tagged{in})
+			return out.Value.Outcomes[0].Err
+		},
+		"Independent": func(ctx context.Context, db pgcmd.DB, in tagged) error {
+			out := pgcmd.Batch(many, pgcmd.Independent).Try(ctx, db, []tagged{in})
+			return out.Value.Outcomes[0].Err
+		},
+		"Stream": func(ctx context.Context, db pgcmd.DB, in tagged) error {
+			for _, err := range pgcmd.Stream(ctx, db, many, in) {
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		"Pipeline": func(ctx context.Context, db pgcmd.DB, in tagged) error {
+			p := new(pgcmd.Pipeline)
+			r := pgcmd.Queue(p, many, in)
+			_ = p.Run(ctx, db, pgcmd.Atomic)
+			_, err := r.Get()
+			return err
+		},
+	} {
+		unknown := 0
+		for _, action := range []faults.Action{faults.CutBefore, faults.CutAfter} {
+			for at := 1; ; at++ {
+				pool := connect(t, proxy.URL(), func(c *pgcmd.Config) { c.MaxConns = 1 })
+				require.NoError(t, run(t.Context(), pool, tagged{Tag: 9}), "warm")
+				there(t, look, "w")
+				proxy.Set(&faults.Fault{Direction: faults.Backend, Message: at, Action: action})
+				err := run(t.Context(), pool, tagged{Tag: 1, Unreadable: 1})
+				fired := proxy.Fired()
+				proxy.Heal()
+				what := fmt.Sprintf("%s, cut at message %d of the server", name, at)
+				require.Error(t, err, what)
+				n := there(t, look, "w")[1]
+				switch pgcmd.EffectOf(err) {
+				case pgcmd.Applied:
+					assert.NotZero(t, n, "%s: %v", what, err)
+				case pgcmd.NotApplied:
+					assert.Zero(t, n, "%s: %v", what, err)
+				default:
+					unknown++
+				}
+
+				if fired == 0 {
+					break
+				}
+			}
+		}
+		assert.NotZero(t, unknown, "%s: no cut has left a doubt", name)
+	}
+}
