@@ -84,6 +84,6 @@ func TestAConnectionThatIsLostBehindAScanError(t *testing.T) {
 				}
 			}
 		}
-		assert.NotZero(t, unknown, "%s: no cut has left a doubt", name)
+		assert.Equal(t, name != "InTx", unknown > 0, "%s: %d cuts have left a doubt", name, unknown) // there COMMIT is not sent
 	}
 }
