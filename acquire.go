@@ -24,6 +24,21 @@ func acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, *Error) {
 	return conn, nil
 }
 
+// errPoolClosed is the cause of an error of a pool that is closed.
+var errPoolClosed = errors.New("pgcmd: the pool is closed")
+
+const poolClosedText = "no connection available: the pool is closed"
+
+func poolClosed() *Error {
+	return &Error{Code: CodeUnavailable, Effect: NotApplied, Err: errPoolClosed, Message: poolClosedText}
+}
+
+// isPoolClosed reports whether err is of a pool that was closed: of puddle's, whose
+// error pgxpool passes on, or of ours.
+func isPoolClosed(err error) bool {
+	return err != nil && (errors.Is(err, errPoolClosed) || err.Error() == "closed pool")
+}
+
 // nested refuses to wait for a connection while holding one of the same pool.
 func nested(ctx context.Context, pool *pgxpool.Pool) *Error {
 	if s, _ := ctx.Value(txKey{}).(*session); s != nil && s.pool == pool && !s.over.Load() {
@@ -38,6 +53,9 @@ func nested(ctx context.Context, pool *pgxpool.Pool) *Error {
 func (p *Pool) take(ctx context.Context, command *string, readOnly bool) (*pgxpool.Conn, *Error) {
 	if e := nested(ctx, p.Pool); e != nil {
 		return nil, e
+	}
+	if p.closed.Load() {
+		return nil, poolClosed()
 	}
 	if readOnly && len(p.replicas) > 0 {
 		if conn := p.takeReplica(ctx); conn != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -31,15 +32,18 @@ func (m BatchMode) String() string {
 	return [...]string{"atomic", "isolated", "independent", "sequential"}[m]
 }
 
-// ErrSkipped is wrapped by the errors of the items that are not applied because
-// another one of their batch failed.
+// ErrSkipped is wrapped by the errors of the items that were not run, or are not
+// applied, because another one of their batch failed. Their Code is CodeSkipped, and
+// their path has their index, as in users.create[3].
 var ErrSkipped = errors.New("pgcmd: skipped, since another item of the batch failed")
 
 // A BatchResult is how each item of a [Batch] went, in the order of the input. It
 // is filled even when the run returns an error.
 type BatchResult[Out any] struct {
-	Outcomes                   []Outcome[Out] // Outcomes[i] is that of item i
-	Succeeded, Failed, Skipped int            // how many of them; together all
+	Outcomes  []Outcome[Out] `json:"outcomes"`  // Outcomes[i] is that of item i
+	Succeeded int            `json:"succeeded"` // how many worked
+	Failed    int            `json:"failed"`    // how many failed
+	Skipped   int            `json:"skipped"`   // how many were not run, since another failed; together with the others all
 }
 
 // Err returns nil, or the errors of the items that failed, joined, each with its
@@ -47,7 +51,7 @@ type BatchResult[Out any] struct {
 func (r BatchResult[Out]) Err() error {
 	var errs []error
 	for _, o := range r.Outcomes {
-		if o.Err == nil || errors.Is(o.Err, ErrSkipped) || len(errs) > 0 && errs[len(errs)-1] == o.Err {
+		if o.Err == nil || isSkipped(o.Err) || len(errs) > 0 && errs[len(errs)-1] == o.Err {
 			continue // or the failure of all, which they share
 		}
 		errs = append(errs, o.Err)
@@ -188,7 +192,7 @@ func (b *batchOf[In, Out]) vet(in []In) (out BatchResult[Out], refused []*Error,
 		return out, nil, nil, false
 	case b.mode == Atomic, b.mode == Sequential && refused[0] != nil:
 		out = b.blank(in, refused)
-		b.skip(&out, failure, NotApplied)
+		b.skip(&out, 0, failure)
 		return b.count(out), nil, failure, true
 	case left == 0:
 		return b.count(b.blank(in, refused)), nil, nil, true
@@ -207,15 +211,45 @@ func (b *batchOf[In, Out]) blank(in []In, refused []*Error) (out BatchResult[Out
 	return out
 }
 
-// skip marks what has no error of its own as skipped because of the culprit.
-func (b *batchOf[In, Out]) skip(out *BatchResult[Out], culprit *Error, effect Effect) {
-	skipped := &Error{Code: CodeAborted, Effect: effect, Command: b.name + "[]", Err: ErrSkipped,
-		Message: "skipped, since " + culprit.Command + " failed"}
-	for i := range out.Outcomes {
+// skip marks what has no error of its own, from item first on, as skipped because of
+// the culprit.
+func (b *batchOf[In, Out]) skip(out *BatchResult[Out], first int, culprit *Error) {
+	items := make([]int, 0, len(out.Outcomes)-first)
+	for i := first; i < len(out.Outcomes); i++ {
 		if out.Outcomes[i].Err == nil {
-			out.Outcomes[i] = Outcome[Out]{Err: skipped}
+			items = append(items, i)
 		}
 	}
+	errs := skippedItems(items, culprit, func(path []byte, i int) []byte { return appendPath(path, b.name, i) })
+	for n, i := range items {
+		out.Outcomes[i] = Outcome[Out]{Err: &errs[n]}
+	}
+}
+
+// skippedItems makes the errors of the items that were not run because of the culprit.
+// There can be thousands, so that they and their paths are one piece of memory each.
+func skippedItems(items []int, culprit *Error, appendPath func(path []byte, item int) []byte) []Error {
+	var text []byte
+	ends := make([]int, len(items))
+	for n, i := range items {
+		text = appendPath(text, i)
+		ends[n] = len(text)
+	}
+	paths, start := string(text), 0
+	message := "skipped, since " + culprit.Command + " failed"
+	errs := make([]Error, len(items))
+	for n, end := range ends {
+		errs[n] = Error{Code: CodeSkipped, Effect: NotApplied, Command: paths[start:end], Err: ErrSkipped, Message: message}
+		start = end
+	}
+	return errs
+}
+
+// isSkipped reports whether err is of an item that was not run. An item whose own body
+// ran a batch, and returned the error of one that was not, did run.
+func isSkipped(err error) bool {
+	e, ok := err.(*Error)
+	return ok && e != nil && e.Err == ErrSkipped
 }
 
 // count fills the numbers.
@@ -225,7 +259,7 @@ func (b *batchOf[In, Out]) count(out BatchResult[Out]) BatchResult[Out] {
 		switch o := &out.Outcomes[i]; {
 		case o.Err == nil:
 			out.Succeeded++
-		case errors.Is(o.Err, ErrSkipped):
+		case isSkipped(o.Err):
 			out.Skipped++
 		default:
 			out.Failed++
@@ -255,7 +289,9 @@ func (b *batchOf[In, Out]) settle(in []In, out BatchResult[Out], attempts int, f
 		case e == nil && (united || attempts == 0):
 			*o = Outcome[Out]{Err: failure, Attempts: attempts, Elapsed: o.Elapsed}
 		case e == nil || !united || e.Effect == failure.Effect:
-		case failure.Effect == NotApplied, attempts > 1 && o.Attempts > 0, errors.Is(e, ErrSkipped):
+		case isSkipped(e):
+			e.Effect = failure.Effect // made for this item of this run
+		case failure.Effect == NotApplied, attempts > 1 && o.Attempts > 0:
 			changed := *e
 			changed.Effect = failure.Effect
 			o.Err = &changed
@@ -264,4 +300,8 @@ func (b *batchOf[In, Out]) settle(in []In, out BatchResult[Out], attempts int, f
 	return b.count(out)
 }
 
-func (b *batchOf[In, Out]) path(i int) string { return fmt.Sprintf("%s[%d]", b.name, i) }
+func (b *batchOf[In, Out]) path(i int) string { return string(appendPath(nil, b.name, i)) }
+
+func appendPath(path []byte, name string, item int) []byte {
+	return append(strconv.AppendInt(append(append(path, name...), '['), int64(item), 10), ']')
+}

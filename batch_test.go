@@ -362,6 +362,6 @@ func TestABatchRendersWithoutValues(t *testing.T) {
 	text, err := json.Marshal(r)
 	require.NoError(t, err)
 	assert.Contains(t, string(text), `"ok":false`)
-	assert.Contains(t, string(text), `"Succeeded":2`)
+	assert.Contains(t, string(text), `"succeeded":2`)
 	assert.NotContains(t, string(text)+r.Err().Error()+fmt.Sprintf("%+v %#v", r, r), "item 1")
 }

@@ -87,15 +87,7 @@ func (r *batchRun[In, Out]) all(items []int, e *Error) *Error {
 
 // stopped is the failure of an Atomic or Sequential batch: its culprit's.
 func (r *batchRun[In, Out]) stopped(culprit *Error, kept int) *Error {
-	for i := kept; i < len(r.out.Outcomes); i++ {
-		if r.out.Outcomes[i].OK() {
-			r.out.Outcomes[i] = Outcome[Out]{}
-		}
-	}
-	done := r.out.Outcomes[:kept]
-	rest := BatchResult[Out]{Outcomes: r.out.Outcomes[kept:]}
-	r.skip(&rest, culprit, NotApplied)
-	r.out.Outcomes = append(done, rest.Outcomes...)
+	r.skip(&r.out, kept, culprit)
 	return culprit
 }
 
@@ -255,7 +247,13 @@ func (r *batchRun[In, Out]) again(ctx context.Context, db DB, items []int, pass 
 			retries.refund(r.tried > 1)
 			return failure
 		}
-		if !retries.spend(first) || !r.options.Retry.wait(ctx, r.tried, time.Since(start)) {
+		if !retries.spend(first) {
+			for _, i := range left {
+				r.out.Outcomes[i].Err.(*Error).outOfBudget()
+			}
+			return failure
+		}
+		if !r.options.Retry.wait(ctx, r.tried, time.Since(start)) {
 			return failure
 		}
 		for _, i := range left {

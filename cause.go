@@ -18,6 +18,8 @@ func causeOf(ctx context.Context, err error) *Error {
 		e := *inner
 		e.Err, e.also = err, nil
 		return &e
+	} else if ok {
+		return &Error{Code: CodeFailed, Err: err, Message: "failed with a nil *pgcmd.Error, which as an error is not nil: return nil itself"}
 	}
 	e := &Error{Code: CodeFailed, Err: err}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {

@@ -22,6 +22,7 @@ const (
 	CodeExhausted     Code = "exhausted"      // no connection in time, or the server is out of disk or memory
 	CodePermission    Code = "permission"     // 42501 and 28xxx
 	CodeUnknownEffect Code = "unknown_effect" // sent, and no reply: it may or may not be applied
+	CodeSkipped       Code = "skipped"        // an item of a batch or a pipeline that was not run since another failed
 	CodeNestedAcquire Code = "nested_acquire" // run on the pool from within a transaction on the same pool
 	CodeFailed        Code = "failed"         // the body's own error, without a code
 	CodeInternal      Code = "internal"       // a bug: bad SQL, a scan that does not fit, a nil DB

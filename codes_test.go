@@ -12,7 +12,7 @@ import (
 )
 
 var everyCode = []Code{CodeInvalid, CodeNotFound, CodeTooManyRows, CodeConflict, CodeAborted, CodeTimeout,
-	CodeCanceled, CodeUnavailable, CodeExhausted, CodePermission, CodeUnknownEffect, CodeFailed, CodeInternal}
+	CodeCanceled, CodeUnavailable, CodeExhausted, CodePermission, CodeUnknownEffect, CodeSkipped, CodeNestedAcquire, CodeFailed, CodeInternal}
 
 // The lists are src/backend/utils/errcodes.txt of PostgreSQL, as its packages ship them.
 func TestEverySQLSTATEOfPostgreSQLHasExactlyOneCode(t *testing.T) {

@@ -34,6 +34,8 @@ func notAcquired(ctx context.Context, pool *pgxpool.Pool, k *keeper, err error) 
 	}
 	e := notSent(ctx, err)
 	switch {
+	case isPoolClosed(err):
+		e.Code, e.Message = CodeUnavailable, poolClosedText
 	case errors.Is(err, errOpenTx):
 		e.Code, e.Message = CodeInternal, "AfterConnect left a transaction open on a connection that is to be shared: end it there"
 	case isConnectError(err) && errors.Is(err, context.Canceled) && ctx.Err() == nil: // not the caller has

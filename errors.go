@@ -78,22 +78,53 @@ func CodeOf(err error) Code {
 	if err == nil {
 		return ""
 	}
-	if e, ok := errors.AsType[*Error](err); ok && e != nil {
-		return e.Code
+	if first, _ := ours(err); first != nil {
+		return first.Code
 	}
 	return CodeFailed
 }
 
 // EffectOf returns the Effect of err: Applied for nil, Unknown for an error that
-// is not pgcmd's.
+// is not pgcmd's, and for errors that are joined and do not agree.
 func EffectOf(err error) Effect {
 	if err == nil {
 		return Applied
 	}
-	if e, ok := errors.AsType[*Error](err); ok && e != nil {
-		return e.Effect
+	_, effect := ours(err)
+	return effect
+}
+
+// ours finds the first of pgcmd's errors in err, and what all of them together say of the
+// database: Unknown, unless they agree. What one of them wraps is its cause, and has no
+// say. A nil *Error that is returned as an error is none.
+func ours(err error) (first *Error, effect Effect) {
+	switch err := err.(type) {
+	case nil:
+		return nil, Unknown
+	case *Error:
+		if err == nil {
+			return nil, Unknown
+		}
+		return err, err.Effect
+	case interface{ Unwrap() error }:
+		return ours(err.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, inner := range err.Unwrap() {
+			e, its := ours(inner)
+			switch {
+			case e == nil:
+			case first == nil:
+				first, effect = e, its
+			case its != effect:
+				effect = Unknown
+			}
+		}
+		return first, effect
 	}
-	return Unknown
+	if e, ok := errors.AsType[*Error](err); ok && e != nil { // by an As method
+		return e, e.Effect
+	}
+	return nil, Unknown
 }
 
 // Errorf makes an *Error for bodies and hooks to return, and for sentinels:

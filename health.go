@@ -25,7 +25,7 @@ type Health struct {
 	Reason     string           // why it is not up, in words
 	Latency    time.Duration    // of a round trip to the primary; zero if it is down
 	Saturation float64          // the share of the primary's connections that are in use, 0 to 1
-	LastError  *Run             // the latest run that failed; nil if none did
+	LastError  *Run             // the latest error that says something of the server or the pool: not of an input, a body or SQL; nil if there was none
 	Replicas   []ReplicaMetrics // in the order of Config.Replicas
 }
 
@@ -71,9 +71,7 @@ func (p *Pool) Health(ctx context.Context) Health {
 	defer cancel()
 	m := p.Metrics()
 	h := Health{Status: HealthUp, Replicas: m.Replicas, Saturation: float64(m.Pool.Acquired) / float64(m.Pool.Max)}
-	if len(m.Failures) > 0 {
-		h.LastError = &m.Failures[0]
-	}
+	h.LastError = p.metrics.lastTrouble()
 	saturated := m.Pool.Acquired >= m.Pool.Max
 	latency, e := p.probe(ctx, saturated)
 	switch {

@@ -105,7 +105,7 @@ func (l *listing) describe() CommandInfo {
 	}
 	for name, domain := range l.options.OnConstraint {
 		info := ConstraintInfo{Name: name, Message: domain.Error()}
-		if ours, ok := errors.AsType[*Error](domain); ok {
+		if ours, ok := errors.AsType[*Error](domain); ok && ours != nil {
 			info.Code, info.Message = ours.Code, ours.Message
 		}
 		i.Constraints = append(i.Constraints, info)
@@ -123,7 +123,7 @@ func mustJSON(v any) json.RawMessage {
 }
 
 var allCodes = []Code{CodeInvalid, CodeNotFound, CodeTooManyRows, CodeConflict, CodeAborted, CodeTimeout, CodeCanceled,
-	CodeUnavailable, CodeExhausted, CodePermission, CodeUnknownEffect, CodeNestedAcquire, CodeFailed, CodeInternal}
+	CodeUnavailable, CodeExhausted, CodePermission, CodeUnknownEffect, CodeSkipped, CodeNestedAcquire, CodeFailed, CodeInternal}
 
 // codes are those that the errors of the command can have, in the order of their
 // declaration.
@@ -138,12 +138,14 @@ func (l *listing) codes() []Code {
 				return l.statement != nil && l.shape == nil // an Exec
 			case CodeConflict, CodeUnknownEffect:
 				return l.own.ReadOnly
+			case CodeSkipped:
+				return true
 			}
 			return false
 		})
 	}
 	for _, domain := range l.options.OnConstraint {
-		if ours, ok := errors.AsType[*Error](domain); ok && !slices.Contains(codes, ours.Code) {
+		if ours, ok := errors.AsType[*Error](domain); ok && ours != nil && !slices.Contains(codes, ours.Code) {
 			codes = append(codes, ours.Code)
 		}
 	}

@@ -105,6 +105,7 @@ type metrics struct {
 
 	mu       sync.Mutex
 	failures []Run // the latest last
+	trouble  *Run  // the latest that says something of the server or the pool
 	slowest  []Run // the slowest first
 }
 
@@ -156,6 +157,9 @@ func (m *metrics) remember(name string, elapsed time.Duration, attempts int, e *
 			m.failures = slices.Delete(m.failures, 0, 1)
 		}
 		m.failures = append(m.failures, run)
+		if e.ofServer() {
+			m.trouble = &run
+		}
 	}
 	if m.isSlow(elapsed) {
 		m.forgetOld()
@@ -166,6 +170,31 @@ func (m *metrics) remember(name string, elapsed time.Duration, attempts int, e *
 			m.slowestFloor.Store(int64(m.slowest[maxRemembered-1].Elapsed))
 		}
 	}
+}
+
+// lastTrouble is the latest error that says something of the server or the pool.
+func (m *metrics) lastTrouble() *Run {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.trouble == nil {
+		return nil
+	}
+	run := *m.trouble
+	return &run
+}
+
+// ofServer reports whether e says something of the server or the pool, and not of an
+// input, a body or SQL: one caller can have those as often as it likes.
+func (e *Error) ofServer() bool {
+	switch e.Code {
+	case CodeUnavailable, CodeExhausted, CodeUnknownEffect, CodeTimeout:
+		return true
+	}
+	switch e.SQLState[:min(2, len(e.SQLState))] {
+	case "28", "53", "58", "F0", "XX": // the login, resources, the system, its configuration, its own errors
+		return true
+	}
+	return false
 }
 
 func (m *metrics) forgetOld() {

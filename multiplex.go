@@ -90,6 +90,12 @@ func outOfDate(err *pgconn.PgError) bool {
 // enter finds a place on a shared connection: of a replica, if one is fit, as take does.
 // in is the mux that has let the caller in before, nil if none has.
 func (p *Pool) enter(ctx context.Context, s *statement, again bool, in *mux) (l *lane, d *described, failure *Error, done bool) {
+	if p.closed.Load() {
+		if in != nil {
+			in.exit()
+		}
+		return nil, nil, poolClosed(), true
+	}
 	try := func(m *mux, patience time.Duration) {
 		if in != nil && in != m {
 			in.exit()

@@ -141,7 +141,7 @@ func (m *mux) hope(ctx context.Context, s *statement, patience time.Duration) (*
 		}
 		w := &waiter{s.name, make(chan *Error, 1)}
 		if m.closed {
-			w.came <- errMuxClosed()
+			w.came <- poolClosed()
 		} else {
 			m.hoping = append(m.hoping, w)
 			m.startDial()
@@ -157,10 +157,6 @@ func (m *mux) hope(ctx context.Context, s *statement, patience time.Duration) (*
 			return nil, nil, failure
 		}
 	}
-}
-
-func errMuxClosed() *Error {
-	return &Error{Code: CodeUnavailable, Effect: NotApplied, Message: "the pool has no connection to give: is it closed?"}
 }
 
 // wait waits in a queue for what comes.
@@ -358,7 +354,7 @@ func (m *mux) close() {
 		m.cancel()
 		for _, queue := range []*[]*waiter{&m.waiting, &m.hoping} {
 			for _, w := range *queue {
-				w.came <- errMuxClosed()
+				w.came <- poolClosed()
 			}
 			*queue = nil
 		}

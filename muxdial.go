@@ -55,7 +55,7 @@ func (m *mux) dial() {
 		m.dialing = false
 		switch {
 		case m.closed:
-			failure = errMuxClosed()
+			failure = poolClosed()
 			if l != nil {
 				l.over = true
 				l.end()

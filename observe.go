@@ -81,7 +81,7 @@ func levelOf(e *Error) zapcore.Level {
 		return zapcore.DebugLevel
 	}
 	switch e.Code {
-	case CodeInvalid, CodeNotFound, CodeTooManyRows, CodeConflict, CodeCanceled, CodeFailed:
+	case CodeInvalid, CodeNotFound, CodeTooManyRows, CodeConflict, CodeCanceled, CodeSkipped, CodeFailed:
 		return zapcore.InfoLevel
 	case CodeAborted, CodeTimeout, CodeUnavailable, CodeExhausted:
 		return zapcore.WarnLevel

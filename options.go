@@ -107,7 +107,7 @@ func (o Options) merge(command string, more Options) Options {
 			merged = make(map[string]error, len(more.OnConstraint))
 		}
 		for constraint, err := range more.OnConstraint {
-			if constraint == "" || err == nil {
+			if e, ours := err.(*Error); constraint == "" || err == nil || ours && e == nil {
 				panic(fmt.Sprintf("pgcmd: %s: Options.OnConstraint maps %q to %v: give a constraint's name and an error", command, constraint, err))
 			}
 			merged[constraint] = err

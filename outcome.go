@@ -29,8 +29,10 @@ func (o Outcome[Out]) Get() (Out, error) { return o.Value, o.Err }
 
 // MarshalJSON renders
 //
-//	{"ok":true,"value":...,"attempts":1,"elapsed_ms":1.2}
+//	{"ok":true,"value":...,"attempts":1,"elapsed_ms":1.2,"replayed":true}
 //	{"ok":false,"error":{"code":...,"effect":...,"message":...,...}}
+//
+// with replayed only if it is true.
 func (o Outcome[Out]) MarshalJSON() ([]byte, error) {
 	if o.Err != nil {
 		return json.Marshal(struct {
@@ -38,30 +40,35 @@ func (o Outcome[Out]) MarshalJSON() ([]byte, error) {
 			Error error `json:"error"`
 		}{false, asError(o.Err)})
 	}
-	return marshalOutcome(withSecretsHidden(o.Value), o.Attempts, o.Elapsed)
+	return marshalOutcome(withSecretsHidden(o.Value), o.Attempts, o.Elapsed, o.Replayed)
 }
 
-func marshalOutcome(value any, attempts int, elapsed time.Duration) ([]byte, error) {
+func marshalOutcome(value any, attempts int, elapsed time.Duration, replayed bool) ([]byte, error) {
 	return json.Marshal(struct {
 		OK        bool    `json:"ok"`
 		Value     any     `json:"value"`
 		Attempts  int     `json:"attempts"`
 		ElapsedMS float64 `json:"elapsed_ms"`
-	}{true, value, attempts, float64(elapsed.Microseconds()) / 1000})
+		Replayed  bool    `json:"replayed,omitempty"`
+	}{true, value, attempts, float64(elapsed.Microseconds()) / 1000, replayed})
 }
 
 // Format renders the same for every verb.
 func (o Outcome[Out]) Format(f fmt.State, _ rune) {
-	formatOutcome(f, &o.Value, o.Err, o.Attempts, o.Elapsed)
+	formatOutcome(f, &o.Value, o.Err, o.Attempts, o.Elapsed, o.Replayed)
 }
 
 // formatOutcome takes a pointer to the value.
-func formatOutcome(f fmt.State, value any, err error, attempts int, elapsed time.Duration) {
+func formatOutcome(f fmt.State, value any, err error, attempts int, elapsed time.Duration, replayed bool) {
 	if err != nil {
 		fmt.Fprintf(f, "failed, attempts=%d elapsed=%v: %v", attempts, elapsed, asError(err))
 		return
 	}
-	fmt.Fprintf(f, "ok, attempts=%d elapsed=%v: ", attempts, elapsed)
+	fmt.Fprintf(f, "ok, attempts=%d elapsed=%v", attempts, elapsed)
+	if replayed {
+		fmt.Fprint(f, " replayed")
+	}
+	fmt.Fprint(f, ": ")
 	v := reflect.ValueOf(value).Elem()
 	if !mayHoldSecrets(v.Type(), nil) {
 		fmt.Fprintf(f, "%+v", v.Interface())
@@ -80,7 +87,7 @@ func formatOutcome(f fmt.State, value any, err error, attempts int, elapsed time
 // asError keeps an error that is not ours from being rendered: an Outcome can be
 // made by anybody.
 func asError(err error) *Error {
-	if e, ok := err.(*Error); ok {
+	if e, ok := err.(*Error); ok && e != nil {
 		return e
 	}
 	return causeOf(context.Background(), err)

@@ -99,7 +99,7 @@ func (p *Pipeline) Run(ctx context.Context, db DB, mode BatchMode) error {
 func (p *Pipeline) settle(failure *Error) error {
 	var errs []error
 	for _, item := range p.items {
-		if e := item.settle(failure); e != nil && !errors.Is(e, ErrSkipped) {
+		if e := item.settle(failure); e != nil && !isSkipped(e) {
 			errs = append(errs, e)
 		}
 	}
@@ -169,7 +169,7 @@ func (e *entry[In, Out]) settle(failure *Error) *Error {
 	case known == nil:
 		e.fail(failure)
 		known = failure
-	case failure.Effect == NotApplied && known.Effect == Unknown, errors.Is(known, ErrSkipped) && known.Effect != failure.Effect:
+	case failure.Effect == NotApplied && known.Effect == Unknown, isSkipped(known) && known.Effect != failure.Effect:
 		changed := *known
 		changed.Effect = failure.Effect
 		e.result.err, known = &changed, &changed
@@ -211,11 +211,17 @@ func (r *pipelineRun) vet() (_ []*Error, failure *Error, done bool) {
 
 // skip marks what has no error of its own as skipped because of the culprit.
 func (r *pipelineRun) skip(culprit *Error) {
-	for _, item := range r.items {
+	var items []int
+	for i, item := range r.items {
 		if item.settle(nil) == nil {
-			item.fail(&Error{Code: CodeAborted, Effect: NotApplied, Command: "pipeline", Err: ErrSkipped,
-				Message: "skipped, since " + culprit.Command + " failed"})
+			items = append(items, i)
 		}
+	}
+	errs := skippedItems(items, culprit, func(path []byte, i int) []byte {
+		return append(append(appendPath(path, pipelineName, i), " > "...), r.items[i].name()...)
+	})
+	for n, i := range items {
+		r.items[i].fail(&errs[n])
 	}
 }
 

@@ -57,15 +57,18 @@ type Pool struct {
 	positions positions // of the primary
 	mux       *mux      // the shared connections to the primary; nil without Config.Multiplex
 
+	closed  atomic.Bool // Close has begun
 	closing sync.Once
 	stop    chan struct{} // closed with the pool
 	ended   sync.WaitGroup
 }
 
-// Close waits until every connection is back, and closes them. When ctx is done
-// first it returns an error that says who holds how many; they are closed as they
-// come back.
+// Close waits until every connection is back, and closes them. Commands that come after
+// it has begun are refused at once, with CodeUnavailable and NotApplied; what holds a
+// connection finishes. When ctx is done first it returns an error that says who holds how
+// many; they are closed as they come back.
 func (p *Pool) Close(ctx context.Context) error {
+	p.closed.Store(true)
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)

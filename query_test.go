@@ -379,7 +379,7 @@ func TestWhatErrorsReach(t *testing.T) {
 		nowhere.Close()
 		_, err = create.Run(ctx, nowhere, byEmail{"new@example.com"})
 		assert.Equal(t, pgcmd.CodeUnavailable, pgcmd.CodeOf(err))
-		assert.Contains(t, err.Error(), "is it closed?")
+		assert.Contains(t, err.Error(), "the pool is closed")
 	})
 	t.Run("the connection dies under the statement", func(t *testing.T) {
 		_, err := pgcmd.Exec[empty]("x", `select pg_terminate_backend(pg_backend_pid())`).Run(ctx, pool, empty{})

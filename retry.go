@@ -44,13 +44,13 @@ func (r Retry) check(command string) {
 // that may not happen again: a serialization failure, a deadlock, a connection
 // that could not be made or that was lost before anything of the unit could
 // commit. It never allows what is Unknown, a timeout, a cancellation, or what the
-// server would refuse again.
+// server would refuse again. Of errors that are joined all must be proven.
 func Retryable(err error) bool {
 	if err == nil {
 		return false
 	}
-	if e, ok := errors.AsType[*Error](err); ok {
-		return e.Effect == NotApplied && e.transient()
+	if first, effect := ours(err); first != nil {
+		return effect == NotApplied && first.transient()
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && !isConnectError(err) {
 		return pgErr.Code == serializationFailure || pgErr.Code == deadlockDetected
@@ -76,8 +76,11 @@ func (e *Error) transient() bool {
 	return strings.HasPrefix(e.SQLState, "08")
 }
 
-// permanent reports whether a connection fails for a reason that time does not mend.
+// permanent reports whether a connection fails for a reason that time does not change.
 func permanent(err error) bool {
+	if isPoolClosed(err) {
+		return true
+	}
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		return dns.IsNotFound
 	}
@@ -184,6 +187,12 @@ func (b *budget) spend(e *Error) bool {
 	}
 	b.tokens += retryCost
 	return true
+}
+
+// outOfBudget says in the message of e that there were no tokens for another attempt.
+// Its code stays what it is: that is the reason of the error.
+func (e *Error) outOfBudget() {
+	e.Message += "; it was not tried again, since the pool's budget for retries is used up"
 }
 
 // left is how many tokens there are; -1 if there is no limit.

@@ -236,7 +236,7 @@ func (c *core) attempts(ctx context.Context, db DB, j job, call *Call) (after []
 			return nil, failure
 		}
 		if !retries.spend(failure) {
-			failure.Code, failure.Message = CodeExhausted, failure.Message+"; it was not tried again, since the pool's budget for retries is used up"
+			failure.outOfBudget()
 			return nil, failure
 		}
 		if !c.opts.Retry.wait(ctx, call.Attempts, time.Since(start)) {
@@ -344,7 +344,7 @@ func (c *core) failed(ctx context.Context, err error) *Error {
 func (c *core) mapConstraint(e *Error) *Error {
 	if domain := c.opts.OnConstraint[e.Constraint]; domain != nil {
 		e.also, e.Message = domain, e.place+domain.Error()
-		if ours, ok := errors.AsType[*Error](domain); ok {
+		if ours, ok := errors.AsType[*Error](domain); ok && ours != nil {
 			e.Code, e.Message = ours.Code, e.place+ours.Message
 		}
 	}
@@ -371,7 +371,7 @@ func completed(db DB, readOnly, unit bool) Effect {
 func (e *Error) translated(err error) *Error {
 	t := *e
 	t.Err, t.also = e, err
-	if ours, ok := errors.AsType[*Error](err); ok {
+	if ours, ok := errors.AsType[*Error](err); ok && ours != nil {
 		t.Code, t.Message = ours.Code, ours.Message
 		if len(ours.Problems) > 0 {
 			t.Problems = ours.Problems

@@ -301,7 +301,7 @@ func methodProblems(err error) []Problem {
 			return problems
 		}
 	}
-	if e, ok := errors.AsType[*Error](err); ok {
+	if e, ok := errors.AsType[*Error](err); ok && e != nil {
 		if len(e.Problems) > 0 {
 			return e.Problems
 		}

@@ -85,6 +85,7 @@ var meanings = []struct {
 	{pgcmd.CodeExhausted, "too much is going on at once. The same call may work later."},
 	{pgcmd.CodePermission, "the database does not allow it. Do not look for a way around."},
 	{pgcmd.CodeUnknownEffect, "the connection was lost before the answer came. See the effect."},
+	{pgcmd.CodeSkipped, "it was not done, since another item of the same call failed."},
 	{pgcmd.CodeFailed, "the command refused, and the message says why."},
 	{pgcmd.CodeInternal, "a mistake in the server. Tell the user."},
 }

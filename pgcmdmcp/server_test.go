@@ -328,7 +328,7 @@ func TestABatchThatFailsSaysWhatBecameOfTheItems(t *testing.T) {
 	assert.Equal(t, "conflict", e.Code)
 	assert.Equal(t, "customers.create[1]", e.Command)
 	require.Len(t, r.Content, 2)
-	assert.Contains(t, r.Content[1].(*mcp.TextContent).Text, `"Skipped":1`)
+	assert.Contains(t, r.Content[1].(*mcp.TextContent).Text, `"skipped":1`)
 }
 
 func TestTwoCallsWithOneKeyAreOneChange(t *testing.T) {

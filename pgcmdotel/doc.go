@@ -31,8 +31,8 @@
 //
 // Which failures are errors: the conventions count every error that is returned, but
 // let an instrumentation that knows more be more exact. pgcmd knows that
-// [pgcmd.CodeInvalid], [pgcmd.CodeNotFound], [pgcmd.CodeConflict] and
-// [pgcmd.CodeCanceled] are answers to the caller, as a 404 is to a browser: the status
+// [pgcmd.CodeInvalid], [pgcmd.CodeNotFound], [pgcmd.CodeConflict], [pgcmd.CodeCanceled]
+// and [pgcmd.CodeSkipped] are answers to the caller, as a 404 is to a browser: the status
 // of their spans stays unset. All others are errors of the system, and set the
 // status to Error with the error's Message.
 //

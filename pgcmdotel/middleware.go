@@ -157,7 +157,7 @@ func failureOf(err error) (f failure) {
 		}
 	}
 	switch f.code {
-	case pgcmd.CodeInvalid, pgcmd.CodeNotFound, pgcmd.CodeConflict, pgcmd.CodeCanceled:
+	case pgcmd.CodeInvalid, pgcmd.CodeNotFound, pgcmd.CodeConflict, pgcmd.CodeCanceled, pgcmd.CodeSkipped:
 	default:
 		f.system = true
 	}

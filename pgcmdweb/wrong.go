@@ -34,7 +34,7 @@ func (l level) rank() int {
 // bug or unknown is worth waking up for.
 func severity(code pgcmd.Code) level {
 	switch code {
-	case "", pgcmd.CodeInvalid, pgcmd.CodeNotFound, pgcmd.CodeTooManyRows, pgcmd.CodeConflict, pgcmd.CodeCanceled, pgcmd.CodeFailed:
+	case "", pgcmd.CodeInvalid, pgcmd.CodeNotFound, pgcmd.CodeTooManyRows, pgcmd.CodeConflict, pgcmd.CodeCanceled, pgcmd.CodeSkipped, pgcmd.CodeFailed:
 		return fine
 	case pgcmd.CodeAborted, pgcmd.CodeTimeout, pgcmd.CodeUnavailable, pgcmd.CodeExhausted:
 		return warn

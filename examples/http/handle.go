@@ -56,6 +56,7 @@ var statuses = map[pgcmd.Code]int{
 	pgcmd.CodeAborted:     http.StatusServiceUnavailable,
 	pgcmd.CodeExhausted:   http.StatusServiceUnavailable,
 	pgcmd.CodeUnavailable: http.StatusServiceUnavailable,
+	pgcmd.CodeSkipped:     http.StatusFailedDependency,
 	pgcmd.CodeTimeout:     http.StatusGatewayTimeout,
 	pgcmd.CodeCanceled:    499, // nobody is there to read it; it is for the access log
 }

@@ -78,7 +78,7 @@ func TestEveryCodeHasAStatus(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[pgcmd.Code]int{
 		pgcmd.CodeUnavailable: 503, pgcmd.CodeExhausted: 503, pgcmd.CodeAborted: 503, pgcmd.CodeTimeout: 504, pgcmd.CodeCanceled: 499,
-		pgcmd.CodeTooManyRows: 422, pgcmd.CodeUnknownEffect: 500, pgcmd.CodePermission: 500, pgcmd.CodeFailed: 500, pgcmd.CodeInternal: 500, pgcmd.CodeNestedAcquire: 500,
+		pgcmd.CodeTooManyRows: 422, pgcmd.CodeSkipped: 424, pgcmd.CodeUnknownEffect: 500, pgcmd.CodePermission: 500, pgcmd.CodeFailed: 500, pgcmd.CodeInternal: 500, pgcmd.CodeNestedAcquire: 500,
 	} {
 		w := httptest.NewRecorder()
 		fail(w, pgcmd.Errorf(code, "why"))

@@ -127,7 +127,7 @@ func talk(t *testing.T, session *mcp.ClientSession) {
 		{"bank_transfer", `{"key":"b","from":1,"to":2,"amount":500}`, `{"from":{"account":1,"branch":1,"balance":500},"to":{"account":2,"branch":1,"balance":1500}}`, false},
 		{"bank_transfer", `{"key":"b","from":1,"to":2,"amount":500}`, `{"from":{"account":1,"branch":1,"balance":500},"to":{"account":2,"branch":1,"balance":1500}}`, false},
 		{"accounts_bookings", `{"account":1,"limit":5}`, `"amount":-500`, false},
-		{"accounts_deposit_batch", `{"input":[{"account":3,"amount":1},{"account":4444,"amount":1}]}`, `"Succeeded":1,"Failed":1`, false},
+		{"accounts_deposit_batch", `{"input":[{"account":3,"amount":1},{"account":4444,"amount":1}]}`, `"succeeded":1,"failed":1`, false},
 		{"branches_list", `{}`, `{"output":[{"branch":1,"balance":100001,"accounts":100},{"branch":2,"balance":100000,"accounts":101}]}`, false},
 	} {
 		text, failed := call(c.tool, c.arguments)
