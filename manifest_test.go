@@ -43,7 +43,7 @@ func TestManifestDescribesEveryCommand(t *testing.T) {
 
 	pay := by["bank.pay"]
 	assert.Equal(t, []any{true, true, false, 3, 1500 * time.Millisecond}, []any{pay.Once, pay.Transaction, pay.ReadOnly, pay.Attempts, pay.Timeout})
-	assert.Len(t, pay.Codes, 14, "a body may return any")
+	assert.Len(t, pay.Codes, 15, "a body may return any")
 
 	find := by["users.find"]
 	assert.Equal(t, []any{false, false, true, 1, time.Duration(0), 0}, []any{find.Once, find.Transaction, find.ReadOnly, find.Attempts, find.Timeout, find.MaxRows})
