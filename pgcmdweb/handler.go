@@ -11,7 +11,18 @@
 //
 // The page holds names, codes, numbers and the messages of errors, which are safe to
 // show, and no value of an input or a row. It changes nothing. It asks for no password
-// either: mount it where only your own people come.
+// either: mount it where only your own people come. A web page that they look at cannot
+// read it: a request whose Host header names another host than this machine, or than the
+// hosts that the handler is made with, is refused.
+//
+// # What is red
+//
+// What callers get wrong and what a command is there to say are ordinary outcomes, and
+// drawn grey: invalid, not_found, too_many_rows, conflict, canceled, skipped, failed, and
+// every code of the program's own. Amber is worth a look: aborted, timeout, unavailable,
+// exhausted; they turn red when one run in ten, and three at least, ends so. Red is what
+// is unknown or wrong whatever its number: unknown_effect, permission, nested_acquire,
+// internal. The red of the charts is all that is not ordinary.
 //
 // # The history
 //
@@ -35,23 +46,29 @@ import (
 	"time"
 
 	"github.com/pgcmd/pgcmd"
+	"github.com/pgcmd/pgcmd/internal/hosts"
 )
 
 // Handler serves the page of a pool. It answers whatever the path, so that it can be
 // mounted anywhere, with or without [http.StripPrefix], and behind a proxy.
+//
+// A request has to name one of the names in its Host header, whatever the port, else it
+// is a 403: so a web page whose name was pointed at this machine (DNS rebinding) gets
+// nowhere. Without names those of the machine itself will do: localhost and its
+// addresses. Behind a proxy that keeps the Host header, give its public name.
 //
 //	GET ?sort=p99     the page, its commands by p99: worst (the default), name, rate, errors, p50, p95, p99, retries, in_flight
 //	GET ?format=json  the same as JSON
 //
 // While somebody looks, it asks the server by [pgcmd.Pool.Health], at most every two
 // seconds. It panics if pool is nil.
-func Handler(pool *pgcmd.Pool) http.Handler {
+func Handler(pool *pgcmd.Pool, names ...string) http.Handler {
 	if pool == nil {
 		panic("pgcmdweb: the pool is nil: make one with pgcmd.Connect")
 	}
 	h := newHistory(pool.Metrics)
 	h.follow(sampleEvery)
-	return &page{history: h, prober: prober{ask: pool.Health}}
+	return hosts.Only(names, &page{history: h, prober: prober{ask: pool.Health}})
 }
 
 type page struct {

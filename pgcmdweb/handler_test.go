@@ -72,7 +72,9 @@ func work(t *testing.T, pool *pgcmd.Pool) {
 func ask(t *testing.T, h http.Handler, method, target string) *http.Response {
 	t.Helper()
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest(method, target, nil))
+	request := httptest.NewRequest(method, target, nil)
+	request.Host = "localhost:8081"
+	h.ServeHTTP(w, request)
 	return w.Result()
 }
 
@@ -250,4 +252,39 @@ func Example() {
 	private := http.NewServeMux() // not where the world can come
 	private.Handle("/debug/pgcmd", pgcmdweb.Handler(pool))
 	log.Fatal(http.ListenAndServe("localhost:8081", private))
+}
+
+func TestRequestsForOtherHostsAreRefused(t *testing.T) {
+	t.Parallel()
+	pool := connect(t)
+	local, public := pgcmdweb.Handler(pool), pgcmdweb.Handler(pool, "ops.example.com")
+	for name, c := range map[string]struct {
+		h    http.Handler
+		host string
+		want int
+	}{
+		"its address":                          {local, "127.0.0.1:8081", 200},
+		"its address, the newer":               {local, "[::1]:8081", 200},
+		"the same without a port":              {local, "[::1]", 200},
+		"its name":                             {local, "localhost:8081", 200},
+		"a name that was pointed here":         {local, "evil.example:8081", 403},
+		"a name that begins like its own":      {local, "localhost.evil.example", 403},
+		"a name that looks like its address":   {local, "127.0.0.1.evil.example", 403},
+		"another address":                      {local, "192.0.2.7", 403},
+		"no name":                              {local, "", 403},
+		"its public name":                      {public, "OPS.example.com:443", 200},
+		"its address, which was not named":     {public, "127.0.0.1:8081", 403},
+		"a name that ends like its public one": {public, "evil.ops.example.com", 403},
+	} {
+		for _, target := range []string{"/", "/?format=json", "/debug/pgcmd?sort=p99"} {
+			w := httptest.NewRecorder()
+			request := httptest.NewRequest("GET", target, nil)
+			request.Host = c.host
+			c.h.ServeHTTP(w, request)
+			assert.Equal(t, c.want, w.Code, "%s %s", name, target)
+			if c.want == 403 {
+				assert.Equal(t, "the Host header names no host of this server: add it to those of Handler, if it is one\n", w.Body.String())
+			}
+		}
+	}
 }

@@ -40,7 +40,10 @@ type series struct {
 
 // A point is what a command did between two readings; times are in milliseconds, and
 // zero if no run ended.
-type point struct{ rate, errors, p50, p95, p99 float32 }
+type point struct {
+	rate, errors, p50, p95, p99 float32
+	serious                     float32 // of the errors, those that are no ordinary outcomes
+}
 
 type poolPoint struct{ inUse, max int32 }
 
@@ -83,6 +86,7 @@ func (h *history) sample() {
 		d := since(c, earlier[c.Name])
 		s.points[at] = point{
 			rate: float32(float64(d.Runs) / seconds), errors: float32(float64(total(d.Errors)) / seconds),
+			serious: float32(float64(serious(d.Errors)) / seconds),
 			p50: quantile(d.Latency, 0.50), p95: quantile(d.Latency, 0.95), p99: quantile(d.Latency, 0.99),
 		}
 	}

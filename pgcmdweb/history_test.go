@@ -264,3 +264,35 @@ func TestSparksStayWithinTheirBox(t *testing.T) {
 	assert.Empty(t, timeSpark(24, nil).Lines)
 	assert.Empty(t, rateSpark(24, nil).Lines[0].Path)
 }
+
+func TestOrdinaryOutcomesAreNotDrawnRed(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[pgcmd.Code]level{
+		"": fine, pgcmd.CodeInvalid: fine, pgcmd.CodeNotFound: fine, pgcmd.CodeTooManyRows: fine, pgcmd.CodeConflict: fine, pgcmd.CodeCanceled: fine,
+		pgcmd.CodeFailed: fine, pgcmd.CodeSkipped: fine, "insufficient_funds": fine,
+		pgcmd.CodeAborted: warn, pgcmd.CodeTimeout: warn, pgcmd.CodeUnavailable: warn, pgcmd.CodeExhausted: warn,
+		pgcmd.CodeUnknownEffect: bad, pgcmd.CodePermission: bad, pgcmd.CodeNestedAcquire: bad, pgcmd.CodeInternal: bad,
+	} {
+		assert.Equal(t, want, severity(code), string(code))
+	}
+	lines := func(points ...point) map[string]string {
+		m := map[string]string{}
+		for _, l := range rateSpark(2, points).Lines {
+			m[l.Class] = l.Path
+		}
+		return m
+	}
+	flat := lines(point{rate: 10}, point{rate: 10})
+	ordinary := lines(point{rate: 10, errors: 5}, point{rate: 10, errors: 5})
+	serious := lines(point{rate: 10, errors: 5, serious: 5}, point{rate: 10, errors: 5, serious: 5})
+	assert.Equal(t, flat["errors"], ordinary["errors"], "nothing is red")
+	assert.NotEqual(t, flat["ordinary"], ordinary["ordinary"])
+	assert.NotEqual(t, flat["errors"], serious["errors"])
+}
+
+func TestRunsThatFailedOrdinarilyAreCountedApart(t *testing.T) {
+	t.Parallel()
+	errors := map[pgcmd.Code]int64{pgcmd.CodeNotFound: 5, pgcmd.CodeConflict: 2, pgcmd.CodeFailed: 1, "own": 1, pgcmd.CodeTimeout: 3, pgcmd.CodeInternal: 1}
+	assert.Equal(t, int64(4), serious(errors))
+	assert.Equal(t, int64(13), total(errors))
+}

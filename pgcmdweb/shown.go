@@ -104,7 +104,7 @@ type sparkLine struct{ Class, Path string }
 
 const sparkHeight = 24.0
 
-// rateSpark draws the runs a second, and those that failed.
+// rateSpark draws the runs a second, those that failed, and of them the serious ones.
 func rateSpark(span int, points []point) spark {
 	var most float32
 	for _, p := range points {
@@ -116,7 +116,8 @@ func rateSpark(span int, points []point) spark {
 	return spark{fmt.Sprintf("runs, at most %s a second", shownRate(float64(most))), span, []sparkLine{
 		{"area", area(height(func(p point) float32 { return p.rate }))},
 		{"line", line(height(func(p point) float32 { return p.rate }))},
-		{"errors", area(height(func(p point) float32 { return p.errors }))},
+		{"ordinary", area(height(func(p point) float32 { return p.errors }))},
+		{"errors", area(height(func(p point) float32 { return p.serious }))},
 	}}
 }
 

@@ -149,18 +149,15 @@ func (h *history) view(health pgcmd.Health) *view {
 			P50: quantile(d.Latency, 0.50), P95: quantile(d.Latency, 0.95), P99: quantile(d.Latency, 0.99),
 			RunsTotal: c.Runs, RowsTotal: c.Rows, RetriesTotal: c.Retries, ErrorsTotal: c.Errors, Points: h.points(c.Name)}
 		v.Rate += cv.Rate
-		for code, n := range d.Errors {
-			v.Errors += n
-			if severity(code) != fine {
-				v.Serious += n
-			}
-		}
+		v.Errors += total(d.Errors)
+		v.Serious += serious(d.Errors)
 		v.total.retries += d.Retries
 		v.total.inFlight += c.InFlight
 		missing := len(v.All) - len(cv.Points)
 		for i, p := range cv.Points {
 			v.All[missing+i].rate += p.rate
 			v.All[missing+i].errors += p.errors
+			v.All[missing+i].serious += p.serious
 		}
 		v.Commands = append(v.Commands, cv)
 	}

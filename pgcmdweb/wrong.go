@@ -30,16 +30,27 @@ func (l level) rank() int {
 }
 
 // severity is how bad an error of a code is, by the measure of the pool's log: what
-// callers do wrong is their business, what the database does is worth a look, what is a
-// bug or unknown is worth waking up for.
+// callers do wrong and what a command is there to say are ordinary outcomes, and so is a
+// code of the program's own; what the database does is worth a look, what is a bug or
+// unknown is worth waking up for.
 func severity(code pgcmd.Code) level {
 	switch code {
-	case "", pgcmd.CodeInvalid, pgcmd.CodeNotFound, pgcmd.CodeTooManyRows, pgcmd.CodeConflict, pgcmd.CodeCanceled, pgcmd.CodeSkipped, pgcmd.CodeFailed:
-		return fine
 	case pgcmd.CodeAborted, pgcmd.CodeTimeout, pgcmd.CodeUnavailable, pgcmd.CodeExhausted:
 		return warn
+	case pgcmd.CodeUnknownEffect, pgcmd.CodePermission, pgcmd.CodeNestedAcquire, pgcmd.CodeInternal:
+		return bad
 	}
-	return bad
+	return fine
+}
+
+// serious counts the errors that are not ordinary outcomes.
+func serious(errors map[pgcmd.Code]int64) (n int64) {
+	for code, m := range errors {
+		if severity(code) != fine {
+			n += m
+		}
+	}
+	return n
 }
 
 // A wrong is something that is wrong now.
