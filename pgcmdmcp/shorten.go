@@ -8,6 +8,8 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+
+	"github.com/pgcmd/pgcmd"
 )
 
 // A command that changes data has changed it by the time its result is there. One that is
@@ -131,11 +133,6 @@ type batchItem struct {
 	Problems   json.RawMessage `json:"problems,omitempty"`
 }
 
-// skipped reports whether the item failed only since another one did.
-func (i batchItem) skipped() bool {
-	return i.Code == "skipped" || strings.HasPrefix(i.Message, "skipped, since ")
-}
-
 // A batchGroup is the items that failed alike and are not listed.
 type batchGroup struct {
 	Code   string `json:"code"`
@@ -164,7 +161,7 @@ func (t *tool) summary(output json.RawMessage) json.RawMessage {
 		item.Index = i
 		switch {
 		case o.OK:
-		case item.skipped():
+		case item.Code == string(pgcmd.CodeSkipped):
 			skipped = append(skipped, item)
 		default:
 			failed = append(failed, item)
@@ -201,7 +198,6 @@ func grouped(items []batchItem) []batchGroup {
 		indexes[at] = append(indexes[at], item.Index)
 	}
 	for i := range groups {
-		slices.Sort(indexes[i]) // a skipped item may have the code of one that failed
 		groups[i].Items = ranges(indexes[i])
 	}
 	return groups

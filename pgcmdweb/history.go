@@ -87,7 +87,7 @@ func (h *history) sample() {
 		s.points[at] = point{
 			rate: float32(float64(d.Runs) / seconds), errors: float32(float64(total(d.Errors)) / seconds),
 			serious: float32(float64(serious(d.Errors)) / seconds),
-			p50: quantile(d.Latency, 0.50), p95: quantile(d.Latency, 0.95), p99: quantile(d.Latency, 0.99),
+			p50:     quantile(d.Latency, 0.50), p95: quantile(d.Latency, 0.95), p99: quantile(d.Latency, 0.99),
 		}
 	}
 	h.recent = append(h.recent, now)
