@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -351,8 +352,8 @@ func (r *batchRun[In, Out]) concurrently(ctx context.Context, db DB, items []int
 
 func (r *batchRun[In, Out]) statement(int) *statement { return r.piped.statement }
 
-func (r *batchRun[In, Out]) fits(_ int, columns []pgconn.FieldDescription) *Error {
-	return r.piped.fits(columns)
+func (r *batchRun[In, Out]) fits(_ int, types *pgtype.Map, columns []pgconn.FieldDescription) *Error {
+	return r.piped.fits(types, columns)
 }
 
 func (r *batchRun[In, Out]) bind(i int) ([]any, *Error) { return r.bindIn(r.in[i]) }

@@ -122,6 +122,10 @@ func (r *currentRow) scan(targets []any) error {
 		if typ := reflect.TypeOf(target); r.targets[i] != typ {
 			r.targets[i], r.plans[i] = typ, types.PlanScan(columns[i].DataTypeOID, columns[i].Format, target)
 		}
+		if values[i] == nil && reflect.TypeOf(r.plans[i]) == noScan() { // pgx would try other types, in random order
+			return pgx.ScanArgError{ColumnIndex: i, FieldName: columns[i].Name,
+				Err: fmt.Errorf("cannot scan %s into %T", sqlTypeName(types, columns[i].DataTypeOID), target)}
+		}
 		if err := r.plans[i].Scan(values[i], target); err != nil {
 			return pgx.ScanArgError{ColumnIndex: i, FieldName: columns[i].Name, Err: err}
 		}

@@ -246,3 +246,46 @@ func unsupported(t reflect.Type) string {
 	}
 	return ""
 }
+
+// unreadable names why no value of type t can be read from a column, or "".
+func unreadable(t reflect.Type) string {
+	if why := unsupported(t); why != "" {
+		return why
+	}
+	if lent := borrows(t, nil); lent != nil {
+		return lent.String() + " is memory of the connection, which the next message overwrites: use []byte"
+	}
+	return ""
+}
+
+// borrows returns the type within t whose values are memory of the connection, valid
+// only until the next row is read; nil if there is none.
+func borrows(t reflect.Type, seen map[reflect.Type]bool) reflect.Type {
+	if t == reflect.TypeFor[pgtype.DriverBytes]() || t == reflect.TypeFor[sql.RawBytes]() {
+		return t
+	}
+	if seen[t] {
+		return nil
+	}
+	if seen == nil {
+		seen = map[reflect.Type]bool{}
+	}
+	seen[t] = true
+	var within []reflect.Type
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Array:
+		within = append(within, t.Elem())
+	case reflect.Map:
+		within = append(within, t.Key(), t.Elem())
+	case reflect.Struct:
+		for i := range t.NumField() {
+			within = append(within, t.Field(i).Type)
+		}
+	}
+	for _, inner := range within {
+		if lent := borrows(inner, seen); lent != nil {
+			return lent
+		}
+	}
+	return nil
+}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // A chunk is what is sent before its replies are read: so many items, or so many
@@ -23,7 +24,7 @@ const (
 // Pipeline. Its items are numbered; each is told once how it went.
 type cargo interface {
 	statement(i int) *statement
-	fits(i int, columns []pgconn.FieldDescription) *Error
+	fits(i int, types *pgtype.Map, columns []pgconn.FieldDescription) *Error
 	bind(i int) ([]any, *Error)
 	limits(i int) limits
 	bounded() bool                                // some have MaxBytes
@@ -115,7 +116,7 @@ func (f *flight) encode(l *letter, i int) (e *Error, err error) {
 		}
 		err = l.encoded.Build(f.conn.TypeMap(), sd, args)
 		if err == nil && len(sd.Fields) > 0 {
-			if e := f.cargo.fits(i, sd.Fields); e != nil {
+			if e := f.cargo.fits(i, f.conn.TypeMap(), sd.Fields); e != nil {
 				err = e
 			}
 		}

@@ -76,17 +76,15 @@ func (s *rowScanner) prepare(rows resultRows) *Error {
 		return nil
 	}
 	s.types, s.plans = nil, s.own
-	if l.builtin {
+	if l.builtin && rows.Conn() != nil {
+		s.plans, err = l.planned(types, s.shape, s.targets)
+	} else {
+		err = s.shape.plan(types, l, s.targets, s.plans)
+	}
+	if err == nil && l.builtin {
 		s.types = types
-		if rows.Conn() != nil {
-			s.plans = l.planned(types, s.targets)
-			return nil
-		}
 	}
-	for i, c := range columns {
-		s.plans[i] = types.PlanScan(c.DataTypeOID, c.Format, s.targets[i])
-	}
-	return nil
+	return err
 }
 
 // point returns pointers to the fields of the place.
@@ -108,7 +106,7 @@ func (s *rowScanner) scan(rows resultRows) *Error {
 	}
 	for i, raw := range rows.RawValues() {
 		if err := s.plans[i].Scan(raw, s.targets[i]); err != nil {
-			return s.shape.cannotHold(rows, s.layout, i, err)
+			return s.shape.cannotHold(rows.TypeMap(), s.layout, i, raw == nil, err)
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package pgcmd
 
 import (
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -8,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 const schemaDraft = "https://json-schema.org/draft/2020-12/schema"
@@ -103,6 +106,12 @@ func (b *schemaBuilder) describe(t reflect.Type, path string) *schema {
 		}
 		return b.of(t.Elem(), path).nullable()
 	}
+	if lent := reflect.TypeFor[pgtype.DriverBytes](); b.output && (t == lent || t == reflect.TypeFor[sql.RawBytes]()) {
+		return b.reject(path, "is a %s, memory of the connection that is another's by the time it is shown: use []byte", t)
+	}
+	if b.loses(t) {
+		return b.reject(path, "is a %s, whose state is unexported and which has no JSON form of its own, so that JSON says {} of any: %s", t, b.instead(t))
+	}
 	if s := b.special(t); s != nil {
 		return s
 	}
@@ -135,6 +144,52 @@ func (b *schemaBuilder) describe(t reflect.Type, path string) *schema {
 		s.set("description", "nanoseconds")
 	}
 	return s
+}
+
+// loses reports whether JSON has nothing of what a value of type t holds.
+func (b *schemaBuilder) loses(t reflect.Type) bool {
+	if t.Kind() != reflect.Struct || t == reflect.TypeFor[time.Time]() {
+		return false
+	}
+	marshals, texts := jsonUnmarshaler, textUnmarshaler
+	if b.output {
+		marshals, texts = jsonMarshaler, textMarshaler
+		if _, ok := reflect.Zero(t).Interface().(outcome); ok || t == reflect.TypeFor[Error]() {
+			return false
+		}
+	}
+	if implements(t, marshals) || implements(t, texts) {
+		return false
+	}
+	if isScalar(t) { // one value: whatever of it is hidden is lost
+		for i := range t.NumField() {
+			if f := t.Field(i); !f.IsExported() && f.Name != "_" {
+				return true
+			}
+		}
+		return false
+	}
+	if len(jsonFields(t)) > 0 {
+		return false
+	}
+	for i := range t.NumField() {
+		if f := t.Field(i); !f.IsExported() && f.Name != "_" && !(f.Anonymous && f.Type.Size() == 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// instead is what to do about a type that loses its state.
+func (b *schemaBuilder) instead(t reflect.Type) string {
+	if t.ConvertibleTo(reflect.TypeFor[time.Time]()) {
+		return "use time.Time, or *time.Time where it may be missing"
+	}
+	way := "UnmarshalJSON"
+	if b.output {
+		way = "MarshalJSON"
+	}
+	return "give it a " + way + " method, take another type, or leave it out with the tag `json:\"-\"`"
 }
 
 // pointee is what a pointer to a pointer leads to in the end; nil if it has no end.

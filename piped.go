@@ -4,15 +4,16 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // A piped is a statement command as a pipeline runs it: many items on one
 // connection, all sent before the first reply is read.
 type piped[In, Out any] struct {
 	*statement
-	firm func(l limits) bool                            // that it works, under limits, is the server's word alone, so that COMMIT may travel with it
-	fits func(columns []pgconn.FieldDescription) *Error // asked before anything is sent
-	run  func() (bind binder[In], read reader[Out])     // for one run, by one goroutine
+	firm func(l limits) bool                                               // that it works, under limits, is the server's word alone, so that COMMIT may travel with it
+	fits func(types *pgtype.Map, columns []pgconn.FieldDescription) *Error // asked before anything is sent
+	run  func() (bind binder[In], read reader[Out])                        // for one run, by one goroutine
 }
 
 // A binder reads the arguments of one item into memory that the next one uses
@@ -62,7 +63,7 @@ func pipeExec[In, Row any](q *query[In, Row]) *piped[In, int64] {
 	return &piped[In, int64]{
 		statement: q.statement,
 		firm:      func(limits) bool { return true },
-		fits:      func([]pgconn.FieldDescription) *Error { return nil },
+		fits:      func(*pgtype.Map, []pgconn.FieldDescription) *Error { return nil },
 		run: func() (binder[In], reader[int64]) {
 			return q.binder(), func(rows resultRows, _ limits) (int64, *Error) {
 				rows.Close()
@@ -78,12 +79,11 @@ func (q *query[In, Row]) binder() binder[In] {
 }
 
 // fits finds out whether the row type can take the columns.
-func (q *query[In, Row]) fits(columns []pgconn.FieldDescription) *Error {
+func (q *query[In, Row]) fits(types *pgtype.Map, columns []pgconn.FieldDescription) *Error {
 	if q.shape.kind == scannerRow {
 		return nil
 	}
-	_, err := q.shape.lay(columns)
-	return err
+	return q.shape.reads(types, columns)
 }
 
 // harmless reports whether the statement changes nothing, by its text alone: it is

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // A Pipeline sends different commands in one round trip: [Queue] adds them, Run
@@ -119,7 +120,7 @@ type queuedItem interface {
 	vet() *Error
 	start()
 	isFirm(l limits) bool
-	fits(columns []pgconn.FieldDescription) *Error
+	fits(types *pgtype.Map, columns []pgconn.FieldDescription) *Error
 	bind() ([]any, *Error)
 	read(rows resultRows, l limits) *Error
 	fail(e *Error)
@@ -147,7 +148,9 @@ func (e *entry[In, Out]) vet() *Error {
 	return e.command.check(e.in)
 }
 
-func (e *entry[In, Out]) fits(columns []pgconn.FieldDescription) *Error { return e.piped.fits(columns) }
+func (e *entry[In, Out]) fits(types *pgtype.Map, columns []pgconn.FieldDescription) *Error {
+	return e.piped.fits(types, columns)
+}
 
 func (e *entry[In, Out]) bind() ([]any, *Error) { return e.bindIn(e.in) }
 
@@ -292,8 +295,8 @@ func (r *pipelineRun) carry(ctx context.Context, db DB) *Error {
 }
 
 func (r *pipelineRun) statement(i int) *statement { return r.items[i].sql() }
-func (r *pipelineRun) fits(i int, columns []pgconn.FieldDescription) *Error {
-	return r.items[i].fits(columns)
+func (r *pipelineRun) fits(i int, types *pgtype.Map, columns []pgconn.FieldDescription) *Error {
+	return r.items[i].fits(types, columns)
 }
 func (r *pipelineRun) bind(i int) ([]any, *Error) { return r.items[i].bind() }
 func (r *pipelineRun) limits(i int) limits        { return r.items[i].sql().limits.or(r.standing) }

@@ -16,6 +16,13 @@ import (
 // [pgx.RowToStructByName]; tag a field `db:"-"` to leave it out. Row may also be a
 // scalar, for one column, or map[string]any.
 //
+// A field reads a column if their two types fit, whatever the rows hold and in whatever
+// format the server sends them; else the error is CodeInternal and names the column and
+// both types. A text (string, a string of any name, [sql.NullString], [pgtype.Text]) reads
+// what has a text in pgx: texts, numbers, uuid, and JSON and XML as they are written.
+// Ranges, arrays and composites, which pgx would give to it and to a [sql.Scanner] in
+// their binary form, do not fit: cast them to text in the SQL.
+//
 // What is wrong in the SQL or the types panics: see [New].
 func Query[In, Row any](name, sql string) *Command[In, []Row] {
 	q := newQuery[In, Row](name, sql)

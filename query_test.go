@@ -178,7 +178,7 @@ func TestResultsThatDoNotFit(t *testing.T) {
 		column string
 	}{
 		"NULL into a field that cannot hold it": {`select 1::int8 as id, null::text as email, 1 as age`,
-			`column "email" is NULL, and user.Email (string) cannot hold that: make it *string, or use coalesce`, "email"},
+			`column "email" (text) is NULL, and user.Email (string) cannot hold that: make it *string, or use coalesce`, "email"},
 		"another type":           {`select 1::int8 as id, 'x' as email, point(1, 2) as age`, `column "age" (point) does not fit user.Age (int)`, "age"},
 		"a value that overflows": {`select 1::int8 as id, 'x' as email, 1e300::float8 as age`, `column "age" (float8) does not fit user.Age (int)`, "age"},
 		"a column more":          {`select 1::int8 as id, 'x' as email, 1 as age, 2 as extra`, `column "extra" has no field in user`, "extra"},

@@ -30,6 +30,7 @@ type shape struct {
 	fields []field
 	grows  bool // a field is behind an embedded pointer, to be made for every row
 	last   atomic.Pointer[layout]
+	read   atomic.Pointer[readable] // what reads found right last
 }
 
 // A layout matches the columns of a result with the fields of a row.
@@ -52,12 +53,12 @@ type planned struct {
 const mostPlanned = 64
 
 // planned returns the plans for a connection, which only who has it may use.
-func (l *layout) planned(types *pgtype.Map, targets []any) []pgtype.ScanPlan {
+func (l *layout) planned(types *pgtype.Map, s *shape, targets []any) ([]pgtype.ScanPlan, *Error) {
 	var all []planned
 	if known := l.plans.Load(); known != nil {
 		for i := range *known {
 			if p := &(*known)[i]; p.types == types {
-				return p.plans
+				return p.plans, nil
 			}
 		}
 		if len(*known) < mostPlanned {
@@ -65,12 +66,12 @@ func (l *layout) planned(types *pgtype.Map, targets []any) []pgtype.ScanPlan {
 		}
 	}
 	plans := make([]pgtype.ScanPlan, len(targets))
-	for i, c := range l.columns {
-		plans[i] = types.PlanScan(c.DataTypeOID, c.Format, targets[i])
+	if err := s.plan(types, l, targets, plans); err != nil {
+		return nil, err
 	}
 	all = append(all, planned{types, plans})
 	l.plans.Store(&all) // of two at the same time one may be forgotten
-	return plans
+	return plans, nil
 }
 
 // firstUserOID is the first object id that PostgreSQL gives to a type that it was
@@ -98,7 +99,7 @@ func shapeOf(command string, row reflect.Type) *shape {
 	case s.typ.Kind() == reflect.Pointer && !isScalar(s.typ.Elem()):
 		panic(fmt.Sprintf("pgcmd: %s: the row type is %s: use %s, rows are values", command, s.typ, s.typ.Elem()))
 	case isScalar(s.typ):
-		if why := unsupported(s.typ); why != "" {
+		if why := unreadable(s.typ); why != "" {
 			panic(fmt.Sprintf("pgcmd: %s: the row type %s cannot hold a column: %s", command, s.typ, why))
 		}
 		s.kind = scalarRow
@@ -117,7 +118,7 @@ func shapeOf(command string, row reflect.Type) *shape {
 func rowFields(command string, typ reflect.Type) []field {
 	fields, _ := structFields(typ)
 	for i, f := range fields {
-		if why := unsupported(f.typ); why != "" {
+		if why := unreadable(f.typ); why != "" {
 			panic(fmt.Sprintf("pgcmd: %s: field %s.%s cannot hold a column: %s (tag it `db:\"-\"` to leave it out)", command, typ, f.path, why))
 		}
 		for _, g := range fields[:i] {
@@ -209,26 +210,4 @@ func (l *layout) fits(columns []pgconn.FieldDescription) bool {
 // misfit is the error of a result that its row type cannot take.
 func misfit(column, format string, args ...any) *Error {
 	return &Error{Code: CodeInternal, Column: column, Message: fmt.Sprintf(format, args...)}
-}
-
-// cannotHold is the error of one value that its field cannot take.
-func (s *shape) cannotHold(rows resultRows, l *layout, column int, err error) *Error {
-	f, name := l.fields[column], l.columns[column].Name
-	where := s.typ.Name() + "." + f.path
-	if s.kind == scalarRow {
-		where = "the row"
-	}
-	var e *Error
-	if rows.RawValues()[column] == nil {
-		e = misfit(name, "column %q is NULL, and %s (%s) cannot hold that: make it *%s, or use coalesce", name, where, f.typ, f.typ)
-	} else {
-		oid := rows.FieldDescriptions()[column].DataTypeOID
-		typ := fmt.Sprintf("type %d", oid)
-		if t, ok := rows.TypeMap().TypeForOID(oid); ok {
-			typ = t.Name
-		}
-		e = misfit(name, "column %q (%s) does not fit %s (%s)", name, typ, where, f.typ)
-	}
-	e.Err = err
-	return e
 }

@@ -58,8 +58,7 @@ func (t types) read(oid uint32, modifier int32, typ reflect.Type) loss {
 	if typ.Kind() == reflect.Interface || typ == reflect.TypeFor[pgtype.UndecodedBytes]() {
 		return loss{}
 	}
-	plan := t.known.PlanScan(oid, t.known.FormatCodeForOID(oid), reflect.New(typ).Interface())
-	if reflect.TypeOf(plan) == t.noScan() {
+	if planScan(t.known, oid, t.known.FormatCodeForOID(oid), reflect.New(typ).Interface()) == nil {
 		return loss{rule: "type", why: "cannot hold", mend: "change the field's type, or cast the column in the SQL"}
 	}
 	if !t.fitsEnum(oid, typ) {
@@ -140,13 +139,7 @@ func (t types) takesNull(oid uint32, typ reflect.Type) bool {
 	oid = t.base(oid)
 	target := reflect.New(typ).Interface()
 	plan := t.known.PlanScan(oid, t.known.FormatCodeForOID(oid), target)
-	return reflect.TypeOf(plan) == t.noScan() || plan.Scan(nil, target) == nil
-}
-
-// noScan is the type of pgx's plan for what cannot be scanned, which has no name
-// outside of it.
-func (t types) noScan() reflect.Type {
-	return reflect.TypeOf(t.known.PlanScan(pgtype.BoolOID, pgtype.BinaryFormatCode, new(chan int)))
+	return reflect.TypeOf(plan) == noScan() || plan.Scan(nil, target) == nil
 }
 
 // encodes reports whether pgx has a way, in either format, as it would look for one.

@@ -1,0 +1,350 @@
+package pgcmd
+
+import (
+	"database/sql"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgtype/zeronull"
+)
+
+// plan plans how the columns of a result are read into targets. Whether a field can read
+// its column is decided here, by the two types and whatever the rows hold: pgx asks only
+// when it scans, and for NULL tries one type after the other, in random order. The format
+// in which a column comes makes no difference either.
+func (s *shape) plan(types *pgtype.Map, l *layout, targets []any, plans []pgtype.ScanPlan) *Error {
+	for i := range l.columns {
+		c := &l.columns[i]
+		if plans[i] = planScan(types, c.DataTypeOID, c.Format, targets[i]); plans[i] == nil {
+			return s.mismatch(types, l, i)
+		}
+	}
+	return nil
+}
+
+// planScan plans how a column is read into the value that target points to, or returns
+// nil, if that cannot hold what the column has.
+func planScan(types *pgtype.Map, oid uint32, format int16, target any) pgtype.ScanPlan {
+	typ := reflect.TypeOf(target).Elem()
+	known, _ := types.TypeForOID(oid)
+	if known != nil && misreads(types, known, typ, 0) {
+		return nil
+	}
+	if known != nil && decodesText(known, typ) {
+		return markupPlan{}
+	}
+	plan := types.PlanScan(oid, format, target)
+	usual := types.FormatCodeForOID(oid)
+	if format == usual {
+		if reflect.TypeOf(plan) == noScan() {
+			return nil
+		}
+		return plan
+	}
+	// The server sends text to a connection that describes no statements.
+	there := types.PlanScan(oid, usual, target)
+	if reflect.TypeOf(there) == noScan() {
+		return nil
+	}
+	if base := valueType(typ); takesText(base) || reflect.PointerTo(base).Implements(sqlScanner) {
+		if _, array := known.Codec.(*pgtype.ArrayCodec); !array {
+			return &usualPlan{types: types, known: known, usual: usual, there: there, here: plan}
+		}
+	}
+	if reflect.TypeOf(plan) == noScan() {
+		return nil
+	}
+	return plan
+}
+
+// noScan is the type of pgx's plan for what cannot be scanned, which has no name outside
+// of it.
+var noScan = sync.OnceValue(func() reflect.Type {
+	return reflect.TypeOf(pgtype.NewMap().PlanScan(pgtype.BoolOID, pgtype.BinaryFormatCode, new(chan int)))
+})
+
+var (
+	sqlScanner  = reflect.TypeFor[sql.Scanner]()
+	textScanner = reflect.TypeFor[pgtype.TextScanner]()
+)
+
+// takesText reports whether a value of type t is a text: a string of any name, and what
+// says so or holds one.
+func takesText(t reflect.Type) bool {
+	if t.Kind() == reflect.String || reflect.PointerTo(t).Implements(textScanner) {
+		return true
+	}
+	return t.PkgPath() == "database/sql" && t.Kind() == reflect.Struct && t.Field(0).Type.Kind() == reflect.String
+}
+
+// misreads reports whether a value of type t would be given something else than what the
+// column means: its binary form, which pgx gives to a text and to a sql.Scanner for types
+// that it has no better form of, or within an array what is left of JSON or XML without
+// its markup. What pgx cannot plan before it meets a value, the fields of a composite, is
+// looked at too.
+func misreads(types *pgtype.Map, known *pgtype.Type, t reflect.Type, depth int) bool {
+	t = valueType(t)
+	if depth > 8 {
+		return false
+	}
+	text := takesText(t)
+	pointer := reflect.PointerTo(t)
+	switch codec := known.Codec.(type) {
+	case pgtype.BoolCodec, pgtype.DateCodec, *pgtype.TimestampCodec, *pgtype.TimestamptzCodec:
+		return t == reflect.TypeFor[pgtype.Text]() || t == reflect.TypeFor[zeronull.Text]()
+	case pgtype.ByteaCodec:
+		return text && !pointer.Implements(reflect.TypeFor[pgtype.BytesScanner]())
+	case *pgtype.JSONCodec, *pgtype.JSONBCodec, *pgtype.XMLCodec:
+		return depth > 0 && decodesText(known, t)
+	case *pgtype.ArrayCodec:
+		if own, ok := reflect.New(t).Interface().(pgtype.ArraySetter); ok {
+			elem := reflect.TypeOf(own.ScanIndexType())
+			return elem != nil && elem.Kind() == reflect.Pointer && misreads(types, codec.ElementType, elem, depth+1)
+		}
+		if pointer.Implements(sqlScanner) {
+			return true
+		}
+		for t.Kind() == reflect.Slice || t.Kind() == reflect.Array { // of several dimensions
+			if isBytes(t) && t.Kind() == reflect.Slice {
+				break
+			}
+			t = t.Elem()
+		}
+		return t.Kind() != reflect.Interface && misreads(types, codec.ElementType, t, depth+1)
+	case *pgtype.RangeCodec:
+		return (text || pointer.Implements(sqlScanner)) && !pointer.Implements(reflect.TypeFor[pgtype.RangeScanner]())
+	case *pgtype.MultirangeCodec:
+		return (text || pointer.Implements(sqlScanner)) && !pointer.Implements(reflect.TypeFor[pgtype.MultirangeSetter]())
+	case pgtype.RecordCodec:
+		return (text || pointer.Implements(sqlScanner)) && !pointer.Implements(reflect.TypeFor[pgtype.CompositeIndexScanner]())
+	case *pgtype.CompositeCodec:
+		if pointer.Implements(reflect.TypeFor[pgtype.CompositeIndexScanner]()) {
+			return false
+		}
+		if text || pointer.Implements(sqlScanner) {
+			return true
+		}
+		return t.Kind() == reflect.Struct && !fieldsRead(types, codec, t, depth)
+	}
+	return false
+}
+
+// fieldsRead reports whether the exported fields of a struct, in order, can read the
+// fields of a composite.
+func fieldsRead(types *pgtype.Map, codec *pgtype.CompositeCodec, t reflect.Type, depth int) bool {
+	fields := codec.Fields
+	for i := range t.NumField() {
+		if !t.Field(i).IsExported() {
+			continue
+		}
+		if len(fields) == 0 {
+			break
+		}
+		known, typ := fields[0].Type, t.Field(i).Type
+		fields = fields[1:]
+		plan := types.PlanScan(known.OID, types.FormatCodeForOID(known.OID), reflect.New(typ).Interface())
+		if reflect.TypeOf(plan) == noScan() || misreads(types, known, typ, depth+1) {
+			return false
+		}
+	}
+	return true
+}
+
+// decodesText reports whether pgx would decode JSON or XML into a string that has a name,
+// which it does not do to one that has none.
+func decodesText(known *pgtype.Type, t reflect.Type) bool {
+	t = valueType(t)
+	if t.Kind() != reflect.String || t == reflect.TypeFor[string]() {
+		return false
+	}
+	own := []reflect.Type{sqlScanner, textScanner, reflect.TypeFor[pgtype.BytesScanner](), textUnmarshaler}
+	switch known.Codec.(type) {
+	case *pgtype.JSONCodec, *pgtype.JSONBCodec:
+		own = append(own, jsonUnmarshaler)
+	case *pgtype.XMLCodec:
+		own = append(own, reflect.TypeFor[xml.Unmarshaler]())
+	default:
+		return false
+	}
+	for _, i := range own {
+		if reflect.PointerTo(t).Implements(i) {
+			return false
+		}
+	}
+	return true
+}
+
+// A markupPlan reads JSON and XML as text into a string that has a name, behind any
+// number of pointers.
+type markupPlan struct{}
+
+func (markupPlan) Scan(src []byte, target any) error {
+	v := reflect.ValueOf(target).Elem()
+	for ; v.Kind() == reflect.Pointer; v = v.Elem() {
+		if src == nil {
+			v.SetZero()
+			return nil
+		}
+		v.Set(reflect.New(v.Type().Elem()))
+	}
+	if src == nil {
+		return errNull
+	}
+	v.SetString(string(src))
+	return nil
+}
+
+var errNull = errors.New("cannot scan NULL into a string")
+
+// A usualPlan reads a text as if the value had come in the format in which it usually
+// does, since the two are not the same text for every type.
+type usualPlan struct {
+	types *pgtype.Map
+	known *pgtype.Type
+	usual int16
+	there pgtype.ScanPlan // for the usual format
+	here  pgtype.ScanPlan // for the text
+}
+
+func (p *usualPlan) Scan(src []byte, target any) error {
+	if src == nil {
+		return p.there.Scan(nil, target)
+	}
+	value, err := p.known.Codec.DecodeValue(p.types, p.known.OID, pgtype.TextFormatCode, src)
+	if err != nil {
+		return err
+	}
+	raw, err := p.types.Encode(p.known.OID, p.usual, value, nil)
+	if err != nil || raw == nil {
+		return p.here.Scan(src, target)
+	}
+	return p.there.Scan(raw, target)
+}
+
+// reads reports what is wrong with the columns of a statement that was described, before
+// it is sent. What it found right last is not looked at again.
+func (s *shape) reads(types *pgtype.Map, columns []pgconn.FieldDescription) *Error {
+	if last := s.read.Load(); last != nil && last.types == types && last.first == &columns[0] {
+		return nil
+	}
+	l, err := s.lay(columns)
+	if err != nil {
+		return err
+	}
+	if s.kind != mapRow {
+		for i, f := range l.fields {
+			oid := columns[i].DataTypeOID
+			if planScan(types, oid, types.FormatCodeForOID(oid), reflect.New(f.typ).Interface()) == nil {
+				return s.mismatch(types, l, i)
+			}
+		}
+	}
+	s.read.Store(&readable{types, &columns[0]})
+	return nil
+}
+
+// readable says which columns a shape can read on which connection.
+type readable struct {
+	types *pgtype.Map
+	first *pgconn.FieldDescription
+}
+
+// mismatch is the error of a column whose type its field cannot read.
+func (s *shape) mismatch(types *pgtype.Map, l *layout, column int) *Error {
+	c, f := &l.columns[column], l.fields[column]
+	advice := "cast the column to text in the SQL"
+	if base := valueType(f.typ); !takesText(base) {
+		advice = fmt.Sprintf("make it %s, or a string and cast the column to text in the SQL", goType(types, c.DataTypeOID))
+	}
+	e := misfit(c.Name, "column %q (%s) does not fit %s (%s): %s", c.Name, sqlTypeName(types, c.DataTypeOID), s.where(f), f.typ, advice)
+	return e
+}
+
+// where names a field as the Go code does.
+func (s *shape) where(f field) string {
+	if s.kind == scalarRow {
+		return "the row"
+	}
+	return s.typ.Name() + "." + f.path
+}
+
+// cannotHold is the error of one value that its field cannot take, though the types fit.
+func (s *shape) cannotHold(types *pgtype.Map, l *layout, column int, null bool, err error) *Error {
+	c, f := &l.columns[column], l.fields[column]
+	typ, where := sqlTypeName(types, c.DataTypeOID), s.where(f)
+	var e *Error
+	if null {
+		e = misfit(c.Name, "column %q (%s) is NULL, and %s (%s) cannot hold that: make it *%s, or use coalesce", c.Name, typ, where, f.typ, f.typ)
+	} else {
+		e = misfit(c.Name, "column %q (%s) does not fit %s (%s)", c.Name, typ, where, f.typ)
+	}
+	e.Err = err
+	return e
+}
+
+// sqlTypeName is what PostgreSQL calls a type.
+func sqlTypeName(types *pgtype.Map, oid uint32) string {
+	if t, ok := types.TypeForOID(oid); ok {
+		return t.Name
+	}
+	if name := otherTypes[oid]; name != "" {
+		return name
+	}
+	return fmt.Sprintf("type %d", oid)
+}
+
+// otherTypes are the types of PostgreSQL's own that pgx does not know, and has as text.
+var otherTypes = map[uint32]string{
+	22: "int2vector", 24: "regproc", 30: "oidvector", 194: "pg_node_tree", 790: "money", 791: "_money", 1266: "timetz", 1270: "_timetz",
+	1790: "refcursor", 2202: "regprocedure", 2203: "regoper", 2204: "regoperator", 2205: "regclass", 2206: "regtype", 2210: "_regclass",
+	2211: "_regtype", 2278: "void", 2970: "txid_snapshot", 3220: "pg_lsn", 3221: "_pg_lsn", 3615: "tsquery", 3645: "_tsquery",
+	3734: "regconfig", 3769: "regdictionary", 4089: "regnamespace", 4096: "regrole", 4191: "regcollation", 5038: "pg_snapshot",
+}
+
+// goType names a Go type that a column of a type of PostgreSQL fits, for a message.
+func goType(types *pgtype.Map, oid uint32) string {
+	known, ok := types.TypeForOID(oid)
+	if !ok {
+		return "a type that is registered for it on the connection"
+	}
+	switch codec := known.Codec.(type) {
+	case *pgtype.ArrayCodec:
+		if elem := goType(types, codec.ElementType.OID); !strings.Contains(elem, " ") {
+			return "[]" + elem
+		}
+		return "a slice of " + goType(types, codec.ElementType.OID)
+	case *pgtype.RangeCodec:
+		return "pgtype.Range[" + goType(types, codec.ElementType.OID) + "]"
+	case *pgtype.MultirangeCodec:
+		return "pgtype.Multirange[" + goType(types, codec.ElementType.OID) + "]"
+	case *pgtype.CompositeCodec, pgtype.RecordCodec:
+		return "a struct with a field for each of its"
+	case *pgtype.EnumCodec, *pgtype.XMLCodec, pgtype.TextCodec, *pgtype.TextFormatOnlyCodec, pgtype.QCharCodec, pgtype.LtreeCodec:
+		return "string"
+	case *pgtype.JSONCodec, *pgtype.JSONBCodec:
+		return "json.RawMessage"
+	case pgtype.ByteaCodec:
+		return "[]byte"
+	}
+	if t := goTypes[oid]; t != "" {
+		return t
+	}
+	return "a type that is meant for it"
+}
+
+var goTypes = map[uint32]string{
+	pgtype.BoolOID: "bool", pgtype.Int2OID: "int16", pgtype.Int4OID: "int32", pgtype.Int8OID: "int64", pgtype.Float4OID: "float32",
+	pgtype.Float8OID: "float64", pgtype.NumericOID: "pgtype.Numeric", pgtype.DateOID: "time.Time", pgtype.TimestampOID: "time.Time",
+	pgtype.TimestamptzOID: "time.Time", pgtype.TimeOID: "pgtype.Time", pgtype.IntervalOID: "pgtype.Interval",
+	pgtype.UUIDOID: "pgtype.UUID", pgtype.InetOID: "netip.Prefix", pgtype.CIDROID: "netip.Prefix", pgtype.MacaddrOID: "net.HardwareAddr",
+	pgtype.Macaddr8OID: "net.HardwareAddr", pgtype.BitOID: "pgtype.Bits", pgtype.VarbitOID: "pgtype.Bits", pgtype.PointOID: "pgtype.Point",
+	pgtype.LineOID: "pgtype.Line", pgtype.LsegOID: "pgtype.Lseg", pgtype.BoxOID: "pgtype.Box", pgtype.PathOID: "pgtype.Path",
+	pgtype.PolygonOID: "pgtype.Polygon", pgtype.CircleOID: "pgtype.Circle", pgtype.TSVectorOID: "pgtype.TSVector", pgtype.OIDOID: "uint32",
+	pgtype.XIDOID: "uint32", pgtype.CIDOID: "uint32", pgtype.XID8OID: "uint64", pgtype.OID8OID: "uint64", pgtype.TIDOID: "pgtype.TID",
+}
