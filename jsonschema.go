@@ -110,7 +110,7 @@ func (b *schemaBuilder) describe(t reflect.Type, path string) *schema {
 		return b.reject(path, "is a %s, memory of the connection that is another's by the time it is shown: use []byte", t)
 	}
 	if b.loses(t) {
-		return b.reject(path, "is a %s, whose state is unexported and which has no JSON form of its own, so that JSON says {} of any: %s", t, b.instead(t))
+		return b.reject(path, "is a %s, whose state is unexported and which has no JSON form of its own, so that it is lost: %s", t, b.instead(t))
 	}
 	if s := b.special(t); s != nil {
 		return s
@@ -185,11 +185,11 @@ func (b *schemaBuilder) instead(t reflect.Type) string {
 	if t.ConvertibleTo(reflect.TypeFor[time.Time]()) {
 		return "use time.Time, or *time.Time where it may be missing"
 	}
-	way := "UnmarshalJSON"
+	way := "an UnmarshalJSON"
 	if b.output {
-		way = "MarshalJSON"
+		way = "a MarshalJSON"
 	}
-	return "give it a " + way + " method, take another type, or leave it out with the tag `json:\"-\"`"
+	return "give it " + way + " method, take another type, or leave it out with the tag `json:\"-\"`"
 }
 
 // pointee is what a pointer to a pointer leads to in the end; nil if it has no end.
