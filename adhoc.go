@@ -24,9 +24,18 @@ type AdHocQuery struct {
 // An AdHocResult is the rows of an [AdHocQuery].
 type AdHocResult struct {
 	Columns  []string         // in the order of the SQL
-	Rows     []map[string]any // values of pgx's own types; nil for NULL
+	Rows     []map[string]any // values of pgx's own types, nil for NULL; shown in JSON as in docs/json.md
 	RowCount int              // of Rows; for a statement without rows, those affected
 	Elapsed  time.Duration    // sending and reading
+	shown    *shownRows
+}
+
+// MarshalJSON renders the fields under their names, and the values of the rows as to_json of
+// PostgreSQL does. The Rows of a result that was not made by AdHoc are shown by their Go types.
+func (r AdHocResult) MarshalJSON() ([]byte, error) {
+	type fields AdHocResult
+	newShower(r.shown).show(reflect.ValueOf(&r.Rows).Elem(), 0)
+	return encodeJSON(fields(r))
 }
 
 // AdHoc runs an [AdHocQuery]. A text that is not one statement, a name without a
@@ -89,6 +98,10 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 		ctx, cancel = context.WithTimeout(ctx, in.Timeout)
 		defer cancel()
 	}
+	kept := shownRowsOf(ctx)
+	if kept == nil {
+		ctx, kept = withShownRows(ctx)
+	}
 	start := time.Now()
 	q := &query[struct{}, map[string]any]{statement: s, frames: new(sync.Pool),
 		shape: &shape{typ: reflect.TypeFor[map[string]any](), kind: mapRow}}
@@ -96,7 +109,7 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 	if failure != nil {
 		return result, failure
 	}
-	result = AdHocResult{Rows: rows, RowCount: len(rows), Elapsed: time.Since(start)}
+	result = AdHocResult{Rows: rows, RowCount: len(rows), Elapsed: time.Since(start), shown: kept}
 	if l := q.shape.last.Load(); len(l.columns) > 0 {
 		result.Columns = l.names()
 	} else {

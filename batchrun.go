@@ -125,7 +125,7 @@ func (r *batchRun[In, Out]) fly(ctx context.Context, tx *Tx) *Error {
 
 func (r *batchRun[In, Out]) flight(ctx context.Context, db DB, conn *pgx.Conn, s *session) *flight {
 	r.limit = r.piped.limits.or(limitsOf(db))
-	r.bindIn, r.readOut = r.piped.run()
+	r.bindIn, r.readOut = r.piped.run(ctx)
 	return newFlight(ctx, conn, s, r)
 }
 

@@ -25,12 +25,14 @@ type listing struct {
 	def            Definition
 	info           CommandInfo
 	takes, returns *schema
+	showsAny       bool     // the output may hold rows that are maps
 	params         []string // params[i] is the field that is $i+1 in the SQL
 }
 
 // NewCatalog makes a catalog of commands. What cannot be in one panics, with all
 // that is wrong in any of them: two commands of one name, and a type that has no JSON
-// form, as a channel, a function or the sequence of a [Copy] has none. A Query
+// form, as a channel, a function or the sequence of a [Copy] has none, or one that loses
+// what the type holds, since that is unexported. A Query
 // without MaxRows gets one of 10,000.
 func NewCatalog(defs ...Definition) *Catalog {
 	c := &Catalog{listings: make(map[string]*listing, len(defs))}
@@ -114,6 +116,7 @@ func newListing(def Definition) (l *listing, mistakes []string) {
 	for i := range mistakes {
 		mistakes[i] = s.name + ": " + mistakes[i]
 	}
+	l.showsAny = mayHoldAny(s.output, nil)
 	l.info = l.describe()
 	if s.statement != nil {
 		l.params = s.statement.params
@@ -124,6 +127,9 @@ func newListing(def Definition) (l *listing, mistakes []string) {
 // Run runs the command called name with an input in JSON, and returns its output
 // in JSON, in which the text of a field tagged `secret:"true"` reads [secret] and
 // any other secret is zero. No input at all stands for {}.
+//
+// The values of rows that are maps are shown as to_json of PostgreSQL shows them, by the
+// types of their columns; docs/json.md has them all.
 //
 // The input is read strictly: a field that is not known or comes twice, a number
 // that does not fit, null for what is no pointer, and text after the value are
@@ -144,12 +150,19 @@ func (c *Catalog) Run(ctx context.Context, db DB, name string, input json.RawMes
 }
 
 func (l *listing) run(ctx context.Context, db DB, input []byte) (json.RawMessage, error) {
+	var shown *shownRows
+	if l.showsAny {
+		ctx, shown = withShownRows(ctx)
+	}
 	out, failure := l.def.runJSON(ctx, db, input)
 	if failure != nil {
 		failure = l.inJSONNames(failure)
 		if out == nil || !l.batch {
 			return nil, failure
 		}
+	}
+	if l.showsAny {
+		newShower(shown).show(reflect.ValueOf(out).Elem(), 0)
 	}
 	var text json.RawMessage
 	err := errCyclic

@@ -30,7 +30,7 @@ func Explain[In, Out any](ctx context.Context, db DB, c *Command[In, Out], in In
 	}
 	statement := c.piped(&c.core.opts)
 	var plan string
-	bind, _ := statement.run()
+	bind, _ := statement.run(ctx)
 	args, failure := bind(withSecretsHidden(in))
 	if failure != nil {
 		return "", c.core.refused(failure)

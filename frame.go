@@ -1,6 +1,7 @@
 package pgcmd
 
 import (
+	"context"
 	"errors"
 	"reflect"
 
@@ -27,12 +28,22 @@ func (q *query[In, Row]) frame() *frame[Row] {
 	return fr
 }
 
+// frameFor is the frame of a run, which keeps rows that are to be shown.
+func (q *query[In, Row]) frameFor(ctx context.Context) *frame[Row] {
+	fr := q.frame()
+	if q.shape.kind == mapRow {
+		fr.shown = shownRowsOf(ctx)
+	}
+	return fr
+}
+
 // keep is how many rows a frame may hold on to between runs.
 const keep = 4096
 
 // recycle gives the frame to a later run, without what it held. After a failure or a
 // panic it is not called, and the frame is garbage.
 func (q *query[In, Row]) recycle(fr *frame[Row]) {
+	fr.shown = nil
 	if cap(fr.rows) > keep {
 		fr.rows = nil
 	} else {
@@ -52,6 +63,7 @@ type rowScanner struct {
 	own     []pgtype.ScanPlan // for plans that are of no use to others
 	types   *pgtype.Map       // that plans was made by, if they can be used again
 	row     currentRow        // for a row type that scans itself, and for maps
+	shown   *shownRows        // keeps the rows that are maps; nil if they are not to be shown
 }
 
 // prepare makes the scanner ready for the columns of rows.
@@ -135,6 +147,10 @@ func (s *rowScanner) scanItself(rows resultRows) *Error {
 func (s *rowScanner) scanMap(rows resultRows) *Error {
 	s.row.rows, s.row.err = rows, nil
 	values, err := s.row.Values()
+	var again []any
+	if s.shown != nil && err == nil {
+		again, err = s.row.Values()
+	}
 	s.row.rows = nil
 	if err != nil {
 		e := misfit("", "a column has a type that pgx cannot read without a field: select it with a cast, or use a struct")
@@ -144,6 +160,9 @@ func (s *rowScanner) scanMap(rows resultRows) *Error {
 	m := make(map[string]any, len(values))
 	for i, v := range values {
 		m[s.layout.columns[i].Name] = v
+	}
+	if s.shown != nil {
+		s.shown.add(m, s.layout, again, rows)
 	}
 	*s.into.(*map[string]any) = m
 	return nil

@@ -173,7 +173,13 @@ func (b *schemaBuilder) loses(t reflect.Type) bool {
 		return false
 	}
 	for i := range t.NumField() {
-		if f := t.Field(i); !f.IsExported() && f.Name != "_" && !(f.Anonymous && f.Type.Size() == 0) {
+		switch f := t.Field(i); {
+		case f.IsExported() || f.Name == "_":
+		case f.Anonymous && f.Type.Kind() == reflect.Struct:
+			if b.loses(f.Type) {
+				return true
+			}
+		default:
 			return true
 		}
 	}
@@ -229,6 +235,8 @@ func (b *schemaBuilder) special(t reflect.Type) *schema {
 	case t == reflect.TypeFor[json.Number]():
 		return newSchema("number")
 	case t.Kind() == reflect.Interface:
+		return nil
+	case t == reflect.TypeFor[AdHocResult](): // its JSON is that of its fields
 		return nil
 	case implements(t, marshals):
 		return newSchema("")

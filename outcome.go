@@ -32,7 +32,8 @@ func (o Outcome[Out]) Get() (Out, error) { return o.Value, o.Err }
 //	{"ok":true,"value":...,"attempts":1,"elapsed_ms":1.2,"replayed":true}
 //	{"ok":false,"error":{"code":...,"effect":...,"message":...,...}}
 //
-// with replayed only if it is true.
+// with replayed only if it is true. What pgx has no JSON form for is, in a row that is a map, the text that PostgreSQL has
+// for it.
 func (o Outcome[Out]) MarshalJSON() ([]byte, error) {
 	if o.Err != nil {
 		return json.Marshal(struct {
@@ -40,6 +41,7 @@ func (o Outcome[Out]) MarshalJSON() ([]byte, error) {
 			Error error `json:"error"`
 		}{false, asError(o.Err)})
 	}
+	newShower(nil).show(reflect.ValueOf(&o.Value).Elem(), 0)
 	return marshalOutcome(withSecretsHidden(o.Value), o.Attempts, o.Elapsed, o.Replayed)
 }
 

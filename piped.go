@@ -1,6 +1,7 @@
 package pgcmd
 
 import (
+	"context"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -13,7 +14,7 @@ type piped[In, Out any] struct {
 	*statement
 	firm func(l limits) bool                                               // that it works, under limits, is the server's word alone, so that COMMIT may travel with it
 	fits func(types *pgtype.Map, columns []pgconn.FieldDescription) *Error // asked before anything is sent
-	run  func() (bind binder[In], read reader[Out])                        // for one run, by one goroutine
+	run  func(ctx context.Context) (bind binder[In], read reader[Out])     // for one run, by one goroutine
 }
 
 // A binder reads the arguments of one item into memory that the next one uses
@@ -29,8 +30,8 @@ func pipeAll[In, Row any](q *query[In, Row]) *piped[In, []Row] {
 		statement: q.statement,
 		firm:      func(l limits) bool { return q.readOnly || l.rows == 0 && l.bytes == 0 || q.harmless() },
 		fits:      q.fits,
-		run: func() (binder[In], reader[[]Row]) {
-			fr := q.frame()
+		run: func(ctx context.Context) (binder[In], reader[[]Row]) {
+			fr := q.frameFor(ctx)
 			return q.binder(), func(rows resultRows, l limits) ([]Row, *Error) {
 				out, failure := q.everyRow(fr, rows, l)
 				var zero Row
@@ -48,8 +49,8 @@ func pipeOne[In, Row any](q *query[In, Row]) *piped[In, Row] {
 		statement: q.statement,
 		firm:      func(l limits) bool { return q.readOnly || q.harmless() || q.insertsOne() && l.bytes == 0 },
 		fits:      q.fits,
-		run: func() (binder[In], reader[Row]) {
-			fr := q.frame()
+		run: func(ctx context.Context) (binder[In], reader[Row]) {
+			fr := q.frameFor(ctx)
 			return q.binder(), func(rows resultRows, l limits) (row Row, failure *Error) {
 				failure = q.onlyRow(fr, rows, l)
 				row, fr.row = fr.row, row
@@ -64,7 +65,7 @@ func pipeExec[In, Row any](q *query[In, Row]) *piped[In, int64] {
 		statement: q.statement,
 		firm:      func(limits) bool { return true },
 		fits:      func(*pgtype.Map, []pgconn.FieldDescription) *Error { return nil },
-		run: func() (binder[In], reader[int64]) {
+		run: func(ctx context.Context) (binder[In], reader[int64]) {
 			return q.binder(), func(rows resultRows, _ limits) (int64, *Error) {
 				rows.Close()
 				return rows.CommandTag().RowsAffected(), nil

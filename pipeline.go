@@ -118,7 +118,7 @@ type queuedItem interface {
 	sql() *statement
 	name() string
 	vet() *Error
-	start()
+	start(ctx context.Context)
 	isFirm(l limits) bool
 	fits(types *pgtype.Map, columns []pgconn.FieldDescription) *Error
 	bind() ([]any, *Error)
@@ -136,10 +136,10 @@ type entry[In, Out any] struct {
 	readOut reader[Out]
 }
 
-func (e *entry[In, Out]) sql() *statement      { return e.piped.statement }
-func (e *entry[In, Out]) name() string         { return e.command.core.name }
-func (e *entry[In, Out]) isFirm(l limits) bool { return e.piped.firm(l) && !e.piped.text.Ends }
-func (e *entry[In, Out]) start()               { e.bindIn, e.readOut = e.piped.run() }
+func (e *entry[In, Out]) sql() *statement           { return e.piped.statement }
+func (e *entry[In, Out]) name() string              { return e.command.core.name }
+func (e *entry[In, Out]) isFirm(l limits) bool      { return e.piped.firm(l) && !e.piped.text.Ends }
+func (e *entry[In, Out]) start(ctx context.Context) { e.bindIn, e.readOut = e.piped.run(ctx) }
 
 func (e *entry[In, Out]) vet() *Error {
 	if e.command.core.checks == nil {
@@ -248,7 +248,7 @@ func (r *pipelineRun) carry(ctx context.Context, db DB) *Error {
 	for i, item := range r.items {
 		if item.settle(nil) == nil {
 			items = append(items, i)
-			item.start()
+			item.start(ctx)
 		}
 	}
 	ignore := func(int) {}

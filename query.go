@@ -133,7 +133,7 @@ func (q *query[In, Row]) collect(ctx context.Context, db DB, args []any) (out []
 		return nil, 0, failure
 	}
 	defer q.close(ctx, &r)
-	fr := q.frame()
+	fr := q.frameFor(ctx)
 	if out, failure = q.everyRow(fr, r.rows, r.limits); failure != nil {
 		return nil, 0, q.unreadable(ctx, &r, failure)
 	}
@@ -156,7 +156,7 @@ func (q *query[In, Row]) one() func(context.Context, DB, In) (Row, error) {
 			return row, failure
 		}
 		defer q.close(ctx, &r)
-		fr := q.frame()
+		fr := q.frameFor(ctx)
 		if failure := q.onlyRow(fr, r.rows, r.limits); failure != nil {
 			return row, q.unreadable(ctx, &r, failure)
 		}

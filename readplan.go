@@ -300,11 +300,16 @@ func sqlTypeName(types *pgtype.Map, oid uint32) string {
 }
 
 // otherTypes are the types of PostgreSQL's own that pgx does not know, and has as text.
+// Those with a line before their name are arrays.
 var otherTypes = map[uint32]string{
-	22: "int2vector", 24: "regproc", 30: "oidvector", 194: "pg_node_tree", 790: "money", 791: "_money", 1266: "timetz", 1270: "_timetz",
-	1790: "refcursor", 2202: "regprocedure", 2203: "regoper", 2204: "regoperator", 2205: "regclass", 2206: "regtype", 2210: "_regclass",
-	2211: "_regtype", 2278: "void", 2970: "txid_snapshot", 3220: "pg_lsn", 3221: "_pg_lsn", 3615: "tsquery", 3645: "_tsquery",
-	3734: "regconfig", 3769: "regdictionary", 4089: "regnamespace", 4096: "regrole", 4191: "regcollation", 5038: "pg_snapshot",
+	22: "int2vector", 24: "regproc", 30: "oidvector", 194: "pg_node_tree", 775: "_macaddr8", 790: "money", 791: "_money", 1006: "_int2vector", 1008: "_regproc", 1013: "_oidvector",
+	1263: "_cstring", 1266: "timetz", 1270: "_timetz", 1790: "refcursor", 2201: "_refcursor", 2202: "regprocedure", 2203: "regoper",
+	2204: "regoperator", 2205: "regclass", 2206: "regtype", 2207: "_regprocedure", 2208: "_regoper", 2209: "_regoperator",
+	2210: "_regclass", 2211: "_regtype", 2275: "cstring", 2278: "void", 2949: "_txid_snapshot", 2970: "txid_snapshot", 3220: "pg_lsn",
+	3221: "_pg_lsn", 3615: "tsquery", 3642: "gtsvector", 3644: "_gtsvector", 3645: "_tsquery", 3734: "regconfig", 3735: "_regconfig",
+	3769: "regdictionary", 3770: "_regdictionary", 4089: "regnamespace", 4090: "_regnamespace", 4096: "regrole", 4097: "_regrole",
+	4191: "regcollation", 4192: "_regcollation", 5038: "pg_snapshot", 5039: "_pg_snapshot", 6150: "_int4multirange",
+	6151: "_nummultirange", 6152: "_tsmultirange", 6153: "_tstzmultirange", 6155: "_datemultirange", 6157: "_int8multirange",
 }
 
 // goType names a Go type that a column of a type of PostgreSQL fits, for a message.
