@@ -223,7 +223,7 @@ func TestStreamOfARowThatDoesNotFit(t *testing.T) {
 			e := failure(t, err)
 			assert.Len(t, rows, 299)
 			assert.Equal(t, "text", e.Column)
-			assert.Contains(t, e.Message, `column "text" is NULL`)
+			assert.Contains(t, e.Message, `column "text" (text) is NULL`)
 			if c.effect == pgcmd.NotApplied {
 				assert.Equal(t, c.effect, e.Effect)
 			} else {
