@@ -46,7 +46,7 @@ const adHocMaxRows = 10_000
 
 func newAdHoc() *Command[AdHocQuery, AdHocResult] {
 	c := &Command[AdHocQuery, AdHocResult]{
-		core: core{name: "pgcmd.adhoc", bounded: true},
+		core: core{name: "pgcmd.adhoc", bounded: true, many: true},
 		rows: func(out AdHocResult) int64 { return int64(out.RowCount) },
 		define: func(o *Options) func(context.Context, DB, AdHocQuery) (AdHocResult, error) {
 			return func(ctx context.Context, db DB, in AdHocQuery) (AdHocResult, error) {

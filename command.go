@@ -52,6 +52,7 @@ type core struct {
 	// Computed, once:
 	in, out   reflect.Type
 	bounded   bool            // it returns rows, so that it can have MaxBytes
+	many      bool            // it may return any number of them, so that it can have MaxRows
 	statement bool            // its errors are made by a statement, which is one unit
 	batch     bool            // it runs items of another command
 	atomic    bool            // all of them or none
@@ -119,14 +120,33 @@ func (c *core) prepare(in, out reflect.Type) {
 	}
 	c.handler = chain(c.name, c.opts.Middleware)
 	c.begins = c.begins || c.opts.InTx
-	if c.opts.Tx != (pgx.TxOptions{}) && !c.begins {
-		panic(fmt.Sprintf("pgcmd: %s: Options.Tx, but the command begins no transaction: add InTx, or make it a Transaction", c.name))
-	}
-	if c.opts.MaxBytes > 0 && !c.bounded && !c.batch {
-		panic(fmt.Sprintf("pgcmd: %s: Options.MaxBytes, but the command returns no rows: it is for a Query, a QueryOne and AdHoc", c.name))
-	}
+	c.checkOptions()
 	c.straight = c.handler == nil && c.opts.Timeout == 0 && !c.begins && c.opts.Retry.Attempts <= 1 && !c.batch &&
 		len(c.before)+len(c.after)+len(c.onError)+len(c.cleanup) == 0
+}
+
+// checkOptions panics on options that the command cannot have. Those of a batch that are
+// its items' were checked as theirs.
+func (c *core) checkOptions() {
+	o, why := &c.opts, ""
+	_, copies := c.query.(*copier)
+	switch {
+	case o.Tx != (pgx.TxOptions{}) && !c.begins:
+		why = "Options.Tx, but the command begins no transaction: add InTx, or make it a Transaction"
+	case c.once && (o.ReadOnly || o.Tx.AccessMode == pgx.ReadOnly):
+		why = "a Once writes its key and its result, and cannot be read-only: take away ReadOnly, or the Once, since reading twice does no harm"
+	case o.MaxBytes > 0 && !c.bounded && !c.batch:
+		why = "Options.MaxBytes, but the command returns no rows: it is for a Query, a QueryOne and AdHoc"
+	case o.MaxRows > 0 && !c.many && !c.batch && c.bounded:
+		why = "Options.MaxRows, but a QueryOne returns one row and refuses a second: take MaxRows away"
+	case o.MaxRows > 0 && !c.many && !c.batch:
+		why = "Options.MaxRows, but the command returns no rows of its own: it is for a Query and AdHoc, as those that a body runs"
+	case o.Progress != nil && !c.batch && !copies:
+		why = "Options.Progress, but only a Batch and a Copy report it: set it on those that a body runs, or run it with WithProgress"
+	}
+	if why != "" {
+		panic(fmt.Sprintf("pgcmd: %s: %s", c.name, why))
+	}
 }
 
 // Name returns the name that the command was made with.

@@ -34,13 +34,15 @@ type Options struct {
 	// ReadOnly says that the command changes nothing, so that a failure leaves
 	// nothing to ask about: its Effect is NotApplied. SQL that is plainly a write
 	// panics at definition; that a volatile function changes nothing is the
-	// author's word. A statement without it counts as a write.
+	// author's word. A statement without it counts as a write. It panics on a Copy and a
+	// Once.
 	ReadOnly bool
 
 	// MaxRows is the most rows that a Query may return: one more is
 	// CodeTooManyRows, never a truncation, and stops the reading at once; a
 	// statement that plainly writes is read to its end first, and so is one within
-	// a transaction. Zero means no limit (AdHoc: 10,000).
+	// a transaction. Zero means no limit (AdHoc: 10,000). It panics on all but a Query,
+	// AdHoc and a [Batch] of them.
 	MaxRows int
 
 	// MaxBytes is the most bytes that the values which a Query, a QueryOne or an AdHoc
@@ -65,7 +67,8 @@ type Options struct {
 	// Progress is called now and then while a [Batch] or a [Copy] runs, and at its
 	// end, with the items or rows that are done; total is -1 for a Copy, whose end
 	// nobody knows. It is called by the goroutine that runs the command, or by one
-	// at a time, and must not block. [WithProgress] is for one run.
+	// at a time, and must not block. [WithProgress] is for one run. It panics on a command
+	// that is neither.
 	Progress func(done, total int)
 }
 

@@ -29,7 +29,7 @@ func Query[In, Row any](name, sql string) *Command[In, []Row] {
 	c := defineStatement(name, q, func(o *Options) func(context.Context, DB, In) ([]Row, error) {
 		return q.with(name, o).all()
 	}, func(out []Row) int64 { return int64(len(out)) })
-	c.core.bounded = true
+	c.core.bounded, c.core.many = true, true
 	c.piped = func(o *Options) *piped[In, []Row] { return pipeAll(q.with(name, o)) }
 	return c
 }

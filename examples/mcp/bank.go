@@ -66,8 +66,14 @@ var (
 	means = map[string]error{"pgbench_accounts_funds": ErrFunds, "pgbench_accounts_bid_fkey": ErrBranch, "pgbench_accounts_pkey": ErrOpen}
 )
 
+func lists(description string) pgcmd.Options {
+	o := reads(description)
+	o.MaxRows = 100
+	return o
+}
+
 func reads(description string) pgcmd.Options {
-	return pgcmd.Options{Description: description, ReadOnly: true, Timeout: 5 * time.Second, Retry: pgcmd.Retry{Attempts: 3}, MaxRows: 100}
+	return pgcmd.Options{Description: description, ReadOnly: true, Timeout: 5 * time.Second, Retry: pgcmd.Retry{Attempts: 3}}
 }
 
 var (
@@ -77,16 +83,16 @@ var (
 
 	listRichest = pgcmd.Query[ListRichest, Account]("accounts.richest",
 		`select aid, bid, abalance from pgbench_accounts where @bid::int is null or bid = @bid order by abalance desc, aid limit @limit`).
-		With(reads("Lists the accounts with the largest balances, of one branch or of all."))
+		With(lists("Lists the accounts with the largest balances, of one branch or of all."))
 
 	listBranches = pgcmd.Query[struct{}, Branch]("branches.list",
 		`select bid, coalesce(sum(abalance), 0) as balance, count(aid) as accounts
 			from pgbench_branches left join pgbench_accounts using (bid) group by bid order by bid`).
-		With(reads("Lists the branches with what their accounts hold together."))
+		With(lists("Lists the branches with what their accounts hold together."))
 
 	listBookings = pgcmd.Query[ListBookings, Booking]("accounts.bookings",
 		`select aid, delta, mtime at time zone 'UTC' as mtime from pgbench_history where aid = @aid order by mtime desc limit @limit`).
-		With(reads("Lists the latest bookings of an account, the newest first."))
+		With(lists("Lists the latest bookings of an account, the newest first."))
 
 	openAccount = pgcmd.QueryOne[OpenAccount, Account]("accounts.open",
 		`insert into pgbench_accounts (aid, bid, abalance, filler) values (@aid, @bid, 0, '') returning aid, bid, abalance`).
