@@ -25,9 +25,10 @@
 // digits, _ and - stay, "[]" becomes "_batch", and everything else becomes "_", so that
 // users.create[] is users_create_batch. The command's own name is the tool's title.
 //
-// Its schemas are those of the manifest. MCP has objects alone for them: an input that is
-// none is the field "input" of one, and an output that is none the field "output". An
-// output comes both as structured content and as its text.
+// Its schemas are those of the manifest, without what models' providers are known to refuse
+// in an input; validation asks it all the same. MCP has objects alone for them: an input
+// that is none is the field "input" of one, and an output that is none the field "output".
+// An output comes both as structured content and as its text.
 //
 // The annotations follow from the definition: ReadOnly is readOnlyHint, what is not
 // ReadOnly is destructive unless [Tool.Additive] says otherwise, and ReadOnly and
@@ -36,8 +37,12 @@
 //
 // A failed command is a result with isError whose text is the JSON of the
 // [pgcmd.Error], which holds no value of the database; of a batch that failed the second
-// text is what became of the items. A client that sends a progress token is told of the
-// progress of batches.
+// text is what became of the items. A command that changed data and whose result is too
+// long has not failed: its field shortened says what is not shown. A client that sends a
+// progress token is told of the progress of batches.
+//
+// A call ends, and its query on the server, when its client goes, cancels it or ends its
+// session, and by [Server.Close].
 //
 // # Resources and prompts
 //

@@ -155,8 +155,8 @@ func TestWrongOptionsAreToldAllAtOnce(t *testing.T) {
 		}},
 		"names": {pgcmdmcp.Options{Tools: []pgcmdmcp.Tool{{Command: "customers.find"}, {Command: "customers_find"}, {Command: strings.Repeat("x", 65)}, {Command: "customers.delete", Name: "a.b", AllowWrites: true}}}, []string{
 			"pgcmdmcp: customers.find and customers_find would both be the tool customers_find: set Tool.Name of one",
-			fmt.Sprintf("pgcmdmcp: %[1]s would be the tool %[1]q: set Tool.Name to 1 to 64 letters, digits, _ or -", strings.Repeat("x", 65)),
-			`pgcmdmcp: customers.delete would be the tool "a.b": set Tool.Name to 1 to 64 letters, digits, _ or -`,
+			fmt.Sprintf("pgcmdmcp: %[1]s would be the tool %[1]q: set Tool.Name to 1 to 64 letters, digits, _ or -, of which the first is a letter or _", strings.Repeat("x", 65)),
+			`pgcmdmcp: customers.delete would be the tool "a.b": set Tool.Name to 1 to 64 letters, digits, _ or -, of which the first is a letter or _`,
 		}},
 		"SQL": {pgcmdmcp.Options{Tools: []pgcmdmcp.Tool{
 			{Command: "pgcmd.adhoc", AllowWrites: true}, {Command: "pgcmd.adhoc[]", AllowWrites: true},

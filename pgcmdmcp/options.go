@@ -151,7 +151,11 @@ func (t Tool) check(info pgcmd.CommandInfo) error {
 		errs = append(errs, fmt.Errorf("pgcmdmcp: %s has no description, and a model has nothing else to go by: set Options.Description of the command", t.Command))
 	}
 	if name := t.name(); !validName(name) {
-		errs = append(errs, fmt.Errorf("pgcmdmcp: %s would be the tool %q: set Tool.Name to 1 to %d letters, digits, _ or -", t.Command, name, maxName))
+		errs = append(errs, fmt.Errorf("pgcmdmcp: %s would be the tool %q: set Tool.Name to 1 to %d letters, digits, _ or -, of which the first is a letter or _", t.Command, name, maxName))
+	}
+	for _, path := range unnamable(parse(info.Input), "") {
+		errs = append(errs, fmt.Errorf("pgcmdmcp: the field %q of the input of %s has a name that models' providers refuse: "+
+			"give it 1 to 64 letters, digits, _, . or - by a json tag", path, t.Command))
 	}
 	return errors.Join(errs...)
 }
@@ -169,8 +173,8 @@ func core(schema json.RawMessage) []byte {
 	return bytes.TrimSuffix(rest, []byte("}"))
 }
 
-// maxName is what the strictest of the known clients takes; the specification has 128,
-// and dots.
+// maxName is what the strictest of the known clients takes, and Google's asks for a letter
+// or _ in front; the specification has 128, and dots.
 const maxName = 64
 
 func (t Tool) name() string {
@@ -186,7 +190,7 @@ func (t Tool) name() string {
 }
 
 func validName(name string) bool {
-	return name != "" && len(name) <= maxName && strings.IndexFunc(name, func(r rune) bool { return !validRune(r) }) < 0
+	return name != "" && len(name) <= maxName && name[0] != '-' && (name[0] < '0' || name[0] > '9') && strings.IndexFunc(name, func(r rune) bool { return !validRune(r) }) < 0
 }
 
 func validRune(r rune) bool {

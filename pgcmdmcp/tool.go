@@ -40,7 +40,7 @@ func newTool(o Tool, info pgcmd.CommandInfo, server Limits) *tool {
 	} else {
 		t.short.batch = batchOf(info.Name, out)
 	}
-	t.inputSchema, t.outSchema = render(portable(in)), render(portable(out))
+	t.inputSchema, t.outSchema = render(portable(forModels(in))), render(portable(out))
 	return t
 }
 
