@@ -36,6 +36,7 @@ type Config struct {
 	AcquireTimeout   time.Duration // bounds a command's wait for a connection; zero: 3s; negative: the context alone
 	StatementTimeout time.Duration // the server's statement_timeout; zero: what the server is set to
 	LockTimeout      time.Duration // the server's lock_timeout; zero: what the server is set to
+	CommitTimeout    time.Duration // bounds the wait for the reply to a COMMIT, which no caller's cancellation does; zero: 5s or the caller's deadline, whichever is later
 	IdleInTxTimeout  time.Duration // the server's idle_in_transaction_session_timeout; zero: what the server is set to
 
 	// Replicas are the URLs of standbys. Commands that are ReadOnly go there, as long
@@ -111,7 +112,7 @@ func (c *Config) problems() (problems []Problem) {
 	}{
 		{"MaxConns", int64(c.MaxConns)}, {"MinConns", int64(c.MinConns)}, {"MaxRows", int64(c.MaxRows)}, {"MaxBytes", int64(c.MaxBytes)}, {"Multiplex", int64(c.Multiplex)},
 		{"ConnectTimeout", int64(c.ConnectTimeout)}, {"StatementTimeout", int64(c.StatementTimeout)},
-		{"LockTimeout", int64(c.LockTimeout)}, {"IdleInTxTimeout", int64(c.IdleInTxTimeout)}, {"MaxReplicaLag", int64(c.MaxReplicaLag)},
+		{"LockTimeout", int64(c.LockTimeout)}, {"IdleInTxTimeout", int64(c.IdleInTxTimeout)}, {"CommitTimeout", int64(c.CommitTimeout)}, {"MaxReplicaLag", int64(c.MaxReplicaLag)},
 	} {
 		if n.value < 0 {
 			add(n.field, "is negative: zero is its default")

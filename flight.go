@@ -153,7 +153,7 @@ func (d *describing) Unwrap() error { return d.err }
 // be read back for them.
 type wave struct {
 	f        *flight
-	p        *pgconn.Pipeline
+	p        pipeline
 	before   int64 // bytes that were sent on the connection before it
 	counted  bool
 	expected []expected
@@ -179,13 +179,18 @@ const (
 	forSync
 )
 
-func (f *flight) wave() *wave {
+// wave begins a wave, which may end with COMMIT.
+func (f *flight) wave(commit bool) *wave {
 	w := &wave{f: f}
 	w.before, w.counted = sentBytes(f.conn)
 	if f.cargo.bounded() {
 		w.bound = boundRows(f.conn)
 	}
-	w.p = f.conn.PgConn().StartPipeline(f.ctx)
+	if commit {
+		w.p = newCommitPipeline(f.ctx, f.conn, f.s)
+	} else {
+		w.p = f.conn.PgConn().StartPipeline(f.ctx)
+	}
 	return w
 }
 
@@ -210,6 +215,12 @@ func (w *wave) own(what what, sql string, args ...any) {
 	w.expected = append(w.expected, expected{what, nil})
 }
 
+// commit queues COMMIT, and the last Sync. It is for a wave that may end with it.
+func (w *wave) commit() {
+	w.p.(*commitPipeline).sendCommit()
+	w.expected = append(w.expected, expected{forCommit, nil}, expected{forSync, nil})
+}
+
 func (w *wave) sync() {
 	w.p.SendPipelineSync()
 	w.expected = append(w.expected, expected{forSync, nil})
@@ -226,7 +237,7 @@ func (w *wave) flush() {
 // next returns the next reply that the server gave, with its error if that is what
 // it gave. What the server skipped, it skips. ok is false at the end, and when the
 // connection is lost.
-func (w *wave) next() (x expected, rr *pgconn.ResultReader, err error, ok bool) {
+func (w *wave) next() (x expected, rows resultRows, err error, ok bool) {
 	for w.lost == nil && w.at < len(w.expected) {
 		x = w.expected[w.at]
 		w.at++
@@ -256,15 +267,28 @@ func (w *wave) next() (x expected, rr *pgconn.ResultReader, err error, ok bool) 
 			return x, nil, err, true
 		}
 		w.skipping = err != nil
-		rr, _ = result.(*pgconn.ResultReader)
-		if rr == nil && err == nil && (x.what == forItem || x.what == forCommit) { // out of step
+		if err == nil && (x.what == forItem || x.what == forCommit) {
+			rows = w.rowsOf(result)
+		}
+		if rows == nil && err == nil && (x.what == forItem || x.what == forCommit) { // out of step
 			w.lost = errMalformed
 			_ = w.f.conn.PgConn().Conn().Close()
 			break
 		}
-		return x, rr, err, true
+		return x, rows, err, true
 	}
 	return x, nil, nil, false
+}
+
+// rowsOf are the rows of a reply, or nil if it has none.
+func (w *wave) rowsOf(reply any) resultRows {
+	switch reply := reply.(type) {
+	case *pgconn.ResultReader:
+		return pgx.RowsFromResultReader(w.f.conn.TypeMap(), reply)
+	case *pipelineRows:
+		return reply
+	}
+	return nil
 }
 
 // failed notes an error that came after the beginning of a reply.
@@ -283,8 +307,7 @@ func (w *wave) alive(err error) bool {
 
 // read reads the reply of an item, to its end. spoilt is why the client cannot use
 // it, err what the server or the connection said.
-func (w *wave) read(i int, rr *pgconn.ResultReader) (spoilt *Error, err error) {
-	rows := pgx.RowsFromResultReader(w.f.conn.TypeMap(), rr)
+func (w *wave) read(i int, rows resultRows) (spoilt *Error, err error) {
 	defer rows.Close()
 	l := w.f.cargo.limits(i)
 	l.filter = w.bound.filter

@@ -5,18 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgcmd/pgcmd/internal/mutant"
 )
-
-// commitTime bounds a COMMIT, which runs on a context of its own.
-const commitTime = 5 * time.Second
 
 // begin makes a transaction on a connection that has none. Nothing is sent: BEGIN,
 // and the timeout that the context's deadline means, wait for the first statement.
@@ -143,79 +138,6 @@ func (s *session) rollback(ctx context.Context) {
 	if _, err := s.conn.Exec(ctx, "rollback"); err != nil {
 		_ = s.conn.Close(ctx)
 	}
-}
-
-// commit ends the transaction, and returns nil if and only if it is committed.
-func (s *session) commit(ctx context.Context) *Error {
-	if e := s.mayCommit(ctx); e != nil {
-		s.rollback(ctx)
-		e.Effect = NotApplied
-		if s.unproven() {
-			e.Effect, e.final = Unknown, true
-		}
-		return e
-	}
-	s.over.Store(true)
-	if !s.begun {
-		return nil // nothing was sent: there is nothing to commit
-	}
-	commitCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTime)
-	defer cancel()
-	if mutant.Planted(mutant.CommitOnCallersCtx) {
-		commitCtx = ctx
-	}
-	before, counted := sentBytes(s.conn)
-	tag, err := s.conn.Exec(commitCtx, "commit")
-	if err == nil && tag.String() == "COMMIT" && commitCtx.Err() == nil {
-		return nil
-	}
-	if err == nil && commitCtx.Err() != nil {
-		// pgx can be told to cancel on the server, and a COMMIT that waits for a
-		// standby then succeeds without it.
-		return &Error{Code: CodeUnknownEffect, Message: "COMMIT took too long, and may not be as durable as it was to be"}
-	}
-	if err == nil && mutant.Planted(mutant.SwallowAborted) {
-		return nil
-	}
-	if err == nil {
-		return answeredRollback()
-	}
-	after, _ := sentBytes(s.conn)
-	return s.commitFailed(commitCtx, err, counted && after == before)
-}
-
-func answeredRollback() *Error {
-	return &Error{Code: CodeInternal, Effect: NotApplied, Err: pgx.ErrTxCommitRollback,
-		Message: "PostgreSQL answered COMMIT with ROLLBACK: a statement had failed, and nobody noticed"}
-}
-
-// commitFailed is the error of a COMMIT that failed; unsent says that it never left.
-func (s *session) commitFailed(ctx context.Context, err error, unsent bool) *Error {
-	e := causeOf(ctx, err)
-	pgErr, answered := errors.AsType[*pgconn.PgError](err)
-	switch {
-	case s.options.AccessMode == pgx.ReadOnly:
-		e.Effect = NotApplied // there was nothing to apply
-	case answered && definite(pgErr) && !strings.HasPrefix(pgErr.Code, "XX"), unsent,
-		mutant.Planted(mutant.TrustSafeToRetry) && pgconn.SafeToRetry(err):
-		e.Effect = NotApplied
-	default:
-		e.Effect = Unknown
-	}
-	if !answered {
-		if e.Effect == NotApplied && s.options.AccessMode == pgx.ReadOnly {
-			e.Code, e.Message = CodeUnavailable, "COMMIT had no reply, of a transaction that only read"
-		} else if e.Effect == NotApplied {
-			e.Code, e.Message = CodeUnavailable, "the connection failed before COMMIT was sent"
-		} else {
-			e.Code, e.Message = CodeUnknownEffect, "COMMIT was sent, and no reply came: it may or may not be applied"
-		}
-	}
-	e.settle()
-	if s.status() != 'I' {
-		_ = s.conn.Close(ctx)
-	}
-	return e
 }
 
 // mayCommit returns why the transaction cannot be committed, although its body

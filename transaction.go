@@ -55,6 +55,7 @@ func (c *core) transact(ctx context.Context, db DB, j job, cl *claim) (after []f
 	}
 	defer done()
 	tx := begin(ctx, conn, pool, c.txOptions())
+	tx.s.commitTimeout = commitTimeoutOf(db)
 	tx.s.limits = limitsOf(db)
 	defer func() {
 		if !tx.s.over.Load() && !mutant.Planted(mutant.NoRollbackOnPanic) { // a panic, or Goexit

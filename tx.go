@@ -63,6 +63,9 @@ type session struct {
 
 	consumed bool // a Copy has read rows that may not come a second time
 
+	commitTimeout time.Duration // of the pool; zero: its rule
+	unreplicated  bool          // it is committed, and the synchronous standby has not got it
+
 	mayFinish bool // the body may send COMMIT with its last statements
 	finished  bool // and has done so
 }

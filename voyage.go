@@ -47,16 +47,17 @@ func (f *flight) atomic(tx *Tx, items []int, finish bool, done func(left int)) (
 
 // run sends the chunk and reads the replies.
 func (l *leg) run(chunk []letter) {
-	w := l.f.wave()
+	w := l.f.wave(l.commit)
 	defer w.close()
 	l.lead(w)
 	for i := range chunk {
 		w.send(&chunk[i])
 	}
 	if l.commit {
-		w.own(forCommit, "commit")
+		w.commit()
+	} else {
+		w.sync()
 	}
-	w.sync()
 	w.flush()
 	refused := false
 	var more []int // that the client cannot read, beside the culprit
@@ -103,7 +104,7 @@ func (l *leg) read(w *wave, bad func(i int, e *Error, spoilt bool)) {
 	refused := false // an item, so that all up to the Sync was skipped: a COMMIT, too
 	var first error  // that the transaction has to know of
 	for {
-		x, rr, err, ok := w.next()
+		x, rows, err, ok := w.next()
 		if !ok {
 			break
 		}
@@ -114,7 +115,7 @@ func (l *leg) read(w *wave, bad func(i int, e *Error, spoilt bool)) {
 		case forItem:
 			var spoilt *Error
 			if err == nil {
-				spoilt, err = w.read(x.item.item, rr)
+				spoilt, err = w.read(x.item.item, rows)
 			}
 			switch {
 			case w.lost != nil:
@@ -131,7 +132,7 @@ func (l *leg) read(w *wave, bad func(i int, e *Error, spoilt bool)) {
 				bad(x.item.item, spoilt, true)
 			}
 		case forCommit:
-			l.committed(rr, err)
+			l.committed(rows, err)
 		default:
 			if err != nil && l.failure == nil {
 				l.failure = notSent(l.f.ctx, err)
@@ -155,10 +156,11 @@ func (l *leg) read(w *wave, bad func(i int, e *Error, spoilt bool)) {
 }
 
 // committed takes the reply of the COMMIT that travelled along.
-func (l *leg) committed(rr *pgconn.ResultReader, err error) {
+func (l *leg) committed(rows resultRows, err error) {
 	var tag pgconn.CommandTag
 	if err == nil {
-		tag, err = rr.Close()
+		rows.Close()
+		tag, err = rows.CommandTag(), rows.Err()
 	}
 	l.s.finished = true
 	switch {
@@ -182,7 +184,7 @@ func (l *leg) lost(w *wave, refused bool) {
 	default:
 		e.Effect, l.s.finished = Unknown, true
 		if e.Code == CodeUnavailable {
-			e.Message = "COMMIT was sent, and no reply came: it may or may not be applied"
+			e.Message = noReplyToCommit
 		}
 	}
 	e.settle()
@@ -295,7 +297,7 @@ func (f *flight) hop(tx *Tx, chunk []letter, commit bool) *Error {
 // mends the transaction; after one that worked there is nothing to roll back. So it
 // takes one round trip, too.
 func (l *leg) pass(going []*letter, outer string, again bool, bad func(i int, e *Error, spoilt bool)) {
-	w := l.f.wave()
+	w := l.f.wave(l.commit)
 	defer w.close()
 	l.lead(w)
 	if again {
@@ -317,9 +319,10 @@ func (l *leg) pass(going []*letter, outer string, again bool, bad func(i int, e 
 		}
 	}
 	if l.commit {
-		w.own(forCommit, "commit")
+		w.commit()
+	} else {
+		w.sync()
 	}
-	w.sync()
 	w.flush()
 	l.read(w, bad)
 }
@@ -373,7 +376,7 @@ func (f *flight) grounded(items []int, cause *Error) *Error {
 // scatter sends a chunk of items with a Sync each. An item has worked once the
 // server is ready for the next, and not before: its transaction ends there.
 func (f *flight) scatter(chunk []letter) (failure *Error) {
-	w := f.wave()
+	w := f.wave(false)
 	defer w.close()
 	for i := range chunk {
 		w.send(&chunk[i])
@@ -383,14 +386,14 @@ func (f *flight) scatter(chunk []letter) (failure *Error) {
 	settled := 0
 	var spoilt, refused *Error
 	for {
-		x, rr, err, ok := w.next()
+		x, rows, err, ok := w.next()
 		if !ok {
 			break
 		}
 		i := chunk[settled].item
 		if x.what == forItem {
 			if err == nil {
-				spoilt, err = w.read(i, rr)
+				spoilt, err = w.read(i, rows)
 			}
 			if err != nil && w.lost == nil {
 				refused = f.refused(i, err).after(spoilt)

@@ -17,8 +17,8 @@ import (
 // The column that does not exist is at 8 in each of these.
 const wrong = "select nothing"
 
-// ways to send the first statement of a transaction.
-var ways = map[string]func(ctx context.Context, tx *pgcmd.Tx) error{
+// positions are ways to send the first statement of a transaction.
+var positions = map[string]func(ctx context.Context, tx *pgcmd.Tx) error{
 	"Exec without arguments": func(ctx context.Context, tx *pgcmd.Tx) error {
 		_, err := tx.Exec(ctx, wrong)
 		return err
@@ -80,7 +80,7 @@ func TestThePositionOfAnErrorCountsInTheCallersOwnSQL(t *testing.T) {
 		pool, err := pgxpool.NewWithConfig(t.Context(), config)
 		require.NoError(t, err)
 		t.Cleanup(pool.Close)
-		for name, way := range ways {
+		for name, way := range positions {
 			t.Run(mode.String()+"/"+name, func(t *testing.T) {
 				first := pgcmd.Transaction("first", func(ctx context.Context, tx *pgcmd.Tx, _ struct{}) (any, error) { return nil, way(ctx, tx) })
 				later := pgcmd.Transaction("later", func(ctx context.Context, tx *pgcmd.Tx, _ struct{}) (any, error) {
