@@ -128,8 +128,8 @@ func bodyConditions() []condition {
 					return err
 				})}
 			}},
-		{row: 24, how: "a row that does not fit, of a statement that fails when it commits", columns: []column{atSync}, letters: "N U N -",
-			code: pgcmd.CodeInternal, cause: anything, truth: neverDone,
+		{row: 24, how: "a row that does not fit, of a statement that fails when it commits", columns: []column{atSync}, letters: "N N N -",
+			state: "23505", code: pgcmd.CodeConflict, cause: anything,
 			play: func(s *stage, c column) play {
 				return play{cmd: pgcmd.QueryOne[int64, int64]("ops.write",
 					`with op as (insert into ops values ($1)), dup as (insert into taken values (0)) select null::int8`)}

@@ -22,7 +22,8 @@ func TestAConnectionThatIsLostBehindAScanError(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, proxy.Close()) })
 	look := observer(t, url)
-	many := pgcmd.Query[tagged, small]("w.many", `insert into w select @tag, i from generate_series(1, 3) i where @fail = 0 returning case when i = @unreadable then 100000 else i end as v`)
+	// A SELECT, since PostgreSQL runs an INSERT to its end before it sends a row.
+	many := pgcmd.Query[tagged, small]("w.many", `select w(@tag, i, @unreadable, @fail) as v from generate_series(1, 3) i`)
 	for name, run := range map[string]func(ctx context.Context, db pgcmd.DB, in tagged) error{
 		"Query": func(ctx context.Context, db pgcmd.DB, in tagged) error { _, err := many.Run(ctx, db, in); return err },
 		"InTx": func(ctx context.Context, db pgcmd.DB, in tagged) error {
@@ -58,16 +59,16 @@ func TestAConnectionThatIsLostBehindAScanError(t *testing.T) {
 		},
 	} {
 		unknown := 0
-		for _, action := range []faults.Action{faults.CutBefore, faults.CutAfter} {
+		for _, in := range []tagged{{Tag: 1, Unreadable: 1}, {Tag: 1, Unreadable: 1, Fail: 3}} {
 			for at := 1; ; at++ {
 				pool := connect(t, proxy.URL(), func(c *pgcmd.Config) { c.MaxConns = 1 })
 				require.NoError(t, run(t.Context(), pool, tagged{Tag: 9}), "warm")
 				there(t, look, "w")
-				proxy.Set(&faults.Fault{Direction: faults.Backend, Message: at, Action: action})
-				err := run(t.Context(), pool, tagged{Tag: 1, Unreadable: 1})
+				proxy.Set(&faults.Fault{Direction: faults.Backend, Message: at, Action: faults.CutBefore})
+				err := run(t.Context(), pool, in)
 				fired := proxy.Fired()
 				proxy.Heal()
-				what := fmt.Sprintf("%s, cut at message %d of the server", name, at)
+				what := fmt.Sprintf("%s of %+v, cut before message %d of the server", name, in, at)
 				require.Error(t, err, what)
 				n := there(t, look, "w")[1]
 				switch pgcmd.EffectOf(err) {
@@ -78,7 +79,6 @@ func TestAConnectionThatIsLostBehindAScanError(t *testing.T) {
 				default:
 					unknown++
 				}
-
 				if fired == 0 {
 					break
 				}
