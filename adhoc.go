@@ -84,6 +84,7 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 		}
 		s.params[i] = "Args." + name
 		args[i] = value
+		s.takeCare(i, len(text.Names), careOf(reflect.TypeFor[any]()))
 		if text, ok := value.(string); ok {
 			if e := checkText(text, s.params[i]); e != nil {
 				return result, e

@@ -64,7 +64,7 @@ func newAsk(l *lane) *ask {
 const biggestAsk = 64 << 10
 
 // put asks on the lane, where the caller has a place, and waits for what comes of it.
-func (l *lane) put(ctx context.Context, s *statement, d *described, args []any) (a *ask, with *described, came fate, failure *Error) {
+func (l *lane) put(ctx context.Context, s *statement, d *described, args []any, doubts doubts) (a *ask, with *described, came fate, failure *Error) {
 	posted := false
 	defer func() {
 		if !posted {
@@ -83,16 +83,30 @@ func (l *lane) put(ctx context.Context, s *statement, d *described, args []any) 
 	if d.ordinary {
 		return nil, nil, ordinary, nil
 	}
+	for _, oid := range doubts.of(d.sd.ParamOIDs) {
+		if _, known := l.conn.TypeMap().TypeForOID(oid); !known {
+			return nil, nil, ordinary, nil // where the catalog can be asked
+		}
+	}
 	a = l.free.Get().(*ask)
 	a.command, a.sql, a.tally = s.name, s.text.SQL, d.tally
 	a.rows = &askRows{ask: a, fields: d.fields, types: a.types, lane: l}
 	if l.tracer != nil {
 		a.rows.traced = l.tracer.TraceQueryStart(ctx, l.conn, pgx.TraceQueryStartData{SQL: s.text.SQL, Args: args})
 	}
+	if failure := s.settleDoubts(types{known: a.types}, d.sd.ParamOIDs, args, doubts, false); failure != nil {
+		a.rows.end(failure)
+		return nil, nil, refused, failure
+	}
 	if err := a.encode(d, args); err != nil {
 		a.rows.end(err)
 		if time.Since(d.at) > time.Second {
 			return nil, d, outdated, nil
+		}
+		if failure := s.unsendable(ctx, a.types, nil, args, err); failure != nil && failure.Code != CodeInternal {
+			return nil, nil, refused, failure
+		} else if failure != nil {
+			return nil, nil, ordinary, nil // where the type's name can be asked for
 		}
 		return nil, nil, refused, s.failed(ctx, &reply{}, err)
 	}

@@ -1,6 +1,8 @@
 package pgcmd
 
 import (
+	"bytes"
+	"database/sql/driver"
 	"fmt"
 	"reflect"
 	"strings"
@@ -164,12 +166,12 @@ func arguments(args, pointers []any, params []string) ([]any, *Error) {
 			if text.Kind() == reflect.Pointer {
 				text = text.Elem() // of nil: an invalid Value, of Kind Invalid
 			}
-			if text.Kind() == reflect.String {
+			args[i] = v.Interface()
+			if _, own := args[i].(driver.Valuer); text.Kind() == reflect.String && !own {
 				if e := checkText(text.String(), params[i]); e != nil {
 					return nil, e
 				}
 			}
-			args[i] = v.Interface()
 		}
 	}
 	return args, notAnOption(args, params)
@@ -189,10 +191,18 @@ func notAnOption(args []any, params []string) *Error {
 
 // checkText refuses what no text of PostgreSQL can hold before anything is sent.
 func checkText(s, field string) *Error {
-	if strings.IndexByte(s, 0) >= 0 {
+	return textProblem(strings.IndexByte(s, 0) >= 0, utf8.ValidString(s), field)
+}
+
+func checkTextBytes(b []byte, field string) *Error {
+	return textProblem(bytes.IndexByte(b, 0) >= 0, utf8.Valid(b), field)
+}
+
+func textProblem(hasNUL, valid bool, field string) *Error {
+	switch {
+	case hasNUL:
 		return refusedValue(field, "text", "holds a NUL byte, which PostgreSQL's text cannot: use []byte and bytea", nil)
-	}
-	if !utf8.ValidString(s) {
+	case !valid:
 		return refusedValue(field, "text", "is not valid UTF-8: use []byte and bytea", nil)
 	}
 	return nil

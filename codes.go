@@ -25,7 +25,7 @@ const (
 	CodeSkipped       Code = "skipped"        // an item of a batch or a pipeline that was not run since another failed
 	CodeNestedAcquire Code = "nested_acquire" // run on the pool from within a transaction on the same pool
 	CodeFailed        Code = "failed"         // the body's own error, without a code
-	CodeInternal      Code = "internal"       // a bug: bad SQL, a scan that does not fit, a nil DB
+	CodeInternal      Code = "internal"       // a bug: bad SQL, a scan that does not fit, a Go type that cannot be sent as its parameter's type, a nil DB
 )
 
 // sqlstates holds a line for every SQLSTATE in Appendix A of PostgreSQL's

@@ -20,6 +20,10 @@ import (
 // their number. The struct Row names the columns, by the rules of [Query]; columns
 // that have no field get their defaults.
 //
+// A column of a type that pgx does not know is filled with the text of the field, which
+// the type's own input function reads; a field that cannot be sent as its column's type is
+// CodeInternal, before the sequence begins.
+//
 // The sequence runs on the caller's goroutine, and may block for as long as it
 // likes: a panic in it reaches the caller. An error from it aborts the copy and is
 // wrapped. Every row is validated as the input of other commands is, by its
@@ -115,14 +119,14 @@ func (c copying[Row]) run(ctx context.Context, db DB, rows iter.Seq2[Row, error]
 		return 0, failure
 	}
 	defer l.leave()
-	columns, failure := c.describe(ctx, l)
+	columns, inText, failure := c.describe(ctx, l)
 	if failure != nil {
 		return 0, failure
 	}
 	if l.tx != nil {
 		l.tx.consumed = true
 	}
-	n, failure := c.stream(ctx, l, columns, rows)
+	n, failure := c.stream(ctx, l, columns, inText, rows)
 	if failure != nil {
 		failure.final = true
 		return 0, failure
@@ -131,7 +135,7 @@ func (c copying[Row]) run(ctx context.Context, db DB, rows iter.Seq2[Row, error]
 }
 
 // stream sends the rows, and returns how many the server has taken.
-func (c copying[Row]) stream(ctx context.Context, l *copyLink, columns []copyColumn, rows iter.Seq2[Row, error]) (int64, *Error) {
+func (c copying[Row]) stream(ctx context.Context, l *copyLink, columns []copyColumn, inText bool, rows iter.Seq2[Row, error]) (int64, *Error) {
 	names := make([]string, len(columns))
 	for i := range columns {
 		names[i] = columns[i].name
@@ -141,7 +145,7 @@ func (c copying[Row]) stream(ctx context.Context, l *copyLink, columns []copyCol
 	var err error
 	defer func() { traced(tag, err) }()
 
-	f := openFeed(ctx, l.conn, c.sql(names))
+	f := openFeed(ctx, l.conn, c.sql(names, inText))
 	defer func() { // also after a panic, or Goexit, in the sequence
 		f.abandon()
 		l.err = f.err
@@ -153,7 +157,7 @@ func (c copying[Row]) stream(ctx context.Context, l *copyLink, columns []copyCol
 		}
 	}()
 	report := reporter(ctx, c.progress)
-	read, failure := c.feed(ctx, f, report, newRowEncoder[Row](columns, c.grows), rows)
+	read, failure := c.feed(ctx, f, report, newRowEncoder[Row](columns, c.grows, inText), rows)
 	if failure != nil {
 		f.abandon()
 		failure.Effect = NotApplied
@@ -169,12 +173,16 @@ func (c copying[Row]) stream(ctx context.Context, l *copyLink, columns []copyCol
 	return tag.RowsAffected(), nil
 }
 
-func (c *copier) sql(columns []string) string {
+func (c *copier) sql(columns []string, inText bool) string {
 	quoted := make([]string, len(columns))
 	for i, name := range columns {
 		quoted[i] = pgx.Identifier{name}.Sanitize()
 	}
-	return "copy " + c.table + " (" + strings.Join(quoted, ", ") + ") from stdin (format binary)"
+	format := "binary"
+	if inText {
+		format = "text"
+	}
+	return "copy " + c.table + " (" + strings.Join(quoted, ", ") + ") from stdin (format " + format + ")"
 }
 
 // progressRows is how often Progress is called.
@@ -183,7 +191,11 @@ const progressRows = 10_000
 // feed encodes the rows until the sequence ends or the copy does, and returns how
 // many there were. Its failure is the sequence's, or a bad row.
 func (c copying[Row]) feed(ctx context.Context, f *copyFeed, report func(done, total int), enc *rowEncoder[Row], rows iter.Seq2[Row, error]) (n int, failure *Error) {
-	buf := append(f.buffer(), copyHeader...)
+	header, trailer := copyHeader, copyTrailer
+	if enc.inText {
+		header, trailer = "", ""
+	}
+	buf := append(f.buffer(), header...)
 	for row, err := range rows {
 		n++
 		if err != nil {
@@ -208,7 +220,7 @@ func (c copying[Row]) feed(ctx context.Context, f *copyFeed, report func(done, t
 			buf = f.send(buf)
 		}
 	}
-	f.sendLast(append(buf, copyTrailer...))
+	f.sendLast(append(buf, trailer...))
 	return n, nil
 }
 
@@ -308,19 +320,20 @@ func (e *Error) locate(pgErr *pgconn.PgError, relation string, columns []copyCol
 }
 
 // describe asks for the columns and their types, and plans how each field is
-// encoded. It asks every time: bytes that were made for the type which a column had
+// encoded: in binary, or in text if the server has to read a text. It asks every time: bytes that were made for the type which a column had
 // once could be taken for something else.
-func (c *copier) describe(ctx context.Context, l *copyLink) ([]copyColumn, *Error) {
+func (c *copier) describe(ctx context.Context, l *copyLink) (columns []copyColumn, inText bool, failure *Error) {
 	// To be analysed it needs no right to SELECT, and domains come as what they are of.
 	sd, err := l.prepare.Prepare(ctx, "", "select * from "+c.table)
 	if err != nil {
-		return nil, c.undescribed(ctx, l, err)
+		return nil, false, c.undescribed(ctx, l, err)
 	}
 	names := make([]string, len(sd.Fields))
 	for i, f := range sd.Fields {
 		names[i] = f.Name
 	}
-	columns := make([]copyColumn, len(c.fields))
+	columns = make([]copyColumn, len(c.fields))
+	oids := make([]uint32, len(c.fields))
 	takenBy := make([]string, len(names))
 	for i, f := range c.fields {
 		at := findColumn(names, f)
@@ -333,22 +346,26 @@ func (c *copier) describe(ctx context.Context, l *copyLink) ([]copyColumn, *Erro
 			e = misfit(names[at], "column %q is meant for two fields of %s, %s and %s: tag one of them otherwise", names[at], c.typ.Name(), takenBy[at], f.path)
 		default:
 			takenBy[at] = f.path
-			columns[i] = copyColumn{field: f, name: names[at], oid: sd.Fields[at].DataTypeOID}
+			oids[i] = sd.Fields[at].DataTypeOID
+			columns[i] = copyColumn{field: f, name: names[at], oid: oids[i]}
 			continue
 		}
 		e.Effect = NotApplied
-		return nil, e
+		return nil, false, e
 	}
-	textual, err := textualTypes(ctx, l.conn, columns)
+	t, err := typesOf(ctx, l.conn, oids...)
 	if err != nil {
-		return nil, c.undescribed(ctx, l, err)
+		return nil, false, c.undescribed(ctx, l, err)
+	}
+	for _, column := range columns {
+		inText = inText || t.readByServer(column.oid, column.field.typ)
 	}
 	for i := range columns {
-		if e := columns[i].plan(l.conn.TypeMap(), textual[columns[i].oid]); e != nil {
-			return nil, e
+		if e := columns[i].plan(t, inText); e != nil {
+			return nil, false, e
 		}
 	}
-	return columns, nil
+	return columns, inText, nil
 }
 
 // undescribed is the error of a table whose columns cannot be asked for.

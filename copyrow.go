@@ -1,16 +1,12 @@
 package pgcmd
 
 import (
-	"context"
-	"database/sql/driver"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
-	"strings"
-	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
@@ -21,10 +17,11 @@ type rowEncoder[Row any] struct {
 	columns  []copyColumn
 	pointers []any // pointers[i] is to the field of column i, as its encoder takes it
 	grows    bool  // they are good for one row only
+	inText   bool  // the copy is in text, and not in binary
 }
 
-func newRowEncoder[Row any](columns []copyColumn, grows bool) *rowEncoder[Row] {
-	e := &rowEncoder[Row]{columns: columns, pointers: make([]any, len(columns)), grows: grows}
+func newRowEncoder[Row any](columns []copyColumn, grows, inText bool) *rowEncoder[Row] {
+	e := &rowEncoder[Row]{columns: columns, pointers: make([]any, len(columns)), grows: grows, inText: inText}
 	e.point()
 	return e
 }
@@ -46,8 +43,13 @@ func (e *rowEncoder[Row]) append(buf []byte) ([]byte, *Error) {
 	if e.grows {
 		e.point()
 	}
-	buf = binary.BigEndian.AppendUint16(buf, uint16(len(e.columns)))
+	if !e.inText {
+		buf = binary.BigEndian.AppendUint16(buf, uint16(len(e.columns)))
+	}
 	for i := range e.columns {
+		if e.inText && i > 0 {
+			buf = append(buf, '\t')
+		}
 		p := e.pointers[i]
 		if p == nil {
 			return nil, rowRefused(refusedValue(e.columns[i].field.path, "required", "is in an embedded struct whose pointer is nil", nil))
@@ -56,6 +58,9 @@ func (e *rowEncoder[Row]) append(buf []byte) ([]byte, *Error) {
 		if buf, err = e.columns[i].encode(buf, p); err != nil {
 			return nil, e.columns[i].refused(err)
 		}
+	}
+	if e.inText {
+		buf = append(buf, '\n')
 	}
 	return buf, nil
 }
@@ -86,30 +91,41 @@ func (c *copyColumn) refused(err error) *Error {
 	return rowRefused(refusedValue(c.field.path, "encode", fmt.Sprintf("does not fit the type of column %q (%s)", c.name, c.typ), err))
 }
 
+// misfit is the error of a value that cannot be encoded: the program's, if what the value
+// gives to be sent for it never can.
+func (c *copyColumn) misfit(t types, value any, err error) error {
+	sent := ownType(value)
+	if sent == nil || t.encodes(c.oid, sent) {
+		return err
+	}
+	e := refusedValue(c.field.path, "type", t.cannotBeSent(fmt.Sprintf("%T, which gives %s,", value, sent), sent, c.oid, ""), err)
+	e.Code, e.Column = CodeInternal, c.name
+	return e
+}
+
 // outOfRange is the error of a number or a time that the column's type cannot hold.
 func (c *copyColumn) outOfRange() error {
 	return refusedValue(c.field.path, "range", fmt.Sprintf("is out of the range of column %q (%s)", c.name, c.typ), nil)
 }
 
-// plan chooses the encoder. textual says that the type, if pgx does not know it, is
-// text in binary too.
-func (c *copyColumn) plan(types *pgtype.Map, textual bool) *Error {
-	var codec pgtype.Codec
-	if t, ok := types.TypeForOID(c.oid); ok {
-		codec, c.typ = t.Codec, t.Name
-	} else {
-		c.typ = fmt.Sprintf("type %d", c.oid)
-		if textual {
-			codec = pgtype.TextCodec{}
-		}
-		if !textual && !c.knowsBinary() || textual && isNumberOrTime(c.field.typ) {
-			return &Error{Code: CodeInternal, Effect: NotApplied, Column: c.name,
-				Message: fmt.Sprintf("column %q is of a type that pgx does not know (%d), and field %s (%s) cannot be put into it: register the type with the connection (pgx.Conn.LoadType), or leave the column out",
-					c.name, c.oid, c.field.path, c.field.typ)}
-		}
+// plan chooses the encoder. In a copy in text every column is.
+func (c *copyColumn) plan(t types, inText bool) *Error {
+	c.typ = t.name(c.oid)
+	typ := c.field.typ
+	if l := t.unsendable(c.oid, typ); l.why != "" {
+		return &Error{Code: CodeInternal, Effect: NotApplied, Column: c.name,
+			Message: fmt.Sprintf("field %s %s", c.field.path, t.cannotBeSent(typ.String(), typ, c.oid, "")+fmt.Sprintf(" (column %q), or leave the column out", c.name))}
+	}
+	known, ok := t.known.TypeForOID(c.oid)
+	if inText {
+		c.encode = c.text(t, appendField)
+		return nil
+	}
+	var codec pgtype.Codec = pgtype.TextCodec{} // of a type whose binary form is text
+	if ok {
+		codec = known.Codec
 	}
 	if d := c.direct(codec); d != nil {
-		typ := c.field.typ
 		switch {
 		case typ == d.typ():
 			c.encode = d.plain()
@@ -122,75 +138,86 @@ func (c *copyColumn) plan(types *pgtype.Map, textual bool) *Error {
 			return nil
 		}
 	}
-	c.encode = c.planned(types)
+	if ok {
+		c.encode = c.planned(t)
+	} else {
+		c.encode = c.text(t, appendSized)
+	}
 	return nil
 }
 
-// knowsBinary reports whether the field's values may be the binary form of a type
-// that is not known here.
-func (c *copyColumn) knowsBinary() bool {
-	t := c.field.typ
-	return t == reflect.TypeFor[[]byte]() || t == reflect.TypeFor[*[]byte]() ||
-		reflect.PointerTo(t).Implements(reflect.TypeFor[driver.Valuer]())
-}
-
-// isNumberOrTime reports whether pgx, not knowing a column's type, would encode t
-// as a type of its own choice that is not text.
-func isNumberOrTime(t reflect.Type) bool {
-	if t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	if t.NumMethod() > 0 && t != reflect.TypeFor[time.Time]() {
-		return false
-	}
-	return t.Kind() >= reflect.Bool && t.Kind() <= reflect.Float64 || t == reflect.TypeFor[time.Time]()
-}
-
-// textualTypes finds those types of columns that pgx does not know whose binary
-// form is their text: enums, citext. It asks the server, but not often.
-func textualTypes(ctx context.Context, conn *pgx.Conn, columns []copyColumn) (map[uint32]bool, error) {
-	var unknown []string
-	var known map[uint32]bool
-	for _, c := range columns {
-		if _, ok := conn.TypeMap().TypeForOID(c.oid); ok {
-			continue
+// text encodes a value as its text, which the server reads. In a copy in text that is
+// how all are sent; in one in binary it is how those are whose binary form is text.
+func (c *copyColumn) text(t types, appendText func(buf, text []byte) []byte) encoder {
+	_, known := t.known.TypeForOID(c.oid)
+	mayBeRagged := careOf(c.field.typ)&careRagged != 0
+	scratch := make([]byte, 0, 64)
+	return func(buf []byte, p any) ([]byte, error) {
+		v := reflect.ValueOf(p).Elem()
+		value := v.Interface()
+		if mayBeRagged && t.misshapen(c.oid, v) {
+			return nil, refusedValue(c.field.path, "array", notRectangular, nil)
 		}
-		if known == nil {
-			data := conn.PgConn().CustomData()
-			if known, _ = data["pgcmd.textual"].(map[uint32]bool); known == nil || len(known) >= maxKnown {
-				known = map[uint32]bool{}
-				data["pgcmd.textual"] = known
+		if !known {
+			var err error
+			if value, err = t.asText(c.oid, value); err != nil {
+				return nil, err
 			}
 		}
-		if _, ok := known[c.oid]; !ok {
-			known[c.oid] = false
-			unknown = append(unknown, fmt.Sprint(c.oid))
+		text, err := t.known.Encode(c.oid, pgtype.TextFormatCode, value, scratch[:0])
+		switch {
+		case err != nil:
+			return nil, c.misfit(t, value, err)
+		case text == nil:
+			return appendText(buf, nil), nil
+		case len(text) > math.MaxInt32:
+			return nil, c.outOfRange()
+		}
+		if e := checkTextBytes(text, c.field.path); e != nil {
+			return nil, e
+		}
+		scratch = text
+		return appendText(buf, text), nil
+	}
+}
+
+// appendSized appends a value with its length before it, as a copy in binary has it.
+func appendSized(buf, value []byte) []byte {
+	if value == nil {
+		return appendNull(buf)
+	}
+	return append(binary.BigEndian.AppendUint32(buf, uint32(len(value))), value...)
+}
+
+// appendField appends a value as a copy in text has it, where some bytes have a meaning.
+func appendField(buf, value []byte) []byte {
+	if value == nil {
+		return append(buf, `\N`...)
+	}
+	for _, b := range value {
+		switch b {
+		case '\\':
+			buf = append(buf, '\\', '\\')
+		case '\n':
+			buf = append(buf, '\\', 'n')
+		case '\r':
+			buf = append(buf, '\\', 'r')
+		case '\t':
+			buf = append(buf, '\\', 't')
+		default:
+			buf = append(buf, b)
 		}
 	}
-	if len(unknown) == 0 {
-		return known, nil
-	}
-	const sql = `select t.oid::int8 from pg_catalog.pg_type t join pg_catalog.pg_proc p on p.oid = t.typreceive
-		where t.oid = any ($1::oid[]) and p.prosrc in ('enum_recv', 'textrecv', 'varcharrecv', 'bpcharrecv', 'namerecv')`
-	result := conn.PgConn().ExecParams(ctx, sql, [][]byte{[]byte("{" + strings.Join(unknown, ",") + "}")}, nil, nil, []int16{pgx.BinaryFormatCode}).Read()
-	if result.Err != nil {
-		delete(conn.PgConn().CustomData(), "pgcmd.textual")
-		return nil, result.Err
-	}
-	for _, row := range result.Rows {
-		known[uint32(binary.BigEndian.Uint64(row[0]))] = true
-	}
-	return known, nil
+	return buf
 }
 
 // planned encodes by pgtype's plans, as pgx does.
-func (c *copyColumn) planned(types *pgtype.Map) encoder {
-	typ := c.field.typ
-	elem := typ
-	if elem.Kind() == reflect.Pointer {
-		elem = elem.Elem()
-	}
-	isText, dynamic := elem.Kind() == reflect.String, elem.Kind() == reflect.Interface
+func (c *copyColumn) planned(t types) encoder {
+	types, typ := t.known, c.field.typ
+	dynamic := valueType(typ).Kind() == reflect.Interface
+	known, _ := types.TypeForOID(c.oid)
+	isText := isTextCodec(known.Codec)
+	mayBeRagged := careOf(typ)&careRagged != 0
 	// A plan is the type's, and serves every value of it.
 	var plan pgtype.EncodePlan
 	if !dynamic {
@@ -199,16 +226,8 @@ func (c *copyColumn) planned(types *pgtype.Map) encoder {
 	return func(buf []byte, p any) ([]byte, error) {
 		v := reflect.ValueOf(p).Elem()
 		value := v.Interface()
-		if isText || dynamic {
-			text := v
-			for text.Kind() == reflect.Pointer || text.Kind() == reflect.Interface {
-				text = text.Elem() // of nil: an invalid Value, of Kind Invalid
-			}
-			if text.Kind() == reflect.String {
-				if e := checkText(text.String(), c.field.path); e != nil {
-					return nil, e
-				}
-			}
+		if mayBeRagged && t.misshapen(c.oid, v) {
+			return nil, refusedValue(c.field.path, "array", notRectangular, nil)
 		}
 		start := len(buf)
 		buf = appendNull(buf)
@@ -223,11 +242,16 @@ func (c *copyColumn) planned(types *pgtype.Map) encoder {
 		if err != nil {
 			var ok bool
 			if encoded, ok = c.byText(types, value, buf); !ok {
-				return nil, err
+				return nil, c.misfit(t, value, err)
 			}
 		}
 		if encoded == nil {
 			return buf, nil // NULL
+		}
+		if isText {
+			if e := checkTextBytes(encoded[start+4:], c.field.path); e != nil {
+				return nil, e
+			}
 		}
 		return setLength(encoded, start)
 	}

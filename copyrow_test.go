@@ -143,7 +143,7 @@ func TestABadRowIsNamedByItsNumber(t *testing.T) {
 		}, "row 2: the row was refused", pgcmd.CodeInvalid, "", "", "Email must be a valid email address"},
 		"not a number": {func() (int64, error) {
 			return pgcmd.Copy[odd]("t.copy", copyOf("checked")).Run(ctx, pool, rowsOf(odd{"1.5"}, odd{"five"}))
-		}, "row 2: the row was refused", pgcmd.CodeInvalid, "", "", `Odd does not fit the type of column "odd" (numeric)`},
+		}, "row 2: column odd: invalid_text_representation", pgcmd.CodeInvalid, "", "odd", ""},
 		"foreign key": {func() (int64, error) {
 			return pgcmd.Copy[struct {
 				ID    int

@@ -133,29 +133,26 @@ func TestCopyOfTypesThatPgxDoesNotKnow(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	pool := pgcmdtest.Pool(t, `create type colour as enum ('red'); create table odd (price money, lsn pg_lsn, colours colour[], colour colour, n numeric, at timestamptz)`)
-	for name, run := range map[string]func() (int64, error){
-		"money from a text": func() (int64, error) {
-			return pgcmd.Copy[struct{ Price string }]("odd.copy", pgx.Identifier{"odd"}).Run(ctx, pool, rowsOf(struct{ Price string }{"$1234.56"}))
-		},
-		"money from a number": func() (int64, error) {
-			return pgcmd.Copy[struct{ Price int64 }]("odd.copy", pgx.Identifier{"odd"}).Run(ctx, pool, rowsOf(struct{ Price int64 }{5}))
-		},
-		"a number for an enum": func() (int64, error) {
-			return pgcmd.Copy[struct{ Colour int }]("odd.copy", pgx.Identifier{"odd"}).Run(ctx, pool, rowsOf(struct{ Colour int }{5}))
-		},
-		"an array of an enum": func() (int64, error) {
-			return pgcmd.Copy[struct{ Colours []string }]("odd.copy", pgx.Identifier{"odd"}).Run(ctx, pool, rowsOf(struct{ Colours []string }{[]string{"red"}}))
-		},
-	} {
-		_, err := run()
-		e := failure(t, err)
-		assert.Equal(t, pgcmd.CodeInternal, e.Code, name)
-		assert.Equal(t, pgcmd.NotApplied, e.Effect, name)
-		assert.Contains(t, e.Message, "of a type that pgx does not know", name)
+	_, err := pgcmd.Copy[struct{ Colour int }]("odd.copy", pgx.Identifier{"odd"}).Run(ctx, pool, rowsOf(struct{ Colour int }{5}))
+	e := failure(t, err)
+	assert.Equal(t, pgcmd.CodeInternal, e.Code, "a number for an enum")
+	assert.Equal(t, pgcmd.NotApplied, e.Effect)
+	assert.Contains(t, e.Message, `field Colour (int) cannot be sent as colour`)
+	type read struct {
+		Price   string
+		LSN     []byte
+		Colours []string
+		Colour  []byte
+		N       int
+		At      time.Time
 	}
-	_, err := pgcmd.Copy[struct{ LSN []byte }]("odd.copy", pgx.Identifier{"odd"}).Run(ctx, pool, rowsOf(struct{ LSN []byte }{[]byte{0, 0, 0, 1, 0, 0, 0, 2}}))
-	require.NoError(t, err, "bytes are taken for the binary form")
-	assert.Equal(t, 1, count(t, pool, `select count(*) from odd where lsn = '1/2'`))
+	at := time.Date(2026, 7, 1, 12, 30, 0, 123456000, time.UTC)
+	_, err = pgcmd.Copy[read]("odd.copy", pgx.Identifier{"odd"}).Run(ctx, pool, rowsOf(read{"$1234.56", []byte("1/2"), []string{"red"}, []byte("red"), 5, at}))
+	require.NoError(t, err, "the server reads their text")
+	assert.Equal(t, 1, count(t, pool, `select count(*) from odd where price = 1234.56::money and lsn = '1/2' and colours = '{red}' and colour = 'red' and n = 5
+		and at = '2026-07-01 12:30:00.123456Z'`))
+	_, err = pool.Exec(ctx, `truncate odd`)
+	require.NoError(t, err)
 
 	conn, err := pool.Acquire(ctx)
 	require.NoError(t, err)

@@ -192,6 +192,10 @@ func (c *cursor) watch(ctx context.Context) {
 func (c *cursor) encode(ctx context.Context) error {
 	s := c.tx.s
 	known := descriptionsOf(s.conn)
+	doubts, refused := c.inspect(c.args)
+	if refused != nil {
+		return refused
+	}
 	for cached := known.known[c.text.SQL] != nil; ; cached = false {
 		if !cached {
 			// A statement that the server refuses must not abort the transaction before
@@ -205,8 +209,23 @@ func (c *cursor) encode(ctx context.Context) error {
 			return err
 		}
 		c.sd = sd
+		if len(doubts) > 0 {
+			t, err := typesOf(ctx, s.conn, doubts.of(sd.ParamOIDs)...)
+			if err != nil {
+				return err
+			}
+			if refused := c.settleDoubts(t, sd.ParamOIDs, c.args, doubts, false); refused != nil {
+				return refused
+			}
+		}
 		err = c.encoded.Build(s.conn.TypeMap(), sd, c.args)
-		if err == nil || !cached {
+		if err == nil {
+			return nil
+		}
+		if !cached {
+			if refused := c.unsendable(ctx, s.conn.TypeMap(), s.conn, c.args, err); refused != nil {
+				return refused
+			}
 			return err
 		}
 		known.forget(c.text.SQL) // the schema may have changed since

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -80,6 +79,9 @@ func (s *statement) failed(ctx context.Context, r *reply, err error) *Error {
 		e.Err = err
 	}
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
+	if answered && s.care != nil && r.rows != nil && r.rows.Conn() != nil { // the schema may have changed
+		delete(paramsOf(r.rows.Conn()), s.text.SQL)
+	}
 	if r.conn != nil {
 		disown(r.conn.Conn(), e)
 	}
@@ -213,10 +215,9 @@ func (s *statement) atomic() bool {
 // it writes a byte of it. They have no type; a test holds their text.
 func (s *statement) refusedByPgx(err error) *Error {
 	text := err.Error()
-	if rest, ok := strings.CutPrefix(text, "failed to encode args["); ok {
-		number, _, _ := strings.Cut(rest, "]")
+	if i, _, ok := encodeError(err); ok {
 		field := "the parameter"
-		if i, err := strconv.Atoi(number); err == nil && i < len(s.params) {
+		if i >= 0 && i < len(s.params) {
 			field = s.params[i]
 		}
 		return refusedValue(field, "encode", "does not fit the type of its parameter in the SQL", err)

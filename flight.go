@@ -101,6 +101,10 @@ func (f *flight) encode(l *letter, i int) (e *Error, err error) {
 	if e != nil {
 		return e, nil
 	}
+	doubts, e := s.inspect(args)
+	if e != nil {
+		return e, nil
+	}
 	known := descriptionsOf(f.conn)
 	_, cached := known.known[s.text.SQL]
 	for {
@@ -113,6 +117,15 @@ func (f *flight) encode(l *letter, i int) (e *Error, err error) {
 		sd, err := describe(f.ctx, f.conn, s.text.SQL)
 		if err != nil {
 			return nil, &describing{i, err}
+		}
+		if len(doubts) > 0 {
+			t, err := typesOf(f.ctx, f.conn, doubts.of(sd.ParamOIDs)...)
+			if err != nil {
+				return nil, &describing{i, err}
+			}
+			if e := s.settleDoubts(t, sd.ParamOIDs, args, doubts, false); e != nil {
+				return e, nil
+			}
 		}
 		err = l.encoded.Build(f.conn.TypeMap(), sd, args)
 		if err == nil && len(sd.Fields) > 0 {
@@ -131,6 +144,9 @@ func (f *flight) encode(l *letter, i int) (e *Error, err error) {
 		}
 		if e, ok := err.(*Error); ok {
 			e.Effect = NotApplied
+			return e, nil
+		}
+		if e := s.unsendable(f.ctx, f.conn.TypeMap(), f.conn, args, err); e != nil {
 			return e, nil
 		}
 		e, _ := s.explain(f.ctx, err)

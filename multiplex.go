@@ -19,7 +19,7 @@ const (
 
 // share asks over the shared connections. It is not done if the statement has to go
 // the ordinary way.
-func (s *statement) share(ctx context.Context, p *Pool, args []any, r *reply) (failure *Error, done bool) {
+func (s *statement) share(ctx context.Context, p *Pool, args []any, doubts doubts, r *reply) (failure *Error, done bool) {
 	if err := ctx.Err(); err != nil {
 		return notSent(ctx, err), true
 	}
@@ -34,7 +34,7 @@ func (s *statement) share(ctx context.Context, p *Pool, args []any, r *reply) (f
 			return failure, done
 		}
 		in = l.m
-		a, d, came, failure := l.put(ctx, s, d, args)
+		a, d, came, failure := l.put(ctx, s, d, args, doubts)
 		switch came {
 		case refused:
 			return failure, true

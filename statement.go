@@ -20,6 +20,7 @@ type statement struct {
 	text     sqltext.Text
 	fields   []field  // fields[i] of the input is $i+1
 	params   []string // their paths, for messages
+	care     []care   // what has to be looked at in their values; nil if nothing has
 	growsIn  bool     // a field is behind an embedded pointer
 	lifts    bool     // it may make a read-only transaction write
 	readOnly bool
@@ -32,6 +33,7 @@ func newStatement(command string, in reflect.Type, text sqltext.Text) *statement
 	s.params = make([]string, len(s.fields))
 	for i, f := range s.fields {
 		s.params[i] = f.path
+		s.takeCare(i, len(s.fields), careOf(f.typ))
 	}
 	s.growsIn = embedsPointer(in, s.fields)
 	return s
@@ -88,13 +90,17 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *reply) (fail
 	if err := ctx.Err(); err != nil {
 		return notSent(ctx, err)
 	}
+	doubts, failure := s.inspect(args)
+	if failure != nil {
+		return failure
+	}
 	var conn *pgx.Conn
 	switch db := db.(type) {
 	case *pgxpool.Pool:
 		r.conn, failure = acquire(ctx, db)
 	case *Pool:
 		if s.shared && db.mux != nil {
-			if failure, done := s.share(ctx, db, args, r); done {
+			if failure, done := s.share(ctx, db, args, doubts, r); done {
 				return failure
 			}
 		}
@@ -104,15 +110,29 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *reply) (fail
 	case *pgx.Conn:
 		conn = db
 	case *Tx:
-		return s.sendWithin(ctx, db, args, r)
+		return s.sendWithin(ctx, db, args, doubts, r)
 	default:
 		r.joined = inTransaction(db)
 		if tx, ok := db.(pgx.Tx); ok {
-			r.bind(tx.Conn())
+			conn = tx.Conn()
+			if len(doubts) > 0 && conn != nil && tx.SendBatch(ctx, new(pgx.Batch)).Close() == nil { // it has not ended
+				if failure, err := s.settleOn(ctx, conn, args, doubts); failure != nil {
+					return failure
+				} else if err != nil {
+					return s.failed(ctx, r, err)
+				}
+			}
+			r.bind(conn)
 		}
 		rows, err := db.Query(ctx, s.text.SQL, args...)
 		r.rows = rows
 		if err != nil {
+			if conn != nil {
+				r.bound.release()
+				if failure := s.unsendable(ctx, conn.TypeMap(), conn, args, err); failure != nil {
+					return failure
+				}
+			}
 			return s.failed(ctx, r, err)
 		}
 		return nil
@@ -132,7 +152,19 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *reply) (fail
 			s.close(ctx, r)
 		}
 	}()
-	if r.wire = wireOf(conn); r.wire != nil {
+	r.wire = wireOf(conn)
+	if len(doubts) > 0 {
+		failure, err := s.settleOn(ctx, conn, args, doubts)
+		if err != nil {
+			failure = s.failed(ctx, r, err)
+			failure.Effect = NotApplied // it was only described
+			failure.settle()
+		}
+		if failure != nil {
+			return failure
+		}
+	}
+	if r.wire != nil {
 		r.sent = r.wire.sent.Load()
 	}
 	r.bind(conn)
@@ -140,6 +172,11 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *reply) (fail
 	rows, err := conn.Query(ctx, s.text.SQL, args...)
 	r.rows = rows
 	if err != nil {
+		r.bound.release()
+		if failure := s.unsendable(ctx, conn.TypeMap(), conn, args, err); failure != nil {
+			s.close(ctx, r)
+			return failure
+		}
 		return s.unexecuted(ctx, conn, r, err)
 	}
 	return nil
@@ -156,16 +193,35 @@ func (s *statement) unexecuted(ctx context.Context, conn *pgx.Conn, r *reply, er
 }
 
 // sendWithin sends the statement on a Tx.
-func (s *statement) sendWithin(ctx context.Context, tx *Tx, args []any, r *reply) *Error {
+func (s *statement) sendWithin(ctx context.Context, tx *Tx, args []any, doubts doubts, r *reply) *Error {
 	r.joined = true
 	if err := tx.enter(ctx); err != nil {
 		return notSent(ctx, err)
 	}
 	tx.s.mark(s)
+	if len(doubts) > 0 {
+		failure, err := s.settleWithin(ctx, tx.s, args, doubts)
+		if failure != nil || err != nil {
+			err = tx.s.leave(err)
+		}
+		if err != nil {
+			failure = s.failed(ctx, r, err)
+		}
+		if failure != nil {
+			return failure
+		}
+	}
 	r.bind(tx.s.conn)
 	rows, results, err := tx.s.query(ctx, s.text.SQL, args)
 	if err != nil {
-		return s.failed(ctx, r, tx.s.leave(err))
+		err = tx.s.leave(err)
+		if tx.s.conn != nil {
+			r.bound.release()
+			if failure := s.unsendable(ctx, tx.s.conn.TypeMap(), tx.s.conn, args, err); failure != nil {
+				return failure
+			}
+		}
+		return s.failed(ctx, r, err)
 	}
 	r.rows, r.results, r.tx = rows, results, tx.s
 	return nil

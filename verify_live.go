@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -59,15 +58,6 @@ type column struct {
 	fills     bool // it has a default, an identity or the like
 	generated bool
 	may       map[string]bool
-}
-
-// A liveType is what a type of the database's own is made of.
-type liveType struct {
-	name    string
-	base    uint32   // of a domain; else itself
-	kind    string   // of pg_type: b, c, d, e, r
-	textual bool     // its binary form is text
-	labels  []string // of an enum
 }
 
 // ledger is the table of Once.
@@ -258,18 +248,9 @@ func (live *liveSchema) askTypes(ctx context.Context, conn *pgx.Conn, v *verific
 	if len(oids) == 0 {
 		return nil
 	}
-	found, err := rows(ctx, conn, `
-		with recursive base as (
-			select t.oid as id, t.oid, t.typtype, t.typbasetype, t.typreceive from pg_catalog.pg_type t where t.oid = any ($1::oid[])
-			union all
-			select b.id, t.oid, t.typtype, t.typbasetype, t.typreceive from base b join pg_catalog.pg_type t on t.oid = b.typbasetype where b.typtype = 'd'
-		)
-		select b.id, pg_catalog.format_type(b.id, null), b.oid, b.typtype,
-			coalesce(p.prosrc in ('enum_recv', 'textrecv', 'varcharrecv', 'bpcharrecv', 'namerecv'), false),
-			array_to_string(array(select e.enumlabel from pg_catalog.pg_enum e where e.enumtypid = b.oid order by e.enumsortorder), e'\n')
-		from base b left join pg_catalog.pg_proc p on p.oid = b.typreceive where b.typtype <> 'd'`, oids)
-	for _, row := range found {
-		live.types[oidOf(row[0])] = liveType{name: row[1], base: oidOf(row[2]), kind: row[3], textual: row[4] == "t", labels: strings.Split(row[5], "\n")}
+	found, err := askTypes(ctx, conn, oids)
+	for oid, t := range found {
+		live.types[oid] = t
 	}
 	return err
 }

@@ -53,7 +53,7 @@ func (v *verification) copied(s *subject) {
 		}
 		takers[i] = f.path
 		c := r.columns[i]
-		l := v.types.write(c.oid, f.typ)
+		l := v.types.write(v.types.ofDomain(c.oid), f.typ)
 		if !l.might {
 			l.mend = "change the field's type, or the column's" // there is no SQL to cast in
 		}

@@ -2,8 +2,6 @@ package pgcmd
 
 import (
 	"database/sql"
-	"database/sql/driver"
-	"fmt"
 	"math"
 	"reflect"
 	"slices"
@@ -13,30 +11,12 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// types knows what the types of Go and of PostgreSQL can hold of each other: pgx
-// decides whether there is a way at all, and the rest is what gets lost on it.
-type types struct {
-	known *pgtype.Map
-	live  map[uint32]liveType
-}
-
 // A loss is what is wrong with a pair of types: nothing, if why is empty.
 type loss struct {
 	rule  string
 	why   string
 	mend  string
 	might bool // it may be meant
-}
-
-// name is the type's name as PostgreSQL writes it.
-func (t types) name(oid uint32) string {
-	if known, ok := t.known.TypeForOID(oid); ok {
-		return known.Name
-	}
-	if live, ok := t.live[oid]; ok && live.name != "" {
-		return live.name
-	}
-	return fmt.Sprintf("type %d", oid)
 }
 
 // base looks through domains, and takes what is text in binary for text.
@@ -87,19 +67,26 @@ func (t types) read(oid uint32, modifier int32, typ reflect.Type) loss {
 	return loss{}
 }
 
-// write is the loss of sending a field as a parameter, or into a column of a copy.
-func (t types) write(oid uint32, typ reflect.Type) loss {
-	oid = t.base(oid)
-	typ = valueType(typ)
-	if typ.Kind() == reflect.Interface {
-		return loss{}
-	}
-	if !t.encodes(oid, typ) {
+// unsendable is the loss of sending a field where no value of it can be sent.
+func (t types) unsendable(oid uint32, typ reflect.Type) loss {
+	switch value := valueType(typ); {
+	case value.Kind() == reflect.Interface:
+	case !t.encodes(oid, typ):
 		return loss{rule: "type", why: "cannot be sent as", mend: "change the field's type, or cast the parameter in the SQL"}
-	}
-	if !t.fitsEnum(oid, typ) {
+	case !t.fitsEnum(oid, value):
 		return loss{rule: "type", why: "cannot be sent as", mend: "use a string"}
 	}
+	return loss{}
+}
+
+// write is the loss of sending a field as a parameter, or into a column of a copy.
+func (t types) write(oid uint32, typ reflect.Type) loss {
+	if l := t.unsendable(oid, typ); l.why != "" {
+		return l
+	}
+	_, known := t.known.TypeForOID(oid)
+	oid = t.base(oid)
+	typ = valueType(typ)
 	if hasOwnWay(typ) {
 		return loss{}
 	}
@@ -118,7 +105,7 @@ func (t types) write(oid uint32, typ reflect.Type) loss {
 		return loss{rule: "type", why: "is text, which only sometimes reads as", mend: "change the field's type, or cast the parameter to text in the SQL"}
 	case kind == reflect.String && isJSON(oid):
 		return loss{rule: "type", why: "must hold JSON text to be sent as", mend: "use json.RawMessage or a type that is encoded, if that is meant", might: true}
-	case typ == reflect.TypeFor[time.Time]() && isText(oid):
+	case typ == reflect.TypeFor[time.Time]() && isText(oid) && known:
 		return loss{rule: "type", why: "is sent as Go prints it, when it is sent as", mend: "change the field's type, or cast the parameter to timestamptz in the SQL"}
 	case typ == reflect.TypeFor[time.Time]() && oid == pgtype.DateOID:
 		return loss{rule: "range", why: "loses its time of day when it is sent as", mend: "use pgtype.Date, if that is meant", might: true}
@@ -140,23 +127,6 @@ func (t types) takesNull(oid uint32, typ reflect.Type) bool {
 	target := reflect.New(typ).Interface()
 	plan := t.known.PlanScan(oid, t.known.FormatCodeForOID(oid), target)
 	return reflect.TypeOf(plan) == noScan() || plan.Scan(nil, target) == nil
-}
-
-// encodes reports whether pgx has a way, in either format, as it would look for one.
-func (t types) encodes(oid uint32, typ reflect.Type) bool {
-	value := reflect.Zero(typ).Interface()
-	if _, ok := value.(driver.Valuer); ok {
-		return true
-	}
-	if typ.Kind() == reflect.String {
-		return true
-	}
-	for _, format := range []int16{t.known.FormatCodeForOID(oid), pgtype.TextFormatCode, pgtype.BinaryFormatCode} {
-		if t.known.PlanEncode(oid, format, value) != nil {
-			return true
-		}
-	}
-	return false
 }
 
 // fitsEnum is false for an enum, if the field is not text: pgx does not know the
