@@ -114,7 +114,7 @@ func (c *copyColumn) plan(t types, inText bool) *Error {
 	typ := c.field.typ
 	if l := t.unsendable(c.oid, typ); l.why != "" {
 		return &Error{Code: CodeInternal, Effect: NotApplied, Column: c.name,
-			Message: fmt.Sprintf("field %s %s", c.field.path, t.cannotBeSent(typ.String(), typ, c.oid, "")+fmt.Sprintf(" (column %q), or leave the column out", c.name))}
+			Message: fmt.Sprintf("field %s %s, or leave column %q out", c.field.path, t.cannotBeSent(typ.String(), typ, c.oid, ""), c.name)}
 	}
 	known, ok := t.known.TypeForOID(c.oid)
 	if inText {

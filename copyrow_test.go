@@ -163,7 +163,7 @@ func TestABadRowIsNamedByItsNumber(t *testing.T) {
 		}, "wrong_object_type", pgcmd.CodeInternal, "", "", ""},
 		"a text for an int": {func() (int64, error) {
 			return pgcmd.Copy[owned]("t.copy", copyOf("parts")).Run(ctx, pool, rowsOf(owned{1, 2, 3}))
-		}, "row 1: the row was refused", pgcmd.CodeInvalid, "", "", `Name does not fit the type of column "name" (text)`},
+		}, `field Name (int) cannot be sent as text: change the field's type, or leave column "name" out`, pgcmd.CodeInternal, "", "name", ""},
 	} {
 		n, err := c.run()
 		e := failure(t, err)

@@ -137,7 +137,7 @@ func TestCopyOfTypesThatPgxDoesNotKnow(t *testing.T) {
 	e := failure(t, err)
 	assert.Equal(t, pgcmd.CodeInternal, e.Code, "a number for an enum")
 	assert.Equal(t, pgcmd.NotApplied, e.Effect)
-	assert.Contains(t, e.Message, `field Colour (int) cannot be sent as colour`)
+	assert.Contains(t, e.Message, `field Colour (int) cannot be sent as colour: use a string`)
 	type read struct {
 		Price   string
 		LSN     []byte

@@ -184,8 +184,8 @@ func TestDriftIsFound(t *testing.T) {
 			"orders.add: newOrder.Tags": `([]string) cannot be sent as @tags (text)`,
 		}},
 		"a scalar to an array": {ddl: `alter table orders alter weight type float8[] using array[weight]`, findings: want{
-			"orders.find: order.Weight":   `(float64) cannot hold column "weight" (_float8)`,
-			"orders.add: newOrder.Weight": `(float64) cannot be sent as @weight (_float8)`,
+			"orders.find: order.Weight":   `(float64) cannot hold column "weight" (float8[])`,
+			"orders.add: newOrder.Weight": `(float64) cannot be sent as @weight (float8[])`,
 		}},
 		"an array's elements": {ddl: `alter table orders alter tags drop default, alter tags type uuid[] using '{}'`},
 		"text to jsonb": {ddl: `drop view sold; alter table orders alter email type jsonb using '{}'; create view sold as select id, email, qty from orders`, warnings: want{
@@ -265,7 +265,7 @@ func TestDriftIsFound(t *testing.T) {
 			drop view sold; create view sold as select id, email, qty from orders where toll() > 0`, findings: want{
 			"sold.list: ReadOnly": "by way of view sold, function toll, function nextval",
 		}},
-		"a domain of something else":      {ddl: `drop function fee; create function fee(text) returns int8 language sql as 'select 1::int8'; alter table orders alter price type text; drop domain cents; create domain cents as text; alter table orders alter price type cents`, findings: want{"orders.find: order.Price": `(int64) cannot hold column "price" (text)`, "orders.add: newOrder.Price": "(int64) cannot be sent as @price (cents)"}},
+		"a domain of something else":      {ddl: `drop function fee; create function fee(text) returns int8 language sql as 'select 1::int8'; alter table orders alter price type text; drop domain cents; create domain cents as text; alter table orders alter price type cents`, findings: want{"orders.find: order.Price": `(int64) cannot hold column "price" (text)`}, warnings: want{"orders.add: newOrder.Price": "(int64) is made a text when it is sent as @price (cents)"}},
 		"a dropped view":                  {ddl: `drop view sold`, findings: want{"sold.list: SQL": `relation "sold" does not exist`}},
 		"a view with a column renamed":    {ddl: `drop view sold; create view sold as select id, email as mail, qty from orders`, findings: want{"sold.list: SQL": `column "email" does not exist`}},
 		"a view with a column of another": {ddl: `drop view sold; create view sold as select id, email, qty::text from orders`, findings: want{"sold.list: soldOrder.Qty": `(int32) cannot hold column "qty" (text)`}},

@@ -232,7 +232,7 @@ func (s *statement) unsendable(ctx context.Context, known *pgtype.Map, conn *pgx
 	what, sent := typ.String(), typ
 	if t.encodes(oid, typ) {
 		if sent = ownType(args[i]); sent == nil || t.encodes(oid, sent) {
-			return refusedValue(param, "encode", "does not fit the type of its parameter in the SQL ("+t.name(oid)+")", err)
+			return refusedValue(param, "encode", "does not fit the type of its parameter in the SQL", err)
 		}
 		what = fmt.Sprintf("%s, which gives %s,", typ, sent)
 	}
@@ -257,8 +257,11 @@ func (t types) cannotBeSent(what string, typ reflect.Type, oid uint32, placehold
 		return fmt.Sprintf("(%s) cannot be sent where pgx is not told the type of its parameter: use another QueryExecMode than Exec and SimpleProtocol, or a type of pgtype's", what)
 	}
 	mend := "change the field's type"
-	_, known := t.known.TypeForOID(oid)
-	if !known {
+	switch _, known := t.known.TypeForOID(oid); {
+	case known:
+	case t.live[oid].kind == "e" && t.encodes(oid, typ):
+		mend = "use a string"
+	default:
 		mend = "load the type on the connection (pgx.Conn.LoadType)"
 	}
 	if own := t.ownName(typ); own != "" && placeholder != "" {

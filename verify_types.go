@@ -90,6 +90,9 @@ func (t types) write(oid uint32, typ reflect.Type) loss {
 	if hasOwnWay(typ) {
 		return loss{}
 	}
+	if !known && isText(oid) && !t.encodes(oid, typ) {
+		return loss{rule: "type", why: "is made a text when it is sent as", mend: "change the field's type, if that is not meant", might: true}
+	}
 	if elem, elemOID, ok := t.elements(typ, oid); ok {
 		return t.write(elemOID, elem)
 	}
