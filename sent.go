@@ -251,14 +251,14 @@ func (t types) bytesAsText(value any) any {
 	guessed, ok := t.known.TypeForValue(value)
 	if !ok {
 		if b, isBytes := bytesIn(value); isBytes {
-			return textOf(b)
+			return bytesText(b)
 		}
 		return value
 	}
 	switch guessed.OID {
 	case pgtype.ByteaOID:
 		b, _ := bytesIn(value)
-		return textOf(b)
+		return bytesText(b)
 	case pgtype.ByteaArrayOID:
 		return textsOf(value)
 	}
@@ -296,8 +296,8 @@ func takenForBytea(typ reflect.Type) bool {
 
 var textValuerType = reflect.TypeFor[pgtype.TextValuer]()
 
-// textOf returns nil for nil, which is NULL.
-func textOf(b []byte) any {
+// bytesText returns nil for nil, which is NULL.
+func bytesText(b []byte) any {
 	if b == nil {
 		return nil
 	}
