@@ -83,7 +83,7 @@ func TestABodyThatEndsItsTransactionBySQLText(t *testing.T) {
 		{"rollback and begin", execs(nil, `abort; begin`), 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			in := op{l.ids.Add(1)}
+			in := op{ID: l.ids.Add(1)}
 			_, err := transaction("escape", c.body).Run(t.Context(), pool, in)
 			var parts []int64
 			require.NoError(t, l.direct.QueryRow(t.Context(), `select parts('nobody', $1)`, in.ID).Scan(&parts))

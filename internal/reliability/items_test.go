@@ -73,7 +73,7 @@ func batch(c *pgcmd.Command[part, int64], mode pgcmd.BatchMode) func(context.Con
 	}
 }
 
-func errorsOf(r pgcmd.BatchResult[int64]) []error {
+func errorsOf[Out any](r pgcmd.BatchResult[Out]) []error {
 	errs := make([]error, len(r.Outcomes))
 	for i, o := range r.Outcomes {
 		errs[i] = o.Err
@@ -107,7 +107,7 @@ func TestEnumerateFaultsOfItems(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, worksDDL)
 	t.Cleanup(func() { t.Log(&l.tally) })
-	for nth, load := range loads() {
+	for nth, load := range slices.Concat(loads(), unreadableLoads()) {
 		t.Run(load.name, func(t *testing.T) {
 			t.Parallel()
 			var running sync.WaitGroup

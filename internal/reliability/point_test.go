@@ -50,7 +50,7 @@ type point struct {
 
 func newPoint(c campaign, l *lab, proxy *faults.Proxy, nth int, hole time.Duration) *point {
 	id := l.ids.Add(1)
-	return &point{campaign: c, lab: l, proxy: proxy, in: op{id}, app: fmt.Sprintf("point %d", id), nth: nth, hole: hole}
+	return &point{campaign: c, lab: l, proxy: proxy, in: op{ID: id, Schema: id, Mood: mood}, app: fmt.Sprintf("point %d", id), nth: nth, hole: hole}
 }
 
 // late reports whether the deadline passed before the fault.
@@ -106,15 +106,32 @@ func (p *point) prepare(ctx context.Context) (*pgcmd.Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.warm {
-		warm := p.work.run(ctx, pool, op{p.lab.ids.Add(1)}, pgcmd.Options{})
-		if err := warm.Err; err != nil && (p.work.fails == nil || !p.work.fails(err)) {
+	if p.warm || p.work.before != nil {
+		if err := p.warmUp(ctx, pool); err != nil {
 			pool.Pool.Close()
 			return nil, err
 		}
 		p.wire.forget()
 	}
 	return pool, nil
+}
+
+// warmUp runs the work once, so that its statements are prepared, and then changes the schema under it, if it has one.
+func (p *point) warmUp(ctx context.Context, pool *pgcmd.Pool) error {
+	if p.work.before != nil {
+		if _, err := p.lab.direct.Exec(ctx, p.work.before(p.in.Schema)); err != nil {
+			return err
+		}
+	}
+	err := p.work.run(ctx, pool, op{ID: p.lab.ids.Add(1), Schema: p.in.Schema, Mood: mood}, pgcmd.Options{}).Err
+	if err != nil && (p.work.fails == nil || !p.work.fails(err)) {
+		return err
+	}
+	if p.work.after != nil {
+		_, err := p.lab.direct.Exec(ctx, p.work.after(p.in.Schema))
+		return err
+	}
+	return nil
 }
 
 // strike runs the work under the fault.

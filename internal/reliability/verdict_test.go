@@ -3,6 +3,7 @@ package reliability_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/pgcmd/pgcmd"
 )
@@ -89,6 +90,8 @@ func (p *point) judgeError() error {
 		return fmt.Errorf("Replayed is %v", p.out.Replayed)
 	case err == nil:
 		return nil
+	case p.work.after != nil && !p.retry && isOutdated(err):
+		return nil
 	case !p.harmed():
 		return errors.New("an error, without a reason")
 	case p.kind == giveUp && p.work.unit != byExecute && p.wire.left(byCommit):
@@ -97,6 +100,12 @@ func (p *point) judgeError() error {
 		return errors.New("an error, although another attempt would have helped")
 	}
 	return nil
+}
+
+// isOutdated reports whether the server refused a statement since its schema has changed.
+func isOutdated(err error) bool {
+	e, ok := errors.AsType[*pgcmd.Error](err)
+	return ok && e.Effect == pgcmd.NotApplied && slices.Contains([]string{"0A000", "22P02", "22P03", "26000", "42703", "42704", "42804", "42883", "42P18", "XX000"}, e.SQLState)
 }
 
 // harmed reports whether a fault struck that an attempt cannot survive.

@@ -3,6 +3,7 @@ package reliability_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"sync/atomic"
 
@@ -18,6 +19,18 @@ create index on ops (id);
 create table fixed (n int8 primary key);
 insert into fixed values (1), (2), (3);
 create table late (id int8 unique deferrable initially deferred);
+
+-- unreadable writes a part, returns what a client of int2 cannot read unless it is told otherwise, and then fails if it
+-- is told to.
+create function unreadable(op int8, part int8, n int, fails bool, readable bool default false) returns int8 language plpgsql as $$
+begin
+	if n > 1 and fails then
+		raise exception 'late' using errcode = '23514';
+	elsif n = 1 and part > 0 then
+		insert into ops values (op, part);
+	end if;
+	return case when readable then part else 100000 end;
+end $$;
 
 -- parts waits until the sessions of app have ended, and returns what is there of an operation then, for good.
 create function parts(app text, op int8) returns int8[] language plpgsql as $$
@@ -35,7 +48,11 @@ begin
 end $$;` + pgcmd.OnceSchema
 
 // An op is one operation. Applied, it leaves the rows (ID, 1) to (ID, parts) in ops.
-type op struct{ ID int64 }
+type op struct {
+	ID     int64
+	Schema int64 // names the objects whose definition changes before it, of a work that has them
+	Mood   string
+}
 
 type part struct{ ID, Part int64 }
 
@@ -61,6 +78,9 @@ type work struct {
 	once    bool
 	replay  bool // an earlier run has applied it
 	commits int32
+	// Of a work whose schema changes between a first run and the one under the fault: SQL for what it is before, and
+	// after. Its statements may fail once on a connection, and not at all if they may be tried again.
+	before, after func(schema int64) string
 }
 
 // A message is one that the client's socket looks out for.
@@ -123,7 +143,9 @@ var viaNew = pgcmd.New("works.new", func(ctx context.Context, db pgcmd.DB, in op
 
 var strict = pgcmd.Options{Tx: pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, Timeout: patience}
 
-var works = []work{
+var works = slices.Concat(plainWorks, unreadableWorks, changedWorks())
+
+var plainWorks = []work{
 	{name: "a row", value: 3,
 		run: of(pgcmd.QueryOne[op, int64]("works.row", `select count(*) + @id * 0 from fixed`).With(pgcmd.Options{ReadOnly: true}))},
 	{name: "rows", value: 6,
