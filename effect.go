@@ -130,7 +130,10 @@ func (s *statement) explain(ctx context.Context, err error) (e *Error, refused b
 func (s *statement) unreadable(ctx context.Context, r *reply, e *Error) *Error {
 	asked := s.breakOff(ctx, r)
 	err := r.rows.Err()
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && !(asked && pgErr.Code == queryCanceled) {
+	pgErr, answered := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case answered && !(asked && pgErr.Code == queryCanceled),
+		err != nil && !s.mayBreakOff(r): // the connection was lost, and not by us
 		return s.failed(ctx, r, err).after(e)
 	}
 	switch {

@@ -282,8 +282,7 @@ func finish(rows resultRows, patience time.Duration) bool {
 // since broken off it might not be applied, and so is what is in a transaction, which
 // breaking off would end.
 func (s *statement) breakOff(ctx context.Context, r *reply) (asked bool) {
-	conn := r.rows.Conn()
-	mayBreak := conn != nil && !r.joined && (s.readOnly || s.text.Reads)
+	conn, mayBreak := r.rows.Conn(), s.mayBreakOff(r)
 	patience := outcomeTime
 	if s.readOnly {
 		patience = surplusTime
@@ -309,6 +308,11 @@ func (s *statement) breakOff(ctx context.Context, r *reply) (asked bool) {
 	}
 	r.rows.Close()
 	return asked
+}
+
+// mayBreakOff reports whether a statement may be broken off.
+func (s *statement) mayBreakOff(r *reply) bool {
+	return r.rows.Conn() != nil && !r.joined && (s.readOnly || s.text.Reads)
 }
 
 // drop ends a reading and waits for nothing: what is still to come costs the connection.
