@@ -36,8 +36,8 @@
 //
 // Errors are safe to log and to show: they hold no bound value, no row and no
 // secret. That is why they do not repeat the text of an error that is not
-// pgcmd's: the cause is in reach of [errors.Is] and [errors.As], and [Errorf] makes
-// errors whose text is shown.
+// pgcmd's, unless it is a package-level error without formatting: the cause is in reach
+// of [errors.Is] and [errors.As], and [Errorf] makes errors whose text is shown.
 //
 // # Placeholders
 //

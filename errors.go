@@ -16,6 +16,17 @@ import (
 // or a secret, and nothing that it renders (Error, %+v, %#v, JSON, zap) looks
 // into Err, so that it is safe to log and to show.
 //
+// Of an error that is not pgcmd's, as a body returns it, Message has the text only if it
+// is a package-level error without formatting, or wraps one:
+//
+//	var ErrFunds = errors.New("insufficient funds")
+//
+// Such a text is a constant of the program, and can hold no value. The text of all others
+// is withheld, and Message has the type: of errors made in a function, of fmt.Errorf, of
+// types of your own, and of texts put together when the program starts. (A build without
+// optimizations, -gcflags=-N, withholds all of them.) [Errorf] and Options.OnConstraint
+// show what they are given.
+//
 // [errors.Is] and [errors.As] reach through it: to [*pgconn.PgError], to context
 // errors, to the domain error of OnConstraint and to your own sentinels. Treat
 // an Error as read-only: it may be shared.
@@ -133,7 +144,8 @@ func ours(err error) (first *Error, effect Effect) {
 //
 // The text is shown to whoever sees the error, so put no values of a caller's in
 // it. %w wraps, as in [fmt.Errorf]; a wrapped error that is not pgcmd's own shows
-// only its type, since its text may hold values. The Effect is Unknown until the
+// only its type, since its text may hold values, or the text of the package-level error
+// that it is or wraps (see [Error]). The Effect is Unknown until the
 // command that returns it sets it.
 func Errorf(code Code, format string, args ...any) error {
 	shown := make([]any, len(args))
@@ -174,6 +186,9 @@ func shownText(err error) string {
 		return context.DeadlineExceeded.Error()
 	case errors.Is(err, context.Canceled):
 		return context.Canceled.Error()
+	}
+	if text := sentinelText(err); text != "" {
+		return text
 	}
 	return fmt.Sprintf("%T", err)
 }
