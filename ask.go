@@ -2,7 +2,6 @@ package pgcmd
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -232,7 +231,7 @@ func (l *lane) describe(ctx context.Context, s *statement) (d *described, came f
 	l.describing[sql] = begun
 	l.named++
 	a := &ask{command: s.name, sql: sql, extra: true, came: make(chan fate, 1)}
-	name := fmt.Sprintf("pgcmd_%d", l.named)
+	name := statementName(l.conn.PgConn().PID(), l.named)
 	for _, old := range l.stale {
 		a.out, err = (&pgproto3.Close{ObjectType: 'S', Name: old}).Encode(a.out)
 	}
@@ -288,13 +287,29 @@ func (l *lane) describe(ctx context.Context, s *statement) (d *described, came f
 	return l.plan(sd), answer, nil
 }
 
-// forget makes the next who wants the statement prepare it again.
+// forget has the statement prepared again before its next use.
 func (l *lane) forget(sql string, d *described) {
 	l.m.mu.Lock()
 	defer l.m.mu.Unlock()
 	if l.known[sql] == d {
 		l.forgetLocked(sql, d)
 	}
+}
+
+// forget has a statement that l found outdated, as d, prepared again on all lanes. It
+// reports whether that is news.
+func (m *mux) forget(sql string, l *lane, d *described) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if l.known[sql] != d {
+		return false
+	}
+	for l := range m.all() {
+		if d := l.known[sql]; d != nil {
+			l.forgetLocked(sql, d)
+		}
+	}
+	return true
 }
 
 func (l *lane) forgetLocked(sql string, d *described) {

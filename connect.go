@@ -29,7 +29,7 @@ func Connect(ctx context.Context, cfg Config) (*Pool, error) {
 	if problems := cfg.problems(); len(problems) > 0 {
 		return refuse(&Error{Code: CodeInvalid, Message: "the settings were refused", Problems: problems})
 	}
-	p := &Pool{config: cfg, stop: make(chan struct{})}
+	p := &Pool{config: cfg, stop: make(chan struct{}), stale: newStaleStatements()}
 	p.metrics.since = time.Now()
 	p.retries.size = cfg.RetryBudget * retryCost
 	p.config.URL, p.config.Password = "", "" // pgx keeps them, behind ConnString
@@ -91,7 +91,7 @@ func (p *Pool) connect(ctx context.Context, cfg Config, source string) (*pgxpool
 	}
 	k := newKeeper(p.logger())
 	k.unseen = unseen(settings)
-	instrument(&settings.ConnConfig.Config, k)
+	instrument(&settings.ConnConfig.Config, k, p.stale)
 	guard(settings)
 	onlyWhatIsThere(settings)
 	pool, err := pgxpool.NewWithConfig(context.WithoutCancel(ctx), settings)

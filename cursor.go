@@ -65,7 +65,7 @@ func (c *cursor) fetch(ctx context.Context, read func(rows resultRows) (got, siz
 	more, err := c.exchange(ctx, func(rows resultRows) { got, size, spoilt = read(rows) })
 	left = true
 	if err = s.leave(err); err != nil {
-		return false, c.failed(ctx, &reply{tx: s, joined: true}, err).after(spoilt)
+		return false, c.failed(ctx, &reply{tx: s, within: s, described: true, joined: true}, err).after(spoilt)
 	}
 	if spoilt != nil {
 		return false, c.abandoned(spoilt)
@@ -142,8 +142,8 @@ func (c *cursor) exchange(ctx context.Context, read func(rows resultRows)) (more
 		}
 	}()
 	err = rows.err
-	if opening && isPgError(err) { // the schema may have changed since it was described
-		descriptionsOf(s.conn).forget(c.text.SQL)
+	if opening {
+		forgetIfDoubtful(s.conn, c.text.SQL, err)
 	}
 	s.begun = s.begun || err == nil || s.status() != 'I'
 	return rows.more, err

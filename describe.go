@@ -45,7 +45,7 @@ func describe(ctx context.Context, conn *pgx.Conn, sql string) (*pgconn.Statemen
 	name := ""
 	if prepares(conn) {
 		d.named++
-		name = fmt.Sprintf("pgcmd_%d", d.named)
+		name = statementName(conn.PgConn().PID(), d.named)
 	}
 	if len(d.known) >= maxKnown {
 		for old := range maps.Keys(d.known) {
@@ -68,6 +68,11 @@ func describe(ctx context.Context, conn *pgx.Conn, sql string) (*pgconn.Statemen
 	d.known[sql] = sd
 	return sd, nil
 }
+
+// statementName names the nth statement that was prepared on a connection. With the
+// number of its process it is no other client's name, so that behind a pooler which has
+// not been declared a statement is missed rather than another executed.
+func statementName(pid uint32, n int) string { return fmt.Sprintf("pgcmd_%d_%d", pid, n) }
 
 // prepares reports whether the connection is set to keep prepared statements.
 func prepares(conn *pgx.Conn) bool {

@@ -82,6 +82,7 @@ func (s *statement) failed(ctx context.Context, r *reply, err error) *Error {
 	if answered && s.care != nil && r.rows != nil && r.rows.Conn() != nil { // the schema may have changed
 		delete(paramsOf(r.rows.Conn()), s.text.SQL)
 	}
+	e.outdated = answered && (r.described || remembers(r.connection())) && s.outdated(r.connection(), err)
 	if r.conn != nil {
 		disown(r.conn.Conn(), e)
 	}
@@ -188,13 +189,14 @@ func (e *Error) settle() {
 
 // definite reports whether the server's word means that the statement was rolled
 // back. A FATAL may have raced with the statement's end, class 08 is a pooler's
-// guess, and 40003 says by name that nobody knows.
+// guess, unless it is the server's refusal of a Bind, and 40003 says by name that nobody
+// knows.
 func definite(pgErr *pgconn.PgError) bool {
 	severity := pgErr.SeverityUnlocalized
 	if severity == "" {
 		severity = pgErr.Severity
 	}
-	return severity == "ERROR" && !strings.HasPrefix(pgErr.Code, "08") && pgErr.Code != "40003"
+	return severity == "ERROR" && (!strings.HasPrefix(pgErr.Code, "08") || refusedAtBind(pgErr)) && pgErr.Code != "40003"
 }
 
 // atomic reports whether the statement is one unit on the server. Those that can

@@ -43,10 +43,11 @@ type Error struct {
 	Attempts   int       // how often it was tried; 0 if the input was refused
 	Err        error     // the cause; it may hold values: show it to nobody
 
-	earlier []*Error // of the attempts before this one
-	also    error    // what errors.Is reaches beside Err: a domain error, a context's error
-	final   bool     // part of it has reached the caller, or his rows have been read, so that it cannot be tried again
-	place   string   // "row 18: ", before a message that takes the place of this one
+	earlier  []*Error // of the attempts before this one
+	also     error    // what errors.Is reaches beside Err: a domain error, a context's error
+	outdated bool     // the server refused a description, of before the schema changed, which is forgotten now
+	final    bool     // part of it has reached the caller, or his rows have been read, so that it cannot be tried again
+	place    string   // "row 18: ", before a message that takes the place of this one
 }
 
 // A Problem is one field of an input that was refused.

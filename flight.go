@@ -382,14 +382,6 @@ func (w *wave) savepoint(s ownStatement) {
 	w.expected = append(w.expected, expected{forNothing, nil})
 }
 
-// forgetStale forgets what is known of a statement whose failure says that it is
-// out of date.
-func (f *flight) forgetStale(i int, e *Error) {
-	if e.SQLState == "0A000" || e.SQLState == "26000" || e.SQLState == "42P05" {
-		descriptionsOf(f.conn).forget(f.cargo.statement(i).text.SQL)
-	}
-}
-
 // savepointName makes the name of the next savepoint of a session.
 func (s *session) savepointName() string {
 	s.savepoints++

@@ -50,7 +50,10 @@ func guard(cfg *pgxpool.Config) {
 	}
 	hook := cfg.ShouldPing
 	cfg.ShouldPing = func(ctx context.Context, p pgxpool.ShouldPingParams) (ping bool) {
-		if p.Conn.IsClosed() || wireOf(p.Conn).suspicious(p.IdleDuration) {
+		w := wireOf(p.Conn)
+		suspicious := w.suspicious(p.IdleDuration)
+		w.refresh(ctx, p.Conn)
+		if p.Conn.IsClosed() || suspicious {
 			return true // it finds out, and pgxpool takes another one
 		}
 		if hook == nil {

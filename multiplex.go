@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -69,22 +68,21 @@ func (s *statement) share(ctx context.Context, p *Pool, args []any, doubts doubt
 		err := a.refused
 		a.rows.end(err)
 		switch {
-		case outOfDate(err) && stale < mostMoves:
+		case (err.Code == "26000" || provesOutdated(err)) && stale < mostMoves:
 			stale++
-			l.forget(s.text.SQL, d)
+			if l.m.forget(s.text.SQL, l, d) {
+				p.stale.add(s.text.SQL, nil)
+			}
 		case err.Code == queryCanceled && l.imposed && !strings.Contains(err.Message, "user request"):
 			l.m.leave(s.text.SQL) // by our own limit, which the ordinary way does not have
 			return nil, false
 		default:
+			if invalidates(err.Code) {
+				l.forget(s.text.SQL, d)
+			}
 			return s.failed(ctx, r, err), true
 		}
 	}
-}
-
-// outOfDate reports whether the server refuses what it once prepared: the schema has
-// changed, or somebody has deallocated it.
-func outOfDate(err *pgconn.PgError) bool {
-	return err.Code == "26000" || err.Code == "0A000" && err.Routine == "RevalidateCachedQuery"
 }
 
 // enter finds a place on a shared connection: of a replica, if one is fit, as take does.

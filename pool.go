@@ -47,6 +47,7 @@ var (
 type Pool struct {
 	*pgxpool.Pool
 	retries budget
+	stale   *staleStatements // of all its connections, replicas' included
 	keeper  *keeper
 	queue   *queue
 	config  Config

@@ -134,7 +134,7 @@ func (q *queue) leave(conn *pgxpool.Conn) {
 // nobody is to see that it changes hands.
 func (q *queue) hands(conn *pgxpool.Conn, w *wire) bool {
 	c := conn.Conn().PgConn()
-	return q.direct && w != nil && w.handed < handsInARow && w.epoch == q.keeper.epoch.Load() &&
+	return q.direct && w != nil && w.handed < handsInARow && w.epoch == q.keeper.epoch.Load() && w.current() &&
 		!c.IsClosed() && !c.IsBusy() && c.TxStatus() == 'I'
 }
 

@@ -43,8 +43,9 @@ func (r Retry) check(command string) {
 // Retryable reports whether err proves that nothing was applied, and is of a kind
 // that may not happen again: a serialization failure, a deadlock, a connection
 // that could not be made or that was lost before anything of the unit could
-// commit. It never allows what is Unknown, a timeout, a cancellation, or what the
-// server would refuse again. Of errors that are joined all must be proven.
+// commit, a statement that was prepared before the schema changed. It never allows what
+// is Unknown, a timeout, a cancellation, or what the server would refuse again. Of errors
+// that are joined all must be proven.
 func Retryable(err error) bool {
 	if err == nil {
 		return false
@@ -60,6 +61,9 @@ func Retryable(err error) bool {
 
 // transient reports whether the failure is of a kind that passes.
 func (e *Error) transient() bool {
+	if e.outdated {
+		return true
+	}
 	switch e.SQLState {
 	case "":
 		return (e.Code == CodeUnavailable || e.Code == CodeUnknownEffect) && !permanent(e.Err)
@@ -95,7 +99,7 @@ func permanent(err error) bool {
 
 // once reports whether one more attempt is all that can help.
 func (e *Error) once() bool {
-	return e.SQLState == "26000" || e.SQLState == "42P05" || e.SQLState == "0A000"
+	return !e.outdated && (e.SQLState == "26000" || e.SQLState == "42P05" || e.SQLState == "0A000")
 }
 
 // Do runs f until it succeeds, fails with an error that is not to be retried, or
@@ -157,8 +161,8 @@ func (r Retry) limit(attempts int, took time.Duration) time.Duration {
 
 // A budget bounds the retries of all commands of a pool together, so that an
 // outage is not answered by a multiple of the load: a token bucket with the
-// numbers of the AWS SDKs' standard retry mode. Conflicts between transactions do
-// not draw on it: they say nothing of the server's health.
+// numbers of the AWS SDKs' standard retry mode. Conflicts between transactions, and
+// changes of the schema, do not draw on it: they say nothing of the server's health.
 type budget struct {
 	mu     sync.Mutex
 	tokens int // those spent, so that the zero budget is full
@@ -173,7 +177,7 @@ const (
 
 // spend takes the tokens of one retry, if there are any.
 func (b *budget) spend(e *Error) bool {
-	if b == nil || b.size < 0 || e.Code == CodeAborted {
+	if b == nil || b.size < 0 || e.Code == CodeAborted || e.outdated {
 		return true
 	}
 	b.mu.Lock()

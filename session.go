@@ -190,6 +190,7 @@ func (s *session) mayCommit(ctx context.Context) *Error {
 func (s *session) rolledBack(e *Error) {
 	e.Effect = NotApplied
 	e.final = e.final || s.consumed
+	e.outdated = e.outdated || s.outdated != nil && errors.Is(e.Err, s.outdated)
 	defer e.settle()
 	if s.pool != nil && s.options.AccessMode != pgx.ReadOnly {
 		disown(s.conn, e)

@@ -62,17 +62,19 @@ func (s *statement) with(command string, o *Options) *statement {
 
 // A reply is what came back for a statement that was sent.
 type reply struct {
-	rows    resultRows
-	results pgx.BatchResults // that the rows came in, if they did
-	conn    *pgxpool.Conn    // taken from a pool for this statement alone; nil if the caller's
-	asked   *ask             // on a shared connection; nil if it was not
-	tx      *session         // the Tx that the statement is part of, to be given back; nil if none
-	joined  bool             // the statement is part of a transaction that began before it
-	wire    *wire            // what counts on the connection; nil if nothing does
-	sent    int64            // on it, before the statement
-	early   bool             // pgx gave up before it sent the statement, if not before it prepared it
-	limits  limits           // set before it is sent
-	bound   rowBound
+	rows      resultRows
+	results   pgx.BatchResults // that the rows came in, if they did
+	conn      *pgxpool.Conn    // taken from a pool for this statement alone; nil if the caller's
+	asked     *ask             // on a shared connection; nil if it was not
+	tx        *session         // the Tx that the statement is part of, to be given back; nil if none
+	within    *session         // the Tx that the statement is part of; nil if none
+	described bool             // by describe, and not by pgx
+	joined    bool             // the statement is part of a transaction that began before it
+	wire      *wire            // what counts on the connection; nil if nothing does
+	sent      int64            // on it, before the statement
+	early     bool             // pgx gave up before it sent the statement, if not before it prepared it
+	limits    limits           // set before it is sent
+	bound     rowBound
 }
 
 // bind makes the limits act on the connection that the statement is to be sent on.
@@ -124,7 +126,7 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *reply) (fail
 			}
 			r.bind(conn)
 		}
-		rows, err := db.Query(ctx, s.text.SQL, args...)
+		rows, err := queryAgain(ctx, db, s.text.SQL, args)
 		r.rows = rows
 		if err != nil {
 			if conn != nil {
@@ -169,7 +171,7 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *reply) (fail
 	}
 	r.bind(conn)
 	// Query and not Exec, whose simple protocol would run several statements.
-	rows, err := conn.Query(ctx, s.text.SQL, args...)
+	rows, err := queryAgain(ctx, conn, s.text.SQL, args)
 	r.rows = rows
 	if err != nil {
 		r.bound.release()
@@ -194,7 +196,7 @@ func (s *statement) unexecuted(ctx context.Context, conn *pgx.Conn, r *reply, er
 
 // sendWithin sends the statement on a Tx.
 func (s *statement) sendWithin(ctx context.Context, tx *Tx, args []any, doubts doubts, r *reply) *Error {
-	r.joined = true
+	r.joined, r.within = true, tx.s
 	if err := tx.enter(ctx); err != nil {
 		return notSent(ctx, err)
 	}
@@ -224,6 +226,19 @@ func (s *statement) sendWithin(ctx context.Context, tx *Tx, args []any, doubts d
 		return s.failed(ctx, r, err)
 	}
 	r.rows, r.results, r.tx = rows, results, tx.s
+	return nil
+}
+
+// connection is the one that the statement was sent on, or nil if that cannot be told.
+func (r *reply) connection() *pgx.Conn {
+	switch {
+	case r.conn != nil:
+		return r.conn.Conn()
+	case r.within != nil:
+		return r.within.conn
+	case r.rows != nil:
+		return r.rows.Conn()
+	}
 	return nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -51,11 +50,12 @@ type session struct {
 	inUse      atomic.Bool
 	over       atomic.Bool
 
-	aborted error  // the first error that aborted the transaction on the server
-	doomed  error  // an error after which no savepoint helps: 40001, 40P01
-	lost    error  // the error with which the connection was lost
-	misuse  *Error // the body did what it must not
-	escaped bool   // SQL text, or somebody on Conn, may have ended the transaction
+	aborted  error  // the first error that aborted the transaction on the server
+	doomed   error  // an error after which no savepoint helps: 40001, 40P01
+	lost     error  // the error with which the connection was lost
+	outdated error  // an error that proves a statement of the body's own to be outdated
+	misuse   *Error // the body did what it must not
+	escaped  bool   // SQL text, or somebody on Conn, may have ended the transaction
 
 	handedOut   bool   // by Conn
 	marker      string // the portal that marks the transaction; empty: it has none
@@ -290,8 +290,8 @@ func (s *session) note(err error) {
 		switch {
 		case pgErr.Code == serializationFailure || pgErr.Code == deadlockDetected:
 			s.doomed = err
-		case strings.HasPrefix(pgErr.Code, "42") && s.conn != nil:
-			clear(paramsOf(s.conn)) // the schema has changed: pgx prepares again what it knew
+		case invalidates(pgErr.Code) && s.conn != nil:
+			clear(paramsOf(s.conn)) // the schema may have changed: pgx prepares again what it knew
 		}
 	}
 	if s.status() == 'E' {
@@ -322,7 +322,7 @@ func (s *session) query(ctx context.Context, sql string, args []any) (pgx.Rows, 
 		}
 	}
 	if len(s.prefix) == 0 {
-		rows, err := s.db.Query(ctx, sql, args...)
+		rows, err := queryAgain(ctx, s.db, sql, args)
 		if err == nil && len(args) == 0 && s.conn != nil {
 			remember(paramsOf(s.conn), sql, nil) // pgx has prepared it
 		}

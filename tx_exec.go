@@ -18,6 +18,9 @@ func (tx *Tx) Exec(ctx context.Context, sql string, args ...any) (pgconn.Command
 	}
 	tx.s.watch(sql)
 	tag, err := tx.s.exec(ctx, sql, args)
+	if len(args) > 0 { // else it was sent without a description
+		tx.s.suspect(sql, err)
+	}
 	return tag, tx.s.leave(err)
 }
 
@@ -58,6 +61,13 @@ func (s *session) exec(ctx context.Context, sql string, args []any) (tag pgconn.
 func countWithout(prefix string, err error) {
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && int(pgErr.Position) > len(prefix) {
 		pgErr.Position -= int32(len(prefix))
+	}
+}
+
+// suspect keeps in mind that err proves a statement of the body's own to be outdated.
+func (s *session) suspect(sql string, err error) {
+	if err != nil && remembers(s.conn) && outdatedOn(s.conn, sql, err) {
+		s.outdated = err
 	}
 }
 
@@ -113,10 +123,11 @@ func (tx *Tx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, err
 	tx.s.watch(sql)
 	rows, results, err := tx.s.query(ctx, sql, args)
 	if err != nil {
+		tx.s.suspect(sql, err)
 		err = tx.s.leave(err)
 		return failedRows{err: err}, err
 	}
-	tx.s.open = &txRows{Rows: rows, row: currentRow{rows: rows}, s: tx.s, results: results}
+	tx.s.open = &txRows{Rows: rows, row: currentRow{rows: rows}, s: tx.s, sql: sql, results: results}
 	return tx.s.open, nil
 }
 
@@ -132,6 +143,7 @@ type txRows struct {
 	pgx.Rows
 	row     currentRow
 	s       *session
+	sql     string
 	results pgx.BatchResults // the batch that they came in, if one
 	closed  bool
 	err     error
@@ -176,6 +188,7 @@ func (r *txRows) Close() {
 	if r.s.open == r {
 		r.s.open = nil
 	}
+	r.s.suspect(r.sql, r.err)
 	r.err = r.s.leave(r.err)
 	switch scan := r.row.err; {
 	case scan == nil:
@@ -245,21 +258,26 @@ func (tx *Tx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 	if err != nil {
 		return failedBatch{err: tx.s.leave(err)}
 	}
-	return &txBatch{BatchResults: results, s: tx.s}
+	return &txBatch{BatchResults: results, queries: b.QueuedQueries, s: tx.s}
 }
 
 // txBatch gives the transaction back when it is closed.
 type txBatch struct {
 	pgx.BatchResults
-	s      *session
-	closed bool
-	err    error
+	queries []*pgx.QueuedQuery
+	s       *session
+	closed  bool
+	err     error
 }
 
 func (b *txBatch) Close() error {
 	if !b.closed {
 		b.closed = true
-		b.err = b.s.leave(b.BatchResults.Close())
+		err := b.BatchResults.Close()
+		for _, q := range b.queries {
+			b.s.suspect(q.SQL, err)
+		}
+		b.err = b.s.leave(err)
 	}
 	return b.err
 }

@@ -203,9 +203,11 @@ func (w *wave) broken() *Error {
 
 // failed is the error of an item that the server refused.
 func (f *flight) failed(i int, err error) *Error {
-	e, _ := f.cargo.statement(i).explain(f.ctx, err)
+	s := f.cargo.statement(i)
+	e, _ := s.explain(f.ctx, err)
 	e.Effect = NotApplied
-	f.forgetStale(i, e)
+	forgetIfDoubtful(f.conn, s.text.SQL, err)
+	e.outdated = s.outdated(f.conn, err)
 	return e
 }
 
@@ -254,9 +256,10 @@ func (f *flight) hop(tx *Tx, chunk []letter, commit bool) *Error {
 	for i := range chunk {
 		going[i] = &chunk[i]
 	}
+	described := false
 	for healing, again := false, false; ; again = true {
 		l := &leg{f: f, s: s, culprit: -1, commit: commit, healing: healing}
-		doomed, refused := false, false
+		doomed, refused, outdated := false, false, false
 		var spoilt []int
 		l.pass(going, outer, again, func(i int, e *Error, readable bool) {
 			switch {
@@ -270,7 +273,7 @@ func (f *flight) hop(tx *Tx, chunk []letter, commit bool) *Error {
 			case healing:
 				f.cargo.fail(i, e)
 			case !refused:
-				refused = true
+				refused, outdated = true, e.outdated
 				doomed = e.SQLState == serializationFailure || e.SQLState == deadlockDetected
 				if doomed && l.failure == nil {
 					l.failure = e
@@ -286,10 +289,45 @@ func (f *flight) hop(tx *Tx, chunk []letter, commit bool) *Error {
 			}
 			return nil
 		}
-		healing = healing || refused
 		s.aborted = nil
 		going = slices.DeleteFunc(going, func(l *letter) bool { return slices.Contains(spoilt, l.item) })
+		if outdated && !described {
+			described = true
+			var failure *Error
+			if going, failure = f.encodeAgain(s, going, outer); failure != nil {
+				return failure
+			}
+			continue
+		}
+		healing = healing || refused
 	}
+}
+
+// encodeAgain rolls the transaction back to a savepoint, and encodes the items for what
+// the server says of their statements now: the schema has changed since they were
+// described. Those that cannot be encoded any more are told so; it returns the others.
+func (f *flight) encodeAgain(s *session, items []*letter, savepoint string) ([]*letter, *Error) {
+	if _, err := s.db.Exec(f.ctx, "rollback to savepoint "+savepoint); err != nil {
+		s.note(err)
+		e, _ := new(statement).explain(f.ctx, err)
+		e.Effect = NotApplied
+		return nil, e
+	}
+	left := items[:0]
+	for _, l := range items {
+		e, err := f.encode(l, l.item)
+		switch {
+		case err != nil:
+			s.note(err)
+			_, failure := f.undescribed(err)
+			return nil, failure
+		case e != nil:
+			f.cargo.fail(l.item, e)
+		default:
+			left = append(left, l)
+		}
+	}
+	return left, nil
 }
 
 // pass sends the items once. Healing, each item has a Sync of its own: after one that

@@ -19,21 +19,22 @@ import (
 // that panic neither end the process nor lose a connection: the panic becomes an
 // error, and the connection goes. Call it last, before [pgxpool.NewWithConfig].
 func Instrument(cfg *pgxpool.Config) {
-	instrument(&cfg.ConnConfig.Config, nil)
+	instrument(&cfg.ConnConfig.Config, nil, newStaleStatements())
 	guard(cfg)
 }
 
 // instrument counts in the dialer, and so below TLS: a wrapper above it would hide
 // the TLS connection from pgx, which needs it for channel binding.
-func instrument(cfg *pgconn.Config, of *keeper) {
+func instrument(cfg *pgconn.Config, of *keeper, stale *staleStatements) {
 	filterRows(cfg)
 	dial := cfg.DialFunc
 	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		seen := stale.count.Load()
 		conn, err := dial(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}
-		w := &wire{Conn: conn, keeper: of, peeker: newPeeker(conn)}
+		w := &wire{Conn: conn, keeper: of, peeker: newPeeker(conn), stale: stale, seen: seen}
 		w.rested.Store(-1)
 		of.made(w)
 		return w, nil
@@ -56,7 +57,10 @@ type wire struct {
 	since  atomic.Int64 // when the holder took it, on the keeper's clock
 	warned atomic.Bool  // that it is held for so long
 
+	stale *staleStatements // of its pool
+
 	// Of who has taken it:
+	seen   int64  // the number of the last of stale that it has forgotten
 	place  *queue // that the holder has a place of; nil if it has none
 	handed int    // how often in a row it was not taken from pgxpool
 }

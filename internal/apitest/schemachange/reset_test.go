@@ -25,7 +25,11 @@ func connect(t *testing.T, cfg pgcmd.Config) *pgcmd.Pool {
 	t.Helper()
 	pool, err := pgcmd.Connect(t.Context(), cfg)
 	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, pool.Close(context.Background())) })
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		assert.NoError(t, pool.Close(ctx))
+	})
 	return pool
 }
 

@@ -1,0 +1,140 @@
+package schemachange_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pgcmd/pgcmd"
+	"github.com/pgcmd/pgcmd/pgcmdtest"
+)
+
+func sequence[T any](rows ...T) func(yield func(T, error) bool) {
+	return func(yield func(T, error) bool) {
+		for _, row := range rows {
+			if !yield(row, nil) {
+				return
+			}
+		}
+	}
+}
+
+func TestACopyOutlivesAChangeOfTheSchema(t *testing.T) {
+	t.Parallel()
+	type row struct{ ID, Mood, Dom string }
+	for name, ddl := range map[string]string{
+		"a column of another type": `alter table c alter id type uuid using id::uuid`,
+		"an enum made anew":        `alter table c alter mood type text; ` + newMood + ` alter table c alter mood type mood using mood::mood`,
+		"a domain made anew":       `alter table c alter dom type text; drop domain dom; create domain dom as text; alter table c alter dom type dom`,
+		"a table made anew":        `drop table c; create table c (dom text, id uuid, mood varchar)`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx := t.Context()
+			pool := connect(t, pgcmd.Config{URL: pgcmdtest.URL(t, before+`; create table c (id text, mood mood, dom dom); drop table e`), MaxConns: 1})
+			load := pgcmd.Copy[row]("load", pgx.Identifier{"c"})
+			inTx := pgcmd.Transaction("loads", func(ctx context.Context, tx *pgcmd.Tx, _ struct{}) (int64, error) {
+				return load.Run(ctx, tx, sequence(row{someID, "two", "x"}))
+			})
+			run := func() {
+				n, err := load.Run(ctx, pool, sequence(row{someID, "two", "x"}))
+				require.NoError(t, err)
+				require.EqualValues(t, 1, n)
+				_, err = inTx.Run(ctx, pool, struct{}{})
+				require.NoError(t, err)
+			}
+			run()
+			_, err := pool.Exec(ctx, ddl)
+			require.NoError(t, err)
+			run()
+			var got row
+			require.NoError(t, pool.QueryRow(ctx, `select id::text, mood::text, dom::text from c limit 1`).Scan(&got.ID, &got.Mood, &got.Dom))
+			assert.Equal(t, row{someID, "two", "x"}, got)
+		})
+	}
+}
+
+func TestAValueThatFitsTheColumnNowIsSent(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	pool := connect(t, pgcmd.Config{URL: pgcmdtest.URL(t, `create table n (v int4)`), MaxConns: 1})
+	add := pgcmd.Exec[int64]("add", `insert into n (v) values ($1)`)
+	find := pgcmd.Query[int64, int64]("find", `select v from n where v = $1`).With(readOnly)
+	_, err := add.Run(ctx, pool, 1)
+	require.NoError(t, err)
+	_, err = find.Run(ctx, pool, 1)
+	require.NoError(t, err)
+	_, err = add.Run(ctx, pool, 1<<40)
+	require.Error(t, err)
+	assert.Equal(t, pgcmd.CodeInvalid, pgcmd.CodeOf(err))
+	_, err = add.Run(ctx, pool, 2)
+	require.NoError(t, err)
+	_, err = pool.Exec(ctx, `alter table n alter v type int8`)
+	require.NoError(t, err)
+	_, err = add.Run(ctx, pool, 1<<40)
+	require.NoError(t, err)
+	got, err := find.Run(ctx, pool, 1<<40)
+	require.NoError(t, err)
+	assert.Equal(t, []int64{1 << 40}, got)
+	in := pgcmd.Transaction("in", func(ctx context.Context, tx *pgcmd.Tx, v int64) (struct{}, error) {
+		if _, err := pid.Run(ctx, tx, struct{}{}); err != nil {
+			return struct{}{}, err
+		}
+		_, err := add.Run(ctx, tx, v)
+		return struct{}{}, err
+	})
+	_, err = pool.Exec(ctx, `alter table n alter v type numeric`)
+	require.NoError(t, err)
+	_, err = in.Run(ctx, pool, 1<<41)
+	require.NoError(t, err)
+}
+
+func TestWhatIsWrongInItselfIsNotTriedAgain(t *testing.T) {
+	t.Parallel()
+	url := pgcmdtest.URL(t, before+`;
+		create function broken(text) returns text language plpgsql as $$ declare x text; begin execute 'select nosuch' into x; return x; end $$`)
+	for name, mux := range map[string]int{"own connections": 0, "shared connections": 1} {
+		pool := connect(t, pgcmd.Config{URL: url, MaxConns: 1, Multiplex: mux})
+		for _, sql := range []string{`select a from nosuch where id = $1`, `select broken($1)`, `select $1::text::regclass::text`, `select a from s where id = $1 and nosuch`} {
+			c := pgcmd.QueryOne[string, string]("wrong", sql).With(pgcmd.Options{ReadOnly: true, Retry: pgcmd.Retry{Attempts: 5}})
+			for range 3 {
+				o := c.Try(t.Context(), pool, "nosuch")
+				require.Error(t, o.Err, sql)
+				assert.Equal(t, 1, o.Attempts, "%s: %s: %v", name, sql, o.Err)
+			}
+		}
+	}
+}
+
+func TestOneConnectionFindsOutForAll(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	pool := connect(t, pgcmd.Config{URL: pgcmdtest.URL(t, before), MaxConns: 4})
+	find := pgcmd.QueryOne[string, string]("find", `select a from s where id = $1`)
+	onEach := func() (errs []error) {
+		var held []interface{ Release() }
+		for range 4 {
+			conn, err := pool.Acquire(ctx)
+			require.NoError(t, err)
+			_, err = find.Run(ctx, conn, someID)
+			errs = append(errs, err)
+			held = append(held, conn)
+		}
+		for _, conn := range held {
+			conn.Release()
+		}
+		return errs
+	}
+	onEach()
+	_, err := pool.Exec(ctx, `drop view v; alter table s alter id type uuid using id::uuid`)
+	require.NoError(t, err)
+	errs := onEach()
+	require.Len(t, slices.DeleteFunc(errs, func(err error) bool { return err == nil }), 1, "the others have forgotten it")
+	for _, err := range onEach() {
+		require.NoError(t, err)
+	}
+}
