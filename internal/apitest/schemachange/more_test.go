@@ -138,3 +138,41 @@ func TestOneConnectionFindsOutForAll(t *testing.T) {
 		require.NoError(t, err)
 	}
 }
+
+func TestCommandsBehindAPgBouncerOutliveAChangeOfTheSchema(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	direct := pgcmdtest.URL(t, before)
+	bouncer, err := pgcmdtest.PgBouncer(ctx, direct, pgcmdtest.WithSetting("default_pool_size", "2"))
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, bouncer.Close()) })
+	pool := connect(t, pgcmd.Config{URL: bouncer.URL(), MaxConns: 2, PgBouncer: true})
+	o := pgcmd.Options{ReadOnly: true, Retry: pgcmd.Retry{Attempts: 2}}
+	find := pgcmd.QueryOne[string, string]("find", `select a from s where id = $1`).With(o)
+	mood := pgcmd.QueryOne[string, string]("mood", `select $1::mood::text`).With(o)
+	seen := pgcmd.QueryOne[string, map[string]any]("seen", `select * from v where id = $1`).With(o)
+	set := pgcmd.QueryOne[string, string]("set", `update s set a = 'one' where id = $1 returning a`).With(pgcmd.Options{Retry: o.Retry})
+	many := pgcmd.Batch(find, pgcmd.Isolated)
+	run := func() {
+		for range 4 {
+			_, err := find.Run(ctx, pool, someID)
+			require.NoError(t, err)
+			_, err = mood.Run(ctx, pool, "two")
+			require.NoError(t, err)
+			_, err = seen.Run(ctx, pool, someID)
+			require.NoError(t, err)
+			_, err = set.Run(ctx, pool, someID)
+			require.NoError(t, err)
+			result, err := many.Run(ctx, pool, []string{someID, someID})
+			require.NoError(t, err)
+			require.NoError(t, result.Err())
+		}
+	}
+	run()
+	conn, err := pgx.Connect(ctx, direct)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	_, err = conn.Exec(ctx, `drop view v; alter table s alter id type uuid using id::uuid; drop table e; `+newMood+` create view v as select id, a, 1 as n from s`)
+	require.NoError(t, err)
+	run()
+}
