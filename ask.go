@@ -95,11 +95,14 @@ func (l *lane) put(ctx context.Context, s *statement, d *described, args []any, 
 	}
 	if failure := s.settleDoubts(types{known: a.types}, d.sd.ParamOIDs, args, doubts, false); failure != nil {
 		a.rows.end(failure)
+		if d.mayBeOutdated() {
+			return nil, d, outdated, nil
+		}
 		return nil, nil, refused, failure
 	}
 	if err := a.encode(d, args); err != nil {
 		a.rows.end(err)
-		if time.Since(d.at) > time.Second {
+		if d.mayBeOutdated() {
 			return nil, d, outdated, nil
 		}
 		if failure := s.unsendable(ctx, a.types, nil, args, err); failure != nil && failure.Code != CodeInternal {
@@ -204,6 +207,10 @@ type described struct {
 	tally    *tally
 	ordinary bool // it has types whose memory cannot be shared
 }
+
+// mayBeOutdated reports whether it is worth asking again before an argument that does not
+// fit is refused. One that was refused a moment ago is not.
+func (d *described) mayBeOutdated() bool { return time.Since(d.at) > time.Second }
 
 // describe prepares the statement on the lane, once for all who want it.
 func (l *lane) describe(ctx context.Context, s *statement) (d *described, came fate, err error) {

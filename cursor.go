@@ -214,8 +214,11 @@ func (c *cursor) encode(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if refused := c.settleDoubts(t, sd.ParamOIDs, c.args, doubts, false); refused != nil {
+			if refused := c.settleDoubts(t, sd.ParamOIDs, c.args, doubts, false); refused != nil && !cached {
 				return refused
+			} else if refused != nil {
+				known.forget(c.text.SQL) // the schema may have changed since
+				continue
 			}
 		}
 		err = c.encoded.Build(s.conn.TypeMap(), sd, c.args)

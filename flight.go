@@ -124,10 +124,12 @@ func (f *flight) encode(l *letter, i int) (e *Error, err error) {
 				return nil, &describing{i, err}
 			}
 			if e := s.settleDoubts(t, sd.ParamOIDs, args, doubts, false); e != nil {
-				return e, nil
+				err = e
 			}
 		}
-		err = l.encoded.Build(f.conn.TypeMap(), sd, args)
+		if err == nil {
+			err = l.encoded.Build(f.conn.TypeMap(), sd, args)
+		}
 		if err == nil && len(sd.Fields) > 0 {
 			if e := f.cargo.fits(i, f.conn.TypeMap(), sd.Fields); e != nil {
 				err = e
@@ -140,6 +142,9 @@ func (f *flight) encode(l *letter, i int) (e *Error, err error) {
 		case cached: // the schema may have changed since
 			cached = false
 			known.forget(s.text.SQL)
+			if args, e = f.cargo.bind(i); e != nil {
+				return e, nil
+			}
 			continue
 		}
 		if e, ok := err.(*Error); ok {

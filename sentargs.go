@@ -186,7 +186,12 @@ func (s *statement) settleOn(ctx context.Context, conn *pgx.Conn, args []any, d 
 		return nil, err
 	}
 	blind := mode == pgx.QueryExecModeExec || mode == pgx.QueryExecModeSimpleProtocol
-	return s.settleDoubts(t, oids, args, d, blind), nil
+	refused := s.settleDoubts(t, oids, args, d, blind)
+	if refused != nil && ok { // the schema may have changed since
+		delete(known, s.text.SQL)
+		return s.settleOn(ctx, conn, args, d)
+	}
+	return refused, nil
 }
 
 // settleWithin judges the arguments in doubt in a transaction. What waits to go before the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
@@ -175,4 +176,63 @@ func TestCommandsBehindAPgBouncerOutliveAChangeOfTheSchema(t *testing.T) {
 	_, err = conn.Exec(ctx, `drop view v; alter table s alter id type uuid using id::uuid; drop table e; `+newMood+` create view v as select id, a, 1 as n from s`)
 	require.NoError(t, err)
 	run()
+}
+
+func TestBytesThatTheColumnTakesNowAreSent(t *testing.T) {
+	t.Parallel()
+	noText := []byte{0xff, 0xfe}
+	type way = func(ctx context.Context, pool *pgcmd.Pool, in []byte) (int64, error)
+	count := pgcmd.QueryOne[[]byte, int64]("count", `select count(*) from b where v = $1`).With(readOnly)
+	rows := pgcmd.Query[[]byte, int64]("counts", `select count(*) from b where v = $1`).With(readOnly)
+	for name, run := range map[string]way{
+		"a pool": func(ctx context.Context, pool *pgcmd.Pool, in []byte) (int64, error) {
+			return count.Run(ctx, pool.Pool, in)
+		},
+		"shared connections": func(ctx context.Context, pool *pgcmd.Pool, in []byte) (int64, error) { return count.Run(ctx, pool, in) },
+		"a transaction": func(ctx context.Context, pool *pgcmd.Pool, in []byte) (int64, error) {
+			return pgcmd.Transaction("tx", func(ctx context.Context, tx *pgcmd.Tx, in []byte) (int64, error) { return count.Run(ctx, tx, in) }).Run(ctx, pool, in)
+		},
+		"a batch": func(ctx context.Context, pool *pgcmd.Pool, in []byte) (int64, error) {
+			result, err := pgcmd.Batch(count, pgcmd.Atomic).Run(ctx, pool, [][]byte{in})
+			if err != nil {
+				return 0, err
+			}
+			return result.Outcomes[0].Value, nil
+		},
+		"a stream in a transaction": func(ctx context.Context, pool *pgcmd.Pool, in []byte) (n int64, err error) {
+			for n, err = range pgcmd.Stream(ctx, pool, rows.With(pgcmd.Options{InTx: true}), in) {
+				if err != nil {
+					return 0, err
+				}
+			}
+			return n, nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx := t.Context()
+			pool := connect(t, pgcmd.Config{URL: pgcmdtest.URL(t, `create table b (v text); insert into b values ('one')`), MaxConns: 1, Multiplex: 1})
+			n, err := run(ctx, pool, []byte("one"))
+			require.NoError(t, err)
+			require.EqualValues(t, 1, n)
+			_, err = run(ctx, pool, noText)
+			require.Equal(t, pgcmd.CodeInvalid, pgcmd.CodeOf(err), "no text holds these")
+			conn, err := pool.Acquire(ctx)
+			require.NoError(t, err)
+			_, err = conn.Exec(ctx, `alter table b alter v type bytea using '\xfffe'::bytea`)
+			require.NoError(t, err)
+			conn.Release()
+			failed := 0
+			require.Eventually(t, func() bool { // shared connections ask again after a second
+				n, err = run(ctx, pool, noText)
+				if err != nil {
+					failed++
+				}
+				return err == nil && n == 1
+			}, 20*time.Second, 200*time.Millisecond)
+			if name != "shared connections" {
+				require.LessOrEqual(t, failed, 1)
+			}
+		})
+	}
 }
