@@ -119,9 +119,9 @@ func (f *flight) encode(l *letter, i int) (e *Error, err error) {
 			return nil, &describing{i, err}
 		}
 		if len(doubts) > 0 {
-			t, err := typesOf(f.ctx, f.conn, doubts.of(sd.ParamOIDs)...)
-			if err != nil {
-				return nil, &describing{i, err}
+			t, lost := typesOf(f.ctx, f.conn, doubts.of(sd.ParamOIDs)...)
+			if lost != nil {
+				return nil, &describing{i, lost}
 			}
 			if e := s.settleDoubts(t, sd.ParamOIDs, args, doubts, false); e != nil {
 				err = e
