@@ -42,9 +42,7 @@ func causeOf(ctx context.Context, err error) *Error {
 	case isConnectError(err):
 		e.Code, e.Message = CodeUnavailable, "no connection could be made: is the server running, and is the address right?"
 	default:
-		if e.Message = sentinelText(err); e.Message == "" {
-			e.Message = fmt.Sprintf("failed with %T (its text is withheld, since it may hold values: return pgcmd.Errorf, or a package-level error, for one that is shown)", err)
-		}
+		e.Message = fmt.Sprintf("failed with %T (its text is withheld, since it may hold values: return pgcmd.Errorf for one that is shown)", err)
 	}
 	return e
 }

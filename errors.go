@@ -23,9 +23,10 @@ import (
 //
 // Such a text is a constant of the program, and can hold no value. The text of all others
 // is withheld, and Message has the type: of errors made in a function, of fmt.Errorf, of
-// types of your own, and of texts put together when the program starts. (A build without
-// optimizations, -gcflags=-N, withholds all of them.) [Errorf] and Options.OnConstraint
-// show what they are given.
+// types of your own, of texts put together when the program starts, and of whatever a
+// hook, a middleware or the sequence of a [Copy] returns. (A build without optimizations,
+// -gcflags=-N, withholds all of them.) [Errorf] and Options.OnConstraint show what they
+// are given.
 //
 // [errors.Is] and [errors.As] reach through it: to [*pgconn.PgError], to context
 // errors, to the domain error of OnConstraint and to your own sentinels. Treat

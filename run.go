@@ -330,7 +330,13 @@ func (c *core) failed(ctx context.Context, err error) *Error {
 	} else if c.statement {
 		e = err.(*Error) // made by the statement for this run, with its Effect
 	} else {
-		e = about("the body", causeOf(ctx, err))
+		e = causeOf(ctx, err)
+		if inner, _ := ours(err); inner == nil && e.withheld() {
+			if text := sentinelText(err); text != "" {
+				e.Message = text
+			}
+		}
+		e = about("the body", e)
 		e.Effect = Unknown
 		if c.opts.ReadOnly {
 			e.Effect = NotApplied
@@ -390,9 +396,12 @@ func (e *Error) within(command string) *Error {
 	return e
 }
 
+// withheld reports whether the message has the type of an error in place of its text.
+func (e *Error) withheld() bool { return strings.HasPrefix(e.Message, "failed with ") }
+
 // about names who failed, where the message does not.
 func about(who string, e *Error) *Error {
-	if strings.HasPrefix(e.Message, "failed with ") {
+	if e.withheld() {
 		e.Message = who + " " + e.Message
 	}
 	return e

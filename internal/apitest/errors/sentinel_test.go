@@ -62,11 +62,12 @@ func TestTheTextOfAPackageLevelErrorIsShown(t *testing.T) {
 						return err
 					},
 					func() error {
-						_, err := command.Before(func(context.Context, *int) error { return c.err }).Run(t.Context(), pool, 1)
-						return err
+						r, _ := pgcmd.Batch(pgcmd.New("x", func(context.Context, pgcmd.DB, int) (int, error) { return 0, c.err }), pgcmd.Independent).Run(t.Context(), pool, []int{1})
+						return r.Outcomes[0].Err
 					},
 					func() error {
-						_, err := command.After(func(context.Context, int, *int) error { return c.err }).Run(t.Context(), pool, 1)
+						inner := pgcmd.New("x", func(context.Context, pgcmd.DB, int) (int, error) { return 0, c.err })
+						_, err := pgcmd.New("y", func(ctx context.Context, db pgcmd.DB, n int) (int, error) { return inner.Run(ctx, db, n) }).Run(t.Context(), pool, 1)
 						return err
 					},
 				} {
@@ -83,6 +84,8 @@ func TestTheTextOfAPackageLevelErrorIsShown(t *testing.T) {
 					assert.NotContains(t, err.Error(), value)
 					assert.NotContains(t, err.Error(), os.Getenv("PATH"))
 				}
+				_, err := command.Before(func(context.Context, *int) error { return c.err }).Run(t.Context(), pool, 1)
+				assert.ErrorContains(t, err, "a Before hook failed with")
 				wrapped := pgcmd.Errorf(pgcmd.CodeConflict, "paying: %w", c.err).Error()
 				if c.want != "" {
 					assert.Contains(t, wrapped, "paying: "+c.want)
