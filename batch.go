@@ -118,8 +118,8 @@ type batching[In, Out any] struct {
 	validate func(in In, most int) error
 	vet      func(in In) (out Out, refused []*Error, failure *Error, done bool)
 	run      func(ctx context.Context, db DB, in In) (Out, error)
-	settle   func(in In, out Out, attempts int, failure *Error) Out // makes the outcomes agree with the end of the run
-	subject  func() *subject                                        // of the items' command
+	settle   func(in In, out Out, attempts int, unreplicated bool, failure *Error) Out // makes the outcomes agree with the end of the run
+	subject  func() *subject                                                           // of the items' command
 }
 
 // A batchOf is a batch under its options.
@@ -271,7 +271,7 @@ func (b *batchOf[In, Out]) count(out BatchResult[Out]) BatchResult[Out] {
 // settle makes the outcomes agree with the end of the run: what worked in a
 // transaction that failed did not work, and what may have been applied by an
 // earlier attempt is not proven otherwise by the last.
-func (b *batchOf[In, Out]) settle(in []In, out BatchResult[Out], attempts int, failure *Error) BatchResult[Out] {
+func (b *batchOf[In, Out]) settle(in []In, out BatchResult[Out], attempts int, unreplicated bool, failure *Error) BatchResult[Out] {
 	if out.Outcomes == nil {
 		out = b.blank(in, nil)
 	}
@@ -280,6 +280,9 @@ func (b *batchOf[In, Out]) settle(in []In, out BatchResult[Out], attempts int, f
 		o := &out.Outcomes[i]
 		if united && o.Attempts > 0 {
 			o.Attempts = attempts
+		}
+		if united && o.Err == nil {
+			o.DurabilityWarning = unreplicated
 		}
 		if failure == nil || failure.Effect == Applied {
 			continue

@@ -43,6 +43,11 @@ func (b *batchOf[In, Out]) run(ctx context.Context, db DB, in []In) (BatchResult
 	if failure != nil {
 		return r.out, failure
 	}
+	for i := range r.out.Outcomes {
+		if r.out.Outcomes[i].DurabilityWarning {
+			return r.out, errUnreplicated
+		}
+	}
 	return r.out, nil
 }
 
@@ -166,7 +171,7 @@ func (r *batchRun[In, Out]) attempt(ctx context.Context, db DB, i int) {
 	o := &r.out.Outcomes[i]
 	t := &task[In, Out]{c: r.inner, in: r.in[i]}
 	call, failure := r.inner.core.run(ctx, db, t)
-	*o = Outcome[Out]{Value: t.out, Attempts: r.tried - 1 + call.Attempts, Elapsed: time.Since(start), Replayed: call.replayed}
+	*o = Outcome[Out]{Value: t.out, Attempts: r.tried - 1 + call.Attempts, Elapsed: time.Since(start), Replayed: call.replayed, DurabilityWarning: call.unreplicated}
 	if failure != nil {
 		o.Err = failure
 		r.named(i)
@@ -376,3 +381,5 @@ func (r *batchRun[In, Out]) fail(i int, e *Error) {
 	e.Attempts = attempts
 	r.out.Outcomes[i] = Outcome[Out]{Err: e, Attempts: attempts, Elapsed: time.Since(r.start)}
 }
+
+func (r *batchRun[In, Out]) warnOf(i int) { r.out.Outcomes[i].DurabilityWarning = true }

@@ -170,13 +170,17 @@ func (c *Command[In, Out]) Run(ctx context.Context, db DB, in In) (Out, error) {
 		}
 		return t.out, nil
 	case pool != nil:
-		return c.runSighted(ctx, pool, in)
+		out, err := c.runSighted(ctx, pool, in)
+		if err == errUnreplicated {
+			err = nil
+		}
+		return out, err
 	}
 	if failure := c.refusal(ctx, db, in); failure != nil {
 		return c.none(failure)
 	}
 	out, err := c.body(ctx, db, in)
-	if err != nil {
+	if err != nil && err != errUnreplicated {
 		return c.none(c.core.failed(ctx, err))
 	}
 	return out, nil
@@ -190,7 +194,9 @@ func (c *Command[In, Out]) runSighted(ctx context.Context, pool *Pool, in In) (o
 	if failure = c.refusal(ctx, pool, in); failure != nil {
 		return out, failure
 	}
-	if out, err = c.body(ctx, pool, in); err != nil {
+	if out, err = c.body(ctx, pool, in); err == errUnreplicated {
+		s.unreplicated = true
+	} else if err != nil {
 		failure = c.core.failed(ctx, err)
 		s.attempts = failure.Attempts
 		return c.none(failure)
@@ -198,7 +204,7 @@ func (c *Command[In, Out]) runSighted(ctx context.Context, pool *Pool, in In) (o
 	if s.attempts = 1; c.rows != nil {
 		s.rows = c.rows(out)
 	}
-	return out, nil
+	return out, err
 }
 
 // refusal says why a run cannot begin.
@@ -224,14 +230,26 @@ func (c *Command[In, Out]) none(failure *Error) (out Out, _ error) { return out,
 func (c *Command[In, Out]) Try(ctx context.Context, db DB, in In) Outcome[Out] {
 	start := time.Since(epoch)
 	o := Outcome[Out]{Attempts: 1}
-	if c.core.straight && !inTransaction(db) {
-		if o.Value, o.Err = c.Run(ctx, db, in); o.Err != nil {
-			o.Attempts = o.Err.(*Error).Attempts
-		}
-	} else {
+	pool, _ := db.(*Pool)
+	switch {
+	case !c.core.straight || inTransaction(db), pool != nil && len(pool.config.Middleware) > 0:
 		t := &task[In, Out]{c: c, in: in}
-		o.Attempts, o.Replayed, o.Err = c.core.try(ctx, db, t)
-		o.Value = t.out
+		var call Call
+		call, o.Err = c.core.try(ctx, db, t)
+		o.Value, o.Attempts, o.Replayed, o.DurabilityWarning = t.out, call.Attempts, call.replayed, call.unreplicated
+	case pool != nil:
+		o.Value, o.Err = c.runSighted(ctx, pool, in)
+	default:
+		if failure := c.refusal(ctx, db, in); failure != nil {
+			o.Err = failure
+		} else if o.Value, o.Err = c.body(ctx, db, in); o.Err != nil && o.Err != errUnreplicated {
+			o.Value, o.Err = c.none(c.core.failed(ctx, o.Err))
+		}
+	}
+	if o.Err == errUnreplicated {
+		o.Err, o.DurabilityWarning = nil, true
+	} else if e, ok := o.Err.(*Error); ok {
+		o.Attempts = e.Attempts
 	}
 	o.Elapsed = time.Since(epoch) - start
 	return o

@@ -214,8 +214,3 @@ func (s *session) commitFailed(ctx context.Context, err error, unsent bool) *Err
 }
 
 const noReplyToCommit = "COMMIT was sent, and no reply came: it may or may not be applied"
-
-// lacksStandby reports whether a notice says that a COMMIT is not on the synchronous
-// standby: somebody has cancelled its wait. The text is in the server's language, the name
-// of its routine is not.
-func lacksStandby(n *pgconn.Notice) bool { return n.Routine == "SyncRepWaitForLSN" }

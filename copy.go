@@ -126,10 +126,15 @@ func (c copying[Row]) run(ctx context.Context, db DB, rows iter.Seq2[Row, error]
 	if l.tx != nil {
 		l.tx.consumed = true
 	}
+	below := wireOf(l.conn)
+	before := unreplicatedOn(below)
 	n, failure := c.stream(ctx, l, columns, inText, rows)
 	if failure != nil {
 		failure.final = true
 		return 0, failure
+	}
+	if unreplicatedOn(below) != before {
+		return n, errUnreplicated
 	}
 	return n, nil
 }

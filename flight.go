@@ -30,6 +30,7 @@ type cargo interface {
 	bounded() bool                                // some have MaxBytes
 	read(i int, rows resultRows, l limits) *Error // keeps the value, or returns why it cannot
 	fail(i int, e *Error)                         // instead of the value, or after it was kept
+	warnOf(i int)                                 // that it is committed, and the synchronous standby has not got it
 }
 
 // A flight carries items over one connection in as few round trips as there are

@@ -15,6 +15,8 @@ type sighting struct {
 	start    time.Duration // since the pool was made
 	attempts int           // as far as they are known at the end
 	rows     int64
+
+	unreplicated bool // what it did is committed, and the synchronous standby has not got it
 }
 
 // sight begins the sighting of a run; end, to be deferred, ends it.
@@ -45,18 +47,22 @@ func (c *core) observed(ctx context.Context, p *Pool, j job) (call Call, failure
 	if handler := s.m.handler(c.name, p.config.Middleware); handler != nil && ctx != nil {
 		call, failure = c.through(ctx, handler, p, j, func(ctx context.Context, call *Call) *Error {
 			inner, failure := c.run(ctx, p, j)
-			call.Attempts, call.Rows, call.replayed = inner.Attempts, inner.Rows, inner.replayed
+			call.Attempts, call.Rows, call.replayed, call.unreplicated = inner.Attempts, inner.Rows, inner.replayed, inner.unreplicated
 			return failure
 		})
 	} else {
 		call, failure = c.run(ctx, p, j)
 	}
-	s.attempts, s.rows = call.Attempts, call.Rows
+	s.attempts, s.rows, s.unreplicated = call.Attempts, call.Rows, call.unreplicated
 	return call, failure
 }
 
 func (s *sighting) log(elapsed time.Duration, e *Error) {
-	line := s.pool.config.Logger.Check(levelOf(e), "command")
+	level := levelOf(e)
+	if s.unreplicated {
+		level = max(level, zapcore.WarnLevel)
+	}
+	line := s.pool.config.Logger.Check(level, "command")
 	if line == nil {
 		return
 	}
@@ -69,6 +75,9 @@ func (s *sighting) log(elapsed time.Duration, e *Error) {
 		if e.Command != s.m.name {
 			fields = append(fields, zap.String("path", e.Command))
 		}
+	}
+	if s.unreplicated {
+		fields = append(fields, zap.Bool("durability_warning", true))
 	}
 	line.Write(fields...)
 }

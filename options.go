@@ -143,6 +143,8 @@ type Call struct {
 
 	run      func(ctx context.Context, call *Call) error
 	replayed bool
+
+	unreplicated bool // what it did is committed, and the synchronous standby has not got it
 }
 
 // A Handler runs a call.

@@ -19,6 +19,13 @@ type Outcome[Out any] struct {
 	Attempts int           // how often it was tried; 0 if the input was refused
 	Elapsed  time.Duration // of the whole run
 	Replayed bool          // a Once command answered with the result of an earlier run
+
+	// DurabilityWarning says that what the run did is committed on the server, and not on
+	// its synchronous standby, since somebody has cancelled the wait for that: it is lost if
+	// the server is lost now. That a transaction of the run's own was committed so is always
+	// known; of a single statement, or an item with a transaction of its own, only on a pool
+	// of [Connect], or one with [Instrument].
+	DurabilityWarning bool
 }
 
 // OK reports whether the run succeeded.
@@ -29,10 +36,10 @@ func (o Outcome[Out]) Get() (Out, error) { return o.Value, o.Err }
 
 // MarshalJSON renders
 //
-//	{"ok":true,"value":...,"attempts":1,"elapsed_ms":1.2,"replayed":true}
+//	{"ok":true,"value":...,"attempts":1,"elapsed_ms":1.2,"replayed":true,"durability_warning":true}
 //	{"ok":false,"error":{"code":...,"effect":...,"message":...,...}}
 //
-// with replayed only if it is true. What pgx has no JSON form for is, in a row that is a map, the text that PostgreSQL has
+// with replayed and durability_warning only if they are true. What pgx has no JSON form for is, in a row that is a map, the text that PostgreSQL has
 // for it.
 func (o Outcome[Out]) MarshalJSON() ([]byte, error) {
 	if o.Err != nil {
@@ -42,26 +49,27 @@ func (o Outcome[Out]) MarshalJSON() ([]byte, error) {
 		}{false, asError(o.Err)})
 	}
 	newShower(nil).show(reflect.ValueOf(&o.Value).Elem(), 0)
-	return marshalOutcome(withSecretsHidden(o.Value), o.Attempts, o.Elapsed, o.Replayed)
+	return marshalOutcome(withSecretsHidden(o.Value), o.Attempts, o.Elapsed, o.Replayed, o.DurabilityWarning)
 }
 
-func marshalOutcome(value any, attempts int, elapsed time.Duration, replayed bool) ([]byte, error) {
+func marshalOutcome(value any, attempts int, elapsed time.Duration, replayed, unreplicated bool) ([]byte, error) {
 	return json.Marshal(struct {
 		OK        bool    `json:"ok"`
 		Value     any     `json:"value"`
 		Attempts  int     `json:"attempts"`
 		ElapsedMS float64 `json:"elapsed_ms"`
 		Replayed  bool    `json:"replayed,omitempty"`
-	}{true, value, attempts, float64(elapsed.Microseconds()) / 1000, replayed})
+		Warning   bool    `json:"durability_warning,omitempty"`
+	}{true, value, attempts, float64(elapsed.Microseconds()) / 1000, replayed, unreplicated})
 }
 
 // Format renders the same for every verb.
 func (o Outcome[Out]) Format(f fmt.State, _ rune) {
-	formatOutcome(f, &o.Value, o.Err, o.Attempts, o.Elapsed, o.Replayed)
+	formatOutcome(f, &o.Value, o.Err, o.Attempts, o.Elapsed, o.Replayed, o.DurabilityWarning)
 }
 
 // formatOutcome takes a pointer to the value.
-func formatOutcome(f fmt.State, value any, err error, attempts int, elapsed time.Duration, replayed bool) {
+func formatOutcome(f fmt.State, value any, err error, attempts int, elapsed time.Duration, replayed, unreplicated bool) {
 	if err != nil {
 		fmt.Fprintf(f, "failed, attempts=%d elapsed=%v: %v", attempts, elapsed, asError(err))
 		return
@@ -69,6 +77,9 @@ func formatOutcome(f fmt.State, value any, err error, attempts int, elapsed time
 	fmt.Fprintf(f, "ok, attempts=%d elapsed=%v", attempts, elapsed)
 	if replayed {
 		fmt.Fprint(f, " replayed")
+	}
+	if unreplicated {
+		fmt.Fprint(f, " durability warning")
 	}
 	fmt.Fprint(f, ": ")
 	v := reflect.ValueOf(value).Elem()

@@ -183,9 +183,10 @@ func (e *entry[In, Out]) settle(failure *Error) *Error {
 // A pipelineRun is the run of a pipeline: a job, and the cargo of its flight.
 type pipelineRun struct {
 	*Pipeline
-	mode     BatchMode
-	readOnly bool
-	standing limits // of the pool
+	unreplicated bool // see job
+	mode         BatchMode
+	readOnly     bool
+	standing     limits // of the pool
 }
 
 var pipelineName = "pipeline"
@@ -242,6 +243,9 @@ func (r *pipelineRun) output() any        { return nil }
 func (r *pipelineRun) clear()             {}
 func (r *pipelineRun) rows(bool) int64    { return 0 }
 func (r *pipelineRun) settle(int, *Error) {}
+func (r *pipelineRun) warn()              { r.unreplicated = true }
+func (r *pipelineRun) warnOf(int)         { r.unreplicated = true }
+func (r *pipelineRun) warned() bool       { return r.unreplicated }
 
 func (r *pipelineRun) carry(ctx context.Context, db DB) *Error {
 	var items []int

@@ -118,30 +118,30 @@ func (q *query[In, Row]) all() func(context.Context, DB, In) ([]Row, error) {
 		if failure != nil {
 			return nil, failure
 		}
-		out, _, failure := q.collect(ctx, db, args)
+		out, _, warning, failure := q.collect(ctx, db, args)
 		if failure != nil {
 			return nil, failure
 		}
-		return out, nil
+		return out, warning
 	}
 }
 
 // collect sends the statement and reads every row.
-func (q *query[In, Row]) collect(ctx context.Context, db DB, args []any) (out []Row, affected int64, failure *Error) {
+func (q *query[In, Row]) collect(ctx context.Context, db DB, args []any) (out []Row, affected int64, warning error, failure *Error) {
 	r := reply{limits: q.limits.or(limitsOf(db))}
 	if failure = q.send(ctx, db, args, &r); failure != nil {
-		return nil, 0, failure
+		return nil, 0, nil, failure
 	}
 	defer q.close(ctx, &r)
 	fr := q.frameFor(ctx)
 	if out, failure = q.everyRow(fr, r.rows, r.limits); failure != nil {
-		return nil, 0, q.unreadable(ctx, &r, failure)
+		return nil, 0, nil, q.unreadable(ctx, &r, failure)
 	}
 	if err := r.rows.Err(); err != nil {
-		return nil, 0, q.failed(ctx, &r, err)
+		return nil, 0, nil, q.failed(ctx, &r, err)
 	}
 	q.recycle(fr)
-	return out, r.rows.CommandTag().RowsAffected(), nil
+	return out, r.rows.CommandTag().RowsAffected(), r.warning(), nil
 }
 
 // one is the body of a QueryOne.
@@ -166,7 +166,7 @@ func (q *query[In, Row]) one() func(context.Context, DB, In) (Row, error) {
 		var zero Row
 		row, fr.row = fr.row, zero
 		q.recycle(fr)
-		return row, nil
+		return row, r.warning()
 	}
 }
 
@@ -186,6 +186,6 @@ func (q *query[In, Row]) exec() func(context.Context, DB, In) (int64, error) {
 		if err := r.rows.Err(); err != nil {
 			return 0, q.failed(ctx, &r, err)
 		}
-		return r.rows.CommandTag().RowsAffected(), nil
+		return r.rows.CommandTag().RowsAffected(), r.warning()
 	}
 }

@@ -25,21 +25,23 @@ type job interface {
 	clear()                                             // the output, before an attempt
 	vet() (refused []*Error, failure *Error, done bool) // of a batch
 	body(ctx context.Context, db DB) error
-	rows(failed bool) int64              // returned, or affected
+	rows(failed bool) int64 // returned, or affected
+	warn()                  // that it is committed, and the synchronous standby has not got it
+	warned() bool
 	settle(attempts int, failure *Error) // the output is that of a run that failed, or, of a batch, that has ended
 }
 
 // try runs the command on any DB: if that is a transaction, so that it is left usable.
-func (c *core) try(ctx context.Context, db DB, j job) (attempts int, replayed bool, _ error) {
+func (c *core) try(ctx context.Context, db DB, j job) (Call, error) {
 	run := c.whole
 	if inTransaction(db) {
 		run = c.isolated
 	}
 	call, failure := run(ctx, db, j)
 	if failure != nil {
-		return call.Attempts, call.replayed, failure
+		return call, failure
 	}
-	return call.Attempts, call.replayed, nil
+	return call, nil
 }
 
 // isolated runs the command under a savepoint of the transaction that db is, so
@@ -223,7 +225,7 @@ func (c *core) attempts(ctx context.Context, db DB, j job, call *Call) (after []
 		}
 		after, failure = c.attempt(ctx, db, j, cl)
 		if failure == nil {
-			call.replayed = cl != nil && cl.replayed
+			call.replayed, call.unreplicated = cl != nil && cl.replayed, j.warned()
 			retries.refund(call.Attempts > 1)
 			return after, nil
 		}
@@ -279,7 +281,9 @@ func (c *core) attempt(ctx context.Context, db DB, j job, cl *claim) (after []fu
 
 // work runs the body and After.
 func (c *core) work(ctx context.Context, db DB, j job) *Error {
-	if err := j.body(ctx, db); err != nil {
+	if err := j.body(ctx, db); err == errUnreplicated {
+		j.warn()
+	} else if err != nil {
 		return c.failed(ctx, err)
 	}
 	for _, hook := range slices.Backward(c.after) {

@@ -62,19 +62,20 @@ func (s *statement) with(command string, o *Options) *statement {
 
 // A reply is what came back for a statement that was sent.
 type reply struct {
-	rows      resultRows
-	results   pgx.BatchResults // that the rows came in, if they did
-	conn      *pgxpool.Conn    // taken from a pool for this statement alone; nil if the caller's
-	asked     *ask             // on a shared connection; nil if it was not
-	tx        *session         // the Tx that the statement is part of, to be given back; nil if none
-	within    *session         // the Tx that the statement is part of; nil if none
-	described bool             // by describe, and not by pgx
-	joined    bool             // the statement is part of a transaction that began before it
-	wire      *wire            // what counts on the connection; nil if nothing does
-	sent      int64            // on it, before the statement
-	early     bool             // pgx gave up before it sent the statement, if not before it prepared it
-	limits    limits           // set before it is sent
-	bound     rowBound
+	rows         resultRows
+	results      pgx.BatchResults // that the rows came in, if they did
+	conn         *pgxpool.Conn    // taken from a pool for this statement alone; nil if the caller's
+	asked        *ask             // on a shared connection; nil if it was not
+	tx           *session         // the Tx that the statement is part of, to be given back; nil if none
+	within       *session         // the Tx that the statement is part of; nil if none
+	described    bool             // by describe, and not by pgx
+	joined       bool             // the statement is part of a transaction that began before it
+	wire         *wire            // what counts on the connection; nil if nothing does
+	sent         int64            // on it, before the statement
+	early        bool             // pgx gave up before it sent the statement, if not before it prepared it
+	unreplicated int32            // counted on it, before the statement
+	limits       limits           // set before it is sent
+	bound        rowBound
 }
 
 // bind makes the limits act on the connection that the statement is to be sent on.
@@ -167,7 +168,7 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *reply) (fail
 		}
 	}
 	if r.wire != nil {
-		r.sent = r.wire.sent.Load()
+		r.sent, r.unreplicated = r.wire.sent.Load(), r.wire.unreplicated.Load()
 	}
 	r.bind(conn)
 	// Query and not Exec, whose simple protocol would run several statements.

@@ -60,6 +60,8 @@ type stream[In, Row any] struct {
 	rows  int64 // that were yielded
 	over  bool  // the loop has ended, or its body is running: nothing may be yielded
 	alone bool  // the transaction, if there is one, is the stream's own
+
+	warning error // nil, or errUnreplicated
 }
 
 func refusedStream[In, Out any](c *Command[In, Out], why string) *Error {
@@ -127,7 +129,7 @@ func (s *stream[In, Row]) body(ctx context.Context, db DB, in In) error {
 		failure.final = s.rows > 0
 		return failure
 	}
-	return nil
+	return s.warning
 }
 
 // give yields a row, and reports whether the loop wants another.
@@ -178,6 +180,7 @@ func (s *stream[In, Row]) direct(ctx context.Context, db DB, args []any) *Error 
 		return s.q.unreadable(ctx, &r, failure)
 	}
 	s.q.recycle(fr)
+	s.warning = r.warning()
 	return nil
 }
 

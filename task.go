@@ -7,6 +7,8 @@ type task[In, Out any] struct {
 	c   *Command[In, Out]
 	in  In
 	out Out
+
+	unreplicated bool // what it did is committed, and the synchronous standby has not got it
 }
 
 func (t *task[In, Out]) seen() any   { return t.in }
@@ -35,11 +37,14 @@ func (t *task[In, Out]) rows(failed bool) int64 {
 	return t.c.rows(t.out)
 }
 
+func (t *task[In, Out]) warn()        { t.unreplicated = true }
+func (t *task[In, Out]) warned() bool { return t.unreplicated }
+
 // settle leaves no output to a run that failed, but of a batch what is known of its
 // items.
 func (t *task[In, Out]) settle(attempts int, failure *Error) {
 	if t.c.batching != nil {
-		t.out = t.c.batching.settle(t.in, t.out, attempts, failure)
+		t.out = t.c.batching.settle(t.in, t.out, attempts, t.unreplicated, failure)
 		return
 	}
 	t.clear()

@@ -66,6 +66,9 @@ func (c *core) transact(ctx context.Context, db DB, j job, cl *claim) (after []f
 	failure = c.workOnce(insideTx(ctx, tx.s), tx, j, cl)
 	switch {
 	case tx.s.finished && failure == nil:
+		if tx.s.unreplicated {
+			j.warn()
+		}
 		return tx.after, nil
 	case tx.s.finished:
 		return nil, failure
@@ -80,6 +83,9 @@ func (c *core) transact(ctx context.Context, db DB, j job, cl *claim) (after []f
 			cl.lost = tx.after
 		}
 		return nil, c.mapConstraint(failure.within(c.name))
+	}
+	if tx.s.unreplicated {
+		j.warn()
 	}
 	if cl != nil && !cl.made && !cl.replayed {
 		return cl.lost, nil // this run's own attempt had committed

@@ -422,6 +422,8 @@ func (f *flight) scatter(chunk []letter) (failure *Error) {
 	}
 	w.flush()
 	settled := 0
+	below := wireOf(f.conn)
+	unreplicated := unreplicatedOn(below)
 	var spoilt, refused *Error
 	for {
 		x, rows, err, ok := w.next()
@@ -453,8 +455,12 @@ func (f *flight) scatter(chunk []letter) (failure *Error) {
 				spoilt.Effect = NotApplied
 			}
 			f.cargo.fail(i, spoilt)
+		default:
+			if now := unreplicatedOn(below); now != unreplicated {
+				f.cargo.warnOf(i)
+			}
 		}
-		spoilt, refused = nil, nil
+		spoilt, refused, unreplicated = nil, nil, unreplicatedOn(below)
 		settled++
 	}
 	w.close()

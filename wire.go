@@ -17,7 +17,9 @@ import (
 // failure that could have been proven harmless is Unknown; a look at the socket of one
 // that was idle, before its next use, so that one that died is not handed out; and hooks of yours
 // that panic neither end the process nor lose a connection: the panic becomes an
-// error, and the connection goes. Call it last, before [pgxpool.NewWithConfig].
+// error, and the connection goes. They also tell an [Outcome] that a single statement was
+// committed without the synchronous standby; an OnNotice of yours is still called. Call it
+// last, before [pgxpool.NewWithConfig].
 func Instrument(cfg *pgxpool.Config) {
 	instrument(&cfg.ConnConfig.Config, nil, newStaleStatements())
 	guard(cfg)
@@ -27,6 +29,7 @@ func Instrument(cfg *pgxpool.Config) {
 // the TLS connection from pgx, which needs it for channel binding.
 func instrument(cfg *pgconn.Config, of *keeper, stale *staleStatements) {
 	filterRows(cfg)
+	countUnreplicated(cfg)
 	dial := cfg.DialFunc
 	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		seen := stale.count.Load()
@@ -45,11 +48,13 @@ func instrument(cfg *pgconn.Config, of *keeper, stale *staleStatements) {
 // It is the exact test for "nothing was sent": a count that did not move.
 type wire struct {
 	net.Conn
-	sent   atomic.Int64
-	got    atomic.Int64 // bytes received
-	rested atomic.Int64 // got, when it was given back; -1: nobody has looked
-	peeker *peeker      // nil: its socket cannot be looked at
-	filter *rowFilter   // above it and TLS; nil before there is a Frontend
+	sent         atomic.Int64
+	got          atomic.Int64 // bytes received
+	rested       atomic.Int64 // got, when it was given back; -1: nobody has looked
+	unreplicated atomic.Int32 // how often the server has said that a COMMIT is not on the standby
+
+	peeker *peeker    // nil: its socket cannot be looked at
+	filter *rowFilter // above it and TLS; nil before there is a Frontend
 
 	keeper *keeper // of the pool that it is in; nil if it is not one of Connect's
 	epoch  int64   // of the pool, when it was made
