@@ -102,7 +102,7 @@ func (r *batchRun[In, Out]) fly(ctx context.Context, tx *Tx) *Error {
 	if err := tx.enter(ctx); err != nil {
 		return notSent(ctx, err)
 	}
-	defer func() { tx.s.inUse.Store(false) }() // what came of it has been noted
+	defer tx.s.free() // what came of it has been noted
 	tx.s.mark(r.piped.statement)
 	f := r.flight(ctx, tx, tx.s.conn, tx.s)
 	finish := tx.s.mayFinish && r.piped.firm(r.limit) && !r.piped.text.Ends

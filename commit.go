@@ -3,6 +3,7 @@ package pgcmd
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"time"
 
@@ -120,7 +121,7 @@ func (s *session) sendCommit(ctx context.Context) (tag pgconn.CommandTag, err er
 
 // uncommitted is the error of a COMMIT for which no reply came.
 func uncommitted(err error) error {
-	if pgconn.Timeout(err) || errors.Is(err, context.DeadlineExceeded) {
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		return errors.Join(context.DeadlineExceeded, err)
 	}
 	return err

@@ -276,6 +276,9 @@ func (w *wave) next() (x expected, rows resultRows, err error, ok bool) {
 		}
 		if err != nil && !w.alive(err) {
 			w.lost = err
+			if x.what == forCommit {
+				return x, nil, err, true
+			}
 			break
 		}
 		if x.what == forSync {

@@ -278,7 +278,7 @@ func (r *pipelineRun) carry(ctx context.Context, db DB) *Error {
 	if err := tx.enter(ctx); err != nil {
 		return notSent(ctx, err)
 	}
-	defer func() { tx.s.inUse.Store(false) }() // what came of it has been noted
+	defer tx.s.free() // what came of it has been noted
 	finish := tx.s.mayFinish
 	tx.s.mayFinish = false
 	for _, item := range r.items {

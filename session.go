@@ -164,6 +164,9 @@ func (s *session) mayCommit(ctx context.Context) *Error {
 	case s.escaped || s.begun && s.status() == 'I':
 		s.escaped = true
 		e := *errEscaped
+		if s.lost != nil {
+			e.Message, e.Err = "the connection was lost after the body had used the transaction's Conn, and with it what is known of the transaction", s.lost
+		}
 		return &e
 	case s.aborted != nil && s.status() != 'T':
 		return swallowed(s.aborted, "the body swallowed the error that aborted the transaction")

@@ -58,6 +58,8 @@ type session struct {
 	escaped  bool   // SQL text, or somebody on Conn, may have ended the transaction
 
 	handedOut   bool   // by Conn
+	used        bool   // by somebody else, after that, as far as is known
+	sent        int64  // on the connection, when it was last used here
 	marker      string // the portal that marks the transaction; empty: it has none
 	savepointed bool   // by SQL text, before it was marked
 
@@ -168,6 +170,7 @@ func (tx *Tx) end(ctx context.Context, commit bool) error {
 			s.marker = ""
 			s.note(s.setMarker(ctx))
 		}
+		s.sent, _ = sentBytes(s.conn)
 	}
 	if commit {
 		return pgx.ErrTxCommitRollback
@@ -245,6 +248,7 @@ func (tx *Tx) enter(ctx context.Context) error {
 		tx.s.inUse.Store(false)
 		return err
 	}
+	tx.s.look()
 	return nil
 }
 
@@ -253,7 +257,7 @@ func (tx *Tx) enter(ctx context.Context) error {
 func (s *session) leave(err error) error {
 	first := s.aborted
 	s.note(err)
-	s.inUse.Store(false)
+	s.free()
 	if first != nil && isInFailedTransaction(err) {
 		return first
 	}

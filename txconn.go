@@ -15,12 +15,32 @@ import (
 // been sent. What is done on it directly the Tx cannot see. A transaction that was ended
 // there is found all the same, also if another one was begun: the run then fails, what is
 // under way is rolled back, and the Effect is Unknown. To know that costs a round trip
-// here, and one at the end.
+// here, and another one at the end, if something was sent on it, as [Instrument] counts.
 func (tx *Tx) Conn() *pgx.Conn {
 	s := tx.s
 	s.connFor(tx, s.setMarker)
-	s.handedOut = s.handedOut || s.conn != nil && !s.conn.IsClosed()
+	if !s.handedOut && s.conn != nil && !s.conn.IsClosed() {
+		s.handedOut = true
+		s.sent, _ = sentBytes(s.conn)
+	}
 	return s.conn
+}
+
+// look finds out whether somebody else has used the connection since it was last used
+// here. One that does not count counts as used.
+func (s *session) look() {
+	if s.handedOut && !s.used {
+		now, counted := sentBytes(s.conn)
+		s.used = !counted || now != s.sent
+	}
+}
+
+// free ends a use of the connection.
+func (s *session) free() {
+	if s.handedOut && !s.used {
+		s.sent, _ = sentBytes(s.conn)
+	}
+	s.inUse.Store(false)
 }
 
 // connFor returns the connection, made ready by a function, which does nothing if the
@@ -67,6 +87,8 @@ func (s *session) exchange(send func(to *pgproto3.Frontend)) error {
 	if pg.IsBusy() {
 		return errors.New("conn busy")
 	}
+	s.look()
+	defer func() { s.sent, _ = sentBytes(s.conn) }()
 	_ = pg.Conn().SetDeadline(time.Now().Add(endTime))
 	send(pg.Frontend())
 	pg.Frontend().SendSync(&pgproto3.Sync{})
@@ -86,25 +108,32 @@ func (s *session) observe() {
 	case s.escaped || !s.begun || s.conn != nil && s.conn.PgConn().IsBusy(): // its status is that before what is under way
 	case status == 'I':
 		s.escaped = s.aborted == nil || s.handedOut
-	case status == 0 && s.handedOut: // perhaps while it committed, unless a statement of the Tx's lost it
-		s.escaped = s.lost == nil
+	case status == 0 && s.handedOut && s.lost == nil: // perhaps while it committed
+		s.look()
+		s.escaped = s.used
 	}
 }
 
 // verify asks the server whether its transaction is the one that was begun. If it is not,
 // it is aborted.
 func (s *session) verify() {
+	if s.look(); !s.used {
+		s.observe()
+		return
+	}
 	if s.observe(); s.escaped || !s.begun || s.marker == "" || s.status() == 0 || s.conn.PgConn().IsBusy() {
 		return
 	}
 	err := s.exchange(func(to *pgproto3.Frontend) { to.SendDescribe(&pgproto3.Describe{ObjectType: 'P', Name: s.marker}) })
-	s.escaped = err != nil
+	if s.escaped = err != nil; s.conn.IsClosed() && s.lost == nil {
+		s.lost = err
+	}
 }
 
 // unproven reports whether it cannot be told what became of the transaction's work,
 // although it was not committed here.
 func (s *session) unproven() bool {
-	return s.escaped || s.handedOut && s.marker == ""
+	return s.escaped || s.used && s.marker == ""
 }
 
 // doubtMarker forgets the marker if a statement of the body's, in lower case, may take

@@ -227,10 +227,11 @@ func idleInTransaction(s *stage, c column) play {
 		if _, err := tx.Exec(ctx, insertOp, id); err != nil {
 			return err
 		}
+		pid := tx.Conn().PgConn().PID()
 		if _, err := tx.Exec(ctx, `set local idle_in_transaction_session_timeout = '1ms'`); err != nil {
 			return err
 		}
-		s.gone(tx.Conn().PgConn().PID())
+		s.gone(pid)
 		if c == commit {
 			return nil
 		}
