@@ -94,7 +94,7 @@ func (p *point) judgeError() error {
 		return nil
 	case !p.harmed():
 		return errors.New("an error, without a reason")
-	case p.kind == giveUp && p.work.unit != byExecute && p.wire.left(byCommit):
+	case p.kind == giveUp && p.work.unit != byExecute && p.wire.left(byCommit) && p.work.after == nil: // else it was refused
 		return errors.New("the caller gave up after COMMIT had left, and tore it")
 	case p.resolvable() && (p.work.once || pgcmd.EffectOf(err) != pgcmd.Unknown):
 		return errors.New("an error, although another attempt would have helped")
