@@ -34,7 +34,7 @@ type hidden struct {
 	Amount int64  `json:"-"`
 	Card   string `secret:"true"`
 	Twin1  string `json:"x"`
-	Twin2  string `json:"x"`
+	Twin2  string `json:"-"`
 }
 
 // masked shows nobody what it is.
