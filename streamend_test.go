@@ -37,7 +37,7 @@ func TestStreamTellsTheErrorLast(t *testing.T) {
 		isolate(t, db, func(db pgcmd.DB) {
 			_, err := collect(pgcmd.Stream(ctx, db, pgcmd.Query[[]string, int]("x", `select n from rows where n = $1`), []string{"secret"}))
 			e := failure(t, err)
-			assert.Equal(t, pgcmd.CodeInvalid, e.Code)
+			assert.Equal(t, pgcmd.CodeInternal, e.Code, "no text is an int4")
 			assert.Equal(t, pgcmd.NotApplied, e.Effect)
 			assert.NotContains(t, e.Error(), "secret")
 			_, err = db.Exec(ctx, `select 1`)
