@@ -106,7 +106,7 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 	start := time.Now()
 	q := &query[struct{}, map[string]any]{statement: s, frames: new(sync.Pool),
 		shape: &shape{typ: reflect.TypeFor[map[string]any](), kind: mapRow}}
-	rows, affected, warning, failure := q.collect(ctx, db, args)
+	rows, affected, failure, warning := q.collect(ctx, db, args)
 	if failure != nil {
 		return result, failure
 	}

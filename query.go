@@ -118,7 +118,7 @@ func (q *query[In, Row]) all() func(context.Context, DB, In) ([]Row, error) {
 		if failure != nil {
 			return nil, failure
 		}
-		out, _, warning, failure := q.collect(ctx, db, args)
+		out, _, failure, warning := q.collect(ctx, db, args)
 		if failure != nil {
 			return nil, failure
 		}
@@ -127,21 +127,21 @@ func (q *query[In, Row]) all() func(context.Context, DB, In) ([]Row, error) {
 }
 
 // collect sends the statement and reads every row.
-func (q *query[In, Row]) collect(ctx context.Context, db DB, args []any) (out []Row, affected int64, warning error, failure *Error) {
+func (q *query[In, Row]) collect(ctx context.Context, db DB, args []any) (out []Row, affected int64, failure *Error, warning error) {
 	r := reply{limits: q.limits.or(limitsOf(db))}
 	if failure = q.send(ctx, db, args, &r); failure != nil {
-		return nil, 0, nil, failure
+		return nil, 0, failure, nil
 	}
 	defer q.close(ctx, &r)
 	fr := q.frameFor(ctx)
 	if out, failure = q.everyRow(fr, r.rows, r.limits); failure != nil {
-		return nil, 0, nil, q.unreadable(ctx, &r, failure)
+		return nil, 0, q.unreadable(ctx, &r, failure), nil
 	}
 	if err := r.rows.Err(); err != nil {
-		return nil, 0, nil, q.failed(ctx, &r, err)
+		return nil, 0, q.failed(ctx, &r, err), nil
 	}
 	q.recycle(fr)
-	return out, r.rows.CommandTag().RowsAffected(), r.warning(), nil
+	return out, r.rows.CommandTag().RowsAffected(), nil, r.warning()
 }
 
 // one is the body of a QueryOne.
