@@ -15,6 +15,7 @@ type descriptions struct {
 	known map[string]*pgconn.StatementDescription // by SQL
 	named int                                     // how many names were given
 	stale []string                                // names that are to be deallocated
+	held  bool                                    // a chunk that is not sent yet may use them
 
 	cursors int // how many cursors, and markers of transactions, were named
 
@@ -53,7 +54,7 @@ func describe(ctx context.Context, conn *pgx.Conn, sql string) (*pgconn.Statemen
 			break
 		}
 	}
-	if conn.PgConn().TxStatus() != 'E' { // where nothing can be done
+	if !d.held && conn.PgConn().TxStatus() != 'E' { // where nothing can be done
 		for _, old := range d.stale {
 			if err := conn.PgConn().Deallocate(ctx, old); err != nil {
 				return nil, err

@@ -68,6 +68,8 @@ func (f *flight) land() {
 // says whether to go on. An error is the whole flight's.
 func (f *flight) load(items []int, refused func(i int, e *Error) (goOn bool)) (chunk []letter, rest []int, failure error) {
 	size := 0
+	known := descriptionsOf(f.conn)
+	defer func() { known.held = false }()
 	for n, i := range items {
 		if len(chunk) == chunkItems || size >= chunkBytes {
 			return chunk, items[n:], nil
@@ -76,6 +78,7 @@ func (f *flight) load(items []int, refused func(i int, e *Error) (goOn bool)) (c
 			*f.letters = append(*f.letters, letter{})
 		}
 		l := &(*f.letters)[len(chunk)]
+		known.held = len(chunk) > 0
 		e, err := f.encode(l, i)
 		if err != nil {
 			return nil, items[n:], err

@@ -91,6 +91,8 @@ var watchers = map[string]func(*pgconn.PgConn) ctxwatch.Handler{
 	},
 }
 
+const inCommit = `select count(*) > 0 from pg_locks where locktype = 'advisory' and not granted and database = (select oid from pg_database where datname = current_database())`
+
 // A scene is a database, and a proxy before it.
 type scene struct {
 	t      *testing.T
@@ -121,7 +123,20 @@ func (s *scene) lock(sql string) {
 
 // committing waits until a backend waits in its COMMIT.
 func (s *scene) committing() {
-	s.await(`select count(*) > 0 from pg_locks where locktype = 'advisory' and not granted and database = (select oid from pg_database where datname = current_database())`)
+	s.await(inCommit)
+}
+
+// commits waits until a backend waits in its COMMIT, and reports false if the run has ended before.
+func (s *scene) commits(result chan error) bool {
+	for is := false; !is; {
+		select {
+		case <-result:
+			return false
+		case <-time.After(time.Millisecond):
+		}
+		require.NoError(s.t, s.direct.QueryRow(s.t.Context(), inCommit).Scan(&is))
+	}
+	return true
 }
 
 func (s *scene) await(sql string) {
@@ -166,10 +181,12 @@ func (s *scene) dbs(watch func(*pgconn.PgConn) ctxwatch.Handler, timeout time.Du
 
 func TestTheEndOfACallersContextReachesNoCommit(t *testing.T) {
 	t.Parallel()
-	ends := map[string]func(ctx context.Context) (context.Context, context.CancelFunc){
-		"a cancellation": context.WithCancel,
-		"a deadline": func(ctx context.Context) (context.Context, context.CancelFunc) {
-			ctx, cancel := context.WithTimeout(ctx, 150*time.Millisecond)
+	ends := map[string]func(ctx context.Context, patience time.Duration) (context.Context, context.CancelFunc){
+		"a cancellation": func(ctx context.Context, _ time.Duration) (context.Context, context.CancelFunc) {
+			return context.WithCancel(ctx)
+		},
+		"a deadline": func(ctx context.Context, patience time.Duration) (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithTimeout(ctx, patience)
 			return ctx, func() { <-ctx.Done(); cancel() }
 		},
 	}
@@ -181,11 +198,19 @@ func TestTheEndOfACallersContextReachesNoCommit(t *testing.T) {
 				require.NoError(t, w.run(t.Context(), db), "it is prepared") // so that the deadline is spent on COMMIT
 				for end, ctxOf := range ends {
 					t.Run(watcher+"/"+kind+"/"+w.name+"/"+end, func(t *testing.T) {
-						s.hold()
-						ctx, cancel := ctxOf(t.Context())
+						var cancel context.CancelFunc
 						result := make(chan error, 1)
-						go func() { result <- w.run(ctx, db) }()
-						s.committing()
+						for patience, began := 150*time.Millisecond, false; !began; patience *= 4 {
+							require.Less(t, patience, time.Minute, "COMMIT never begins")
+							s.hold()
+							var ctx context.Context
+							ctx, cancel = ctxOf(t.Context(), patience)
+							go func() { result <- w.run(ctx, db) }()
+							if began = s.commits(result); !began { // the machine is slow: the deadline passed before COMMIT
+								s.release()
+								cancel()
+							}
+						}
 						cancel()
 						select {
 						case err := <-result:
