@@ -225,7 +225,7 @@ func TestWhatCannotBeCompared(t *testing.T) {
 		N int
 	}
 	type id int
-	type embedsID struct{ id }
+	type embedsID struct{ id } //lint:ignore U1000 its being there is what counts
 	for want, typ := range map[string]reflect.Type{
 		"fingerprint_test.closed.amount is unexported: export it, or give fingerprint_test.closed a method Fingerprint() string": reflect.TypeFor[closed](),
 		"deep.Items[][].amount is unexported": reflect.TypeFor[deep](),

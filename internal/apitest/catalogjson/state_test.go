@@ -22,7 +22,7 @@ type none = struct{}
 
 type (
 	day    time.Time
-	amount struct{ cents int64 }
+	amount struct{ cents int64 } //lint:ignore U1000 its being there is what counts
 	shown  struct{ cents int64 }
 	marker struct{ _ [0]func() }
 	valued struct {

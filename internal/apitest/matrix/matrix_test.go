@@ -290,7 +290,6 @@ func (l *lab) write(ctx context.Context, w writeWay, c cell, want *string) (resu
 		}
 	}()
 	err := w.run(ctx, l, c)
-	stored := []*string{}
 	rows, _ := l.pool.Query(ctx, fmt.Sprintf("delete from %s returning %s::text", c.table, c.field.Name))
 	stored, failure := pgx.CollectRows(rows, pgx.RowTo[*string])
 	switch {
