@@ -3,6 +3,7 @@ package pgcmd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -33,12 +34,17 @@ func (m *mux) startDial() {
 }
 
 func (m *mux) dial() {
-	for {
+	for lost := 0; ; {
 		m.mu.Lock()
 		epoch := m.epoch
 		m.mu.Unlock()
 		l, err := m.connect()
-		if err != nil && comesUp(err) && m.hoped() && pause(m.ctx, comesUpPause) {
+		again := comesUp(err)
+		if errors.Is(err, errLostInSetup) {
+			lost++
+			again = lost < mostLosses
+		}
+		if again && m.hoped() && pause(m.ctx, comesUpPause) {
 			continue
 		}
 		var failure *Error
@@ -104,9 +110,13 @@ func (m *mux) connect() (l *lane, err error) {
 		return nil, err
 	}
 	defer func() {
-		if l == nil {
-			_ = conn.Close(context.WithoutCancel(m.ctx))
+		if l != nil {
+			return
 		}
+		if conn.IsClosed() {
+			err = fmt.Errorf("%w: %w", errLostInSetup, err)
+		}
+		_ = conn.Close(context.WithoutCancel(m.ctx))
 	}()
 	if settings.AfterConnect != nil {
 		if err := settings.AfterConnect(m.ctx, conn); err != nil {
@@ -134,6 +144,10 @@ func (m *mux) connect() (l *lane, err error) {
 	l.timeout, l.imposed = timeout, m.impose && timeout == imposedTimeout
 	return l, nil
 }
+
+// errLostInSetup is the error of a connection that was made, and lost before it was ready:
+// somebody has ended its backend, and the next one may live.
+var errLostInSetup = errors.New("pgcmd: the connection was lost while it was set up")
 
 // errOpenTx is the error of a connection that cannot be shared.
 var errOpenTx = errors.New("pgcmd: AfterConnect left a transaction open")

@@ -3,6 +3,7 @@ package multiplex_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -111,4 +112,32 @@ func TestAnOpenTransactionOfAfterConnectIsRefused(t *testing.T) {
 	require.Error(t, err)
 	assert.ErrorContains(t, err, "AfterConnect left a transaction open")
 	assert.Equal(t, pgcmd.CodeInternal, pgcmd.CodeOf(err))
+}
+
+// A backend that is ended while its connection is set up is often seen as a lost connection
+// only: its last words go with it.
+func TestASharedConnectionThatIsLostInItsSetUpIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	var made atomic.Int32
+	pool, err := pgcmd.Connect(t.Context(), pgcmd.Config{URL: pgcmdtest.URL(t), MaxConns: 2, Multiplex: 1, Pgx: func(c *pgxpool.Config) {
+		c.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+			if n := made.Add(1); n > 2 && n < 5 { // the first are the pool's and the shared one
+				return conn.PgConn().Conn().Close()
+			}
+			return nil
+		}
+	}})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, pool.Close(context.Background())) })
+	require.EqualValues(t, 2, made.Load())
+	pid := pgcmd.QueryOne[struct{}, uint32]("pid", `select pg_backend_pid()::oid`).With(pgcmd.Options{ReadOnly: true})
+	first, err := pid.Run(t.Context(), pool, struct{}{})
+	require.NoError(t, err)
+	killer := pgcmdtest.Pool(t)
+	_, err = killer.Exec(t.Context(), `select pg_terminate_backend($1, 5000)`, int(first))
+	require.NoError(t, err)
+	second, err := pid.Run(t.Context(), pool, struct{}{})
+	require.NoError(t, err)
+	assert.NotEqual(t, first, second)
+	assert.EqualValues(t, 5, made.Load())
 }
