@@ -12,7 +12,8 @@ test: postgres ## Everything that CI runs: format, vet, staticcheck, tests with 
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
 	go vet ./...
 	go tool -modfile=tools/go.mod staticcheck ./...
-	go test -race -shuffle=on -timeout 20m ./...
+	go test -race -shuffle=on -timeout 20m $$(go list ./... | grep -v /catalogcost$$)
+	go test -shuffle=on ./internal/apitest/catalogcost # it has one goroutine, and counts allocations, which the race detector multiplies
 	@for module in $(MODULES); do echo "in $$module: vet, staticcheck, test"; \
 		(cd $$module && go vet ./... && go tool -modfile=$(CURDIR)/tools/go.mod staticcheck ./... && go test -race -shuffle=on -timeout 20m ./...) || exit 1; done
 	go run ./examples/tour

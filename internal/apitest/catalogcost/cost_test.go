@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"runtime/debug"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -192,16 +190,6 @@ func inputs() map[string]input {
 	return m
 }
 
-// raceFactor is how many times as much may be allocated under the race detector, which
-// makes a sync.Pool drop a part of what is put into it: validator's are used for each item.
-func raceFactor() uint64 {
-	info, _ := debug.ReadBuildInfo()
-	if slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
-		return 8
-	}
-	return 1
-}
-
 // It is no parallel test: it counts what the whole process allocates.
 func TestARefusalCostsASmallMultipleOfItsInput(t *testing.T) {
 	for name, in := range inputs() {
@@ -215,7 +203,7 @@ func TestARefusalCostsASmallMultipleOfItsInput(t *testing.T) {
 			took := after.TotalAlloc - before.TotalAlloc
 			size := uint64(max(len(text), len(in.command)))
 			t.Logf("%d KiB: %d KiB allocated, %d times as much: %.300v", size>>10, took>>10, took/size, err)
-			assert.LessOrEqual(t, took, raceFactor()*max(in.most, 64)*size+1<<20)
+			assert.LessOrEqual(t, took, max(in.most, 64)*size+1<<20)
 		})
 	}
 }
