@@ -77,6 +77,7 @@ func TestACommitThatWaitsForAStandbyThatIsAwayIsTheServersAlone(t *testing.T) {
 	proxy, err := faults.Start(p.url)
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, proxy.Close()) }()
+	early := false // an attempt ended before its COMMIT, and may have been cancelled
 	for watcher, watch := range watchers {
 		db, err := pgcmd.Connect(t.Context(), pgcmd.Config{URL: proxy.URL(), MaxConns: 2, CommitTimeout: 50 * time.Millisecond,
 			Pgx: func(cfg *pgxpool.Config) {
@@ -93,6 +94,7 @@ func TestACommitThatWaitsForAStandbyThatIsAwayIsTheServersAlone(t *testing.T) {
 				if cancel(); pgcmd.EffectOf(err) != pgcmd.NotApplied || !errors.Is(err, context.DeadlineExceeded) {
 					break // else the machine is slow: the deadline passed before COMMIT
 				}
+				early = true
 			}
 			require.Equal(t, pgcmd.Unknown, pgcmd.EffectOf(err), "%s, %s: %v", watcher, w.name, err)
 		}
@@ -101,7 +103,7 @@ func TestACommitThatWaitsForAStandbyThatIsAwayIsTheServersAlone(t *testing.T) {
 	n := len(watchers) * len(committed)
 	require.Equal(t, n, p.count(waiting), "each waits on")
 	require.Zero(t, p.count(`select count(*) from t`), "and none is visible")
-	require.Zero(t, proxy.Counts().Cancels)
+	require.True(t, early || proxy.Counts().Cancels == 0)
 	p.waitFor("")
 	require.Eventually(t, func() bool { return p.count(`select count(*) from t`) == n }, 20*time.Second, time.Millisecond)
 }

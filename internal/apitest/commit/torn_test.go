@@ -191,6 +191,7 @@ func TestTheEndOfACallersContextReachesNoCommit(t *testing.T) {
 		},
 	}
 	s := set(t)
+	early := false // an attempt ended before its COMMIT, and may have been cancelled
 	for watcher, watch := range watchers {
 		for kind, open := range s.dbs(watch, 0) {
 			db, done := open()
@@ -207,6 +208,7 @@ func TestTheEndOfACallersContextReachesNoCommit(t *testing.T) {
 							ctx, cancel = ctxOf(t.Context(), patience)
 							go func() { result <- w.run(ctx, db) }()
 							if began = s.commits(result); !began { // the machine is slow: the deadline passed before COMMIT
+								early = true
 								s.release()
 								cancel()
 							}
@@ -220,7 +222,7 @@ func TestTheEndOfACallersContextReachesNoCommit(t *testing.T) {
 						}
 						s.release()
 						require.NoError(t, <-result)
-						require.Zero(t, s.proxy.Counts().Cancels)
+						require.True(t, early || s.proxy.Counts().Cancels == 0)
 					})
 				}
 			}
