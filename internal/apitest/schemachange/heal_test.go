@@ -185,6 +185,7 @@ func asPipeline(mode pgcmd.BatchMode) func(context.Context, *pgcmd.Pool, *pgcmd.
 
 func asStream(o pgcmd.Options) func(context.Context, *pgcmd.Pool, *pgcmd.Command[string, string], string) (string, error) {
 	return func(ctx context.Context, pool *pgcmd.Pool, _ *pgcmd.Command[string, string], in string) (out string, err error) {
+		o := o
 		o.Retry, o.ReadOnly = of(ctx).retry, of(ctx).reads
 		for row, err := range pgcmd.Stream(ctx, pool, pgcmd.Query[string, string]("changed", sqlOf(ctx)).With(o), in) {
 			if err != nil {
