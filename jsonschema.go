@@ -352,7 +352,7 @@ func (b *schemaBuilder) outcome(value reflect.Type) *schema {
 	ok := func(value bool) *schema { return newSchema("").set("const", value) }
 	worked := closed(property{"ok", ok(true)}, property{"value", b.of(value, "output.Value")},
 		property{"attempts", newSchema("integer")}, property{"elapsed_ms", newSchema("number")})
-	worked.set("properties", append(worked.get("properties").(properties), property{"replayed", newSchema("boolean")}))
+	worked.set("properties", append(worked.get("properties").(properties), property{"replayed", newSchema("boolean")}, property{"durability_warning", newSchema("boolean")}))
 	return newSchema("object").set("oneOf", []*schema{
 		worked,
 		closed(property{"ok", ok(false)}, property{"error", b.of(reflect.TypeFor[Error](), "output.Err")}),

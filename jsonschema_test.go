@@ -268,7 +268,7 @@ func TestSchemaOfABatch(t *testing.T) {
 	input, output := schemasOf(t, pgcmd.Batch(pgcmd.New("x", func(context.Context, pgcmd.DB, bool) (bool, error) { return true, nil }), pgcmd.Independent))
 	assert.Equal(t, `{"type":"array","items":{"type":"boolean"}}`, input)
 	assert.True(t, strings.HasPrefix(output, `{"type":"object","properties":{"outcomes":{"type":["array","null"],"items":{"type":"object","oneOf":[`+
-		`{"type":"object","properties":{"ok":{"const":true},"value":{"type":"boolean"},"attempts":{"type":"integer"},"elapsed_ms":{"type":"number"},"replayed":{"type":"boolean"}},"required":["ok","value","attempts","elapsed_ms"],"additionalProperties":false},`+
+		`{"type":"object","properties":{"ok":{"const":true},"value":{"type":"boolean"},"attempts":{"type":"integer"},"elapsed_ms":{"type":"number"},"replayed":{"type":"boolean"},"durability_warning":{"type":"boolean"}},"required":["ok","value","attempts","elapsed_ms"],"additionalProperties":false},`+
 		`{"type":"object","properties":{"ok":{"const":false},"error":{"$ref":"#/$defs/Error"}},"required":["ok","error"],"additionalProperties":false}]}},`), output)
 }
 
