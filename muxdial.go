@@ -42,7 +42,7 @@ func (m *mux) dial() {
 		again := comesUp(err)
 		if errors.Is(err, errLostInSetup) {
 			lost++
-			again = lost < mostLosses
+			again = again || lost < mostLosses
 		}
 		if again && m.hoped() && pause(m.ctx, comesUpPause) {
 			continue
