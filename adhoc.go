@@ -46,9 +46,9 @@ const adHocMaxRows = 10_000
 
 func newAdHoc() *Command[AdHocQuery, AdHocResult] {
 	c := &Command[AdHocQuery, AdHocResult]{
-		core: core{name: "pgcmd.adhoc", bounded: true, many: true},
+		def:  definition{name: "pgcmd.adhoc", returnsRows: true, returnsMany: true},
 		rows: func(out AdHocResult) int64 { return int64(out.RowCount) },
-		define: func(o *Options) func(context.Context, DB, AdHocQuery) (AdHocResult, error) {
+		newBody: func(o *Options) func(context.Context, DB, AdHocQuery) (AdHocResult, error) {
 			return func(ctx context.Context, db DB, in AdHocQuery) (AdHocResult, error) {
 				return in.run(ctx, db, o)
 			}
@@ -57,7 +57,7 @@ func newAdHoc() *Command[AdHocQuery, AdHocResult] {
 	// Its tags are known to be good: compiling them can wait for the first use,
 	// which most programs never come to.
 	typ := reflect.TypeFor[AdHocQuery]()
-	validates.Store(typ, &checks{typ: typ, tags: true})
+	validates.Store(typ, &validationChecks{typ: typ, tags: true})
 	return c.prepare()
 }
 
@@ -65,33 +65,33 @@ func newAdHoc() *Command[AdHocQuery, AdHocResult] {
 func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocResult, err error) {
 	text, err := sqltext.Parse(in.SQL)
 	if err != nil {
-		return result, refusedValue("SQL", "sql", err.Error(), err)
+		return result, newFieldError("SQL", "sql", err.Error(), err)
 	}
 	s := &statement{name: "pgcmd.adhoc", text: text, params: make([]string, len(text.Names)), readOnly: o.ReadOnly,
-		limits: limits{rows: in.MaxRows}.or(limits{rows: o.MaxRows, bytes: o.MaxBytes}).or(limits{rows: adHocMaxRows}),
-		lifts:  lifts(strings.ToLower(text.SQL))}
+		limits:          limits{rows: in.MaxRows}.or(limits{rows: o.MaxRows, bytes: o.MaxBytes}).or(limits{rows: adHocMaxRows}),
+		mayEnableWrites: mayEnableWrites(strings.ToLower(text.SQL))}
 	args := make([]any, len(text.Names))
 	switch {
 	case text.MaxParam > 0:
-		return result, refusedValue("SQL", "sql", fmt.Sprintf("names $%d: name the values of Args, as in @name", text.MaxParam), nil)
+		return result, newFieldError("SQL", "sql", fmt.Sprintf("names $%d: name the values of Args, as in @name", text.MaxParam), nil)
 	case o.ReadOnly && text.Writes:
-		return result, refusedValue("SQL", "readonly", "is plainly a write, and the command is ReadOnly", nil)
+		return result, newFieldError("SQL", "readonly", "is plainly a write, and the command is ReadOnly", nil)
 	}
 	for i, name := range text.Names {
 		value, ok := in.Args[name]
 		if !ok {
-			return result, refusedValue("Args."+name, "required", "is named by the SQL and has no value", nil)
+			return result, newFieldError("Args."+name, "required", "is named by the SQL and has no value", nil)
 		}
 		s.params[i] = "Args." + name
 		args[i] = value
-		s.takeCare(i, len(text.Names), careOf(reflect.TypeFor[any]()))
+		s.addArgCheck(i, len(text.Names), argCheckOf(reflect.TypeFor[any]()))
 		if text, ok := value.(string); ok {
 			if e := checkText(text, s.params[i]); e != nil {
 				return result, e
 			}
 		}
 	}
-	if e := notAnOption(args, s.params); e != nil {
+	if e := rejectPgxOption(args, s.params); e != nil {
 		return result, e
 	}
 	if in.Timeout > 0 {
@@ -104,14 +104,14 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 		ctx, kept = withShownRows(ctx)
 	}
 	start := time.Now()
-	q := &query[struct{}, map[string]any]{statement: s, frames: new(sync.Pool),
-		shape: &shape{typ: reflect.TypeFor[map[string]any](), kind: mapRow}}
+	q := &query[struct{}, map[string]any]{statement: s, rowBuffers: new(sync.Pool),
+		rowType: &rowType{typ: reflect.TypeFor[map[string]any](), kind: mapRow}}
 	rows, affected, failure, warning := q.collect(ctx, db, args)
 	if failure != nil {
 		return result, failure
 	}
 	result = AdHocResult{Rows: rows, RowCount: len(rows), Elapsed: time.Since(start), shown: kept}
-	if l := q.shape.last.Load(); len(l.columns) > 0 {
+	if l := q.rowType.last.Load(); len(l.columns) > 0 {
 		result.Columns = l.names()
 	} else {
 		result.RowCount = int(affected)

@@ -10,11 +10,11 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// askRows are the rows of a reply that has come whole. They are read by the caller, and
+// bufferedRows are the rows of a reply that has come whole. They are read by the caller, and
 // each caller gets its own: what somebody keeps of them reads nobody else's.
-type askRows struct {
-	ask    *ask // nil once closed
-	lane   *lane
+type bufferedRows struct {
+	req    *request // nil once closed
+	conn   *sharedConn
 	types  *pgtype.Map
 	fields []pgconn.FieldDescription
 	at     int
@@ -24,21 +24,21 @@ type askRows struct {
 	traced context.Context // of the tracer, if there is one
 }
 
-func (r *askRows) Next() bool {
-	for r.ask != nil {
-		if r.at == len(r.ask.in) {
+func (r *bufferedRows) Next() bool {
+	for r.req != nil {
+		if r.at == len(r.req.in) {
 			r.Close()
 			return false
 		}
-		typ, body, rest := message(r.ask.in[r.at:])
-		r.at = len(r.ask.in) - len(rest)
+		typ, body, rest := nextMessage(r.req.in[r.at:])
+		r.at = len(r.req.in) - len(rest)
 		switch typ {
 		case 'D':
-			if r.values = split(r.ask.values[:0], body); len(r.values) != len(r.fields) {
+			if r.values = split(r.req.values[:0], body); len(r.values) != len(r.fields) {
 				r.fatal(errMalformed)
 				return false
 			}
-			r.ask.values = r.values
+			r.req.values = r.values
 			return true
 		case 'N':
 			r.notice(body)
@@ -78,20 +78,20 @@ func split(values [][]byte, body []byte) [][]byte {
 }
 
 // notice calls the hook as pgx does while it reads: for the caller, who may be hurt.
-func (r *askRows) notice(body []byte) {
-	if r.lane.onNotice == nil {
+func (r *bufferedRows) notice(body []byte) {
+	if r.conn.onNotice == nil {
 		return
 	}
 	var msg pgproto3.ErrorResponse
 	if msg.Decode(body) == nil {
-		r.lane.onNotice(r.lane.conn.PgConn(), (*pgconn.Notice)(pgconn.ErrorResponseToPgError(&msg)))
+		r.conn.onNotice(r.conn.conn.PgConn(), (*pgconn.Notice)(pgconn.ErrorResponseToPgError(&msg)))
 	}
 }
 
-func (r *askRows) Close() {
-	for r.ask != nil && r.at < len(r.ask.in) {
-		typ, body, rest := message(r.ask.in[r.at:])
-		r.at = len(r.ask.in) - len(rest)
+func (r *bufferedRows) Close() {
+	for r.req != nil && r.at < len(r.req.in) {
+		typ, body, rest := nextMessage(r.req.in[r.at:])
+		r.at = len(r.req.in) - len(rest)
 		switch typ {
 		case 'N':
 			r.notice(body)
@@ -103,32 +103,32 @@ func (r *askRows) Close() {
 }
 
 // end lets the reply go. It may be called twice.
-func (r *askRows) end(err error) {
-	if r.ask == nil {
+func (r *bufferedRows) end(err error) {
+	if r.req == nil {
 		return
 	}
-	r.ask, r.values = nil, nil
+	r.req, r.values = nil, nil
 	if r.traced != nil {
-		r.lane.tracer.TraceQueryEnd(r.traced, r.lane.conn, pgx.TraceQueryEndData{CommandTag: r.CommandTag(), Err: err})
+		r.conn.tracer.TraceQueryEnd(r.traced, r.conn.conn, pgx.TraceQueryEndData{CommandTag: r.CommandTag(), Err: err})
 		r.traced = nil
 	}
 }
 
-func (r *askRows) fatal(err error) {
+func (r *bufferedRows) fatal(err error) {
 	if r.err == nil {
 		r.err = err
 		r.end(err)
 	}
 }
 
-func (r *askRows) Err() error { return r.err }
+func (r *bufferedRows) Err() error { return r.err }
 
-func (r *askRows) CommandTag() pgconn.CommandTag { return pgconn.NewCommandTag(r.tag) }
+func (r *bufferedRows) CommandTag() pgconn.CommandTag { return pgconn.NewCommandTag(r.tag) }
 
-func (r *askRows) FieldDescriptions() []pgconn.FieldDescription { return r.fields }
+func (r *bufferedRows) FieldDescriptions() []pgconn.FieldDescription { return r.fields }
 
-func (r *askRows) RawValues() [][]byte { return r.values }
+func (r *bufferedRows) RawValues() [][]byte { return r.values }
 
-func (r *askRows) Conn() *pgx.Conn { return nil }
+func (r *bufferedRows) Conn() *pgx.Conn { return nil }
 
-func (r *askRows) TypeMap() *pgtype.Map { return r.types }
+func (r *bufferedRows) TypeMap() *pgtype.Map { return r.types }

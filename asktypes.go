@@ -6,12 +6,12 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// shareable reports whether values of a type can be read and written by several
+// safeToShare reports whether values of a type can be read and written by several
 // goroutines, each with a copy of the connection's types. PostgreSQL's own types can: all
 // connections of pgx's share them. One that was registered can if it keeps no memory,
 // which an enum's does. One that was not is read as text, by rules that a copy may lack
 // if somebody has registered any.
-func (l *lane) shareable(oid uint32) bool {
+func (l *sharedConn) safeToShare(oid uint32) bool {
 	t, ok := l.conn.TypeMap().TypeForOID(oid)
 	if !ok {
 		return !l.custom
@@ -20,23 +20,23 @@ func (l *lane) shareable(oid uint32) bool {
 	if ok && own == t {
 		return oid != pgtype.RecordOID || !l.custom
 	}
-	return stateless(t, 0)
+	return isStatelessCodec(t, 0)
 }
 
-func stateless(t *pgtype.Type, depth int) bool {
+func isStatelessCodec(t *pgtype.Type, depth int) bool {
 	if t == nil || depth > 8 {
 		return false
 	}
 	switch codec := t.Codec.(type) {
 	case *pgtype.ArrayCodec:
-		return stateless(codec.ElementType, depth+1)
+		return isStatelessCodec(codec.ElementType, depth+1)
 	case *pgtype.RangeCodec:
-		return stateless(codec.ElementType, depth+1)
+		return isStatelessCodec(codec.ElementType, depth+1)
 	case *pgtype.MultirangeCodec:
-		return stateless(codec.ElementType, depth+1)
+		return isStatelessCodec(codec.ElementType, depth+1)
 	case *pgtype.CompositeCodec:
 		for _, f := range codec.Fields {
-			if !stateless(f.Type, depth+1) {
+			if !isStatelessCodec(f.Type, depth+1) {
 				return false
 			}
 		}

@@ -87,39 +87,39 @@ func Batch[In, Out any](c *Command[In, Out], mode BatchMode) *Command[[]In, Batc
 	case c == nil:
 		panic("pgcmd: Batch was given a nil command")
 	case mode < Atomic || mode > Sequential:
-		panic(fmt.Sprintf("pgcmd: %s: Batch was given the unknown mode %d: use Atomic, Isolated, Independent or Sequential", c.core.name, int(mode)))
+		panic(fmt.Sprintf("pgcmd: %s: Batch was given the unknown mode %d: use Atomic, Isolated, Independent or Sequential", c.def.name, int(mode)))
 	}
-	inner := c.as(c.core.bare())
+	inner := c.withDefinition(c.def.withoutRetry())
 	batch := &Command[[]In, BatchResult[Out]]{
-		core: core{
-			name:   c.core.name + "[]",
-			opts:   Options{Description: c.core.opts.Description, ReadOnly: c.core.opts.ReadOnly, Trusted: c.core.opts.Trusted},
-			begins: mode == Atomic || mode == Isolated,
-			atomic: mode == Atomic,
+		def: definition{
+			name:     c.def.name + "[]",
+			opts:     Options{Description: c.def.opts.Description, ReadOnly: c.def.opts.ReadOnly, Trusted: c.def.opts.Trusted},
+			inTx:     mode == Atomic || mode == Isolated,
+			isAtomic: mode == Atomic,
 		},
 		rows: func(r BatchResult[Out]) int64 { return int64(r.Succeeded) },
 	}
-	batch.batch = func(o *Options) *batching[[]In, BatchResult[Out]] {
+	batch.newBatchFuncs = func(o *Options) *batchFuncsOf[[]In, BatchResult[Out]] {
 		if o.InTx && mode > Isolated {
-			panic(fmt.Sprintf("pgcmd: %s: Options.InTx, but an %v batch has a transaction for each item: use Atomic or Isolated", batch.core.name, mode))
+			panic(fmt.Sprintf("pgcmd: %s: Options.InTx, but an %v batch has a transaction for each item: use Atomic or Isolated", batch.def.name, mode))
 		}
-		b := &batchOf[In, Out]{name: c.core.name, mode: mode, options: *o}
+		b := &batchOf[In, Out]{name: c.def.name, mode: mode, options: *o}
 		b.inner = inner.With(Options{ReadOnly: o.ReadOnly, Trusted: o.Trusted, MaxRows: o.MaxRows, MaxBytes: o.MaxBytes, OnConstraint: o.OnConstraint})
-		if b.inner.core.straight && b.inner.piped != nil && !b.inner.core.once {
-			b.piped = b.inner.piped(&b.inner.core.opts)
+		if b.inner.def.fastPath && b.inner.newPipelined != nil && !b.inner.def.isOnce {
+			b.piped = b.inner.newPipelined(&b.inner.def.opts)
 		}
-		return &batching[[]In, BatchResult[Out]]{validate: b.validate, vet: b.vet, run: b.run, settle: b.settle, subject: b.inner.subject}
+		return &batchFuncsOf[[]In, BatchResult[Out]]{validate: b.validate, validateItems: b.validateItems, run: b.run, reconcile: b.reconcile, descriptor: b.inner.descriptor}
 	}
 	return batch.prepare()
 }
 
-// batching is what makes a command a batch, in the terms of the command.
-type batching[In, Out any] struct {
-	validate func(in In, most int) error
-	vet      func(in In) (out Out, refused []*Error, failure *Error, done bool)
-	run      func(ctx context.Context, db DB, in In) (Out, error)
-	settle   func(in In, out Out, attempts int, unreplicated bool, failure *Error) Out // makes the outcomes agree with the end of the run
-	subject  func() *subject                                                           // of the items' command
+// batchFuncsOf is what makes a command a batch, in the terms of the command.
+type batchFuncsOf[In, Out any] struct {
+	validate      func(in In, most int) error
+	validateItems func(in In) (out Out, refused []*Error, failure *Error, done bool)
+	run           func(ctx context.Context, db DB, in In) (Out, error)
+	reconcile     func(in In, out Out, attempts int, unreplicated bool, failure *Error) Out // makes the outcomes agree with the end of the run
+	descriptor    func() *descriptor                                                        // of the items' command
 }
 
 // A batchOf is a batch under its options.
@@ -128,12 +128,12 @@ type batchOf[In, Out any] struct {
 	mode    BatchMode
 	options Options
 	inner   *Command[In, Out]
-	piped   *piped[In, Out] // nil if the items run one by one
+	piped   *pipelined[In, Out] // nil if the items run one by one
 }
 
-// refusedKey is for what validation refused, by the items' numbers, on its way from
+// refusedItemsKey is for what validation refused, by the items' numbers, on its way from
 // before the run into it.
-type refusedKey struct{}
+type refusedItemsKey struct{}
 
 // validate reports the problems of all items, each with its index, or, if most is not
 // zero, of items until there are more than that.
@@ -162,13 +162,13 @@ func (b *batchOf[In, Out]) validate(in []In, most int) error {
 	return whole
 }
 
-// vet validates every item. done says that nothing is left to run.
-func (b *batchOf[In, Out]) vet(in []In) (out BatchResult[Out], refused []*Error, failure *Error, done bool) {
+// validateItems validates every item. done says that nothing is left to run.
+func (b *batchOf[In, Out]) validateItems(in []In) (out BatchResult[Out], refused []*Error, failure *Error, done bool) {
 	if len(in) == 0 {
 		out.Outcomes = []Outcome[Out]{}
 		return out, nil, nil, true
 	}
-	if b.inner.core.checks == nil {
+	if b.inner.def.validation == nil {
 		return out, nil, nil, false
 	}
 	left := len(in)
@@ -181,7 +181,7 @@ func (b *batchOf[In, Out]) vet(in []In) (out BatchResult[Out], refused []*Error,
 			refused = make([]*Error, len(in))
 		}
 		e.Effect = NotApplied
-		refused[i] = e.within(b.path(i))
+		refused[i] = e.prefixCommand(b.path(i))
 		left--
 		if failure == nil {
 			failure = refused[i]
@@ -191,17 +191,17 @@ func (b *batchOf[In, Out]) vet(in []In) (out BatchResult[Out], refused []*Error,
 	case failure == nil:
 		return out, nil, nil, false
 	case b.mode == Atomic, b.mode == Sequential && refused[0] != nil:
-		out = b.blank(in, refused)
-		b.skip(&out, 0, failure)
+		out = b.newResult(in, refused)
+		b.markSkipped(&out, 0, failure)
 		return b.count(out), nil, failure, true
 	case left == 0:
-		return b.count(b.blank(in, refused)), nil, nil, true
+		return b.count(b.newResult(in, refused)), nil, nil, true
 	}
 	return out, refused, nil, false
 }
 
-// blank makes the result in which nothing is known but what was refused.
-func (b *batchOf[In, Out]) blank(in []In, refused []*Error) (out BatchResult[Out]) {
+// newResult makes the result in which nothing is known but what was refused.
+func (b *batchOf[In, Out]) newResult(in []In, refused []*Error) (out BatchResult[Out]) {
 	out.Outcomes = make([]Outcome[Out], len(in))
 	for i, e := range refused {
 		if e != nil {
@@ -211,9 +211,9 @@ func (b *batchOf[In, Out]) blank(in []In, refused []*Error) (out BatchResult[Out
 	return out
 }
 
-// skip marks what has no error of its own, from item first on, as skipped because of
+// markSkipped marks what has no error of its own, from item first on, as skipped because of
 // the culprit.
-func (b *batchOf[In, Out]) skip(out *BatchResult[Out], first int, culprit *Error) {
+func (b *batchOf[In, Out]) markSkipped(out *BatchResult[Out], first int, culprit *Error) {
 	items := make([]int, 0, len(out.Outcomes)-first)
 	for i := first; i < len(out.Outcomes); i++ {
 		if out.Outcomes[i].Err == nil {
@@ -268,12 +268,12 @@ func (b *batchOf[In, Out]) count(out BatchResult[Out]) BatchResult[Out] {
 	return out
 }
 
-// settle makes the outcomes agree with the end of the run: what worked in a
+// reconcile makes the outcomes agree with the end of the run: what worked in a
 // transaction that failed did not work, and what may have been applied by an
 // earlier attempt is not proven otherwise by the last.
-func (b *batchOf[In, Out]) settle(in []In, out BatchResult[Out], attempts int, unreplicated bool, failure *Error) BatchResult[Out] {
+func (b *batchOf[In, Out]) reconcile(in []In, out BatchResult[Out], attempts int, unreplicated bool, failure *Error) BatchResult[Out] {
 	if out.Outcomes == nil {
-		out = b.blank(in, nil)
+		out = b.newResult(in, nil)
 	}
 	united := b.mode == Atomic || b.mode == Isolated
 	for i := range out.Outcomes {

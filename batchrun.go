@@ -29,16 +29,16 @@ type batchRun[In, Out any] struct {
 
 // run is the body of a batch.
 func (b *batchOf[In, Out]) run(ctx context.Context, db DB, in []In) (BatchResult[Out], error) {
-	refused, _ := ctx.Value(refusedKey{}).([]*Error)
+	refused, _ := ctx.Value(refusedItemsKey{}).([]*Error)
 	if refused != nil {
-		ctx = context.WithValue(ctx, refusedKey{}, []*Error(nil)) // not for what a body runs
-		if len(refused) != len(in) {                              // a Before hook changed the items
+		ctx = context.WithValue(ctx, refusedItemsKey{}, []*Error(nil)) // not for what a body runs
+		if len(refused) != len(in) {                                   // a Before hook changed the items
 			refused = nil
 		}
 	}
-	r := &batchRun[In, Out]{batchOf: b, in: in, out: b.blank(in, refused), start: time.Now(), tried: 1,
+	r := &batchRun[In, Out]{batchOf: b, in: in, out: b.newResult(in, refused), start: time.Now(), tried: 1,
 		report: reporter(ctx, b.options.Progress)}
-	failure := r.carry(ctx, db)
+	failure := r.runItems(ctx, db)
 	r.out = r.count(r.out)
 	if failure != nil {
 		return r.out, failure
@@ -62,18 +62,18 @@ func (r *batchRun[In, Out]) items() []int {
 	return items
 }
 
-// carry runs the items, in a pipeline if that can be.
-func (r *batchRun[In, Out]) carry(ctx context.Context, db DB) *Error {
+// runItems runs the items, in a pipeline if that can be.
+func (r *batchRun[In, Out]) runItems(ctx context.Context, db DB) *Error {
 	switch r.mode {
 	case Atomic, Isolated:
 		tx := db.(*Tx)
 		if r.piped != nil && tx.s.conn != nil {
-			return r.fly(ctx, tx)
+			return r.runPipelined(ctx, tx)
 		}
-		return r.together(ctx, tx)
+		return r.runInTx(ctx, tx)
 	}
 	if inTransaction(db) {
-		return r.all(r.items(), &Error{Code: CodeInternal, Effect: NotApplied,
+		return r.failAll(r.items(), &Error{Code: CodeInternal, Effect: NotApplied,
 			Message: "an " + r.mode.String() + " batch has a transaction for each item, and cannot join one: use Atomic or Isolated, or run it on the pool"})
 	}
 	if r.mode == Sequential {
@@ -82,32 +82,32 @@ func (r *batchRun[In, Out]) carry(ctx context.Context, db DB) *Error {
 	return r.independent(ctx, db)
 }
 
-// all is a failure that is every item's.
-func (r *batchRun[In, Out]) all(items []int, e *Error) *Error {
-	e.within(r.name + "[]")
+// failAll is a failure that is every item's.
+func (r *batchRun[In, Out]) failAll(items []int, e *Error) *Error {
+	e.prefixCommand(r.name + "[]")
 	for _, i := range items {
 		r.out.Outcomes[i] = Outcome[Out]{Err: e, Attempts: r.tried, Elapsed: time.Since(r.start)}
 	}
 	return e
 }
 
-// stopped is the failure of an Atomic or Sequential batch: its culprit's.
-func (r *batchRun[In, Out]) stopped(culprit *Error, kept int) *Error {
-	r.skip(&r.out, kept, culprit)
+// stopAt is the failure of an Atomic or Sequential batch: its culprit's.
+func (r *batchRun[In, Out]) stopAt(culprit *Error, kept int) *Error {
+	r.markSkipped(&r.out, kept, culprit)
 	return culprit
 }
 
-// fly sends the items of an Atomic or Isolated batch through a pipeline.
-func (r *batchRun[In, Out]) fly(ctx context.Context, tx *Tx) *Error {
-	if err := tx.enter(ctx); err != nil {
-		return notSent(ctx, err)
+// runPipelined sends the items of an Atomic or Isolated batch through a pipeline.
+func (r *batchRun[In, Out]) runPipelined(ctx context.Context, tx *Tx) *Error {
+	if err := tx.lock(ctx); err != nil {
+		return newUnsentError(ctx, err)
 	}
-	defer tx.s.free() // what came of it has been noted
-	tx.s.mark(r.piped.statement)
-	f := r.flight(ctx, tx, tx.s.conn, tx.s)
-	finish := tx.s.mayFinish && r.piped.firm(r.limit) && !r.piped.text.Ends
-	tx.s.mayFinish = false
-	defer f.land()
+	defer tx.s.unlock() // what came of it has been noted
+	tx.s.inspectStatement(r.piped.statement)
+	f := r.newExec(ctx, tx, tx.s.conn, tx.s)
+	finish := tx.s.mayPiggybackCommit && r.piped.commitSafe(r.limit) && !r.piped.text.Ends
+	tx.s.mayPiggybackCommit = false
+	defer f.release()
 	items := r.items()
 	if r.mode == Isolated {
 		return f.isolated(tx, items, finish, r.progress)
@@ -125,13 +125,13 @@ func (r *batchRun[In, Out]) fly(ctx context.Context, tx *Tx) *Error {
 	if effect == Applied {
 		return culpritError // it is there, with all the others
 	}
-	return r.stopped(culpritError, 0)
+	return r.stopAt(culpritError, 0)
 }
 
-func (r *batchRun[In, Out]) flight(ctx context.Context, db DB, conn *pgx.Conn, s *session) *flight {
+func (r *batchRun[In, Out]) newExec(ctx context.Context, db DB, conn *pgx.Conn, s *txn) *batchExec {
 	r.limit = r.piped.limits.or(limitsOf(db))
 	r.bindIn, r.readOut = r.piped.run(ctx)
-	return newFlight(ctx, conn, s, r)
+	return newBatchExec(ctx, conn, s, r)
 }
 
 // progress tells how many items are done, when so many are left.
@@ -141,23 +141,23 @@ func (r *batchRun[In, Out]) progress(left int) {
 	}
 }
 
-// together runs items with Go bodies in the transaction.
-func (r *batchRun[In, Out]) together(ctx context.Context, tx *Tx) *Error {
-	tx.s.mayFinish = false
+// runInTx runs items with Go bodies in the transaction.
+func (r *batchRun[In, Out]) runInTx(ctx context.Context, tx *Tx) *Error {
+	tx.s.mayPiggybackCommit = false
 	items := r.items()
 	for n, i := range items {
 		if r.mode == Isolated {
 			r.out.Outcomes[i] = r.inner.Try(ctx, tx, r.in[i])
 			if !r.out.Outcomes[i].OK() {
-				r.named(i)
+				r.addIndex(i)
 			}
 			if err := tx.usable(ctx); err != nil { // doomed, or lost
-				return notSent(ctx, err)
+				return newUnsentError(ctx, err)
 			}
 		} else {
 			r.attempt(ctx, tx, i)
 			if e, _ := r.out.Outcomes[i].Err.(*Error); e != nil {
-				return r.stopped(e, 0)
+				return r.stopAt(e, 0)
 			}
 		}
 		r.progress(len(items) - n - 1)
@@ -169,17 +169,17 @@ func (r *batchRun[In, Out]) together(ctx context.Context, tx *Tx) *Error {
 func (r *batchRun[In, Out]) attempt(ctx context.Context, db DB, i int) {
 	start := time.Now()
 	o := &r.out.Outcomes[i]
-	t := &task[In, Out]{c: r.inner, in: r.in[i]}
-	call, failure := r.inner.core.run(ctx, db, t)
+	t := &typedInvocation[In, Out]{c: r.inner, in: r.in[i]}
+	call, failure := r.inner.def.run(ctx, db, t)
 	*o = Outcome[Out]{Value: t.out, Attempts: r.tried - 1 + call.Attempts, Elapsed: time.Since(start), Replayed: call.replayed, DurabilityWarning: call.unreplicated}
 	if failure != nil {
 		o.Err = failure
-		r.named(i)
+		r.addIndex(i)
 	}
 }
 
-// named gives the error of item i its index.
-func (r *batchRun[In, Out]) named(i int) {
+// addIndex gives the error of item i its index.
+func (r *batchRun[In, Out]) addIndex(i int) {
 	e := *r.out.Outcomes[i].Err.(*Error)
 	e.Command = r.path(i) + strings.TrimPrefix(e.Command, r.name)
 	r.out.Outcomes[i].Err = &e
@@ -189,23 +189,23 @@ func (r *batchRun[In, Out]) named(i int) {
 func (r *batchRun[In, Out]) sequential(ctx context.Context, db DB) *Error {
 	for i := range r.in {
 		if r.out.Outcomes[i].Err == nil {
-			r.again(ctx, db, []int{i}, func([]int) *Error {
+			r.retryFailed(ctx, db, []int{i}, func([]int) *Error {
 				r.attempt(ctx, db, i)
 				return nil
 			})
 		}
 		if e, _ := r.out.Outcomes[i].Err.(*Error); e != nil {
-			return r.partly(r.stopped(e, i), i)
+			return r.keptEffect(r.stopAt(e, i), i)
 		}
 		r.progress(len(r.in) - i - 1)
 	}
 	return nil
 }
 
-// partly is the error of a batch of which so many items, before the culprit, are kept: as
+// keptEffect is the error of a batch of which so many items, before the culprit, are kept: as
 // a whole it is neither applied nor not, and must not be repeated.
-func (r *batchRun[In, Out]) partly(culprit *Error, kept int) *Error {
-	if kept == 0 || r.inner.core.opts.ReadOnly {
+func (r *batchRun[In, Out]) keptEffect(culprit *Error, kept int) *Error {
+	if kept == 0 || r.inner.def.opts.ReadOnly {
 		return culprit
 	}
 	e := *culprit
@@ -216,23 +216,23 @@ func (r *batchRun[In, Out]) partly(culprit *Error, kept int) *Error {
 
 // independent runs the items, each in a transaction of its own.
 func (r *batchRun[In, Out]) independent(ctx context.Context, db DB) *Error {
-	return r.again(ctx, db, r.items(), func(items []int) *Error {
+	return r.retryFailed(ctx, db, r.items(), func(items []int) *Error {
 		if conn, done, failure := r.connection(ctx, db); failure != nil {
-			return r.all(items, failure)
+			return r.failAll(items, failure)
 		} else if conn != nil {
 			defer done()
-			f := r.flight(ctx, db, conn, nil)
-			defer f.land()
+			f := r.newExec(ctx, db, conn, nil)
+			defer f.release()
 			return f.independent(items, r.progress)
 		}
 		return r.concurrently(ctx, db, items)
 	})
 }
 
-// again runs items, and those that failed and may be tried again, until the policy
+// retryFailed runs items, and those that failed and may be tried again, until the policy
 // has had enough. It returns the last failure of all.
-func (r *batchRun[In, Out]) again(ctx context.Context, db DB, items []int, pass func(items []int) *Error) (failure *Error) {
-	retries := budgetOf(db)
+func (r *batchRun[In, Out]) retryFailed(ctx context.Context, db DB, items []int, pass func(items []int) *Error) (failure *Error) {
+	retries := retryBucketOf(db)
 	earlier := map[int][]*Error{}
 	for r.tried = 1; ; r.tried++ {
 		start := time.Now()
@@ -244,18 +244,18 @@ func (r *batchRun[In, Out]) again(ctx context.Context, db DB, items []int, pass 
 			if e == nil {
 				continue
 			}
-			e.earlier, e.Attempts = earlier[i], r.out.Outcomes[i].Attempts
-			if Retryable(e) && !(e.once() && r.tried > 1) && r.options.Retry.wants(e, r.tried) {
+			e.previousAttempts, e.Attempts = earlier[i], r.out.Outcomes[i].Attempts
+			if Retryable(e) && !(e.retryAtMostOnce() && r.tried > 1) && r.options.Retry.allows(e, r.tried) {
 				left, first = append(left, i), e
 			}
 		}
 		if len(left) == 0 {
-			retries.refund(r.tried > 1)
+			retries.put(r.tried > 1)
 			return failure
 		}
-		if !retries.spend(first) {
+		if !retries.take(first) {
 			for _, i := range left {
-				r.out.Outcomes[i].Err.(*Error).outOfBudget()
+				r.out.Outcomes[i].Err.(*Error).addBucketEmpty()
 			}
 			return failure
 		}
@@ -264,7 +264,7 @@ func (r *batchRun[In, Out]) again(ctx context.Context, db DB, items []int, pass 
 		}
 		for _, i := range left {
 			e := *r.out.Outcomes[i].Err.(*Error)
-			e.earlier = nil // each is on the list once
+			e.previousAttempts = nil // each is on the list once
 			earlier[i] = append(earlier[i], &e)
 			r.out.Outcomes[i] = Outcome[Out]{}
 		}
@@ -278,7 +278,7 @@ func (r *batchRun[In, Out]) connection(ctx context.Context, db DB) (conn *pgx.Co
 		return nil, nil, nil
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, nil, notSent(ctx, err)
+		return nil, nil, newUnsentError(ctx, err)
 	}
 	conn, pool, release, failure := connectionOf(ctx, db, &r.batchOf.name, r.options.ReadOnly)
 	if failure != nil || pool == nil {
@@ -286,7 +286,7 @@ func (r *batchRun[In, Out]) connection(ctx context.Context, db DB) (conn *pgx.Co
 	}
 	return conn, func() {
 		for _, o := range r.out.Outcomes {
-			if e, _ := o.Err.(*Error); e != nil && e.spoils() {
+			if e, _ := o.Err.(*Error); e != nil && e.invalidatesConn() {
 				_ = conn.Close(ctx)
 				break
 			}
@@ -377,7 +377,7 @@ func (r *batchRun[In, Out]) fail(i int, e *Error) {
 	if len(e.Problems) > 0 {
 		attempts-- // it was not sent
 	}
-	e = r.inner.core.mapConstraint(e.within(r.path(i)))
+	e = r.inner.def.mapConstraint(e.prefixCommand(r.path(i)))
 	e.Attempts = attempts
 	r.out.Outcomes[i] = Outcome[Out]{Err: e, Attempts: attempts, Elapsed: time.Since(r.start)}
 }

@@ -13,10 +13,10 @@ import (
 	"github.com/pgcmd/pgcmd/internal/sqltext"
 )
 
-// paramFields finds, at definition, the fields of the input that the SQL names, in
+// compileParams finds, at definition, the fields of the input that the SQL names, in
 // the order of their parameters; for a scalar there is one, without an index.
 // Whatever does not fit panics.
-func paramFields(command string, typ reflect.Type, text sqltext.Text) []field {
+func compileParams(command string, typ reflect.Type, text sqltext.Text) []field {
 	reject := func(format string, args ...any) {
 		panic(fmt.Sprintf("pgcmd: %s: ", command) + fmt.Sprintf(format, args...))
 	}
@@ -124,16 +124,16 @@ func embedsPointer(t reflect.Type, fields []field) bool {
 
 // An input is memory for the input of a run, which the next can use again, and pointers
 // to the fields that are arguments.
-type input[In any] struct {
+type argBuffer[In any] struct {
 	in     In
 	fields []any
 }
 
 // arguments reads the arguments of in into args. What a tracer can keep needs an array of
 // its own each time.
-func (i *input[In]) arguments(args []any, s *statement, in In) ([]any, *Error) {
+func (i *argBuffer[In]) arguments(args []any, s *statement, in In) ([]any, *Error) {
 	i.in = in
-	if i.fields == nil || s.growsIn {
+	if i.fields == nil || s.throughPointer {
 		i.fields = pointers(reflect.ValueOf(&i.in).Elem(), s.fields, false)
 	}
 	return arguments(args, i.fields, s.params)
@@ -159,7 +159,7 @@ func arguments(args, pointers []any, params []string) ([]any, *Error) {
 		case *float64:
 			args[i] = *p
 		case nil:
-			return nil, refusedValue(params[i], "required", "is in an embedded struct whose pointer is nil", nil)
+			return nil, newFieldError(params[i], "required", "is in an embedded struct whose pointer is nil", nil)
 		default:
 			v := reflect.ValueOf(p).Elem()
 			text := v
@@ -174,16 +174,16 @@ func arguments(args, pointers []any, params []string) ([]any, *Error) {
 			}
 		}
 	}
-	return args, notAnOption(args, params)
+	return args, rejectPgxOption(args, params)
 }
 
-// notAnOption refuses a first argument that pgx would take for an option of its
+// rejectPgxOption refuses a first argument that pgx would take for an option of its
 // own, and so for a change of how the statement is sent.
-func notAnOption(args []any, params []string) *Error {
+func rejectPgxOption(args []any, params []string) *Error {
 	if len(args) > 0 {
 		switch args[0].(type) {
 		case pgx.QueryExecMode, pgx.QueryResultFormats, pgx.QueryResultFormatsByOID, pgx.QueryRewriter:
-			return refusedValue(params[0], "type", "is an option of pgx's, and not a value", nil)
+			return newFieldError(params[0], "type", "is an option of pgx's, and not a value", nil)
 		}
 	}
 	return nil
@@ -201,9 +201,9 @@ func checkTextBytes(b []byte, field string) *Error {
 func textProblem(hasNUL, valid bool, field string) *Error {
 	switch {
 	case hasNUL:
-		return refusedValue(field, "text", "holds a NUL byte, which PostgreSQL's text cannot: use []byte and bytea", nil)
+		return newFieldError(field, "text", "holds a NUL byte, which PostgreSQL's text cannot: use []byte and bytea", nil)
 	case !valid:
-		return refusedValue(field, "text", "is not valid UTF-8: use []byte and bytea", nil)
+		return newFieldError(field, "text", "is not valid UTF-8: use []byte and bytea", nil)
 	}
 	return nil
 }

@@ -15,18 +15,18 @@ import (
 // A Catalog is commands by name, for callers who have JSON and no Go types: an
 // HTTP handler, a queue, a model. It never changes once made.
 type Catalog struct {
-	listings map[string]*listing
-	names    []string // sorted
+	entries map[string]*catalogEntry
+	names   []string // sorted
 }
 
 // A listing is what a catalog knows of one command.
-type listing struct {
-	*subject
-	def            Definition
-	info           CommandInfo
-	takes, returns *schema
-	showsAny       bool     // the output may hold rows that are maps
-	params         []string // params[i] is the field that is $i+1 in the SQL
+type catalogEntry struct {
+	*descriptor
+	def                       Definition
+	info                      CommandInfo
+	inputSchema, outputSchema *schema
+	showsAny                  bool     // the output may hold rows that are maps
+	params                    []string // params[i] is the field that is $i+1 in the SQL
 }
 
 // NewCatalog makes a catalog of commands. What cannot be in one panics, with all
@@ -35,11 +35,11 @@ type listing struct {
 // what the type holds, since that is unexported. A Query
 // without MaxRows gets one of 10,000.
 func NewCatalog(defs ...Definition) *Catalog {
-	c := &Catalog{listings: make(map[string]*listing, len(defs))}
+	c := &Catalog{entries: make(map[string]*catalogEntry, len(defs))}
 	first := make(map[string]int, len(defs))
 	var mistakes []string
 	for i, def := range defs {
-		if def == nil || def.subject() == nil {
+		if def == nil || def.descriptor() == nil {
 			mistakes = append(mistakes, fmt.Sprintf("definition %d is nil: is the variable set before the catalog is made?", i))
 			continue
 		}
@@ -49,9 +49,9 @@ func NewCatalog(defs ...Definition) *Catalog {
 			continue
 		}
 		first[name] = i
-		l, wrong := newListing(def)
+		l, wrong := newCatalogEntry(def)
 		mistakes = append(mistakes, wrong...)
-		c.listings[name] = l
+		c.entries[name] = l
 		c.names = append(c.names, name)
 	}
 	if len(mistakes) > 0 {
@@ -66,7 +66,7 @@ func NewCatalog(defs ...Definition) *Catalog {
 // never raises it. Zero leaves one as it is, and a command whose rows pgcmd does not read
 // itself, as one with a body, is left as it is. It panics if there is none of that name.
 func (c *Catalog) Limit(name string, maxRows, maxBytes int) *Catalog {
-	l := c.listings[name]
+	l := c.entries[name]
 	if l == nil {
 		panic("pgcmd: Catalog.Limit: " + c.unknown(name).Message)
 	}
@@ -77,41 +77,41 @@ func (c *Catalog) Limit(name string, maxRows, maxBytes int) *Catalog {
 		return 0
 	}
 	var o Options
-	if l.shape != nil {
+	if l.rowType != nil {
 		o.MaxBytes = lower(maxBytes, l.options.MaxBytes)
 	}
-	if l.many() {
+	if l.returnsMany() {
 		o.MaxRows = lower(maxRows, l.options.MaxRows)
 	}
 	if o.MaxBytes == 0 && o.MaxRows == 0 {
 		return c
 	}
-	limited, mistakes := newListing(l.def.limited(o))
+	limited, mistakes := newCatalogEntry(l.def.withMaxRows(o))
 	if len(mistakes) > 0 { // there were none
 		panic("pgcmd: Catalog.Limit: " + strings.Join(mistakes, "; "))
 	}
-	less := &Catalog{listings: maps.Clone(c.listings), names: c.names}
-	less.listings[name] = limited
+	less := &Catalog{entries: maps.Clone(c.entries), names: c.names}
+	less.entries[name] = limited
 	return less
 }
 
 const catalogMaxRows = 10_000
 
-// newListing makes the listing of a command, or says why there can be none.
-func newListing(def Definition) (l *listing, mistakes []string) {
-	s := def.subject()
+// newCatalogEntry makes the listing of a command, or says why there can be none.
+func newCatalogEntry(def Definition) (l *catalogEntry, mistakes []string) {
+	s := def.descriptor()
 	if s.input.Kind() == reflect.Func {
 		return nil, []string{s.name + ": a Copy cannot be in a catalog, since its sequence has no JSON form: " +
 			"catalog a Transaction or a New command that takes the rows as a slice, and runs the Copy"}
 	}
-	if s.options.MaxRows == 0 && s.many() {
-		def = def.limited(Options{MaxRows: catalogMaxRows})
-		s = def.subject()
+	if s.options.MaxRows == 0 && s.returnsMany() {
+		def = def.withMaxRows(Options{MaxRows: catalogMaxRows})
+		s = def.descriptor()
 	}
-	l = &listing{subject: s, def: def}
+	l = &catalogEntry{descriptor: s, def: def}
 	var wrong []string
-	l.takes, mistakes = schemaOf("input", s.input)
-	l.returns, wrong = schemaOf("output", s.output)
+	l.inputSchema, mistakes = schemaOf("input", s.input)
+	l.outputSchema, wrong = schemaOf("output", s.output)
 	mistakes = append(mistakes, wrong...)
 	for i := range mistakes {
 		mistakes[i] = s.name + ": " + mistakes[i]
@@ -142,14 +142,14 @@ func newListing(def Definition) (l *listing, mistakes []string) {
 // A non-nil error is always an [*Error], and the output is then nil, but of a
 // [Batch], whose result says how each item went.
 func (c *Catalog) Run(ctx context.Context, db DB, name string, input json.RawMessage) (json.RawMessage, error) {
-	e, ok := c.listings[name]
+	e, ok := c.entries[name]
 	if !ok {
 		return nil, c.unknown(name)
 	}
 	return e.run(ctx, db, input)
 }
 
-func (l *listing) run(ctx context.Context, db DB, input []byte) (json.RawMessage, error) {
+func (l *catalogEntry) run(ctx context.Context, db DB, input []byte) (json.RawMessage, error) {
 	var shown *shownRows
 	if l.showsAny {
 		ctx, shown = withShownRows(ctx)
@@ -170,9 +170,9 @@ func (l *listing) run(ctx context.Context, db DB, input []byte) (json.RawMessage
 		text, err = encodeJSON(out)
 	}
 	if err != nil && failure == nil {
-		e := &Error{Code: CodeInternal, Effect: completed(db, l.own.ReadOnly, l.single || l.begins), Attempts: 1, Err: err,
+		e := &Error{Code: CodeInternal, Effect: effectAfterSuccess(db, l.own.ReadOnly, l.isStatement || l.inTx), Attempts: 1, Err: err,
 			Message: "the output has no JSON form, as NaN, the infinities and what holds itself have none"}
-		return nil, e.within(l.name)
+		return nil, e.prefixCommand(l.name)
 	}
 	return text, failure
 }
@@ -194,8 +194,8 @@ func (c *Catalog) unknown(name string) *Error {
 // runJSON decodes and runs. The output is a pointer, and nil if nothing ran.
 func (c *Command[In, Out]) runJSON(ctx context.Context, db DB, input []byte) (any, error) {
 	in := new(In)
-	err := c.core.decode(ctx, input, in)
-	if err == nil && c.core.opts.Trusted { // by its Go callers, and not by these
+	err := c.def.decode(ctx, input, in)
+	if err == nil && c.def.opts.Trusted { // by its Go callers, and not by these
 		err = c.validate(in, maxProblems)
 	}
 	if err != nil {
@@ -207,17 +207,17 @@ func (c *Command[In, Out]) runJSON(ctx context.Context, db DB, input []byte) (an
 
 // decode reads the input, and refuses one that validation would find more wrong with
 // than is worth to collect.
-func (c *core) decode(ctx context.Context, input []byte, in any) error {
+func (c *definition) decode(ctx context.Context, input []byte, in any) error {
 	v := reflect.ValueOf(in).Elem()
 	problems, err := decodeJSON(ctx, input, v)
 	if err == nil && len(problems) == 0 {
-		problems, err = tooManyProblems(ctx, c.name, v, c.batch && !c.atomic)
+		problems, err = tooManyProblems(ctx, c.name, v, c.isBatch && !c.isAtomic)
 	}
 	switch {
 	case err != nil:
-		return c.refused(notSent(ctx, err))
+		return c.notSentError(newUnsentError(ctx, err))
 	case len(problems) > 0:
-		return c.refused((&Error{Code: CodeInvalid, Message: refusedFor(len(problems)), Problems: problems}).bounded())
+		return c.notSentError((&Error{Code: CodeInvalid, Message: refusedFor(len(problems)), Problems: problems}).bounded())
 	}
 	return nil
 }
@@ -248,7 +248,7 @@ func encodeJSON(v any) (json.RawMessage, error) {
 
 // inJSONNames is err with the fields that validation named as Go does named as the
 // JSON does.
-func (l *listing) inJSONNames(err error) error {
+func (l *catalogEntry) inJSONNames(err error) error {
 	whole, ok := err.(*Error)
 	if !ok || len(whole.Problems) == 0 || strings.Contains(whole.Command, " > ") { // of a command that this one ran
 		return err
@@ -261,7 +261,7 @@ func (l *listing) inJSONNames(err error) error {
 		if l.batch && !strings.HasPrefix(p.Field, "[") {
 			typ = typ.Elem() // it is the culprit's own
 		}
-		path, ok := jsonPath(typ, p.Field)
+		path, ok := goPathToJSON(typ, p.Field)
 		if !ok {
 			continue
 		}

@@ -11,19 +11,19 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// causeOf makes the *Error that says what err is. Command and Effect are for the
+// classify makes the *Error that says what err is. Command and Effect are for the
 // caller to set. An *Error within err is copied, not changed: it may be a sentinel.
-func causeOf(ctx context.Context, err error) *Error {
+func classify(ctx context.Context, err error) *Error {
 	if inner, ok := errors.AsType[*Error](err); ok && inner != nil {
 		e := *inner
-		e.Err, e.also = err, nil
+		e.Err, e.secondary = err, nil
 		return &e
 	} else if ok {
 		return &Error{Code: CodeFailed, Err: err, Message: "failed with a nil *pgcmd.Error, which as an error is not nil: return nil itself"}
 	}
 	e := &Error{Code: CodeFailed, Err: err}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		e.fromServer(ctx, pgErr)
+		e.setFromPgError(ctx, pgErr)
 		if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 			e.Message = "connecting failed: " + e.Message
 		}
@@ -36,7 +36,7 @@ func causeOf(ctx context.Context, err error) *Error {
 		e.Code, e.Message = CodeTooManyRows, "more rows were found than asked for"
 	case errors.Is(err, pgx.ErrTxClosed):
 		e.Code, e.Message = CodeInternal, "the transaction has ended: it was committed or rolled back before this command"
-	case e.fromContext(err, err):
+	case e.setFromContext(err, err):
 	case strings.HasPrefix(withoutBatch(err).Error(), encodeFailed):
 		e.Code, e.Message = CodeInvalid, "an argument does not fit the type of its parameter in the SQL"
 	case isConnectError(err):
@@ -52,9 +52,9 @@ func isConnectError(err error) bool {
 	return ok
 }
 
-// fromServer fills e from what PostgreSQL said: its code and the names of its
+// setFromPgError fills e from what PostgreSQL said: its code and the names of its
 // objects. Its message and detail hold values, and stay in Err.
-func (e *Error) fromServer(ctx context.Context, pgErr *pgconn.PgError) {
+func (e *Error) setFromPgError(ctx context.Context, pgErr *pgconn.PgError) {
 	condition := conditionOf(pgErr.Code)
 	e.Code = condition.code
 	e.SQLState = pgErr.Code
@@ -77,11 +77,11 @@ func (e *Error) fromServer(ctx context.Context, pgErr *pgconn.PgError) {
 	// English only: another language counts as its own timeout.
 	switch ctxErr := ctx.Err(); {
 	case errors.Is(ctxErr, context.DeadlineExceeded):
-		e.Message, e.also = "the deadline passed, and the server stopped the statement", ctxErr
+		e.Message, e.secondary = "the deadline passed, and the server stopped the statement", ctxErr
 	case ctxErr != nil:
-		e.Code, e.Message, e.also = CodeCanceled, "the caller gave up, and the server stopped the statement", ctxErr
+		e.Code, e.Message, e.secondary = CodeCanceled, "the caller gave up, and the server stopped the statement", ctxErr
 	case closeToDeadline(ctx): // our own statement_timeout, which is a bit shorter
-		e.Message, e.also = "the deadline passed, and the server stopped the statement", context.DeadlineExceeded
+		e.Message, e.secondary = "the deadline passed, and the server stopped the statement", context.DeadlineExceeded
 	case strings.Contains(pgErr.Message, "user request"):
 		e.Code, e.Message = CodeCanceled, "the statement was cancelled on the server"
 	default:
@@ -96,8 +96,8 @@ func closeToDeadline(ctx context.Context) bool {
 	return ok && time.Until(deadline) <= 2*timeoutMargin(time.Hour)
 }
 
-// fromContext fills e if reason, for which err came, is a context's.
-func (e *Error) fromContext(err, reason error) bool {
+// setFromContext fills e if reason, for which err came, is a context's.
+func (e *Error) setFromContext(err, reason error) bool {
 	switch {
 	case errors.Is(reason, context.DeadlineExceeded):
 		e.Code, e.Message = CodeTimeout, "the deadline passed"
@@ -107,7 +107,7 @@ func (e *Error) fromContext(err, reason error) bool {
 		return false
 	}
 	if !errors.Is(err, reason) {
-		e.also = reason // pgx does not always wrap it
+		e.secondary = reason // pgx does not always wrap it
 	}
 	return true
 }

@@ -26,7 +26,7 @@ func commitTimeoutOf(db DB) time.Duration {
 }
 
 // commitDeadline is until when a COMMIT that begins now is waited for.
-func (s *session) commitDeadline(ctx context.Context) time.Time {
+func (s *txn) commitDeadline(ctx context.Context) time.Time {
 	if s.commitTimeout > 0 {
 		return time.Now().Add(s.commitTimeout)
 	}
@@ -38,17 +38,17 @@ func (s *session) commitDeadline(ctx context.Context) time.Time {
 }
 
 // commit ends the transaction, and returns nil if and only if it is committed.
-func (s *session) commit(ctx context.Context) *Error {
+func (s *txn) commit(ctx context.Context) *Error {
 	if e := s.mayCommit(ctx); e != nil {
 		s.rollback(ctx)
 		e.Effect = NotApplied
-		if s.unproven() {
-			e.Effect, e.final = Unknown, true
+		if s.outcomeUnproven() {
+			e.Effect, e.noRetry = Unknown, true
 		}
 		return e
 	}
-	s.over.Store(true)
-	if !s.begun {
+	s.closed.Store(true)
+	if !s.beginSent {
 		return nil // nothing was sent: there is nothing to commit
 	}
 	before, counted := sentBytes(s.conn)
@@ -64,7 +64,7 @@ func (s *session) commit(ctx context.Context) *Error {
 }
 
 // sendCommit sends COMMIT, and returns the server's answer.
-func (s *session) sendCommit(ctx context.Context) (tag pgconn.CommandTag, err error) {
+func (s *txn) sendCommit(ctx context.Context) (tag pgconn.CommandTag, err error) {
 	switch {
 	case mutant.Planted(mutant.CommitOnCallersCtx):
 		return s.conn.Exec(ctx, "commit")
@@ -186,13 +186,13 @@ func answeredRollback() *Error {
 }
 
 // commitFailed is the error of a COMMIT that failed; unsent says that it never left.
-func (s *session) commitFailed(ctx context.Context, err error, unsent bool) *Error {
-	e := causeOf(context.WithoutCancel(ctx), err)
+func (s *txn) commitFailed(ctx context.Context, err error, unsent bool) *Error {
+	e := classify(context.WithoutCancel(ctx), err)
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
 	switch {
 	case s.options.AccessMode == pgx.ReadOnly:
 		e.Effect = NotApplied // there was nothing to apply
-	case answered && definite(pgErr) && !strings.HasPrefix(pgErr.Code, "XX"), unsent,
+	case answered && isDefinite(pgErr) && !strings.HasPrefix(pgErr.Code, "XX"), unsent,
 		mutant.Planted(mutant.TrustSafeToRetry) && pgconn.SafeToRetry(err):
 		e.Effect = NotApplied
 	default:
@@ -207,7 +207,7 @@ func (s *session) commitFailed(ctx context.Context, err error, unsent bool) *Err
 			e.Code, e.Message = CodeUnknownEffect, noReplyToCommit
 		}
 	}
-	e.settle()
+	e.reconcileCode()
 	if s.status() != 'I' {
 		closeQuietly(s.conn)
 	}

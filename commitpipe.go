@@ -37,7 +37,7 @@ var (
 // the protocol), and then the time for COMMIT begins.
 type commitPipeline struct {
 	rawConn
-	s     *session
+	s     *txn
 	ctx   context.Context
 	p     *pgconn.Pipeline // has the connection, sends, and reads the last ReadyForQuery
 	queue []pipelineRequest
@@ -71,7 +71,7 @@ const (
 	syncRequest
 )
 
-func newCommitPipeline(ctx context.Context, conn *pgx.Conn, s *session) *commitPipeline {
+func newCommitPipeline(ctx context.Context, conn *pgx.Conn, s *txn) *commitPipeline {
 	usable := !conn.IsClosed() && !conn.PgConn().IsBusy()
 	c := &commitPipeline{rawConn: rawConn{conn: conn}, s: s, ctx: ctx, p: conn.PgConn().StartPipeline(context.Background())}
 	c.rows.c = c

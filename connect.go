@@ -34,17 +34,17 @@ func Connect(ctx context.Context, cfg Config) (*Pool, error) {
 	p.retries.size = cfg.RetryBudget * retryCost
 	p.config.URL, p.config.Password = "", "" // pgx keeps them, behind ConnString
 	var err error
-	if p.Pool, p.keeper, err = p.connect(ctx, cfg, cfg.source()); err != nil {
+	if p.Pool, p.tracker, err = p.connect(ctx, cfg, cfg.source()); err != nil {
 		return refuse(&Error{Code: CodeInvalid, Message: "pgx refuses the settings of the pool (the reason is withheld, since it may hold the password)"})
 	}
-	p.queue = newQueue(p.Pool, p.keeper, orDefault(cfg.AcquireTimeout, defaultAcquireTimeout))
+	p.sem = newSemaphore(p.Pool, p.tracker, orDefault(cfg.AcquireTimeout, defaultAcquireTimeout))
 	start := time.Now()
 	if cfg.Multiplex > 0 {
 		if problems := multiplexes(p.Pool.Config()); len(problems) > 0 {
 			p.end()
 			return refuse(&Error{Code: CodeInvalid, Message: "the settings were refused", Problems: problems})
 		}
-		p.mux = p.share(p.Pool, p.keeper)
+		p.mux = p.share(p.Pool, p.tracker)
 	}
 	if e := p.warm(ctx); e != nil {
 		p.end()
@@ -57,27 +57,27 @@ func Connect(ctx context.Context, cfg Config) (*Pool, error) {
 			p.end()
 			return refuse(&Error{Code: CodeInvalid, Message: fmt.Sprintf("pgx refuses the settings of replica %d (the reason is withheld, since it may hold the password)", i)})
 		}
-		r := &replica{number: i, pool: pool, keeper: keeper}
+		r := &replica{number: i, pool: pool, tracker: keeper}
 		if p.mux != nil {
 			r.mux = p.share(pool, keeper)
 		}
 		p.replicas = append(p.replicas, r)
 	}
 	if cfg.Logger != nil {
-		p.ended.Go(func() { p.keeper.watch(p.stop) })
+		p.ended.Go(func() { p.tracker.watch(p.stop) })
 		for _, r := range p.replicas {
-			p.ended.Go(func() { r.keeper.watch(p.stop) })
+			p.ended.Go(func() { r.tracker.watch(p.stop) })
 		}
 	}
 	if len(p.replicas) > 0 {
-		p.look(ctx) // the first commands find the replicas in their places
-		p.ended.Go(p.follow)
+		p.pollReplicas(ctx) // the first commands find the replicas in their places
+		p.ended.Go(p.pollLoop)
 	}
 	return p, nil
 }
 
 // connect makes a pool of pgx's for one address.
-func (p *Pool) connect(ctx context.Context, cfg Config, source string) (*pgxpool.Pool, *keeper, error) {
+func (p *Pool) connect(ctx context.Context, cfg Config, source string) (*pgxpool.Pool, *tracker, error) {
 	settings, err := cfg.settings(source)
 	if err != nil {
 		return nil, nil, err
@@ -89,11 +89,11 @@ func (p *Pool) connect(ctx context.Context, cfg Config, source string) (*pgxpool
 	if cfg.Pgx != nil {
 		cfg.Pgx(settings)
 	}
-	k := newKeeper(p.logger())
-	k.unseen = unseen(settings)
+	k := newTracker(p.logger())
+	k.unseen = hasConnHooks(settings)
 	instrument(&settings.ConnConfig.Config, k, p.stale)
-	guard(settings)
-	onlyWhatIsThere(settings)
+	wrapHooks(settings)
+	idleConnsOnly(settings)
 	pool, err := pgxpool.NewWithConfig(context.WithoutCancel(ctx), settings)
 	if err != nil {
 		return nil, nil, err
@@ -124,8 +124,8 @@ func (p *Pool) warm(ctx context.Context) *Error {
 					conns[i] = conn
 					return
 				}
-				if !comesUp(err) || !pause(ctx, comesUpPause) {
-					failures[i] = notAcquired(ctx, p.Pool, p.keeper, err)
+				if !isStartingUp(err) || !sleep(ctx, startingUpPause) {
+					failures[i] = newAcquireError(ctx, p.Pool, p.tracker, err)
 					return
 				}
 			}
@@ -145,8 +145,8 @@ func (p *Pool) warm(ctx context.Context) *Error {
 	return nil
 }
 
-// unreachable says why no connection could be made, and what to do about it.
-func unreachable(e *Error) string {
+// connectErrorMessage says why no connection could be made, and what to do about it.
+func connectErrorMessage(e *Error) string {
 	switch e.SQLState {
 	case "28P01", "28000":
 		return "the server refuses the user or the password: check them, and pg_hba.conf"

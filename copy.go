@@ -41,24 +41,24 @@ func Copy[Row any](name string, table pgx.Identifier) *Command[iter.Seq2[Row, er
 	checkName(name)
 	c := newCopier(name, reflect.TypeFor[Row](), table)
 	return defineStatement(name, c, func(o *Options) func(context.Context, DB, iter.Seq2[Row, error]) (int64, error) {
-		return copying[Row]{c.with(name, o)}.run
+		return typedCopy[Row]{c.with(name, o)}.run
 	}, func(rows int64) int64 { return rows })
 }
 
 // A copier is what is known of a Copy at definition.
-type copier struct {
+type copyDefinition struct {
 	command  string
 	typ      reflect.Type
 	name     pgx.Identifier
 	table    string // name, quoted
 	relation string // its last part, as the server's messages name it
 	fields   []field
-	grows    bool    // a field is behind an embedded pointer
-	checks   *checks // of a row; nil if there is nothing to check, or the rows are trusted
+	grows    bool              // a field is behind an embedded pointer
+	checks   *validationChecks // of a row; nil if there is nothing to check, or the rows are trusted
 	progress func(done, total int)
 }
 
-func newCopier(name string, typ reflect.Type, table pgx.Identifier) *copier {
+func newCopier(name string, typ reflect.Type, table pgx.Identifier) *copyDefinition {
 	reject := func(format string, args ...any) {
 		panic(fmt.Sprintf("pgcmd: %s: ", name) + fmt.Sprintf(format, args...))
 	}
@@ -80,8 +80,8 @@ func newCopier(name string, typ reflect.Type, table pgx.Identifier) *copier {
 	if len(fields) == 0 {
 		reject("the row type %s has no exported fields: use a struct with a field for each column", typ)
 	}
-	checksOf(name, typ)
-	return &copier{
+	validationOf(name, typ)
+	return &copyDefinition{
 		command:  name,
 		typ:      typ,
 		name:     slices.Clone(table),
@@ -93,28 +93,28 @@ func newCopier(name string, typ reflect.Type, table pgx.Identifier) *copier {
 }
 
 // with is the copier under options, which panic if a copy cannot have them.
-func (c *copier) with(name string, o *Options) *copier {
+func (c *copyDefinition) with(name string, o *Options) *copyDefinition {
 	if o.ReadOnly {
 		panic(fmt.Sprintf("pgcmd: %s: Options.ReadOnly, but a Copy is a write", name))
 	}
 	d := *c
 	d.progress = o.Progress
 	if !o.Trusted {
-		d.checks = checksOf(name, c.typ)
+		d.checks = validationOf(name, c.typ)
 	}
 	return &d
 }
 
-// copying is a Copy's body.
-type copying[Row any] struct{ *copier }
+// typedCopy is a Copy's body.
+type typedCopy[Row any] struct{ *copyDefinition }
 
 // run is the body of a Copy.
-func (c copying[Row]) run(ctx context.Context, db DB, rows iter.Seq2[Row, error]) (int64, error) {
+func (c typedCopy[Row]) run(ctx context.Context, db DB, rows iter.Seq2[Row, error]) (int64, error) {
 	if rows == nil {
 		return 0, &Error{Code: CodeInvalid, Effect: NotApplied,
 			Message: "the sequence of rows is nil: pass one that yields nothing to copy nothing"}
 	}
-	l, failure := boardCopy(ctx, db, &c.command)
+	l, failure := copyLeaseOf(ctx, db, &c.command)
 	if failure != nil {
 		return 0, failure
 	}
@@ -124,13 +124,13 @@ func (c copying[Row]) run(ctx context.Context, db DB, rows iter.Seq2[Row, error]
 		return 0, failure
 	}
 	if l.tx != nil {
-		l.tx.consumed = true
+		l.tx.inputConsumed = true
 	}
-	below := wireOf(l.conn)
+	below := netConnOf(l.conn)
 	before := unreplicatedOn(below)
 	n, failure := c.stream(ctx, l, columns, inText, rows)
 	if failure != nil {
-		failure.final = true
+		failure.noRetry = true
 		return 0, failure
 	}
 	if unreplicatedOn(below) != before {
@@ -140,7 +140,7 @@ func (c copying[Row]) run(ctx context.Context, db DB, rows iter.Seq2[Row, error]
 }
 
 // stream sends the rows, and returns how many the server has taken.
-func (c copying[Row]) stream(ctx context.Context, l *copyLink, columns []copyColumn, inText bool, rows iter.Seq2[Row, error]) (int64, *Error) {
+func (c typedCopy[Row]) stream(ctx context.Context, l *copyLease, columns []copyColumn, inText bool, rows iter.Seq2[Row, error]) (int64, *Error) {
 	names := make([]string, len(columns))
 	for i := range columns {
 		names[i] = columns[i].name
@@ -150,7 +150,7 @@ func (c copying[Row]) stream(ctx context.Context, l *copyLink, columns []copyCol
 	var err error
 	defer func() { traced(tag, err) }()
 
-	f := openFeed(ctx, l.conn, c.sql(names, inText))
+	f := newCopyReader(ctx, l.conn, c.sql(names, inText))
 	defer func() { // also after a panic, or Goexit, in the sequence
 		f.abandon()
 		l.err = f.err
@@ -162,7 +162,7 @@ func (c copying[Row]) stream(ctx context.Context, l *copyLink, columns []copyCol
 		}
 	}()
 	report := reporter(ctx, c.progress)
-	read, failure := c.feed(ctx, f, report, newRowEncoder[Row](columns, c.grows, inText), rows)
+	read, failure := c.copyRows(ctx, f, report, newRowEncoder[Row](columns, c.grows, inText), rows)
 	if failure != nil {
 		f.abandon()
 		failure.Effect = NotApplied
@@ -178,7 +178,7 @@ func (c copying[Row]) stream(ctx context.Context, l *copyLink, columns []copyCol
 	return tag.RowsAffected(), nil
 }
 
-func (c *copier) sql(columns []string, inText bool) string {
+func (c *copyDefinition) sql(columns []string, inText bool) string {
 	quoted := make([]string, len(columns))
 	for i, name := range columns {
 		quoted[i] = pgx.Identifier{name}.Sanitize()
@@ -193,9 +193,9 @@ func (c *copier) sql(columns []string, inText bool) string {
 // progressRows is how often Progress is called.
 const progressRows = 10_000
 
-// feed encodes the rows until the sequence ends or the copy does, and returns how
+// copyRows encodes the rows until the sequence ends or the copy does, and returns how
 // many there were. Its failure is the sequence's, or a bad row.
-func (c copying[Row]) feed(ctx context.Context, f *copyFeed, report func(done, total int), enc *rowEncoder[Row], rows iter.Seq2[Row, error]) (n int, failure *Error) {
+func (c typedCopy[Row]) copyRows(ctx context.Context, f *copyReader, report func(done, total int), enc *rowEncoder[Row], rows iter.Seq2[Row, error]) (n int, failure *Error) {
 	header, trailer := copyHeader, copyTrailer
 	if enc.inText {
 		header, trailer = "", ""
@@ -221,7 +221,7 @@ func (c copying[Row]) feed(ctx context.Context, f *copyFeed, report func(done, t
 		if buf, failure = enc.append(buf); failure != nil {
 			return n, failure.inRow(n)
 		}
-		if len(buf) >= copyChunk || f.wants() {
+		if len(buf) >= copyChunk || f.wantsFlush() {
 			buf = f.send(buf)
 		}
 	}
@@ -230,7 +230,7 @@ func (c copying[Row]) feed(ctx context.Context, f *copyFeed, report func(done, t
 }
 
 // check validates one row.
-func (c *copier) check(n int, row any) *Error {
+func (c *copyDefinition) check(n int, row any) *Error {
 	problems, cause := c.checks.problems(row)
 	if cause == nil {
 		return nil
@@ -241,14 +241,14 @@ func (c *copier) check(n int, row any) *Error {
 
 // inRow says which row the error is of.
 func (e *Error) inRow(n int) *Error {
-	e.place = "row " + strconv.Itoa(n) + ": "
-	e.Message = e.place + e.Message
+	e.rowPrefix = "row " + strconv.Itoa(n) + ": "
+	e.Message = e.rowPrefix + e.Message
 	return e
 }
 
 // fromSequence is the error with which the sequence ended itself.
 func fromSequence(ctx context.Context, n int, err error) *Error {
-	e := causeOf(ctx, err)
+	e := classify(ctx, err)
 	if rest, ok := strings.CutPrefix(e.Message, "failed with "); ok {
 		e.Message = fmt.Sprintf("the sequence failed at row %d with %s", n, rest)
 	} else {
@@ -258,13 +258,13 @@ func fromSequence(ctx context.Context, n int, err error) *Error {
 }
 
 // failed is the error of a copy that the server refused, or the connection lost.
-func (c *copier) failed(ctx context.Context, l *copyLink, f *copyFeed, columns []copyColumn, read int) *Error {
+func (c *copyDefinition) failed(ctx context.Context, l *copyLease, f *copyReader, columns []copyColumn, read int) *Error {
 	err := f.err
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
 	if !answered && ctx.Err() != nil {
 		err = ctx.Err() // the reason for what pgx says
 	}
-	e, refused := new(statement).explain(ctx, err)
+	e, refused := new(statement).classifyStatement(ctx, err)
 	if refused {
 		return e
 	}
@@ -275,7 +275,7 @@ func (c *copier) failed(ctx context.Context, l *copyLink, f *copyFeed, columns [
 		e.Message += ": a generated column cannot be copied into (tag its field `db:\"-\"`)"
 	}
 	switch {
-	case l.joined, !f.ended(), answered && definite(pgErr), f.endUnsent():
+	case l.joined, !f.ended(), answered && isDefinite(pgErr), f.endUnsent():
 		// Without its end on the server a copy is as good as not begun, and what is
 		// part of a transaction cannot be committed any more.
 		e.Effect = NotApplied
@@ -285,10 +285,10 @@ func (c *copier) failed(ctx context.Context, l *copyLink, f *copyFeed, columns [
 			e.Message += " after all rows were sent: they may or may not be applied"
 		}
 	}
-	if l.pooled != nil && e.spoils() {
+	if l.pooled != nil && e.invalidatesConn() {
 		_ = l.conn.Close(ctx)
 	}
-	e.settle()
+	e.reconcileCode()
 	return e
 }
 
@@ -327,7 +327,7 @@ func (e *Error) locate(pgErr *pgconn.PgError, relation string, columns []copyCol
 // describe asks for the columns and their types, and plans how each field is
 // encoded: in binary, or in text if the server has to read a text. It asks every time: bytes that were made for the type which a column had
 // once could be taken for something else.
-func (c *copier) describe(ctx context.Context, l *copyLink) (columns []copyColumn, inText bool, failure *Error) {
+func (c *copyDefinition) describe(ctx context.Context, l *copyLease) (columns []copyColumn, inText bool, failure *Error) {
 	// To be analysed it needs no right to SELECT, and domains come as what they are of.
 	sd, err := l.prepare.Prepare(ctx, "", "select * from "+c.table)
 	if err != nil {
@@ -345,10 +345,10 @@ func (c *copier) describe(ctx context.Context, l *copyLink) (columns []copyColum
 		var e *Error
 		switch {
 		case at < 0:
-			e = misfit("", "field %s.%s has no column: table %s has %s (tag the field `db:\"-\"` to leave it out)",
+			e = newScanError("", "field %s.%s has no column: table %s has %s (tag the field `db:\"-\"` to leave it out)",
 				c.typ.Name(), f.path, c.table, strings.Join(names, ", "))
 		case takenBy[at] != "":
-			e = misfit(names[at], "column %q is meant for two fields of %s, %s and %s: tag one of them otherwise", names[at], c.typ.Name(), takenBy[at], f.path)
+			e = newScanError(names[at], "column %q is meant for two fields of %s, %s and %s: tag one of them otherwise", names[at], c.typ.Name(), takenBy[at], f.path)
 		default:
 			takenBy[at] = f.path
 			oids[i] = sd.Fields[at].DataTypeOID
@@ -374,19 +374,19 @@ func (c *copier) describe(ctx context.Context, l *copyLink) (columns []copyColum
 }
 
 // undescribed is the error of a table whose columns cannot be asked for.
-func (c *copier) undescribed(ctx context.Context, l *copyLink, err error) *Error {
+func (c *copyDefinition) undescribed(ctx context.Context, l *copyLease, err error) *Error {
 	l.err = err
 	if l.tx != nil && l.tx.aborted != nil && isInFailedTransaction(err) {
 		err = l.tx.aborted // the reason, and not its consequence
 	}
-	e, _ := new(statement).explain(ctx, err)
+	e, _ := new(statement).classifyStatement(ctx, err)
 	e.Effect = NotApplied
 	if e.SQLState == "42P01" || e.SQLState == "3F000" {
 		e.Message += ": there is no table " + c.table + " (is it in another schema? is the name spelt as it was created, in lower case?)"
 	}
-	if l.pooled != nil && e.spoils() {
+	if l.pooled != nil && e.invalidatesConn() {
 		_ = l.conn.Close(ctx)
 	}
-	e.settle()
+	e.reconcileCode()
 	return e
 }

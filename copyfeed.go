@@ -15,17 +15,17 @@ import (
 // A copyFeed carries the bytes of a copy from the caller's goroutine, where the
 // sequence runs, to that of pgconn, which reads them. Two buffers go to and fro, so
 // that the one is filled while the other is sent.
-type copyFeed struct {
+type copyReader struct {
 	state   atomic.Int32
 	stopped chan struct{} // closed when state becomes feedStopped
 	full    chan []byte   // to be read; closed after the last
 	free    chan []byte   // to be filled
-	hungry  atomic.Bool   // the reader has waited for long
+	starved atomic.Bool   // the reader has waited for long
 
-	reading []byte // the buffer that is being read,
-	unread  []byte // and the rest of it
-	left    sync.Once
-	away    chan struct{} // closed when the reader was told to read no more
+	reading    []byte // the buffer that is being read,
+	unread     []byte // and the rest of it
+	left       sync.Once
+	readerGone chan struct{} // closed when the reader was told to read no more
 
 	conn    *pgx.Conn
 	sent    atomic.Int64 // on the connection, when the reader was told that this was all
@@ -41,9 +41,9 @@ type copyFeed struct {
 // A feed is stopped or has ended, and never both: whether the end of a copy may
 // have left for the server is what its Effect hangs on.
 const (
-	feedRuns    int32 = iota
-	feedStopped       // pgconn was told, or will be, to abort the copy; or has returned
-	feedEnded         // pgconn was told that this was all
+	copyRunning int32 = iota
+	copyStopped       // pgconn was told, or will be, to abort the copy; or has returned
+	copyEnded         // pgconn was told that this was all
 )
 
 const (
@@ -52,9 +52,9 @@ const (
 	// one.
 	copyChunk = 65536 - 5
 
-	// hungryTime is for how long rows of a slow sequence are kept back to fill a
+	// starvedTime is for how long rows of a slow sequence are kept back to fill a
 	// chunk: it bounds how late the server's complaint about them is.
-	hungryTime = 100 * time.Millisecond
+	starvedTime = 100 * time.Millisecond
 
 	// stopTime is for how long the server may take to answer that the copy is
 	// aborted, once the caller's context is done. If it takes longer, the connection
@@ -68,21 +68,21 @@ const (
 	copyTrailer = "\xff\xff"
 )
 
-// errGaveUp goes to the server, and so into its log: it must hold no value.
-var errGaveUp = errors.New("the client gave up")
+// errClientAborted goes to the server, and so into its log: it must hold no value.
+var errClientAborted = errors.New("the client gave up")
 
 // copyBuffers are buffers that no copy uses.
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 0, copyChunk+8<<10); return &b }}
 
-// openFeed begins the copy. The caller must end it by close or abandon.
-func openFeed(ctx context.Context, conn *pgx.Conn, sql string) *copyFeed {
-	f := &copyFeed{
-		stopped: make(chan struct{}),
-		full:    make(chan []byte, 1),
-		free:    make(chan []byte, 2),
-		conn:    conn,
-		done:    make(chan struct{}),
-		away:    make(chan struct{}),
+// newCopyReader begins the copy. The caller must end it by close or abandon.
+func newCopyReader(ctx context.Context, conn *pgx.Conn, sql string) *copyReader {
+	f := &copyReader{
+		stopped:    make(chan struct{}),
+		full:       make(chan []byte, 1),
+		free:       make(chan []byte, 2),
+		conn:       conn,
+		done:       make(chan struct{}),
+		readerGone: make(chan struct{}),
 	}
 	for range cap(f.free) {
 		f.free <- *copyBuffers.Get().(*[]byte)
@@ -103,38 +103,38 @@ func openFeed(ctx context.Context, conn *pgx.Conn, sql string) *copyFeed {
 		defer cancel()
 		defer f.stop() // pgconn may have left a reader behind
 		defer unwatch()
-		f.err = errGaveUp // unless it returns
+		f.err = errClientAborted // unless it returns
 		defer func() { f.panic = recover() }()
 		f.tag, f.err = conn.PgConn().CopyFrom(copyCtx, f, sql)
 		if f.err == nil && !f.ended() {
-			f.err = errGaveUp // whatever the server says
+			f.err = errClientAborted // whatever the server says
 		}
 	}()
 	return f
 }
 
 // stop makes the reader abort the copy, unless it has ended or was stopped.
-func (f *copyFeed) stop() bool {
-	if !f.state.CompareAndSwap(feedRuns, feedStopped) {
+func (f *copyReader) stop() bool {
+	if !f.state.CompareAndSwap(copyRunning, copyStopped) {
 		return false
 	}
 	close(f.stopped)
 	return true
 }
 
-func (f *copyFeed) over() bool  { return f.state.Load() != feedRuns }
-func (f *copyFeed) ended() bool { return f.state.Load() == feedEnded }
+func (f *copyReader) over() bool  { return f.state.Load() != copyRunning }
+func (f *copyReader) ended() bool { return f.state.Load() == copyEnded }
 
 // endUnsent reports whether nothing has left since the reader was told that this
 // was all: the server does not know that it was.
-func (f *copyFeed) endUnsent() bool {
+func (f *copyReader) endUnsent() bool {
 	now, _ := sentBytes(f.conn)
 	return f.counted.Load() && now == f.sent.Load()
 }
 
 // abandon aborts the copy, unless it is over, and waits until pgconn has let go of
 // the connection.
-func (f *copyFeed) abandon() {
+func (f *copyReader) abandon() {
 	if f.stop() {
 		timer := time.AfterFunc(endTime, f.cancel)
 		defer timer.Stop()
@@ -147,14 +147,14 @@ const awayTime = 100 * time.Millisecond
 
 // wait waits until pgconn has returned. What panicked there goes on here, and not
 // where it would end the process; the connection is then of no use.
-func (f *copyFeed) wait() {
+func (f *copyReader) wait() {
 	<-f.done
 	if reason := f.panic; reason != nil {
 		f.panic = nil
 		ctx, cancel := context.WithTimeout(context.Background(), endTime)
 		defer cancel()
 		select {
-		case <-f.away: // whom pgconn does not wait for, and who writes on the connection as Close does
+		case <-f.readerGone: // whom pgconn does not wait for, and who writes on the connection as Close does
 		case <-time.After(awayTime): // it is stuck in a write
 		}
 		_ = f.conn.PgConn().Conn().Close()
@@ -164,7 +164,7 @@ func (f *copyFeed) wait() {
 }
 
 // close waits for the server's answer, after sendLast or when the copy is over.
-func (f *copyFeed) close() (pgconn.CommandTag, error) {
+func (f *copyReader) close() (pgconn.CommandTag, error) {
 	f.wait()
 	if f.err == nil { // then nobody reads any more
 		for range len(f.free) {
@@ -177,7 +177,7 @@ func (f *copyFeed) close() (pgconn.CommandTag, error) {
 }
 
 // buffer returns an empty buffer, once there is one; nil if the copy is over.
-func (f *copyFeed) buffer() []byte {
+func (f *copyReader) buffer() []byte {
 	select {
 	case b := <-f.free:
 		return b[:0]
@@ -186,14 +186,14 @@ func (f *copyFeed) buffer() []byte {
 	}
 }
 
-// wants reports whether the reader has waited so long that less than a chunk is to
+// wantsFlush reports whether the reader has waited so long that less than a chunk is to
 // be sent.
-func (f *copyFeed) wants() bool { return f.hungry.Load() }
+func (f *copyReader) wantsFlush() bool { return f.starved.Load() }
 
 // send hands over buf and returns the next buffer to fill, which may hold a rest.
-func (f *copyFeed) send(buf []byte) []byte {
+func (f *copyReader) send(buf []byte) []byte {
 	whole := len(buf)
-	if !f.hungry.Swap(false) {
+	if !f.starved.Swap(false) {
 		whole -= len(buf) % copyChunk
 	}
 	next := f.buffer()
@@ -206,7 +206,7 @@ func (f *copyFeed) send(buf []byte) []byte {
 }
 
 // sendLast hands over buf, and says that this was all.
-func (f *copyFeed) sendLast(buf []byte) {
+func (f *copyReader) sendLast(buf []byte) {
 	select {
 	case f.full <- buf:
 		close(f.full)
@@ -216,7 +216,7 @@ func (f *copyFeed) sendLast(buf []byte) {
 
 // Read is what pgconn reads the copy by, on a goroutine of its own. Any error but
 // io.EOF makes it abort the copy.
-func (f *copyFeed) Read(p []byte) (int, error) {
+func (f *copyReader) Read(p []byte) (int, error) {
 	for len(f.unread) == 0 {
 		if f.reading != nil {
 			f.free <- f.reading // there is room for both
@@ -224,7 +224,7 @@ func (f *copyFeed) Read(p []byte) (int, error) {
 		}
 		chunk, err := f.next()
 		if err != nil {
-			f.left.Do(func() { close(f.away) })
+			f.left.Do(func() { close(f.readerGone) })
 			return 0, err
 		}
 		f.reading, f.unread = chunk, chunk
@@ -235,39 +235,39 @@ func (f *copyFeed) Read(p []byte) (int, error) {
 }
 
 // next waits for a buffer to read.
-func (f *copyFeed) next() ([]byte, error) {
-	if f.state.Load() == feedStopped {
-		return nil, errGaveUp
+func (f *copyReader) next() ([]byte, error) {
+	if f.state.Load() == copyStopped {
+		return nil, errClientAborted
 	}
 	select {
 	case chunk, ok := <-f.full:
 		return f.got(chunk, ok)
 	default:
 	}
-	timer := time.NewTimer(hungryTime)
+	timer := time.NewTimer(starvedTime)
 	defer timer.Stop()
 	for {
 		select {
 		case chunk, ok := <-f.full:
 			return f.got(chunk, ok)
 		case <-f.stopped:
-			return nil, errGaveUp
+			return nil, errClientAborted
 		case <-timer.C:
-			f.hungry.Store(true)
+			f.starved.Store(true)
 		}
 	}
 }
 
-func (f *copyFeed) got(chunk []byte, ok bool) ([]byte, error) {
+func (f *copyReader) got(chunk []byte, ok bool) ([]byte, error) {
 	if ok {
-		f.hungry.Store(false)
+		f.starved.Store(false)
 		return chunk, nil
 	}
 	sent, counted := sentBytes(f.conn)
 	f.sent.Store(sent)
 	f.counted.Store(counted)
-	if !f.state.CompareAndSwap(feedRuns, feedEnded) {
-		return nil, errGaveUp
+	if !f.state.CompareAndSwap(copyRunning, copyEnded) {
+		return nil, errClientAborted
 	}
 	return nil, io.EOF
 }

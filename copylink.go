@@ -10,10 +10,10 @@ import (
 )
 
 // A copyLink is the connection that a copy goes over.
-type copyLink struct {
+type copyLease struct {
 	conn    *pgx.Conn
 	pooled  *pgxpool.Conn // taken from a pool for this copy alone; nil if the caller's
-	tx      *session      // the Tx that the copy is part of; nil if none
+	tx      *txn          // the Tx that the copy is part of; nil if none
 	joined  bool          // the copy is part of a transaction that began before it
 	prepare preparer
 
@@ -25,17 +25,17 @@ type preparer interface {
 	Prepare(ctx context.Context, name, sql string) (*pgconn.StatementDescription, error)
 }
 
-// boardCopy finds or takes the connection for a copy.
-func boardCopy(ctx context.Context, db DB, command *string) (l *copyLink, failure *Error) {
+// copyLeaseOf finds or takes the connection for a copy.
+func copyLeaseOf(ctx context.Context, db DB, command *string) (l *copyLease, failure *Error) {
 	if err := ctx.Err(); err != nil {
-		return nil, notSent(ctx, err)
+		return nil, newUnsentError(ctx, err)
 	}
-	l = &copyLink{}
+	l = &copyLease{}
 	switch db := db.(type) {
 	case *pgxpool.Pool:
 		l.pooled, failure = acquire(ctx, db)
 	case *Pool:
-		l.pooled, failure = db.take(ctx, command, false)
+		l.pooled, failure = db.acquireFor(ctx, command, false)
 	case *pgxpool.Conn:
 		l.conn = db.Conn()
 	case *pgx.Conn:
@@ -69,9 +69,9 @@ func noConnection(db DB) *Error {
 }
 
 // join claims a Tx for the copy, and sends a BEGIN that waited for company.
-func (l *copyLink) join(ctx context.Context, tx *Tx) *Error {
-	if err := tx.enter(ctx); err != nil {
-		return notSent(ctx, err)
+func (l *copyLease) join(ctx context.Context, tx *Tx) *Error {
+	if err := tx.lock(ctx); err != nil {
+		return newUnsentError(ctx, err)
 	}
 	l.tx, l.conn, l.joined = tx.s, tx.s.conn, true
 	l.prepare, _ = tx.s.db.(preparer)
@@ -79,10 +79,10 @@ func (l *copyLink) join(ctx context.Context, tx *Tx) *Error {
 		l.leave()
 		return noConnection(tx.s.db)
 	}
-	if l.err = tx.s.flush(ctx); l.err != nil {
-		e, _ := new(statement).explain(ctx, l.err)
+	if l.err = tx.s.sendDeferred(ctx); l.err != nil {
+		e, _ := new(statement).classifyStatement(ctx, l.err)
 		e.Effect = NotApplied
-		e.settle()
+		e.reconcileCode()
 		l.leave()
 		return e
 	}
@@ -90,16 +90,16 @@ func (l *copyLink) join(ctx context.Context, tx *Tx) *Error {
 }
 
 // leave gives back what boardCopy took.
-func (l *copyLink) leave() {
+func (l *copyLease) leave() {
 	if l.tx != nil {
 		first := l.tx.aborted
-		l.tx.leave(l.err)
+		l.tx.unlockWith(l.err)
 		if l.failure != nil && first == nil && l.tx.aborted != nil {
 			l.tx.aborted = l.failure // why, and not what the server says of our giving up
 		}
 	}
 	if l.pooled != nil {
-		release(l.pooled, wireOf(l.pooled.Conn()))
+		release(l.pooled, netConnOf(l.pooled.Conn()))
 		l.pooled = nil
 	}
 }

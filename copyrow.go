@@ -52,7 +52,7 @@ func (e *rowEncoder[Row]) append(buf []byte) ([]byte, *Error) {
 		}
 		p := e.pointers[i]
 		if p == nil {
-			return nil, rowRefused(refusedValue(e.columns[i].field.path, "required", "is in an embedded struct whose pointer is nil", nil))
+			return nil, rowRefused(newFieldError(e.columns[i].field.path, "required", "is in an embedded struct whose pointer is nil", nil))
 		}
 		var err error
 		if buf, err = e.columns[i].encode(buf, p); err != nil {
@@ -88,7 +88,7 @@ func (c *copyColumn) refused(err error) *Error {
 	if e, ok := err.(*Error); ok && e.Effect == NotApplied && len(e.Problems) == 1 { // made here
 		return rowRefused(e)
 	}
-	return rowRefused(refusedValue(c.field.path, "encode", fmt.Sprintf("does not fit the type of column %q (%s)", c.name, c.typ), err))
+	return rowRefused(newFieldError(c.field.path, "encode", fmt.Sprintf("does not fit the type of column %q (%s)", c.name, c.typ), err))
 }
 
 // misfit is the error of a value that cannot be encoded: the program's, if what the value
@@ -98,14 +98,14 @@ func (c *copyColumn) misfit(t types, value any, err error) error {
 	if sent == nil || t.encodes(c.oid, sent) {
 		return err
 	}
-	e := refusedValue(c.field.path, "type", t.cannotBeSent(fmt.Sprintf("%T, which gives %s,", value, sent), sent, c.oid, ""), err)
+	e := newFieldError(c.field.path, "type", t.cannotBeSent(fmt.Sprintf("%T, which gives %s,", value, sent), sent, c.oid, ""), err)
 	e.Code, e.Column = CodeInternal, c.name
 	return e
 }
 
 // outOfRange is the error of a number or a time that the column's type cannot hold.
 func (c *copyColumn) outOfRange() error {
-	return refusedValue(c.field.path, "range", fmt.Sprintf("is out of the range of column %q (%s)", c.name, c.typ), nil)
+	return newFieldError(c.field.path, "range", fmt.Sprintf("is out of the range of column %q (%s)", c.name, c.typ), nil)
 }
 
 // plan chooses the encoder. In a copy in text every column is.
@@ -150,13 +150,13 @@ func (c *copyColumn) plan(t types, inText bool) *Error {
 // how all are sent; in one in binary it is how those are whose binary form is text.
 func (c *copyColumn) text(t types, appendText func(buf, text []byte) []byte) encoder {
 	_, known := t.known.TypeForOID(c.oid)
-	mayBeRagged := careOf(c.field.typ)&careRagged != 0
+	mayBeRagged := argCheckOf(c.field.typ)&checkRectangular != 0
 	scratch := make([]byte, 0, 64)
 	return func(buf []byte, p any) ([]byte, error) {
 		v := reflect.ValueOf(p).Elem()
 		value := v.Interface()
 		if mayBeRagged && t.misshapen(c.oid, v) {
-			return nil, refusedValue(c.field.path, "array", notRectangular, nil)
+			return nil, newFieldError(c.field.path, "array", notRectangular, nil)
 		}
 		if !known {
 			var err error
@@ -217,7 +217,7 @@ func (c *copyColumn) planned(t types) encoder {
 	dynamic := valueType(typ).Kind() == reflect.Interface
 	known, _ := types.TypeForOID(c.oid)
 	isText := isTextCodec(known.Codec)
-	mayBeRagged := careOf(typ)&careRagged != 0
+	mayBeRagged := argCheckOf(typ)&checkRectangular != 0
 	// A plan is the type's, and serves every value of it.
 	var plan pgtype.EncodePlan
 	if !dynamic {
@@ -227,7 +227,7 @@ func (c *copyColumn) planned(t types) encoder {
 		v := reflect.ValueOf(p).Elem()
 		value := v.Interface()
 		if mayBeRagged && t.misshapen(c.oid, v) {
-			return nil, refusedValue(c.field.path, "array", notRectangular, nil)
+			return nil, newFieldError(c.field.path, "array", notRectangular, nil)
 		}
 		start := len(buf)
 		buf = appendNull(buf)

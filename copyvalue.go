@@ -13,7 +13,7 @@ import (
 // direct returns the direct encoding of the column's type, if the field's kind has
 // one: without an interface, a plan or an allocation between the field and the
 // buffer. It is for pgtype's own codecs: whoever has registered another wants it.
-func (c *copyColumn) direct(codec pgtype.Codec) direct {
+func (c *copyColumn) direct(codec pgtype.Codec) directEncoder {
 	t := c.field.typ
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -27,35 +27,35 @@ func (c *copyColumn) direct(codec pgtype.Codec) direct {
 		return integer(t.Kind(), c, 8)
 	case pgtype.TextCodec, *pgtype.EnumCodec:
 		if t.Kind() == reflect.String {
-			return encoding[string](c.appendText)
+			return valueEncoder[string](c.appendText)
 		}
 	case pgtype.BoolCodec:
 		if t.Kind() == reflect.Bool {
-			return encoding[bool](appendBool)
+			return valueEncoder[bool](appendBool)
 		}
 	case pgtype.Float4Codec:
 		if t.Kind() == reflect.Float32 {
-			return encoding[float32](appendFloat32)
+			return valueEncoder[float32](appendFloat32)
 		}
 	case pgtype.Float8Codec:
 		if t.Kind() == reflect.Float64 {
-			return encoding[float64](appendFloat64)
+			return valueEncoder[float64](appendFloat64)
 		}
 	case pgtype.ByteaCodec:
 		if t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8 {
-			return encoding[[]byte](appendBytes)
+			return valueEncoder[[]byte](appendBytes)
 		}
 	case *pgtype.TimestamptzCodec:
 		if t == reflect.TypeFor[time.Time]() {
-			return encoding[time.Time](c.appendTimestamptz)
+			return valueEncoder[time.Time](c.appendTimestamptz)
 		}
 	case *pgtype.TimestampCodec:
 		if t == reflect.TypeFor[time.Time]() {
-			return encoding[time.Time](c.appendTimestamp)
+			return valueEncoder[time.Time](c.appendTimestamp)
 		}
 	case pgtype.UUIDCodec:
 		if t.Kind() == reflect.Array {
-			return encoding[[16]byte](appendUUID)
+			return valueEncoder[[16]byte](appendUUID)
 		}
 	}
 	return nil
@@ -63,22 +63,22 @@ func (c *copyColumn) direct(codec pgtype.Codec) direct {
 
 // An encoding appends a value of one Go type. It takes a pointer, so that a large
 // one is not copied.
-type encoding[T any] func(buf []byte, v *T) ([]byte, error)
+type valueEncoder[T any] func(buf []byte, v *T) ([]byte, error)
 
-// direct is an encoding whose type is not spelt out.
-type direct interface {
+// directEncoder is an encoding whose type is not spelt out.
+type directEncoder interface {
 	typ() reflect.Type
 	plain() encoder    // of a T
 	nullable() encoder // of a *T, where nil is NULL
 }
 
-func (e encoding[T]) typ() reflect.Type { return reflect.TypeFor[T]() }
+func (e valueEncoder[T]) typ() reflect.Type { return reflect.TypeFor[T]() }
 
-func (e encoding[T]) plain() encoder {
+func (e valueEncoder[T]) plain() encoder {
 	return func(buf []byte, p any) ([]byte, error) { return e(buf, p.(*T)) }
 }
 
-func (e encoding[T]) nullable() encoder {
+func (e valueEncoder[T]) nullable() encoder {
 	return func(buf []byte, p any) ([]byte, error) {
 		v := *p.(**T)
 		if v == nil {
@@ -88,32 +88,32 @@ func (e encoding[T]) nullable() encoder {
 	}
 }
 
-func integer(kind reflect.Kind, c *copyColumn, size int) direct {
+func integer(kind reflect.Kind, c *copyColumn, size int) directEncoder {
 	switch kind {
 	case reflect.Int:
-		return sized[int](c, size)
+		return intEncoder[int](c, size)
 	case reflect.Int8:
-		return sized[int8](c, size)
+		return intEncoder[int8](c, size)
 	case reflect.Int16:
-		return sized[int16](c, size)
+		return intEncoder[int16](c, size)
 	case reflect.Int32:
-		return sized[int32](c, size)
+		return intEncoder[int32](c, size)
 	case reflect.Int64:
-		return sized[int64](c, size)
+		return intEncoder[int64](c, size)
 	case reflect.Uint8:
-		return sized[uint8](c, size)
+		return intEncoder[uint8](c, size)
 	case reflect.Uint16:
-		return sized[uint16](c, size)
+		return intEncoder[uint16](c, size)
 	case reflect.Uint32:
-		return sized[uint32](c, size)
+		return intEncoder[uint32](c, size)
 	}
 	return nil
 }
 
-func sized[T int | int8 | int16 | int32 | int64 | uint8 | uint16 | uint32](c *copyColumn, size int) direct {
+func intEncoder[T int | int8 | int16 | int32 | int64 | uint8 | uint16 | uint32](c *copyColumn, size int) directEncoder {
 	switch size {
 	case 2:
-		return encoding[T](func(buf []byte, v *T) ([]byte, error) {
+		return valueEncoder[T](func(buf []byte, v *T) ([]byte, error) {
 			n := int64(*v)
 			if int64(int16(n)) != n {
 				return nil, c.outOfRange()
@@ -121,7 +121,7 @@ func sized[T int | int8 | int16 | int32 | int64 | uint8 | uint16 | uint32](c *co
 			return append(buf, 0, 0, 0, 2, byte(n>>8), byte(n)), nil
 		})
 	case 4:
-		return encoding[T](func(buf []byte, v *T) ([]byte, error) {
+		return valueEncoder[T](func(buf []byte, v *T) ([]byte, error) {
 			n := int64(*v)
 			if int64(int32(n)) != n {
 				return nil, c.outOfRange()
@@ -129,7 +129,7 @@ func sized[T int | int8 | int16 | int32 | int64 | uint8 | uint16 | uint32](c *co
 			return append(buf, 0, 0, 0, 4, byte(n>>24), byte(n>>16), byte(n>>8), byte(n)), nil
 		})
 	}
-	return encoding[T](func(buf []byte, v *T) ([]byte, error) {
+	return valueEncoder[T](func(buf []byte, v *T) ([]byte, error) {
 		return append64(buf, uint64(*v)), nil
 	})
 }

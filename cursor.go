@@ -24,8 +24,8 @@ type cursor struct {
 	args    []any
 	sd      *pgconn.StatementDescription
 	encoded pgx.ExtendedQueryBuilder
-	size    int     // how many rows the next fetch asks for
-	portal  *portal // nil before it was sent
+	size    int         // how many rows the next fetch asks for
+	portal  *openCursor // nil before it was sent
 	watcher *ctxwatch.ContextWatcher
 	columns []pgconn.FieldDescription
 }
@@ -50,22 +50,22 @@ func (s *statement) cursorIn(db DB) *Tx {
 // fetch lets read have the next rows, and reports whether there may be more. read
 // tells how many bytes they had. Its failure is one of the client's.
 func (c *cursor) fetch(ctx context.Context, read func(rows resultRows) (got, size int, failure *Error)) (more bool, failure *Error) {
-	if failure := c.enter(ctx); failure != nil {
+	if failure := c.lockTx(ctx); failure != nil {
 		return false, failure
 	}
 	s := c.tx.s
 	left := false
 	defer func() {
 		if !left { // user code panicked while it encoded or scanned
-			_ = s.leave(nil)
+			_ = s.unlockWith(nil)
 		}
 	}()
 	var got, size int
 	var spoilt *Error
-	more, err := c.exchange(ctx, func(rows resultRows) { got, size, spoilt = read(rows) })
+	more, err := c.fetchRoundTrip(ctx, func(rows resultRows) { got, size, spoilt = read(rows) })
 	left = true
-	if err = s.leave(err); err != nil {
-		return false, c.failed(ctx, &reply{tx: s, within: s, described: true, joined: true}, err).after(spoilt)
+	if err = s.unlockWith(err); err != nil {
+		return false, c.statementError(ctx, &result{heldTx: s, inTx: s, described: true, joined: true}, err).after(spoilt)
 	}
 	if spoilt != nil {
 		return false, c.abandoned(spoilt)
@@ -77,22 +77,22 @@ func (c *cursor) fetch(ctx context.Context, read func(rows resultRows) (got, siz
 	return more, nil
 }
 
-// enter claims the transaction for a fetch.
-func (c *cursor) enter(ctx context.Context) *Error {
-	err := c.tx.enter(ctx)
+// lockTx claims the transaction for a fetch.
+func (c *cursor) lockTx(ctx context.Context) *Error {
+	err := c.tx.lock(ctx)
 	switch {
 	case err == nil:
 		return nil
 	case c.portal == nil:
-		return notSent(ctx, err)
+		return newUnsentError(ctx, err)
 	}
-	return c.abandoned(causeOf(ctx, err))
+	return c.abandoned(classify(ctx, err))
 }
 
 // ended returns the error of a transaction of pgx's that has ended: its connection
 // may be another's by now. It sends nothing.
-func (s *session) ended(ctx context.Context) error {
-	if tx, ok := s.db.(pgx.Tx); ok && s.foreign {
+func (s *txn) ended(ctx context.Context) error {
+	if tx, ok := s.db.(pgx.Tx); ok && s.external {
 		return tx.SendBatch(ctx, new(pgx.Batch)).Close()
 	}
 	return nil
@@ -108,27 +108,27 @@ func (c *cursor) abandoned(e *Error) *Error {
 	return e
 }
 
-// exchange asks for the next rows, in one message with what is to go before, and reads
+// fetchRoundTrip asks for the next rows, in one message with what is to go before, and reads
 // the replies.
-func (c *cursor) exchange(ctx context.Context, read func(rows resultRows)) (more bool, err error) {
+func (c *cursor) fetchRoundTrip(ctx context.Context, read func(rows resultRows)) (more bool, err error) {
 	s := c.tx.s
 	if s.conn.PgConn().IsBusy() {
 		return false, errors.New("conn busy")
 	}
 	opening := c.portal == nil
 	if opening {
-		s.mark(c.statement)
+		s.inspectStatement(c.statement)
 		if err := c.encode(ctx); err != nil {
 			return false, err
 		}
-		c.portal = s.newPortal()
+		c.portal = s.newCursor()
 	}
-	rows := &portalRows{c: c, pg: s.conn.PgConn(), types: s.conn.TypeMap(), before: len(s.prefix)}
+	rows := &portalRows{c: c, pg: s.conn.PgConn(), types: s.conn.TypeMap(), before: len(s.deferred)}
 	to := rows.pg.Frontend()
-	for _, q := range s.prefix {
-		sendOwn(to, q)
+	for _, q := range s.deferred {
+		sendInternal(to, q)
 	}
-	s.prefix = nil
+	s.deferred = nil
 	if opening {
 		c.open(to)
 	}
@@ -145,7 +145,7 @@ func (c *cursor) exchange(ctx context.Context, read func(rows resultRows)) (more
 	if opening {
 		forgetIfDoubtful(s.conn, c.text.SQL, err)
 	}
-	s.begun = s.begun || err == nil || s.status() != 'I'
+	s.beginSent = s.beginSent || err == nil || s.status() != 'I'
 	return rows.more, err
 }
 
@@ -162,8 +162,8 @@ func (c *cursor) open(to *pgproto3.Frontend) {
 	to.SendDescribe(&pgproto3.Describe{ObjectType: 'P', Name: c.portal.name})
 }
 
-// sendOwn queues a statement of our own. Its arguments are integers.
-func sendOwn(to *pgproto3.Frontend, q queued) {
+// sendInternal queues a statement of our own. Its arguments are integers.
+func sendInternal(to *pgproto3.Frontend, q deferredStmt) {
 	var values [][]byte
 	for _, arg := range q.args {
 		values = append(values, strconv.AppendInt(nil, arg.(int64), 10))
@@ -191,16 +191,16 @@ func (c *cursor) watch(ctx context.Context) {
 // user's.
 func (c *cursor) encode(ctx context.Context) error {
 	s := c.tx.s
-	known := descriptionsOf(s.conn)
-	doubts, refused := c.inspect(c.args)
+	known := statementCacheOf(s.conn)
+	doubts, refused := c.checkArgs(c.args)
 	if refused != nil {
 		return refused
 	}
-	for cached := known.known[c.text.SQL] != nil; ; cached = false {
+	for cached := known.statements[c.text.SQL] != nil; ; cached = false {
 		if !cached {
 			// A statement that the server refuses must not abort the transaction before
 			// the savepoint that waits is made.
-			if err := s.flush(ctx); err != nil {
+			if err := s.sendDeferred(ctx); err != nil {
 				return err
 			}
 		}
@@ -210,14 +210,14 @@ func (c *cursor) encode(ctx context.Context) error {
 		}
 		c.sd = sd
 		if len(doubts) > 0 {
-			t, err := typesOf(ctx, s.conn, doubts.of(sd.ParamOIDs)...)
+			t, err := typesOf(ctx, s.conn, doubts.oidOfArg(sd.ParamOIDs)...)
 			if err != nil {
 				return err
 			}
-			if refused := c.settleDoubts(t, sd.ParamOIDs, c.args, doubts, false); refused != nil && !cached {
+			if refused := c.verifyArgs(t, sd.ParamOIDs, c.args, doubts, false); refused != nil && !cached {
 				return refused
 			} else if refused != nil {
-				known.forget(c.text.SQL) // the schema may have changed since
+				known.invalidate(c.text.SQL) // the schema may have changed since
 				continue
 			}
 		}
@@ -231,40 +231,40 @@ func (c *cursor) encode(ctx context.Context) error {
 			}
 			return err
 		}
-		known.forget(c.text.SQL) // the schema may have changed since
+		known.invalidate(c.text.SQL) // the schema may have changed since
 	}
 }
 
 // A portal is what a session knows of an open cursor.
-type portal struct {
-	name     string
-	after    int  // how many savepoints were made before it
-	gone     bool // with its savepoint
-	doubtful bool // SQL text of the user's may have closed it
+type openCursor struct {
+	name        string
+	after       int  // how many savepoints were made before it
+	rolledBack  bool // with its savepoint
+	maybeClosed bool // SQL text of the user's may have closed it
 }
 
-// newPortal makes a name that no cursor on the connection has had.
-func (s *session) newPortal() *portal {
-	known := descriptionsOf(s.conn)
+// newCursor makes a name that no cursor on the connection has had.
+func (s *txn) newCursor() *openCursor {
+	known := statementCacheOf(s.conn)
 	known.cursors++
-	p := &portal{name: fmt.Sprintf("pgcmd_cursor_%d", known.cursors), after: s.savepoints, doubtful: s.foreign}
-	s.portals = append(s.portals, p)
+	p := &openCursor{name: fmt.Sprintf("pgcmd_cursor_%d", known.cursors), after: s.savepoints, maybeClosed: s.external}
+	s.cursors = append(s.cursors, p)
 	return p
 }
 
-// undone tells the cursors that the transaction is rolled back to a savepoint.
-func (s *session) undone(savepoint int) {
-	for _, p := range s.portals {
-		p.gone = p.gone || p.after >= savepoint
+// cursorsRolledBack tells the cursors that the transaction is rolled back to a savepoint.
+func (s *txn) cursorsRolledBack(savepoint int) {
+	for _, p := range s.cursors {
+		p.rolledBack = p.rolledBack || p.after >= savepoint
 	}
 }
 
-// doubt tells the cursors that a statement of the user's, in lower case, may close
+// invalidateCursors tells the cursors that a statement of the user's, in lower case, may close
 // them.
-func (s *session) doubt(sql string) {
-	if len(s.portals) > 0 && (strings.Contains(sql, "rollback") || strings.Contains(sql, "close")) {
-		for _, p := range s.portals {
-			p.doubtful = true
+func (s *txn) invalidateCursors(sql string) {
+	if len(s.cursors) > 0 && (strings.Contains(sql, "rollback") || strings.Contains(sql, "close")) {
+		for _, p := range s.cursors {
+			p.maybeClosed = true
 		}
 	}
 }
@@ -276,18 +276,18 @@ func (c *cursor) close(ctx context.Context) {
 	if c.portal == nil {
 		return
 	}
-	s.portals = slices.DeleteFunc(s.portals, func(p *portal) bool { return p == c.portal })
+	s.cursors = slices.DeleteFunc(s.cursors, func(p *openCursor) bool { return p == c.portal })
 	switch {
-	case c.portal.gone || s.over.Load() || s.ended(ctx) != nil || s.status() != 'T':
-	case c.portal.doubtful:
-		s.closePortal(c.portal.name)
+	case c.portal.rolledBack || s.closed.Load() || s.ended(ctx) != nil || s.status() != 'T':
+	case c.portal.maybeClosed:
+		s.closeCursor(c.portal.name)
 	default:
-		s.prefix = append(s.prefix, queued{sql: "close " + c.portal.name, closes: true})
+		s.deferred = append(s.deferred, deferredStmt{sql: "close " + c.portal.name, closes: true})
 	}
 }
 
-// closePortal closes a cursor that may be gone, by the protocol's own message, which
+// closeCursor closes a cursor that may be gone, by the protocol's own message, which
 // does not mind.
-func (s *session) closePortal(name string) {
+func (s *txn) closeCursor(name string) {
 	_ = s.exchange(func(to *pgproto3.Frontend) { to.SendClose(&pgproto3.Close{ObjectType: 'P', Name: name}) })
 }

@@ -58,15 +58,15 @@ func decodeJSON(ctx context.Context, data []byte, v reflect.Value) ([]Problem, e
 }
 
 // A place is the way to a value, from the inside out.
-type place struct {
-	outer *place
+type jsonPath struct {
+	outer *jsonPath
 	name  string
 	index int // if name is empty
 }
 
-func (p *place) String() string { return string(p.append(nil)) }
+func (p *jsonPath) String() string { return string(p.append(nil)) }
 
-func (p *place) append(b []byte) []byte {
+func (p *jsonPath) append(b []byte) []byte {
 	if p == nil {
 		return b
 	}
@@ -81,7 +81,7 @@ func (p *place) append(b []byte) []byte {
 	return append(b, p.name...)
 }
 
-func (d *decoder) problem(p *place, rule, format string, args ...any) {
+func (d *decoder) problem(p *jsonPath, rule, format string, args ...any) {
 	if d.stopped {
 		return
 	}
@@ -107,7 +107,7 @@ func (d *decoder) next() byte {
 }
 
 // value reads the next value into v, which is addressable and zero.
-func (d *decoder) value(v reflect.Value, p *place) {
+func (d *decoder) value(v reflect.Value, p *jsonPath) {
 	t := v.Type()
 	first := d.next()
 	if t.Kind() == reflect.Pointer {
@@ -120,12 +120,12 @@ func (d *decoder) value(v reflect.Value, p *place) {
 		return
 	}
 	custom := implements(t, jsonUnmarshaler) && t != reflect.TypeFor[time.Time]()
-	if starts := wanted(t).starts; !custom && starts != "" && strings.IndexByte(starts, first) < 0 {
+	if starts := expected(t).starts; !custom && starts != "" && strings.IndexByte(starts, first) < 0 {
 		d.skip(p)
 		if first == 'n' {
-			d.problem(p, "null", "must not be null: it %s", mustBe(t))
+			d.problem(p, "null", "must not be null: it %s", mustExpect(t))
 		} else {
-			d.problem(p, "type", "%s", mustBe(t))
+			d.problem(p, "type", "%s", mustExpect(t))
 		}
 		return
 	}
@@ -143,7 +143,7 @@ func (d *decoder) value(v reflect.Value, p *place) {
 
 // custom leaves v to its own method. Most that are given null do nothing, and so
 // lose it: then it is refused.
-func (d *decoder) custom(v reflect.Value, p *place, null bool) {
+func (d *decoder) custom(v reflect.Value, p *jsonPath, null bool) {
 	into := v.Addr().Interface()
 	text := d.skip(p)
 	switch {
@@ -153,17 +153,17 @@ func (d *decoder) custom(v reflect.Value, p *place, null bool) {
 		d.problem(p, "range", "has an exponent beyond %d: write its digits", maxExponent)
 		return
 	case json.Unmarshal(text, into) != nil:
-		d.problem(p, "type", "%s", mustBe(v.Type()))
+		d.problem(p, "type", "%s", mustExpect(v.Type()))
 		return
 	}
 	if null {
 		if text, err := json.Marshal(into); err != nil || string(text) != "null" {
-			d.problem(p, "null", "must not be null: it %s", mustBe(v.Type()))
+			d.problem(p, "null", "must not be null: it %s", mustExpect(v.Type()))
 		}
 	}
 }
 
-func (d *decoder) kind(v reflect.Value, p *place) {
+func (d *decoder) kind(v reflect.Value, p *jsonPath) {
 	switch k := v.Kind(); k {
 	case reflect.Bool:
 		v.SetBool(d.skip(p)[0] == 't')
@@ -176,7 +176,7 @@ func (d *decoder) kind(v reflect.Value, p *place) {
 	case reflect.Slice:
 		d.slice(v, p)
 	case reflect.Array:
-		at := &place{outer: p}
+		at := &jsonPath{outer: p}
 		n := d.elements(func(i, _ int) {
 			if at.index = i; i < v.Len() {
 				d.value(v.Index(i), at)
@@ -198,38 +198,38 @@ func (d *decoder) kind(v reflect.Value, p *place) {
 
 // A want is what a type takes: how the value may start, and the beginning of what
 // mustBe says.
-type want struct{ starts, must string }
+type expectation struct{ starts, must string }
 
-func wanted(t reflect.Type) want {
+func expected(t reflect.Type) expectation {
 	const digits = "-0123456789"
 	switch k := t.Kind(); {
 	case t == reflect.TypeFor[time.Time]():
-		return want{`"`, `must be a date and time as in "2006-01-02T15:04:05Z"`}
+		return expectation{`"`, `must be a date and time as in "2006-01-02T15:04:05Z"`}
 	case implements(t, jsonUnmarshaler):
-		return want{"", "must have the JSON form of a "}
+		return expectation{"", "must have the JSON form of a "}
 	case implements(t, textUnmarshaler):
-		return want{`"`, "must be the text of a "}
+		return expectation{`"`, "must be the text of a "}
 	case t == reflect.TypeFor[json.Number](), k == reflect.Float32, k == reflect.Float64:
-		return want{digits, "must be a number"}
+		return expectation{digits, "must be a number"}
 	case isBytes(t):
-		return want{`"`, "must be a text in base64"}
+		return expectation{`"`, "must be a text in base64"}
 	case k == reflect.Bool:
-		return want{"tf", "must be true or false"}
+		return expectation{"tf", "must be true or false"}
 	case k == reflect.String:
-		return want{`"`, "must be a text"}
+		return expectation{`"`, "must be a text"}
 	case k == reflect.Struct, k == reflect.Map:
-		return want{"{", "must be an object"}
+		return expectation{"{", "must be an object"}
 	case k == reflect.Slice, k == reflect.Array:
-		return want{"[", "must be an array"}
+		return expectation{"[", "must be an array"}
 	case k == reflect.Interface:
-		return want{}
+		return expectation{}
 	}
-	return want{digits, "must be an integer"}
+	return expectation{digits, "must be an integer"}
 }
 
-// mustBe says what a t takes.
-func mustBe(t reflect.Type) string {
-	must := wanted(t).must
+// mustExpect says what a t takes.
+func mustExpect(t reflect.Type) string {
+	must := expected(t).must
 	switch {
 	case strings.HasSuffix(must, " "):
 		must += t.String()
@@ -241,7 +241,7 @@ func mustBe(t reflect.Type) string {
 }
 
 // bytes sets v to the bytes that a text in base64 stands for.
-func (d *decoder) bytes(v reflect.Value, p *place) {
+func (d *decoder) bytes(v reflect.Value, p *jsonPath) {
 	text := d.text()
 	b, err := base64.StdEncoding.Strict().DecodeString(text)
 	if err != nil || strings.ContainsAny(text, "\r\n") {
@@ -252,9 +252,9 @@ func (d *decoder) bytes(v reflect.Value, p *place) {
 }
 
 // slice reads an array into a slice.
-func (d *decoder) slice(v reflect.Value, p *place) {
+func (d *decoder) slice(v reflect.Value, p *jsonPath) {
 	v.Set(reflect.MakeSlice(v.Type(), 0, 0))
-	at, size := &place{outer: p}, int(v.Type().Elem().Size())
+	at, size := &jsonPath{outer: p}, int(v.Type().Elem().Size())
 	d.elements(func(i, count int) {
 		if i == v.Cap() {
 			v.Grow(room(i, count, size) - i)
@@ -276,14 +276,14 @@ func room(n, count, size int) int {
 }
 
 // fields reads an object into a struct.
-func (d *decoder) fields(v reflect.Value, p *place) {
+func (d *decoder) fields(v reflect.Value, p *jsonPath) {
 	fields := jsonFields(v.Type())
 	var few [32]bool
 	seen := few[:]
 	if len(fields) > len(few) {
 		seen = make([]bool, len(fields))
 	}
-	here := &place{outer: p}
+	here := &jsonPath{outer: p}
 	d.object(func(i int, raw []byte) {
 		name := nameOf(raw)
 		at := slices.IndexFunc(fields, func(f jsonField) bool { return f.name == name })
@@ -323,7 +323,7 @@ func within(v reflect.Value, index []int) reflect.Value {
 
 // unknown reports a name that no field has. It may be anything, so that only a
 // known name that it is near is shown.
-func (d *decoder) unknown(i int, name string, fields []jsonField, p *place) {
+func (d *decoder) unknown(i int, name string, fields []jsonField, p *jsonPath) {
 	if d.stopped {
 		return
 	}
@@ -331,7 +331,7 @@ func (d *decoder) unknown(i int, name string, fields []jsonField, p *place) {
 	for i, f := range fields {
 		names[i] = f.name
 	}
-	at := &place{outer: p, name: "[unknown]"}
+	at := &jsonPath{outer: p, name: "[unknown]"}
 	switch near := nearest(name, names); {
 	case near != "":
 		at.name = name
@@ -354,7 +354,7 @@ func firstNames(names []string) string {
 }
 
 // quoted reads a number, a bool or a text that is within a text.
-func (d *decoder) quoted(v reflect.Value, p *place) {
+func (d *decoder) quoted(v reflect.Value, p *jsonPath) {
 	if d.next() == 'n' && v.Kind() == reflect.Pointer {
 		d.skip(p)
 		return
@@ -376,10 +376,10 @@ func (d *decoder) quoted(v reflect.Value, p *place) {
 }
 
 // entries reads an object into a map.
-func (d *decoder) entries(v reflect.Value, p *place) {
+func (d *decoder) entries(v reflect.Value, p *jsonPath) {
 	t := v.Type()
 	v.Set(reflect.MakeMap(t))
-	at := &place{outer: p, name: "[key]"}
+	at := &jsonPath{outer: p, name: "[key]"}
 	key, elem := reflect.New(t.Key()).Elem(), reflect.New(t.Elem()).Elem() // which the map copies
 	d.object(func(_ int, raw []byte) {
 		key.SetZero()
@@ -422,7 +422,7 @@ func mapKeyOf(key reflect.Value, name string) bool {
 
 // anything reads a value that no type is asked of. A number is an int64 if it can
 // be, else a float64 if that is the same number, else a json.Number.
-func (d *decoder) anything(p *place) any {
+func (d *decoder) anything(p *jsonPath) any {
 	switch d.next() {
 	case 'n':
 		d.skip(p)
@@ -432,7 +432,7 @@ func (d *decoder) anything(p *place) any {
 	case '"':
 		return d.text()
 	case '[':
-		list, at := []any{}, &place{outer: p}
+		list, at := []any{}, &jsonPath{outer: p}
 		d.elements(func(i, count int) {
 			if i == cap(list) {
 				list = slices.Grow(list, room(i, count, 16)-i)
@@ -443,7 +443,7 @@ func (d *decoder) anything(p *place) any {
 		return list
 	case '{':
 		object := map[string]any{}
-		at := &place{outer: p, name: "[key]"}
+		at := &jsonPath{outer: p, name: "[key]"}
 		d.object(func(_ int, raw []byte) {
 			name := nameOf(raw)
 			if _, again := object[name]; again {

@@ -18,7 +18,7 @@ func bounds(t reflect.Type) (low, high string) {
 }
 
 // number sets v, of a kind of number, to a literal.
-func (d *decoder) number(v reflect.Value, literal string, p *place) {
+func (d *decoder) number(v reflect.Value, literal string, p *jsonPath) {
 	t := v.Type()
 	if t.Kind() == reflect.Float32 || t.Kind() == reflect.Float64 {
 		f, err := strconv.ParseFloat(literal, t.Bits())
@@ -44,9 +44,9 @@ func (d *decoder) number(v reflect.Value, literal string, p *place) {
 	}
 	switch {
 	case !whole:
-		d.problem(p, "type", "%s", mustBe(t))
+		d.problem(p, "type", "%s", mustExpect(t))
 	case err != nil:
-		d.problem(p, "range", "%s", mustBe(t))
+		d.problem(p, "range", "%s", mustExpect(t))
 	}
 }
 

@@ -9,27 +9,27 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// descriptions is a connection's memory of the statements that were prepared on it
+// statementCache is a connection's memory of the statements that were prepared on it
 // for what goes by pgconn, below pgx's own cache: batches, cursors.
-type descriptions struct {
-	known map[string]*pgconn.StatementDescription // by SQL
-	named int                                     // how many names were given
-	stale []string                                // names that are to be deallocated
-	held  bool                                    // a chunk that is not sent yet may use them
+type statementCache struct {
+	statements   map[string]*pgconn.StatementDescription // by SQL
+	named        int                                     // how many names were given
+	toDeallocate []string                                // names that are to be deallocated
+	held         bool                                    // a chunk that is not sent yet may use them
 
 	cursors int // how many cursors, and markers of transactions, were named
 
 	savepoints bool // the statements of a healing pass are prepared
 }
 
-// maxKnown bounds what is remembered for each connection.
-const maxKnown = 512
+// maxStatements bounds what is remembered for each connection.
+const maxStatements = 512
 
-func descriptionsOf(conn *pgx.Conn) *descriptions {
+func statementCacheOf(conn *pgx.Conn) *statementCache {
 	data := conn.PgConn().CustomData()
-	d, ok := data["pgcmd.descriptions"].(*descriptions)
+	d, ok := data["pgcmd.descriptions"].(*statementCache)
 	if !ok {
-		d = &descriptions{known: map[string]*pgconn.StatementDescription{}}
+		d = &statementCache{statements: map[string]*pgconn.StatementDescription{}}
 		data["pgcmd.descriptions"] = d
 	}
 	return d
@@ -39,8 +39,8 @@ func descriptionsOf(conn *pgx.Conn) *descriptions {
 // the connection is set to use prepared statements; behind a pooler it is not, and
 // the description has no name. It costs a round trip, the first time.
 func describe(ctx context.Context, conn *pgx.Conn, sql string) (*pgconn.StatementDescription, error) {
-	d := descriptionsOf(conn)
-	if sd := d.known[sql]; sd != nil {
+	d := statementCacheOf(conn)
+	if sd := d.statements[sql]; sd != nil {
 		return sd, nil
 	}
 	name := ""
@@ -48,25 +48,25 @@ func describe(ctx context.Context, conn *pgx.Conn, sql string) (*pgconn.Statemen
 		d.named++
 		name = statementName(conn.PgConn().PID(), d.named)
 	}
-	if len(d.known) >= maxKnown {
-		for old := range maps.Keys(d.known) {
-			d.forget(old)
+	if len(d.statements) >= maxStatements {
+		for old := range maps.Keys(d.statements) {
+			d.invalidate(old)
 			break
 		}
 	}
 	if !d.held && conn.PgConn().TxStatus() != 'E' { // where nothing can be done
-		for _, old := range d.stale {
+		for _, old := range d.toDeallocate {
 			if err := conn.PgConn().Deallocate(ctx, old); err != nil {
 				return nil, err
 			}
 		}
-		d.stale = nil
+		d.toDeallocate = nil
 	}
 	sd, err := conn.PgConn().Prepare(ctx, name, sql, nil)
 	if err != nil {
 		return nil, err
 	}
-	d.known[sql] = sd
+	d.statements[sql] = sd
 	return sd, nil
 }
 
@@ -92,11 +92,11 @@ func configOf(conn *pgx.Conn) *pgx.ConnConfig {
 	return config
 }
 
-// forget makes the next describe ask again: the schema has changed, or the server
+// invalidate makes the next describe ask again: the schema has changed, or the server
 // has lost the statement.
-func (d *descriptions) forget(sql string) {
-	if sd := d.known[sql]; sd != nil && sd.Name != "" {
-		d.stale = append(d.stale, sd.Name)
+func (d *statementCache) invalidate(sql string) {
+	if sd := d.statements[sql]; sd != nil && sd.Name != "" {
+		d.toDeallocate = append(d.toDeallocate, sd.Name)
 	}
-	delete(d.known, sql)
+	delete(d.statements, sql)
 }

@@ -21,7 +21,7 @@ func countUnreplicated(cfg *pgconn.Config) {
 	hook := cfg.OnNotice
 	cfg.OnNotice = func(pg *pgconn.PgConn, n *pgconn.Notice) {
 		if lacksStandby(n) {
-			if w := wireBelow(pg.Conn()); w != nil {
+			if w := unwrapNetConn(pg.Conn()); w != nil {
 				w.unreplicated.Add(1)
 			}
 		}
@@ -32,8 +32,8 @@ func countUnreplicated(cfg *pgconn.Config) {
 }
 
 // warning returns errUnreplicated if that is what became of the statement, which has ended.
-func (r *reply) warning() error {
-	if r.wire != nil && r.wire.unreplicated.Load() != r.unreplicated {
+func (r *result) warning() error {
+	if r.netConn != nil && r.netConn.unreplicated.Load() != r.unreplicated {
 		return errUnreplicated
 	}
 	return nil
@@ -41,7 +41,7 @@ func (r *reply) warning() error {
 
 // unreplicatedOn is how often a connection has committed without the standby, as far as it
 // is counted; w may be nil.
-func unreplicatedOn(w *wire) int32 {
+func unreplicatedOn(w *netConn) int32 {
 	if w == nil {
 		return 0
 	}

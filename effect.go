@@ -13,36 +13,36 @@ import (
 
 // unsent reports whether nothing has left for the server since the statement was
 // handed to pgx.
-func (r *reply) unsent() bool {
-	return r.wire != nil && r.rows != nil && r.wire.sent.Load() == r.sent
+func (r *result) unsent() bool {
+	return r.netConn != nil && r.rows != nil && r.netConn.sent.Load() == r.sent
 }
 
-// notSent is the error of a statement that never left.
-func notSent(ctx context.Context, err error) *Error {
-	e := causeOf(ctx, err)
+// newUnsentError is the error of a statement that never left.
+func newUnsentError(ctx context.Context, err error) *Error {
+	e := classify(ctx, err)
 	e.Effect = NotApplied
 	return e
 }
 
-// notAcquired is the error of a pool that had no connection to give.
-func notAcquired(ctx context.Context, pool *pgxpool.Pool, k *keeper, err error) *Error {
+// newAcquireError is the error of a pool that had no connection to give.
+func newAcquireError(ctx context.Context, pool *pgxpool.Pool, k *tracker, err error) *Error {
 	if ce, ok := errors.AsType[*pgconn.ConnectError](err); ok && ce.Config != nil {
 		settings := *ce.Config
 		settings.Password = "" // whoever prints the cause
 		ce.Config = &settings
 	}
-	e := notSent(ctx, err)
+	e := newUnsentError(ctx, err)
 	switch {
 	case isPoolClosed(err):
-		e.Code, e.Message = CodeUnavailable, poolClosedText
+		e.Code, e.Message = CodeUnavailable, msgPoolClosed
 	case errors.Is(err, errOpenTx):
 		e.Code, e.Message = CodeInternal, "AfterConnect left a transaction open on a connection that is to be shared: end it there"
 	case isConnectError(err) && errors.Is(err, context.Canceled) && ctx.Err() == nil: // not the caller has
-		e.Code, e.Message = CodeUnavailable, noneToGive
+		e.Code, e.Message = CodeUnavailable, msgNoConnection
 	case isConnectError(err) && e.SQLState == "" && ctx.Err() == nil:
-		e.Code, e.Message = CodeUnavailable, unreachable(e)
+		e.Code, e.Message = CodeUnavailable, connectErrorMessage(e)
 	case isConnectError(err):
-		e.Message = unreachable(e)
+		e.Message = connectErrorMessage(e)
 	case e.SQLState != "":
 	case errors.Is(err, errHookPanicked):
 		e.Code, e.Message = CodeInternal, "a hook of the pool (BeforeConnect, AfterConnect or PrepareConn) panicked"
@@ -53,24 +53,24 @@ func notAcquired(ctx context.Context, pool *pgxpool.Pool, k *keeper, err error) 
 		if stat.AcquiredConns() == stat.MaxConns() {
 			e.Message += " (raise MaxConns, or hold connections for less time)"
 		}
-		if who := k.holders(); who != "" {
+		if who := k.leases(); who != "" {
 			e.Message += ": " + who
 		}
 	case e.Code == CodeFailed:
-		e.Code, e.Message = CodeUnavailable, noneToGive
+		e.Code, e.Message = CodeUnavailable, msgNoConnection
 	}
 	return e
 }
 
-const noneToGive = "the pool has no connection to give: is it closed?"
+const msgNoConnection = "the pool has no connection to give: is it closed?"
 
-// failed is the error of a statement that failed after it was handed to pgx: what
+// statementError is the error of a statement that failed after it was handed to pgx: what
 // it is, and what is known of its effect.
-func (s *statement) failed(ctx context.Context, r *reply, err error) *Error {
-	if r.tx != nil && r.tx.aborted != nil && isInFailedTransaction(err) {
-		err = r.tx.aborted // the reason, and not its consequence
+func (s *statement) statementError(ctx context.Context, r *result, err error) *Error {
+	if r.heldTx != nil && r.heldTx.aborted != nil && isInFailedTransaction(err) {
+		err = r.heldTx.aborted // the reason, and not its consequence
 	}
-	e, refused := s.explain(ctx, err)
+	e, refused := s.classifyStatement(ctx, err)
 	if refused {
 		return e
 	}
@@ -79,22 +79,22 @@ func (s *statement) failed(ctx context.Context, r *reply, err error) *Error {
 		e.Err = err
 	}
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
-	if answered && s.care != nil && r.rows != nil && r.rows.Conn() != nil { // the schema may have changed
+	if answered && s.checkKinds != nil && r.rows != nil && r.rows.Conn() != nil { // the schema may have changed
 		delete(paramsOf(r.rows.Conn()), s.text.SQL)
 	}
 	e.outdated = answered && (r.described || remembers(r.connection())) && s.outdated(r.connection(), err)
 	if r.conn != nil {
-		disown(r.conn.Conn(), e)
+		discardConn(r.conn.Conn(), e)
 	}
 	switch {
 	case s.readOnly || isConnectError(err):
 		e.Effect = NotApplied
-	case r.early || r.unsent():
+	case r.failedBeforeSend || r.unsent():
 		e.Effect = NotApplied
 	case r.joined && !s.text.Ends:
 		// It did not happen, or its transaction cannot be committed any more.
 		e.Effect = NotApplied
-	case answered && s.atomic() && definite(pgErr):
+	case answered && s.atomic() && isDefinite(pgErr):
 		e.Effect = NotApplied
 	default:
 		e.Effect = Unknown
@@ -102,40 +102,40 @@ func (s *statement) failed(ctx context.Context, r *reply, err error) *Error {
 			e.Message += " after the statement was sent: it may or may not be applied"
 		}
 	}
-	e.settle()
+	e.reconcileCode()
 	return e
 }
 
-// explain says what err is, and whether it is pgx's own refusal, before anything
+// classifyStatement says what err is, and whether it is pgx's own refusal, before anything
 // was sent.
-func (s *statement) explain(ctx context.Context, err error) (e *Error, refused bool) {
-	if e := s.refusedByPgx(err); e != nil {
+func (s *statement) classifyStatement(ctx context.Context, err error) (e *Error, refused bool) {
+	if e := s.preSendError(err); e != nil {
 		return e, true
 	}
-	e = causeOf(ctx, err)
+	e = classify(ctx, err)
 	if ours, _ := errors.AsType[*Error](err); ours != nil {
 		return e, false // the reason why a transaction is aborted
 	}
-	if e.SQLState == "" && e.Code == CodeFailed && !e.fromContext(err, ctx.Err()) { // pgx does not always wrap it
+	if e.SQLState == "" && e.Code == CodeFailed && !e.setFromContext(err, ctx.Err()) { // pgx does not always wrap it
 		e.Code, e.Message = CodeUnavailable, "the connection failed"
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		e.Message += s.near(pgErr)
+		e.Message += s.positionHint(pgErr)
 	}
 	return e, false
 }
 
-// unreadable is the error of a statement whose reply the client cannot use, because of e.
+// resultError is the error of a statement whose reply the client cannot use, because of e.
 // It ends the reading: how the statement ended is the server's word alone, and if that
 // says that it failed, this is the error, which reaches e as well.
-func (s *statement) unreadable(ctx context.Context, r *reply, e *Error) *Error {
-	asked := s.breakOff(ctx, r)
+func (s *statement) resultError(ctx context.Context, r *result, e *Error) *Error {
+	asked := s.stopReading(ctx, r)
 	err := r.rows.Err()
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
 	switch {
 	case answered && !(asked && pgErr.Code == queryCanceled),
-		err != nil && !s.mayBreakOff(r): // the connection was lost, and not by us
-		return s.failed(ctx, r, err).after(e)
+		err != nil && !s.mayStopReading(r): // the connection was lost, and not by us
+		return s.statementError(ctx, r, err).after(e)
 	}
 	switch {
 	case s.readOnly:
@@ -157,28 +157,28 @@ func (e *Error) after(earlier *Error) *Error {
 	return e
 }
 
-// spoils reports whether the failure is the connection's, so that another attempt
+// invalidatesConn reports whether the failure is the connection's, so that another attempt
 // needs another one: its server has become a standby, or its prepared statements
 // are gone.
-func (e *Error) spoils() bool {
+func (e *Error) invalidatesConn() bool {
 	return e.SQLState == "25006" || e.SQLState == "26000" || e.SQLState == "42P05"
 }
 
-// disown closes a pooled connection whose failure is its own, and has the others looked
+// discardConn closes a pooled connection whose failure is its own, and has the others looked
 // at if it is theirs as well.
-func disown(conn *pgx.Conn, e *Error) {
-	if e.unsettles() {
-		if w := wireOf(conn); w != nil {
-			w.keeper.suspect(w, e)
+func discardConn(conn *pgx.Conn, e *Error) {
+	if e.invalidatesPool() {
+		if w := netConnOf(conn); w != nil {
+			w.tracker.invalidateAll(w, e)
 		}
 	}
-	if e.spoils() {
+	if e.invalidatesConn() {
 		_ = conn.Close(context.Background())
 	}
 }
 
-// settle makes the code agree with the effect.
-func (e *Error) settle() {
+// reconcileCode makes the code agree with the effect.
+func (e *Error) reconcileCode() {
 	switch {
 	case e.Effect == Unknown && e.Code == CodeUnavailable:
 		e.Code = CodeUnknownEffect
@@ -187,11 +187,11 @@ func (e *Error) settle() {
 	}
 }
 
-// definite reports whether the server's word means that the statement was rolled
+// isDefinite reports whether the server's word means that the statement was rolled
 // back. A FATAL may have raced with the statement's end, class 08 is a pooler's
 // guess, unless it is the server's refusal of a Bind, and 40003 says by name that nobody
 // knows.
-func definite(pgErr *pgconn.PgError) bool {
+func isDefinite(pgErr *pgconn.PgError) bool {
 	severity := pgErr.SeverityUnlocalized
 	if severity == "" {
 		severity = pgErr.Severity
@@ -216,16 +216,16 @@ func (s *statement) atomic() bool {
 	return true
 }
 
-// refusedByPgx recognises the errors with which pgx refuses a statement before
+// preSendError recognises the errors with which pgx refuses a statement before
 // it writes a byte of it. They have no type; a test holds their text.
-func (s *statement) refusedByPgx(err error) *Error {
+func (s *statement) preSendError(err error) *Error {
 	text := err.Error()
 	if i, _, ok := encodeError(err); ok {
 		field := "the parameter"
 		if i >= 0 && i < len(s.params) {
 			field = s.params[i]
 		}
-		return refusedValue(field, "encode", "does not fit the type of its parameter in the SQL", err)
+		return newFieldError(field, "encode", "does not fit the type of its parameter in the SQL", err)
 	}
 	for _, prefix := range [...]string{"expected ", "mismatched param and argument count", "extended protocol limited to "} {
 		if strings.HasPrefix(text, prefix) {
@@ -244,8 +244,8 @@ func (s *statement) refusedByPgx(err error) *Error {
 	return nil
 }
 
-// refusedValue is the error of one field whose value cannot be sent.
-func refusedValue(field, rule, message string, cause error) *Error {
+// newFieldError is the error of one field whose value cannot be sent.
+func newFieldError(field, rule, message string, cause error) *Error {
 	return &Error{
 		Code: CodeInvalid, Effect: NotApplied, Err: cause,
 		Message:  "the input was refused",
@@ -253,9 +253,9 @@ func refusedValue(field, rule, message string, cause error) *Error {
 	}
 }
 
-// near says where in the SQL the server stopped, if it did: a word of the SQL,
+// positionHint says where in the SQL the server stopped, if it did: a word of the SQL,
 // never a literal.
-func (s *statement) near(pgErr *pgconn.PgError) string {
+func (s *statement) positionHint(pgErr *pgconn.PgError) string {
 	at := int(pgErr.Position) - 1
 	sql := []rune(s.text.SQL)
 	if at < 0 || at >= len(sql) {

@@ -44,11 +44,11 @@ type Error struct {
 	Attempts   int       // how often it was tried; 0 if the input was refused
 	Err        error     // the cause; it may hold values: show it to nobody
 
-	earlier  []*Error // of the attempts before this one
-	also     error    // what errors.Is reaches beside Err: a domain error, a context's error
-	outdated bool     // the server refused a description, of before the schema changed, which is forgotten now
-	final    bool     // part of it has reached the caller, or his rows have been read, so that it cannot be tried again
-	place    string   // "row 18: ", before a message that takes the place of this one
+	previousAttempts []*Error // of the attempts before this one
+	secondary        error    // what errors.Is reaches beside Err: a domain error, a context's error
+	outdated         bool     // the server refused a description, of before the schema changed, which is forgotten now
+	noRetry          bool     // part of it has reached the caller, or his rows have been read, so that it cannot be tried again
+	rowPrefix        string   // "row 18: ", before a message that takes the place of this one
 }
 
 // A Problem is one field of an input that was refused.
@@ -91,7 +91,7 @@ func CodeOf(err error) Code {
 	if err == nil {
 		return ""
 	}
-	if first, _ := ours(err); first != nil {
+	if first, _ := findError(err); first != nil {
 		return first.Code
 	}
 	return CodeFailed
@@ -103,14 +103,14 @@ func EffectOf(err error) Effect {
 	if err == nil {
 		return Applied
 	}
-	_, effect := ours(err)
+	_, effect := findError(err)
 	return effect
 }
 
-// ours finds the first of pgcmd's errors in err, and what all of them together say of the
+// findError finds the first of pgcmd's errors in err, and what all of them together say of the
 // database: Unknown, unless they agree. What one of them wraps is its cause, and has no
 // say. A nil *Error that is returned as an error is none.
-func ours(err error) (first *Error, effect Effect) {
+func findError(err error) (first *Error, effect Effect) {
 	switch err := err.(type) {
 	case nil:
 		return nil, Unknown
@@ -120,10 +120,10 @@ func ours(err error) (first *Error, effect Effect) {
 		}
 		return err, err.Effect
 	case interface{ Unwrap() error }:
-		return ours(err.Unwrap())
+		return findError(err.Unwrap())
 	case interface{ Unwrap() []error }:
 		for _, inner := range err.Unwrap() {
-			e, its := ours(inner)
+			e, its := findError(inner)
 			switch {
 			case e == nil:
 			case first == nil:
@@ -153,7 +153,7 @@ func Errorf(code Code, format string, args ...any) error {
 	shown := make([]any, len(args))
 	for i, arg := range args {
 		if err, ok := arg.(error); ok {
-			arg = shownError{err}
+			arg = redactedError{err}
 		}
 		shown[i] = arg
 	}
@@ -170,16 +170,16 @@ func Errorf(code Code, format string, args ...any) error {
 	return e
 }
 
-// shownError wraps an error in an Errorf: errors.Is reaches it, its text is the
+// redactedError wraps an error in an Errorf: errors.Is reaches it, its text is the
 // part that may be shown.
-type shownError struct{ err error }
+type redactedError struct{ err error }
 
-func (s shownError) Error() string { return shownText(s.err) }
-func (s shownError) Unwrap() error { return s.err }
+func (s redactedError) Error() string { return safeText(s.err) }
+func (s redactedError) Unwrap() error { return s.err }
 
-// shownText is what may be shown of any error. The text of an error that is not
+// safeText is what may be shown of any error. The text of an error that is not
 // ours is withheld: pgx's and PostgreSQL's hold values, and so may anybody's.
-func shownText(err error) string {
+func safeText(err error) string {
 	if e, ok := errors.AsType[*Error](err); ok && e != nil {
 		return e.Message
 	}
@@ -254,13 +254,13 @@ func (e *Error) Unwrap() []error {
 	if e == nil {
 		return nil
 	}
-	errs := make([]error, 0, 2+len(e.earlier))
-	for _, err := range [...]error{e.also, e.Err} {
+	errs := make([]error, 0, 2+len(e.previousAttempts))
+	for _, err := range [...]error{e.secondary, e.Err} {
 		if err != nil {
 			errs = append(errs, err)
 		}
 	}
-	for _, err := range e.earlier {
+	for _, err := range e.previousAttempts {
 		errs = append(errs, err)
 	}
 	return errs
@@ -293,7 +293,7 @@ type errorJSON struct {
 // MarshalJSON renders all but the cause, which may hold values.
 func (e Error) MarshalJSON() ([]byte, error) {
 	return json.Marshal(errorJSON{e.Code, e.Effect, e.Command, e.Message, e.Problems,
-		e.SQLState, e.Constraint, e.Table, e.Column, e.Attempts, e.earlier})
+		e.SQLState, e.Constraint, e.Table, e.Column, e.Attempts, e.previousAttempts})
 }
 
 // MarshalLogObject lets zap log an Error as fields: zap.Any("error", err), or

@@ -19,23 +19,23 @@ func Explain[In, Out any](ctx context.Context, db DB, c *Command[In, Out], in In
 	if c == nil {
 		return "", &Error{Code: CodeInternal, Effect: NotApplied, Message: "the command to explain is nil"}
 	}
-	if c.piped == nil {
-		return "", c.core.refused(&Error{Code: CodeInternal,
+	if c.newPipelined == nil {
+		return "", c.def.notSentError(&Error{Code: CodeInternal,
 			Message: "only a Query, a QueryOne or an Exec has one plan: explain the statements that this command runs"})
 	}
-	if c.core.checks != nil {
+	if c.def.validation != nil {
 		if err := c.check(in); err != nil {
-			return "", c.core.refused(err)
+			return "", c.def.notSentError(err)
 		}
 	}
-	statement := c.piped(&c.core.opts)
+	statement := c.newPipelined(&c.def.opts)
 	var plan string
 	bind, _ := statement.run(ctx)
 	args, failure := bind(withSecretsHidden(in))
 	if failure != nil {
-		return "", c.core.refused(failure)
+		return "", c.def.notSentError(failure)
 	}
-	explain := Transaction(c.core.name, func(ctx context.Context, tx *Tx, none struct{}) (struct{}, error) {
+	explain := Transaction(c.def.name, func(ctx context.Context, tx *Tx, none struct{}) (struct{}, error) {
 		tx.Conn() // sends BEGIN or the savepoint, before what the server may refuse
 		// The parentheses keep the statement from bringing options of its own.
 		rows, err := tx.Query(ctx, "explain (analyze false) "+statement.text.SQL, args...)
@@ -46,12 +46,12 @@ func Explain[In, Out any](ctx context.Context, db DB, c *Command[In, Out], in In
 				return none, errPlanned
 			}
 		}
-		e := causeOf(ctx, err)
+		e := classify(ctx, err)
 		if e.SQLState == "42601" {
 			e.Message = "PostgreSQL has no plan for it: EXPLAIN takes queries, insert, update, delete and merge"
 		}
 		return none, e
-	}).With(Options{Timeout: c.core.opts.Timeout, ReadOnly: true, Trusted: true})
+	}).With(Options{Timeout: c.def.opts.Timeout, ReadOnly: true, Trusted: true})
 	switch err := explain.Try(ctx, db, struct{}{}).Err; {
 	case errors.Is(err, errPlanned):
 		return plan, nil

@@ -22,7 +22,7 @@ const (
 
 // A cargo is the items that a flight carries: those of a Batch, or the queue of a
 // Pipeline. Its items are numbered; each is told once how it went.
-type cargo interface {
+type batchItems interface {
 	statement(i int) *statement
 	fits(i int, types *pgtype.Map, columns []pgconn.FieldDescription) *Error
 	bind(i int) ([]any, *Error)
@@ -35,49 +35,49 @@ type cargo interface {
 
 // A flight carries items over one connection in as few round trips as there are
 // chunks: it sends a chunk whole, and then reads the replies.
-type flight struct {
+type batchExec struct {
 	ctx     context.Context
 	conn    *pgx.Conn
-	s       *session // the transaction that it is part of; nil if each item has its own
-	cargo   cargo
-	letters *[]letter
+	s       *txn // the transaction that it is part of; nil if each item has its own
+	items   batchItems
+	encoded *[]encodedItem
 }
 
 // A letter is an item that is ready to be sent: encoded before anything is, since
 // that runs code of the user's, which may panic.
-type letter struct {
+type encodedItem struct {
 	item    int
 	sd      *pgconn.StatementDescription
 	encoded pgx.ExtendedQueryBuilder
 }
 
-var letters = sync.Pool{New: func() any { return new([]letter) }}
+var encodedItems = sync.Pool{New: func() any { return new([]encodedItem) }}
 
-func newFlight(ctx context.Context, conn *pgx.Conn, s *session, cargo cargo) *flight {
-	return &flight{ctx: ctx, conn: conn, s: s, cargo: cargo, letters: letters.Get().(*[]letter)}
+func newBatchExec(ctx context.Context, conn *pgx.Conn, s *txn, cargo batchItems) *batchExec {
+	return &batchExec{ctx: ctx, conn: conn, s: s, items: cargo, encoded: encodedItems.Get().(*[]encodedItem)}
 }
 
-// land gives the flight's memory to the next one.
-func (f *flight) land() {
-	letters.Put(f.letters)
-	f.letters = nil
+// release gives the flight's memory to the next one.
+func (f *batchExec) release() {
+	encodedItems.Put(f.encoded)
+	f.encoded = nil
 }
 
-// load encodes items until the chunk is full, and returns the letters and the items
+// encodeChunk encodes items until the chunk is full, and returns the letters and the items
 // that are left. Those that cannot be encoded are told so and refused is called; it
 // says whether to go on. An error is the whole flight's.
-func (f *flight) load(items []int, refused func(i int, e *Error) (goOn bool)) (chunk []letter, rest []int, failure error) {
+func (f *batchExec) encodeChunk(items []int, refused func(i int, e *Error) (goOn bool)) (chunk []encodedItem, rest []int, failure error) {
 	size := 0
-	known := descriptionsOf(f.conn)
+	known := statementCacheOf(f.conn)
 	defer func() { known.held = false }()
 	for n, i := range items {
 		if len(chunk) == chunkItems || size >= chunkBytes {
 			return chunk, items[n:], nil
 		}
-		if len(chunk) == len(*f.letters) {
-			*f.letters = append(*f.letters, letter{})
+		if len(chunk) == len(*f.encoded) {
+			*f.encoded = append(*f.encoded, encodedItem{})
 		}
-		l := &(*f.letters)[len(chunk)]
+		l := &(*f.encoded)[len(chunk)]
 		known.held = len(chunk) > 0
 		e, err := f.encode(l, i)
 		if err != nil {
@@ -92,42 +92,42 @@ func (f *flight) load(items []int, refused func(i int, e *Error) (goOn bool)) (c
 		for _, v := range l.encoded.ParamValues {
 			size += len(v)
 		}
-		chunk = (*f.letters)[:len(chunk)+1]
+		chunk = (*f.encoded)[:len(chunk)+1]
 	}
 	return chunk, nil, nil
 }
 
 // encode makes the letter of item i. e is why the item cannot be sent; err is the
 // server's or the connection's.
-func (f *flight) encode(l *letter, i int) (e *Error, err error) {
-	s := f.cargo.statement(i)
-	args, e := f.cargo.bind(i)
+func (f *batchExec) encode(l *encodedItem, i int) (e *Error, err error) {
+	s := f.items.statement(i)
+	args, e := f.items.bind(i)
 	if e != nil {
 		return e, nil
 	}
-	doubts, e := s.inspect(args)
+	doubts, e := s.checkArgs(args)
 	if e != nil {
 		return e, nil
 	}
-	known := descriptionsOf(f.conn)
-	_, cached := known.known[s.text.SQL]
+	known := statementCacheOf(f.conn)
+	_, cached := known.statements[s.text.SQL]
 	for {
 		if !cached && f.s != nil {
 			// As for every statement that the server may refuse: see companion.
-			if err := f.s.flush(f.ctx); err != nil {
-				return nil, &describing{i, err}
+			if err := f.s.sendDeferred(f.ctx); err != nil {
+				return nil, &describeError{i, err}
 			}
 		}
 		sd, err := describe(f.ctx, f.conn, s.text.SQL)
 		if err != nil {
-			return nil, &describing{i, err}
+			return nil, &describeError{i, err}
 		}
 		if len(doubts) > 0 {
-			t, lost := typesOf(f.ctx, f.conn, doubts.of(sd.ParamOIDs)...)
+			t, lost := typesOf(f.ctx, f.conn, doubts.oidOfArg(sd.ParamOIDs)...)
 			if lost != nil {
-				return nil, &describing{i, lost}
+				return nil, &describeError{i, lost}
 			}
-			if e := s.settleDoubts(t, sd.ParamOIDs, args, doubts, false); e != nil {
+			if e := s.verifyArgs(t, sd.ParamOIDs, args, doubts, false); e != nil {
 				err = e
 			}
 		}
@@ -135,7 +135,7 @@ func (f *flight) encode(l *letter, i int) (e *Error, err error) {
 			err = l.encoded.Build(f.conn.TypeMap(), sd, args)
 		}
 		if err == nil && len(sd.Fields) > 0 {
-			if e := f.cargo.fits(i, f.conn.TypeMap(), sd.Fields); e != nil {
+			if e := f.items.fits(i, f.conn.TypeMap(), sd.Fields); e != nil {
 				err = e
 			}
 		}
@@ -145,8 +145,8 @@ func (f *flight) encode(l *letter, i int) (e *Error, err error) {
 			return nil, nil
 		case cached: // the schema may have changed since
 			cached = false
-			known.forget(s.text.SQL)
-			if args, e = f.cargo.bind(i); e != nil {
+			known.invalidate(s.text.SQL)
+			if args, e = f.items.bind(i); e != nil {
 				return e, nil
 			}
 			continue
@@ -158,30 +158,30 @@ func (f *flight) encode(l *letter, i int) (e *Error, err error) {
 		if e := s.unsendable(f.ctx, f.conn.TypeMap(), f.conn, args, err); e != nil {
 			return e, nil
 		}
-		e, _ := s.explain(f.ctx, err)
+		e, _ := s.classifyStatement(f.ctx, err)
 		e.Effect = NotApplied
 		return e, nil
 	}
 }
 
-// describing is an error of the server's that came while it described the
+// describeError is an error of the server's that came while it described the
 // statement of an item, before anything of the chunk was sent.
-type describing struct {
+type describeError struct {
 	item int
 	err  error
 }
 
-func (d *describing) Error() string { return d.err.Error() }
-func (d *describing) Unwrap() error { return d.err }
+func (d *describeError) Error() string { return d.err.Error() }
+func (d *describeError) Unwrap() error { return d.err }
 
 // A wave is one chunk on its way: statements that are sent together, and what is to
 // be read back for them.
-type wave struct {
-	f        *flight
+type exchange struct {
+	f        *batchExec
 	p        pipeline
 	before   int64 // bytes that were sent on the connection before it
 	counted  bool
-	expected []expected
+	expected []expectedReply
 	at       int
 	skipping bool  // up to the next Sync, after an error
 	lost     error // the error with which the connection went
@@ -189,26 +189,26 @@ type wave struct {
 	bytes    int // MaxBytes of the item that is being read
 }
 
-// expected is a reply that is to come.
-type expected struct {
-	what what
-	item *letter // of an item
+// expectedReply is a reply that is to come.
+type expectedReply struct {
+	kind replyKind
+	item *encodedItem // of an item
 }
 
-type what int
+type replyKind int
 
 const (
-	forNothing what = iota // a statement of our own, which must work
-	forItem
-	forCommit
-	forSync
+	internalReply replyKind = iota // a statement of our own, which must work
+	itemReply
+	commitReply
+	syncReply
 )
 
-// wave begins a wave, which may end with COMMIT.
-func (f *flight) wave(commit bool) *wave {
-	w := &wave{f: f}
+// newExchange begins a wave, which may end with COMMIT.
+func (f *batchExec) newExchange(commit bool) *exchange {
+	w := &exchange{f: f}
 	w.before, w.counted = sentBytes(f.conn)
-	if f.cargo.bounded() {
+	if f.items.bounded() {
 		w.bound = boundRows(f.conn)
 	}
 	if commit {
@@ -220,40 +220,40 @@ func (f *flight) wave(commit bool) *wave {
 }
 
 // send queues an item.
-func (w *wave) send(l *letter) {
+func (w *exchange) send(l *encodedItem) {
 	q := &l.encoded
 	if l.sd.Name != "" {
 		w.p.SendQueryStatement(l.sd, q.ParamValues, q.ParamFormats, q.ResultFormats)
 	} else {
-		w.p.SendQueryParams(w.f.cargo.statement(l.item).text.SQL, q.ParamValues, l.sd.ParamOIDs, q.ParamFormats, q.ResultFormats)
+		w.p.SendQueryParams(w.f.items.statement(l.item).text.SQL, q.ParamValues, l.sd.ParamOIDs, q.ParamFormats, q.ResultFormats)
 	}
-	w.expected = append(w.expected, expected{forItem, l})
+	w.expected = append(w.expected, expectedReply{itemReply, l})
 }
 
-// own queues a statement of our own. Its arguments are integers.
-func (w *wave) own(what what, sql string, args ...any) {
+// sendInternal queues a statement of our own. Its arguments are integers.
+func (w *exchange) sendInternal(what replyKind, sql string, args ...any) {
 	var values [][]byte
 	for _, arg := range args {
 		values = append(values, strconv.AppendInt(nil, arg.(int64), 10))
 	}
 	w.p.SendQueryParams(sql, values, nil, nil, nil)
-	w.expected = append(w.expected, expected{what, nil})
+	w.expected = append(w.expected, expectedReply{what, nil})
 }
 
 // commit queues COMMIT, and the last Sync. It is for a wave that may end with it.
-func (w *wave) commit() {
+func (w *exchange) commit() {
 	w.p.(*commitPipeline).sendCommit()
-	w.expected = append(w.expected, expected{forCommit, nil}, expected{forSync, nil})
+	w.expected = append(w.expected, expectedReply{commitReply, nil}, expectedReply{syncReply, nil})
 }
 
-func (w *wave) sync() {
+func (w *exchange) sync() {
 	w.p.SendPipelineSync()
-	w.expected = append(w.expected, expected{forSync, nil})
+	w.expected = append(w.expected, expectedReply{syncReply, nil})
 }
 
 // flush sends what was queued, and reads what comes meanwhile, so that neither side
 // waits for the other.
-func (w *wave) flush() {
+func (w *exchange) flush() {
 	if err := w.p.Flush(); err != nil {
 		w.lost = err
 	}
@@ -262,15 +262,15 @@ func (w *wave) flush() {
 // next returns the next reply that the server gave, with its error if that is what
 // it gave. What the server skipped, it skips. ok is false at the end, and when the
 // connection is lost.
-func (w *wave) next() (x expected, rows resultRows, err error, ok bool) {
+func (w *exchange) next() (x expectedReply, rows resultRows, err error, ok bool) {
 	for w.lost == nil && w.at < len(w.expected) {
 		x = w.expected[w.at]
 		w.at++
-		if w.skipping && x.what != forSync {
+		if w.skipping && x.kind != syncReply {
 			continue
 		}
-		if w.bytes = 0; x.what == forItem {
-			w.bytes = w.f.cargo.limits(x.item.item).bytes
+		if w.bytes = 0; x.kind == itemReply {
+			w.bytes = w.f.items.limits(x.item.item).bytes
 		}
 		w.bound.expect(w.bytes)
 		result, err := w.p.GetResults()
@@ -279,12 +279,12 @@ func (w *wave) next() (x expected, rows resultRows, err error, ok bool) {
 		}
 		if err != nil && !w.alive(err) {
 			w.lost = err
-			if x.what == forCommit {
+			if x.kind == commitReply {
 				return x, nil, err, true
 			}
 			break
 		}
-		if x.what == forSync {
+		if x.kind == syncReply {
 			if err != nil { // at the end of an implicit transaction
 				if _, lost := w.p.GetResults(); lost != nil {
 					w.lost = lost
@@ -295,10 +295,10 @@ func (w *wave) next() (x expected, rows resultRows, err error, ok bool) {
 			return x, nil, err, true
 		}
 		w.skipping = err != nil
-		if err == nil && (x.what == forItem || x.what == forCommit) {
+		if err == nil && (x.kind == itemReply || x.kind == commitReply) {
 			rows = w.rowsOf(result)
 		}
-		if rows == nil && err == nil && (x.what == forItem || x.what == forCommit) { // out of step
+		if rows == nil && err == nil && (x.kind == itemReply || x.kind == commitReply) { // out of step
 			w.lost = errMalformed
 			_ = w.f.conn.PgConn().Conn().Close()
 			break
@@ -309,7 +309,7 @@ func (w *wave) next() (x expected, rows resultRows, err error, ok bool) {
 }
 
 // rowsOf are the rows of a reply, or nil if it has none.
-func (w *wave) rowsOf(reply any) resultRows {
+func (w *exchange) rowsOf(reply any) resultRows {
 	switch reply := reply.(type) {
 	case *pgconn.ResultReader:
 		return pgx.RowsFromResultReader(w.f.conn.TypeMap(), reply)
@@ -320,7 +320,7 @@ func (w *wave) rowsOf(reply any) resultRows {
 }
 
 // failed notes an error that came after the beginning of a reply.
-func (w *wave) failed(err error) {
+func (w *exchange) failed(err error) {
 	if w.alive(err) {
 		w.skipping = true
 	} else {
@@ -328,18 +328,18 @@ func (w *wave) failed(err error) {
 	}
 }
 
-func (w *wave) alive(err error) bool {
+func (w *exchange) alive(err error) bool {
 	_, answered := errors.AsType[*pgconn.PgError](err)
 	return answered && !w.f.conn.IsClosed()
 }
 
 // read reads the reply of an item, to its end. spoilt is why the client cannot use
 // it, err what the server or the connection said.
-func (w *wave) read(i int, rows resultRows) (spoilt *Error, err error) {
+func (w *exchange) read(i int, rows resultRows) (spoilt *Error, err error) {
 	defer rows.Close()
-	l := w.f.cargo.limits(i)
+	l := w.f.items.limits(i)
 	l.filter = w.bound.filter
-	spoilt = w.f.cargo.read(i, rows, l)
+	spoilt = w.f.items.read(i, rows, l)
 	rows.Close()
 	if err = rows.Err(); err != nil {
 		w.failed(err)
@@ -348,13 +348,13 @@ func (w *wave) read(i int, rows resultRows) (spoilt *Error, err error) {
 }
 
 // unsent reports whether the wave certainly never left.
-func (w *wave) unsent() bool {
+func (w *exchange) unsent() bool {
 	now, _ := sentBytes(w.f.conn)
 	return w.counted && now == w.before
 }
 
 // close ends the wave, reading what nobody has read; it may be called twice.
-func (w *wave) close() {
+func (w *exchange) close() {
 	if err := w.p.Close(); err != nil && w.lost == nil && w.f.conn.IsClosed() {
 		w.lost = err
 	}
@@ -364,38 +364,38 @@ func (w *wave) close() {
 // The statements around each item of a healing pass. PostgreSQL lets a savepoint hide
 // an outer one of the same name.
 var (
-	mark   = ownStatement{"pgcmd_mark", "savepoint pgcmd_item"}
-	unmark = ownStatement{"pgcmd_unmark", "release savepoint pgcmd_item"}
-	back   = ownStatement{"pgcmd_back", "rollback to savepoint pgcmd_item"}
+	savepointStmt  = ownStatement{"pgcmd_mark", "savepoint pgcmd_item"}
+	releaseStmt    = ownStatement{"pgcmd_unmark", "release savepoint pgcmd_item"}
+	rollbackToStmt = ownStatement{"pgcmd_back", "rollback to savepoint pgcmd_item"}
 )
 
 type ownStatement struct{ name, sql string }
 
 // prepareSavepoints prepares them, in the same wave, if the connection can and has
 // not done so before.
-func (w *wave) prepareSavepoints() {
-	d := descriptionsOf(w.f.conn)
+func (w *exchange) prepareSavepoints() {
+	d := statementCacheOf(w.f.conn)
 	if d.savepoints || !prepares(w.f.conn) {
 		return
 	}
-	for _, s := range [...]ownStatement{mark, unmark, back} {
+	for _, s := range [...]ownStatement{savepointStmt, releaseStmt, rollbackToStmt} {
 		w.p.SendPrepare(s.name, s.sql, nil)
-		w.expected = append(w.expected, expected{forNothing, nil})
+		w.expected = append(w.expected, expectedReply{internalReply, nil})
 	}
 	d.savepoints = true
 }
 
-func (w *wave) savepoint(s ownStatement) {
-	if !descriptionsOf(w.f.conn).savepoints {
-		w.own(forNothing, s.sql)
+func (w *exchange) savepoint(s ownStatement) {
+	if !statementCacheOf(w.f.conn).savepoints {
+		w.sendInternal(internalReply, s.sql)
 		return
 	}
 	w.p.SendQueryPrepared(s.name, nil, nil, nil)
-	w.expected = append(w.expected, expected{forNothing, nil})
+	w.expected = append(w.expected, expectedReply{internalReply, nil})
 }
 
 // savepointName makes the name of the next savepoint of a session.
-func (s *session) savepointName() string {
+func (s *txn) savepointName() string {
 	s.savepoints++
 	return fmt.Sprintf("pgcmd_%d", s.savepoints)
 }

@@ -13,51 +13,51 @@ import (
 // pointers to its fields, and the rows so far. It is taken when the reply has begun: a
 // caller that waits for a connection holds none, so that under load a few are used, and
 // are warm.
-type frame[Row any] struct {
+type rowBuffer[Row any] struct {
 	rowScanner
-	row  Row
-	rows []Row
+	current   Row
+	collected []Row
 }
 
-func (q *query[In, Row]) frame() *frame[Row] {
-	fr, _ := q.frames.Get().(*frame[Row])
+func (q *query[In, Row]) getRowBuffer() *rowBuffer[Row] {
+	fr, _ := q.rowBuffers.Get().(*rowBuffer[Row])
 	if fr == nil {
-		fr = new(frame[Row])
-		fr.shape, fr.into = q.shape, &fr.row
+		fr = new(rowBuffer[Row])
+		fr.rowType, fr.into = q.rowType, &fr.current
 	}
 	return fr
 }
 
-// frameFor is the frame of a run, which keeps rows that are to be shown.
-func (q *query[In, Row]) frameFor(ctx context.Context) *frame[Row] {
-	fr := q.frame()
-	if q.shape.kind == mapRow {
+// rowBufferFor is the frame of a run, which keeps rows that are to be shown.
+func (q *query[In, Row]) rowBufferFor(ctx context.Context) *rowBuffer[Row] {
+	fr := q.getRowBuffer()
+	if q.rowType.kind == mapRow {
 		fr.shown = shownRowsOf(ctx)
 	}
 	return fr
 }
 
-// keep is how many rows a frame may hold on to between runs.
-const keep = 4096
+// maxPooledRows is how many rows a frame may hold on to between runs.
+const maxPooledRows = 4096
 
-// recycle gives the frame to a later run, without what it held. After a failure or a
+// putRowBuffer gives the frame to a later run, without what it held. After a failure or a
 // panic it is not called, and the frame is garbage.
-func (q *query[In, Row]) recycle(fr *frame[Row]) {
+func (q *query[In, Row]) putRowBuffer(fr *rowBuffer[Row]) {
 	fr.shown = nil
-	if cap(fr.rows) > keep {
-		fr.rows = nil
+	if cap(fr.collected) > maxPooledRows {
+		fr.collected = nil
 	} else {
-		clear(fr.rows)
-		fr.rows = fr.rows[:0]
+		clear(fr.collected)
+		fr.collected = fr.collected[:0]
 	}
-	q.frames.Put(fr)
+	q.rowBuffers.Put(fr)
 }
 
 // A rowScanner reads rows into one place. It is what a frame is without its type.
 type rowScanner struct {
-	shape   *shape
-	into    any     // a pointer to the place
-	layout  *layout // that targets was made for
+	rowType *rowType
+	into    any            // a pointer to the place
+	mapping *columnMapping // that targets was made for
 	targets []any
 	plans   []pgtype.ScanPlan
 	own     []pgtype.ScanPlan // for plans that are of no use to others
@@ -68,19 +68,19 @@ type rowScanner struct {
 
 // prepare makes the scanner ready for the columns of rows.
 func (s *rowScanner) prepare(rows resultRows) *Error {
-	if s.shape.kind == scannerRow {
+	if s.rowType.kind == scannerRow {
 		s.row.replan()
 		return nil
 	}
 	columns := rows.FieldDescriptions()
-	l, err := s.shape.match(columns)
-	if err != nil || s.shape.kind == mapRow {
-		s.layout = l
+	l, err := s.rowType.cachedMapping(columns)
+	if err != nil || s.rowType.kind == mapRow {
+		s.mapping = l
 		return err
 	}
-	if s.layout != l {
-		s.layout = l
-		s.targets = s.point()
+	if s.mapping != l {
+		s.mapping = l
+		s.targets = s.fieldPointers()
 		s.own, s.types = make([]pgtype.ScanPlan, len(columns)), nil
 	}
 	types := rows.TypeMap()
@@ -88,37 +88,37 @@ func (s *rowScanner) prepare(rows resultRows) *Error {
 		return nil
 	}
 	s.types, s.plans = nil, s.own
-	if l.builtin && rows.Conn() != nil {
-		s.plans, err = l.planned(types, s.shape, s.targets)
+	if l.builtinTypes && rows.Conn() != nil {
+		s.plans, err = l.cachedPlans(types, s.rowType, s.targets)
 	} else {
-		err = s.shape.plan(types, l, s.targets, s.plans)
+		err = s.rowType.planColumns(types, l, s.targets, s.plans)
 	}
-	if err == nil && l.builtin {
+	if err == nil && l.builtinTypes {
 		s.types = types
 	}
 	return err
 }
 
-// point returns pointers to the fields of the place.
-func (s *rowScanner) point() []any {
-	return pointers(reflect.ValueOf(s.into).Elem(), s.layout.fields, true)
+// fieldPointers returns pointers to the fields of the place.
+func (s *rowScanner) fieldPointers() []any {
+	return pointers(reflect.ValueOf(s.into).Elem(), s.mapping.fields, true)
 }
 
 // scan reads the current row into the place, which must be zero: a slice or a map of
 // the row before must not be written into.
 func (s *rowScanner) scan(rows resultRows) *Error {
-	switch s.shape.kind {
+	switch s.rowType.kind {
 	case mapRow:
 		return s.scanMap(rows)
 	case scannerRow:
 		return s.scanItself(rows)
 	}
-	if s.shape.grows {
-		copy(s.targets, s.point())
+	if s.rowType.throughPointer {
+		copy(s.targets, s.fieldPointers())
 	}
 	for i, raw := range rows.RawValues() {
 		if err := s.plans[i].Scan(raw, s.targets[i]); err != nil {
-			return s.shape.cannotHold(rows.TypeMap(), s.layout, i, raw == nil, err)
+			return s.rowType.valueError(rows.TypeMap(), s.mapping, i, raw == nil, err)
 		}
 	}
 	return nil
@@ -136,7 +136,7 @@ func (s *rowScanner) scanItself(rows resultRows) *Error {
 	if err == nil {
 		return nil
 	}
-	e := misfit("", "the ScanRow method of %s failed", s.shape.typ)
+	e := newScanError("", "the ScanRow method of %s failed", s.rowType.typ)
 	if errors.Is(err, errNextInRow) {
 		e.Message += ": it called Next, and is given one row at a time"
 	}
@@ -153,24 +153,24 @@ func (s *rowScanner) scanMap(rows resultRows) *Error {
 	}
 	s.row.rows = nil
 	if err != nil {
-		e := misfit("", "a column has a type that pgx cannot read without a field: select it with a cast, or use a struct")
+		e := newScanError("", "a column has a type that pgx cannot read without a field: select it with a cast, or use a struct")
 		e.Err = err
 		return e
 	}
 	m := make(map[string]any, len(values))
 	for i, v := range values {
-		m[s.layout.columns[i].Name] = v
+		m[s.mapping.columns[i].Name] = v
 	}
 	if s.shown != nil {
-		s.shown.add(m, s.layout, again, rows)
+		s.shown.add(m, s.mapping, again, rows)
 	}
 	*s.into.(*map[string]any) = m
 	return nil
 }
 
-// everyRow reads every row, up to the limits if there are any. Its failure is one of the
+// collectRows reads every row, up to the limits if there are any. Its failure is one of the
 // client's; what the server and the connection say, rows says.
-func (q *query[In, Row]) everyRow(fr *frame[Row], rows resultRows, limit limits) ([]Row, *Error) {
+func (q *query[In, Row]) collectRows(fr *rowBuffer[Row], rows resultRows, limit limits) ([]Row, *Error) {
 	more := rows.Next()
 	if rows.Err() != nil {
 		return nil, nil
@@ -182,7 +182,7 @@ func (q *query[In, Row]) everyRow(fr *frame[Row], rows resultRows, limit limits)
 	count := limit.counter()
 	for ; more; more = rows.Next() {
 		switch {
-		case limit.rows > 0 && len(fr.rows) == limit.rows:
+		case limit.rows > 0 && len(fr.collected) == limit.rows:
 			return nil, tooManyRows(limit.rows)
 		case limit.bytes > 0 && count.over(rows):
 			return nil, tooManyBytes(limit.bytes)
@@ -190,22 +190,22 @@ func (q *query[In, Row]) everyRow(fr *frame[Row], rows resultRows, limit limits)
 		if failure := fr.scan(rows); failure != nil {
 			return nil, failure
 		}
-		fr.rows = append(fr.rows, fr.row)
-		fr.row = zero
+		fr.collected = append(fr.collected, fr.current)
+		fr.current = zero
 	}
 	if rows.Err() != nil {
 		return nil, nil
 	}
 	// Collected in memory that is used again and copied once to its exact size: a
 	// slice that grew would have been copied, and thrown away, many times.
-	out := make([]Row, len(fr.rows))
-	copy(out, fr.rows)
+	out := make([]Row, len(fr.collected))
+	copy(out, fr.collected)
 	return out, nil
 }
 
-// onlyRow reads the only row into fr.row. Its failure is one of the client's; what
+// collectOneRow reads the only row into fr.row. Its failure is one of the client's; what
 // the server and the connection say, rows says.
-func (q *query[In, Row]) onlyRow(fr *frame[Row], rows resultRows, limit limits) *Error {
+func (q *query[In, Row]) collectOneRow(fr *rowBuffer[Row], rows resultRows, limit limits) *Error {
 	found := rows.Next()
 	if rows.Err() != nil {
 		return nil

@@ -11,18 +11,18 @@ import (
 // errHookPanicked stands for the panic of a hook, whose value may be anything.
 var errHookPanicked = errors.New("pgcmd: a hook of the pool panicked")
 
-// guard wraps the hooks of a pool. pgxpool calls some of them on goroutines of its own,
+// wrapHooks wraps the hooks of a pool. pgxpool calls some of them on goroutines of its own,
 // where a panic ends the process, and others where it loses the connection for good.
-func guard(cfg *pgxpool.Config) {
+func wrapHooks(cfg *pgxpool.Config) {
 	if hook := cfg.BeforeConnect; hook != nil {
 		cfg.BeforeConnect = func(ctx context.Context, cc *pgx.ConnConfig) (err error) {
-			defer recovered(func() { err = errHookPanicked })
+			defer onPanic(func() { err = errHookPanicked })
 			return hook(ctx, cc)
 		}
 	}
 	if hook := cfg.AfterConnect; hook != nil {
 		cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) (err error) {
-			defer recovered(func() { err = errHookPanicked })
+			defer onPanic(func() { err = errHookPanicked })
 			return hook(ctx, conn)
 		}
 	}
@@ -32,26 +32,26 @@ func guard(cfg *pgxpool.Config) {
 	}
 	if hook := cfg.PrepareConn; hook != nil {
 		cfg.PrepareConn = func(ctx context.Context, conn *pgx.Conn) (ok bool, err error) {
-			defer recovered(func() { ok, err = false, errHookPanicked })
+			defer onPanic(func() { ok, err = false, errHookPanicked })
 			return hook(ctx, conn)
 		}
 	}
 	if hook := cfg.AfterRelease; hook != nil {
 		cfg.AfterRelease = func(conn *pgx.Conn) (keep bool) {
-			defer recovered(func() { keep = false })
+			defer onPanic(func() { keep = false })
 			return hook(conn)
 		}
 	}
 	if hook := cfg.BeforeClose; hook != nil {
 		cfg.BeforeClose = func(conn *pgx.Conn) {
-			defer recovered(func() {})
+			defer onPanic(func() {})
 			hook(conn)
 		}
 	}
 	hook := cfg.ShouldPing
 	cfg.ShouldPing = func(ctx context.Context, p pgxpool.ShouldPingParams) (ping bool) {
-		w := wireOf(p.Conn)
-		suspicious := w.suspicious(p.IdleDuration)
+		w := netConnOf(p.Conn)
+		suspicious := w.needsPing(p.IdleDuration)
 		w.refresh(ctx, p.Conn)
 		if p.Conn.IsClosed() || suspicious {
 			return true // it finds out, and pgxpool takes another one
@@ -59,22 +59,22 @@ func guard(cfg *pgxpool.Config) {
 		if hook == nil {
 			return false
 		}
-		defer recovered(func() { ping = true })
+		defer onPanic(func() { ping = true })
 		return hook(ctx, p)
 	}
 }
 
-// unseen reports whether neither a hook nor a tracer of a pool sees a connection that
+// hasConnHooks reports whether neither a hook nor a tracer of a pool sees a connection that
 // changes hands.
-func unseen(cfg *pgxpool.Config) bool {
+func hasConnHooks(cfg *pgxpool.Config) bool {
 	_, acquires := cfg.ConnConfig.Tracer.(pgxpool.AcquireTracer)
 	_, releases := cfg.ConnConfig.Tracer.(pgxpool.ReleaseTracer)
 	//lint:ignore SA1019 a pool that sets it is one that sees
 	return cfg.PrepareConn == nil && cfg.BeforeAcquire == nil && cfg.AfterRelease == nil && cfg.ShouldPing == nil && !acquires && !releases
 }
 
-// recovered ends a panic. To be deferred.
-func recovered(then func()) {
+// onPanic ends a panic. To be deferred.
+func onPanic(then func()) {
 	if recover() != nil {
 		then()
 	}

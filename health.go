@@ -71,7 +71,7 @@ func (p *Pool) Health(ctx context.Context) Health {
 	defer cancel()
 	m := p.Metrics()
 	h := Health{Status: HealthUp, Replicas: m.Replicas, Saturation: float64(m.Pool.Acquired) / float64(m.Pool.Max)}
-	h.LastError = p.metrics.lastTrouble()
+	h.LastError = p.metrics.lastUnavailable()
 	saturated := m.Pool.Acquired >= m.Pool.Max
 	latency, e := p.probe(ctx, saturated)
 	switch {
@@ -79,7 +79,7 @@ func (p *Pool) Health(ctx context.Context) Health {
 		h.Status, h.Reason = HealthDown, e.Message
 		return h
 	case saturated:
-		h.Status, h.Reason = HealthDegraded, "all connections are in use: "+p.keeper.holders()
+		h.Status, h.Reason = HealthDegraded, "all connections are in use: "+p.tracker.leases()
 	}
 	if queue := p.mux.full(); queue != "" && h.Status == HealthUp {
 		h.Status, h.Reason = HealthDegraded, queue
@@ -100,20 +100,20 @@ func (p *Pool) probe(ctx context.Context, spare bool) (time.Duration, *Error) {
 	if spare {
 		var err error
 		if conn, err = pgx.ConnectConfig(ctx, p.Pool.Config().ConnConfig); err != nil {
-			return 0, notAcquired(ctx, p.Pool, p.keeper, err)
+			return 0, newAcquireError(ctx, p.Pool, p.tracker, err)
 		}
 		defer conn.Close(context.WithoutCancel(ctx))
 	} else {
 		pooled, err := p.Acquire(ctx)
 		if err != nil {
-			return 0, notAcquired(ctx, p.Pool, p.keeper, err)
+			return 0, newAcquireError(ctx, p.Pool, p.tracker, err)
 		}
-		defer release(pooled, wireOf(pooled.Conn()))
+		defer release(pooled, netConnOf(pooled.Conn()))
 		conn = pooled.Conn()
 	}
 	start := time.Now()
 	if err := conn.Ping(ctx); err != nil {
-		e := notSent(ctx, err)
+		e := newUnsentError(ctx, err)
 		if e.Code == CodeFailed {
 			e.Message = "the server does not answer"
 		}

@@ -131,9 +131,9 @@ func quotable(k reflect.Kind) bool {
 	return k >= reflect.Bool && k <= reflect.Float64 || k == reflect.String
 }
 
-// jsonPath writes a path of Go fields, as in Items[2].Qty, in the names that the
+// goPathToJSON writes a path of Go fields, as in Items[2].Qty, in the names that the
 // JSON has for them.
-func jsonPath(t reflect.Type, path string) (string, bool) {
+func goPathToJSON(t reflect.Type, path string) (string, bool) {
 	var b strings.Builder
 	for path != "" {
 		for t.Kind() == reflect.Pointer {

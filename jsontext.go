@@ -198,7 +198,7 @@ func nameOf(raw []byte) string {
 // skip reads a value and returns its text, which is cut if reading stopped. That no
 // object in it has a name twice is asked of what is skipped too: it may go on to
 // somebody's UnmarshalJSON.
-func (d *decoder) skip(p *place) []byte {
+func (d *decoder) skip(p *jsonPath) []byte {
 	first := d.next()
 	start := d.at
 	switch first {
@@ -210,13 +210,13 @@ func (d *decoder) skip(p *place) []byte {
 		}
 		d.at++
 	case '[':
-		at := &place{outer: p}
+		at := &jsonPath{outer: p}
 		d.elements(func(i, _ int) {
 			at.index = i
 			d.skip(at)
 		})
 	case '{':
-		at := &place{outer: p, name: "[key]"}
+		at := &jsonPath{outer: p, name: "[key]"}
 		seen := nameSet{d: d, from: len(d.names)}
 		d.object(func(_ int, name []byte) {
 			if d.skip(at); seen.add(name) {

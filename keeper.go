@@ -17,51 +17,51 @@ const leakTime = time.Minute
 
 // A keeper knows the connections of one pool of pgx's: who holds them, and whether the
 // server that they were made to is still the same. A nil keeper knows none.
-type keeper struct {
+type tracker struct {
 	logger *zap.Logger
 	start  time.Time
 	unseen bool   // no hook and no tracer is to see a connection change hands
 	reset  func() // makes the pool's connections anew
 
-	mu     sync.Mutex
-	wires  map[*wire]struct{}
-	latest time.Time    // of the resets
-	epoch  atomic.Int64 // counts the resets
+	mu         sync.Mutex
+	conns      map[*netConn]struct{}
+	latest     time.Time    // of the resets
+	generation atomic.Int64 // counts the resets
 }
 
 // resetEvery is how often connections are made anew at most: a server that stays
 // read-only refuses the new ones as well, and would have them made for every write.
 const resetEvery = time.Second
 
-func newKeeper(logger *zap.Logger) *keeper {
-	return &keeper{logger: logger, start: time.Now(), wires: map[*wire]struct{}{}}
+func newTracker(logger *zap.Logger) *tracker {
+	return &tracker{logger: logger, start: time.Now(), conns: map[*netConn]struct{}{}}
 }
 
 // now is the time since the keeper was made: half of what it costs to ask for the date.
-func (k *keeper) now() time.Duration { return time.Since(k.start) }
+func (k *tracker) now() time.Duration { return time.Since(k.start) }
 
-func (k *keeper) made(w *wire) {
+func (k *tracker) made(w *netConn) {
 	if k == nil {
 		return
 	}
-	w.keeper, w.epoch = k, k.epoch.Load()
+	w.tracker, w.epoch = k, k.generation.Load()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.wires[w] = struct{}{}
+	k.conns[w] = struct{}{}
 }
 
-func (k *keeper) lost(w *wire) {
+func (k *tracker) lost(w *netConn) {
 	if k == nil {
 		return
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	delete(k.wires, w)
+	delete(k.conns, w)
 }
 
-// suspect takes a failure that says that the server has gone, or has become another:
+// invalidateAll takes a failure that says that the server has gone, or has become another:
 // all connections that were made before are made anew, once for each time it happens.
-func (k *keeper) suspect(w *wire, e *Error) {
+func (k *tracker) invalidateAll(w *netConn, e *Error) {
 	if k == nil || w == nil || k.reset == nil || !k.begin(w.epoch) {
 		return
 	}
@@ -74,58 +74,58 @@ func (k *keeper) suspect(w *wire, e *Error) {
 }
 
 // renew begins the next epoch: all connections that were made before are replaced.
-func (k *keeper) renew() {
-	k.epoch.Add(1)
+func (k *tracker) renew() {
+	k.generation.Add(1)
 	k.reset()
 }
 
 // begin begins the next epoch, if a failure of this one's connections is news.
-func (k *keeper) begin(epoch int64) bool {
-	if epoch != k.epoch.Load() {
+func (k *tracker) begin(epoch int64) bool {
+	if epoch != k.generation.Load() {
 		return false // as most will find that meet it at once
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if now := time.Now(); epoch == k.epoch.Load() && now.Sub(k.latest) >= resetEvery {
+	if now := time.Now(); epoch == k.generation.Load() && now.Sub(k.latest) >= resetEvery {
 		k.latest = now
-		k.epoch.Add(1)
+		k.generation.Add(1)
 		return true
 	}
 	return false
 }
 
-// unsettles reports whether the failure is one that the other connections of the pool
+// invalidatesPool reports whether the failure is one that the other connections of the pool
 // will meet as well.
-func (e *Error) unsettles() bool {
+func (e *Error) invalidatesPool() bool {
 	return e.SQLState == "25006" || e.SQLState == "57P01" || e.SQLState == "57P02"
 }
 
 // A holding is a command that has had a connection for so long.
-type holding struct {
+type lease struct {
 	command string
 	since   time.Duration
-	wire    *wire
+	wire    *netConn
 }
 
 // holds lists who holds the connections, the longest first.
-func (k *keeper) holds() (all []holding) {
+func (k *tracker) holds() (all []lease) {
 	if k == nil {
 		return nil
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := k.now()
-	for w := range k.wires {
+	for w := range k.conns {
 		if name := w.holder.Load(); name != nil {
-			all = append(all, holding{*name, now - time.Duration(w.since.Load()), w})
+			all = append(all, lease{*name, now - time.Duration(w.since.Load()), w})
 		}
 	}
-	slices.SortFunc(all, func(a, b holding) int { return cmp.Compare(b.since, a.since) })
+	slices.SortFunc(all, func(a, b lease) int { return cmp.Compare(b.since, a.since) })
 	return all
 }
 
-// holders says in words who holds the connections.
-func (k *keeper) holders() string {
+// leases says in words who holds the connections.
+func (k *tracker) leases() string {
 	type group struct {
 		command string
 		n       int
@@ -151,7 +151,7 @@ func (k *keeper) holders() string {
 }
 
 // watch warns of connections that are held for too long, until stop is closed.
-func (k *keeper) watch(stop <-chan struct{}) {
+func (k *tracker) watch(stop <-chan struct{}) {
 	ticker := time.NewTicker(leakTime / 6)
 	defer ticker.Stop()
 	for {
@@ -165,7 +165,7 @@ func (k *keeper) watch(stop <-chan struct{}) {
 }
 
 // warn names every command that has held a connection for longer than leakTime, once.
-func (k *keeper) warn() {
+func (k *tracker) warn() {
 	for _, h := range k.holds() {
 		if h.since < leakTime {
 			return

@@ -17,20 +17,20 @@ func TestTheLeakWatchNamesACommandOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zap.WarnLevel)
-		k := newKeeper(zap.New(core))
+		k := newTracker(zap.New(core))
 		stop := make(chan struct{})
 		go k.watch(stop)
 		defer close(stop)
 		leak, quick := "orders.leak", "orders.quick"
-		var leaking, busy, unused wire
-		for _, w := range []*wire{&leaking, &busy, &unused} {
+		var leaking, busy, unused netConn
+		for _, w := range []*netConn{&leaking, &busy, &unused} {
 			k.made(w)
 		}
-		leaking.hold(&leak)
+		leaking.markAcquired(&leak)
 		for range 20 { // five minutes
-			busy.hold(&quick)
+			busy.markAcquired(&quick)
 			time.Sleep(10 * time.Second)
-			busy.let()
+			busy.markReleased()
 			time.Sleep(5 * time.Second)
 		}
 		lines := logs.AllUntimed()
@@ -40,8 +40,8 @@ func TestTheLeakWatchNamesACommandOnce(t *testing.T) {
 			assert.GreaterOrEqual(t, fields["held"], leakTime)
 			assert.Less(t, fields["held"], leakTime+leakTime/3)
 		}
-		leaking.let()
-		leaking.hold(&leak) // another leak of the same command's
+		leaking.markReleased()
+		leaking.markAcquired(&leak) // another leak of the same command's
 		time.Sleep(2 * leakTime)
 		assert.Equal(t, 2, logs.Len())
 	})
@@ -68,11 +68,11 @@ func TestTheLookAtASocketWaitsForNobody(t *testing.T) {
 		_ = raw.Read(func(uintptr) bool { close(inside); <-release; return true })
 	}()
 	<-inside
-	look := newPeeker(client)
-	assert.True(t, look.quiet(), "nothing has come")
+	look := newSocketPeeker(client)
+	assert.True(t, look.isIdle(), "nothing has come")
 	_, err = server.Write([]byte("E"))
 	require.NoError(t, err)
-	for look.quiet() { // until it has come
+	for look.isIdle() { // until it has come
 	}
 	close(release)
 	<-done

@@ -14,19 +14,19 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// biggest is how many bytes a reply may have. What has more goes the ordinary way.
-const biggest = 256 << 10
+// maxMessage is how many bytes a reply may have. What has more goes the ordinary way.
+const maxMessage = 256 << 10
 
 // A lane is a connection that many share. One goroutine writes what is asked, another
 // reads the replies and gives them, whole, to those who asked, in order: that order is
 // all that says whose a reply is, so it is changed in one place only, under the mutex
 // of the mux: asks are appended to sent before they are written, and taken off when
 // the ReadyForQuery of their reply has come.
-type lane struct {
+type sharedConn struct {
 	m    *mux
 	conn *pgx.Conn // hijacked: for tracers and hooks to look at
 	net  net.Conn
-	wire *wire // nil if it is not instrumented
+	wire *netConn // nil if it is not instrumented
 	wake chan struct{}
 	gone chan struct{} // closed with it
 
@@ -40,19 +40,19 @@ type lane struct {
 	free        sync.Pool // of *ask
 
 	// Guarded by m.mu:
-	reserved int
-	queue    []*ask // to be sent
-	sent     []*ask // to be answered, in order
-	asleep   bool   // the writer
-	headAt   time.Time
-	late     int  // how many looks have found it at the same ask for too long
-	apart    bool // it takes no more, and closes when it has answered
-	over     bool // it is closed
+	reserved   int
+	queue      []*request // to be sent
+	sent       []*request // to be answered, in order
+	writerIdle bool       // the writer
+	headSince  time.Time
+	slowChecks int  // how many looks have found it at the same ask for too long
+	draining   bool // it takes no more, and closes when it has answered
+	closed     bool // it is closed
 
-	known      map[string]*described    // by SQL
-	describing map[string]chan struct{} // closed when it is known, or not
-	named      int                      // how many names were given
-	stale      []string                 // names to be closed
+	statements   map[string]*preparedStmt // by SQL
+	describing   map[string]chan struct{} // closed when it is known, or not
+	named        int                      // how many names were given
+	toDeallocate []string                 // names to be closed
 }
 
 var (
@@ -61,47 +61,49 @@ var (
 	errState     = errors.New("pgcmd: a statement began a transaction on a shared connection")
 )
 
-func (l *lane) start() {
+func (l *sharedConn) start() {
 	l.m.ended.Go(l.write)
 	l.m.ended.Go(l.read)
 }
 
 // weight is how much there is to do.
-func (l *lane) weight() int {
+func (l *sharedConn) weight() int {
 	n := l.reserved + len(l.queue) + len(l.sent)
-	if l.late > 0 {
+	if l.slowChecks > 0 {
 		n += 1 << 20
 	}
 	return n
 }
 
-func (l *lane) asks() []*ask { return append(append([]*ask(nil), l.sent...), l.queue...) }
+func (l *sharedConn) requests() []*request {
+	return append(append([]*request(nil), l.sent...), l.queue...)
+}
 
 // done reports whether nobody waits for it.
-func (l *lane) done() bool {
+func (l *sharedConn) done() bool {
 	for _, a := range l.sent {
-		if !a.gone {
+		if !a.abandoned {
 			return false
 		}
 	}
 	return len(l.queue) == 0
 }
 
-// post queues an ask, for which a place was reserved. It returns false if the lane takes
+// enqueue queues an ask, for which a place was reserved. It returns false if the lane takes
 // none any more: then the ask was never there.
-func (l *lane) post(a *ask) bool {
+func (l *sharedConn) enqueue(a *request) bool {
 	m := l.m
 	m.mu.Lock()
-	if !a.extra {
+	if !a.isPrepare {
 		l.reserved--
 	}
-	if l.over || l.apart {
+	if l.closed || l.draining {
 		m.mu.Unlock()
 		return false
 	}
 	l.queue = append(l.queue, a)
-	wake := l.asleep
-	l.asleep = false
+	wake := l.writerIdle
+	l.writerIdle = false
 	if !m.watching {
 		m.watching = true
 		m.watch <- struct{}{}
@@ -114,16 +116,16 @@ func (l *lane) post(a *ask) bool {
 }
 
 // write sends what is asked, all that has come together.
-func (l *lane) write() {
+func (l *sharedConn) write() {
 	var out []byte
 	for {
 		l.m.mu.Lock()
 		for len(l.queue) == 0 {
-			if l.over {
+			if l.closed {
 				l.m.mu.Unlock()
 				return
 			}
-			l.asleep = true
+			l.writerIdle = true
 			l.m.mu.Unlock()
 			select {
 			case <-l.wake:
@@ -134,22 +136,22 @@ func (l *lane) write() {
 			runtime.Gosched()
 			l.m.mu.Lock()
 		}
-		out = l.load(out[:0])
+		out = l.dispatch(out[:0])
 		l.m.mu.Unlock()
 		if _, err := l.net.Write(out); err != nil {
-			l.lose(err, nil)
+			l.fail(err, nil)
 			return
 		}
-		if cap(out) > biggest {
+		if cap(out) > maxMessage {
 			out = nil
 		}
 	}
 }
 
-// load moves the queue to sent, and its bytes to out.
-func (l *lane) load(out []byte) []byte {
+// dispatch moves the queue to sent, and its bytes to out.
+func (l *sharedConn) dispatch(out []byte) []byte {
 	if len(l.sent) == 0 {
-		l.headAt, l.late = time.Now(), 0
+		l.headSince, l.slowChecks = time.Now(), 0
 	}
 	for i, a := range l.queue {
 		out = append(out, a.out...)
@@ -162,7 +164,7 @@ func (l *lane) load(out []byte) []byte {
 }
 
 // A part is where in the buffer a reply is, without its ReadyForQuery.
-type part struct {
+type replyFrame struct {
 	from, to int
 	refused  int  // where its ErrorResponse is; -1 if there is none
 	opened   byte // the message that says that it begins: of ParseComplete and BindComplete
@@ -173,20 +175,20 @@ type part struct {
 // answers reports whether the reply is one to a: each of its messages is one that it can
 // have. A server, or what is before it, that says too much or too little is found out
 // before a caller gets what is another's.
-func (p part) answers(a *ask) bool {
+func (p replyFrame) answers(a *request) bool {
 	opener := byte('2')
-	if a.extra {
+	if a.isPrepare {
 		opener = '1'
 	}
 	return p.refused >= 0 && (p.opened == 0 || p.opened == opener) || p.opened == opener && p.ended == 1
 }
 
 // read reads replies until the connection goes.
-func (l *lane) read() {
+func (l *sharedConn) read() {
 	buf := make([]byte, 16<<10)
 	var from, at, end int // of the reply that is being read; of the message; of what has come
-	var parts []part
-	next := part{refused: -1}
+	var parts []replyFrame
+	next := replyFrame{refused: -1}
 	changed := false
 	for {
 		if end == len(buf) {
@@ -195,8 +197,8 @@ func (l *lane) read() {
 				copy(buf, buf[from:end])
 				at, end, next.refused = at-from, end-from, max(-1, next.refused-from)
 				from = 0
-			case len(buf) >= biggest:
-				l.outgrown()
+			case len(buf) >= maxMessage:
+				l.replyTooLarge()
 				return
 			default:
 				buf = append(buf, make([]byte, len(buf))...)
@@ -234,7 +236,7 @@ func (l *lane) read() {
 				}
 				next.from, next.to, next.status = from, at, buf[at+5]
 				parts = append(parts, next)
-				next = part{refused: -1}
+				next = replyFrame{refused: -1}
 				from = at + size
 			default: // such as COPY's, to which nobody here can answer
 				err = errMalformed
@@ -257,7 +259,7 @@ func (l *lane) read() {
 			if next.refused >= 0 {
 				last = buf[next.refused:at]
 			}
-			l.lose(err, last)
+			l.fail(err, last)
 			return
 		}
 		if from == end {
@@ -270,15 +272,15 @@ func (l *lane) read() {
 var errDone = errors.New("pgcmd: the connection was retired")
 
 // deliver gives replies to those who asked. An error is why the lane has to go.
-func (l *lane) deliver(buf []byte, parts []part, changed bool) (failure error) {
+func (l *sharedConn) deliver(buf []byte, parts []replyFrame, changed bool) (failure error) {
 	m := l.m
 	now := time.Now()
 	m.mu.Lock()
-	if l.over {
+	if l.closed {
 		m.mu.Unlock()
 		return errDone
 	}
-	var answered [32]*ask
+	var answered [32]*request
 	asks := answered[:0]
 	if len(parts) > len(l.sent) { // a reply that nobody has asked for
 		parts, failure = parts[:len(l.sent)], errMalformed
@@ -289,20 +291,20 @@ func (l *lane) deliver(buf []byte, parts []part, changed bool) (failure error) {
 			parts, failure = parts[:i], errMalformed
 			break
 		}
-		if !a.extra {
-			m.discharge()
+		if !a.isPrepare {
+			m.releaseSlot()
 		}
 		if p.status != 'I' && failure == nil {
 			parts, failure = parts[:i+1], errState
 		}
-		if a.gone {
+		if a.abandoned {
 			asks = append(asks, nil)
 		} else {
-			a.over = true
+			a.completed = true
 			asks = append(asks, a)
-			if !a.extra {
-				m.asks++
-				a.tally.since++
+			if !a.isPrepare {
+				m.requests++
+				a.stats.since++
 			}
 		}
 		if failure == errState {
@@ -312,11 +314,11 @@ func (l *lane) deliver(buf []byte, parts []part, changed bool) (failure error) {
 	rest := copy(l.sent, l.sent[len(parts):])
 	clear(l.sent[rest:])
 	l.sent = l.sent[:rest]
-	l.headAt, l.late = now, 0
-	if !l.apart && (changed || !l.expires.IsZero() && now.After(l.expires)) {
-		m.retire(l)
+	l.headSince, l.slowChecks = now, 0
+	if !l.draining && (changed || !l.expires.IsZero() && now.After(l.expires)) {
+		m.drainConn(l)
 	}
-	if failure == nil && l.apart && l.done() {
+	if failure == nil && l.draining && l.done() {
 		failure = errDone
 	}
 	m.mu.Unlock()
@@ -325,24 +327,24 @@ func (l *lane) deliver(buf []byte, parts []part, changed bool) (failure error) {
 			p := parts[i]
 			a.in = append(a.in[:0], buf[p.from:p.to]...)
 			if p.refused >= 0 {
-				a.refuse(buf[p.refused:p.to])
+				a.reject(buf[p.refused:p.to])
 			}
-			a.came <- answer
+			a.done <- outcomeAnswered
 		}
 	}
 	return failure
 }
 
 // idle reports whether nothing is to be answered.
-func (l *lane) idle() bool {
+func (l *sharedConn) idle() bool {
 	l.m.mu.Lock()
 	defer l.m.mu.Unlock()
 	return len(l.sent) == 0
 }
 
-// lose ends the lane: the connection is lost, or is not needed any more. What was not
+// fail ends the lane: the connection is lost, or is not needed any more. What was not
 // answered is asked again elsewhere. last is the server's last word, if it had one.
-func (l *lane) lose(err error, last []byte) {
+func (l *sharedConn) fail(err error, last []byte) {
 	m := l.m
 	var fatal *pgconn.PgError
 	if last != nil {
@@ -350,30 +352,30 @@ func (l *lane) lose(err error, last []byte) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if l.over {
+	if l.closed {
 		return
 	}
 	if fatal != nil {
 		err = fatal
-		if e := notSent(m.ctx, fatal); e.unsettles() && l.wire != nil {
-			m.ended.Go(func() { l.wire.keeper.suspect(l.wire, e) }) // which comes back for the others
+		if e := newUnsentError(m.ctx, fatal); e.invalidatesPool() && l.wire != nil {
+			m.ended.Go(func() { l.wire.tracker.invalidateAll(l.wire, e) }) // which comes back for the others
 		}
 	}
 	l.drop(err)
 }
 
 // drop closes the lane, and sends those who wait elsewhere, because of err.
-func (l *lane) drop(err error) {
-	if l.over {
+func (l *sharedConn) drop(err error) {
+	if l.closed {
 		return
 	}
-	l.over = true
+	l.closed = true
 	l.m.remove(l)
 	for i, a := range l.sent {
-		l.move(a, err, i == 0 && blames(err))
+		l.requeue(a, err, i == 0 && blames(err))
 	}
 	for _, a := range l.queue {
-		l.move(a, err, false)
+		l.requeue(a, err, false)
 	}
 	l.sent, l.queue = nil, nil
 	l.end()
@@ -386,22 +388,22 @@ func blames(err error) bool {
 	return err != nil && !(said && (fatal.Code == "57P01" || fatal.Code == "57P02"))
 }
 
-// move sends an ask elsewhere. It was the first if the server worked on it when the
+// requeue sends an ask elsewhere. It was the first if the server worked on it when the
 // connection was lost, perhaps because of it.
-func (l *lane) move(a *ask, err error, first bool) {
-	if a.gone {
-		if !a.extra {
-			l.m.discharge()
+func (l *sharedConn) requeue(a *request, err error, first bool) {
+	if a.abandoned {
+		if !a.isPrepare {
+			l.m.releaseSlot()
 		}
 		return
 	}
 	l.m.moves++
-	a.over, a.cause, a.first = true, err, first
-	a.came <- moved
+	a.completed, a.cause, a.headOfLine = true, err, first
+	a.done <- outcomeRequeued
 }
 
 // end closes the connection, without waiting for anybody.
-func (l *lane) end() {
+func (l *sharedConn) end() {
 	close(l.gone)
 	l.m.ended.Go(func() {
 		if l.beforeClose != nil {
@@ -414,7 +416,7 @@ func (l *lane) end() {
 }
 
 // stop asks the server to stop what it does on the lane, which nobody else uses any more.
-func (l *lane) stop() {
+func (l *sharedConn) stop() {
 	l.m.ended.Go(func() {
 		ctx, cancel := context.WithTimeout(l.m.ctx, time.Second)
 		defer cancel()
@@ -422,24 +424,24 @@ func (l *lane) stop() {
 	})
 }
 
-// outgrown is called when the reply at the head is too big to be shared.
-func (l *lane) outgrown() {
+// replyTooLarge is called when the reply at the head is too big to be shared.
+func (l *sharedConn) replyTooLarge() {
 	m := l.m
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if l.over {
+	if l.closed {
 		return
 	}
 	if len(l.sent) > 0 {
 		a := l.sent[0]
 		l.sent = l.sent[1:]
-		m.setAside(a.sql)
+		m.bypass(a.sql)
 		switch {
-		case !a.gone:
-			a.over = true
-			a.came <- ordinary
-		case !a.extra:
-			m.discharge()
+		case !a.abandoned:
+			a.completed = true
+			a.done <- outcomeUseDedicated
+		case !a.isPrepare:
+			m.releaseSlot()
 		}
 	}
 	l.stop()

@@ -48,7 +48,7 @@ type ConstraintInfo struct {
 func (c *Catalog) Manifest() Manifest {
 	m := Manifest{Commands: make([]CommandInfo, len(c.names))}
 	for i, name := range c.names {
-		info := c.listings[name].info
+		info := c.entries[name].info
 		info.Input, info.Output = slices.Clone(info.Input), slices.Clone(info.Output)
 		info.Codes, info.Constraints = slices.Clone(info.Codes), slices.Clone(info.Constraints)
 		m.Commands[i] = info
@@ -89,14 +89,14 @@ func (i *CommandInfo) UnmarshalJSON(data []byte) error {
 }
 
 // describe makes what the manifest says of the command.
-func (l *listing) describe() CommandInfo {
+func (l *catalogEntry) describe() CommandInfo {
 	i := CommandInfo{
 		Name:        l.name,
 		Description: l.own.Description,
-		Input:       mustJSON(l.takes),
-		Output:      mustJSON(l.returns),
+		Input:       mustJSON(l.inputSchema),
+		Output:      mustJSON(l.outputSchema),
 		ReadOnly:    l.own.ReadOnly,
-		Transaction: l.begins,
+		Transaction: l.inTx,
 		Once:        l.once,
 		Attempts:    max(l.own.Retry.Attempts, 1),
 		Timeout:     l.own.Timeout,
@@ -127,15 +127,15 @@ var allCodes = []Code{CodeInvalid, CodeNotFound, CodeTooManyRows, CodeConflict, 
 
 // codes are those that the errors of the command can have, in the order of their
 // declaration.
-func (l *listing) codes() []Code {
+func (l *catalogEntry) codes() []Code {
 	codes := slices.Clone(allCodes)
-	if l.single && !l.foreign {
+	if l.isStatement && !l.hasUserCode {
 		codes = slices.DeleteFunc(codes, func(code Code) bool {
 			switch code {
 			case CodeNotFound:
-				return !l.one
+				return !l.returnsOne
 			case CodeTooManyRows:
-				return l.statement != nil && l.shape == nil // an Exec
+				return l.statement != nil && l.rowType == nil // an Exec
 			case CodeConflict, CodeUnknownEffect:
 				return l.own.ReadOnly
 			case CodeSkipped:

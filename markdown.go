@@ -17,16 +17,16 @@ func (c *Catalog) WriteMarkdown(w io.Writer) error {
 	b := bufio.NewWriter(w)
 	fmt.Fprintf(b, "# Commands\n\n| Command | Does | Data | Runs |\n|---|---|---|---|\n")
 	for _, name := range c.names {
-		info := c.listings[name].info
+		info := c.entries[name].info
 		fmt.Fprintf(b, "| [%s](#%s) | %s | %s | %s |\n", cell(name), anchor(name), cell(info.Description), info.data(), info.manner())
 	}
 	for _, name := range c.names {
-		c.listings[name].writeMarkdown(b)
+		c.entries[name].writeMarkdown(b)
 	}
 	return b.Flush()
 }
 
-func (l *listing) writeMarkdown(w io.Writer) {
+func (l *catalogEntry) writeMarkdown(w io.Writer) {
 	info := l.info
 	fmt.Fprintf(w, "\n## %s\n\n", cell(info.Name))
 	if info.Description != "" {
@@ -44,8 +44,8 @@ func (l *listing) writeMarkdown(w io.Writer) {
 		codes[i] = "`" + string(code) + "`"
 	}
 	fmt.Fprintf(w, "- Codes: %s\n", strings.Join(codes, ", "))
-	writeFields(w, "Input", l.takes)
-	writeFields(w, "Output", l.returns)
+	writeFields(w, "Input", l.inputSchema)
+	writeFields(w, "Output", l.outputSchema)
 	if len(info.Constraints) > 0 {
 		fmt.Fprintf(w, "\n| Constraint | Means | Code |\n|---|---|---|\n")
 		for _, c := range info.Constraints {
@@ -61,7 +61,7 @@ func (l *listing) writeMarkdown(w io.Writer) {
 		if len(l.params) > 0 {
 			params := make([]string, len(l.params))
 			for i, p := range l.params {
-				if at, ok := jsonPath(l.in, p); ok {
+				if at, ok := goPathToJSON(l.in, p); ok {
 					p = at
 				}
 				params[i] = fmt.Sprintf("`$%d` is %s", i+1, cell(p))

@@ -174,7 +174,7 @@ func filterRows(cfg *pgconn.Config) {
 	build := cfg.BuildFrontend
 	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		f := &rowFilter{from: r}
-		if below := wireBelow(w); below != nil {
+		if below := unwrapNetConn(w); below != nil {
 			below.filter = f
 		}
 		return build(f, w)
@@ -196,7 +196,7 @@ func boundRows(conn *pgx.Conn) (b rowBound) {
 		return b
 	}
 	frontend := conn.PgConn().Frontend()
-	if w := wireOf(conn); w != nil && w.filter != nil && frontend.ReadBufferLen() == 0 && w.filter.idle() {
+	if w := netConnOf(conn); w != nil && w.filter != nil && frontend.ReadBufferLen() == 0 && w.filter.idle() {
 		b.filter = w.filter
 		b.filter.armed = true
 	} else {

@@ -66,15 +66,15 @@ type Run struct {
 // Metrics returns what was counted so far. It is safe to call at any time, and costs
 // about a microsecond for each command name.
 func (p *Pool) Metrics() Metrics {
-	m := Metrics{Since: p.metrics.since, Pool: poolMetrics(p.Pool, p.keeper, p.mux)}
-	p.queue.count(&m.Pool)
-	m.Pool.RetryTokens = p.retries.left()
+	m := Metrics{Since: p.metrics.since, Pool: poolMetrics(p.Pool, p.tracker, p.mux)}
+	p.sem.stats(&m.Pool)
+	m.Pool.RetryTokens = p.retries.available()
 	for _, r := range p.replicas {
 		state := r.state.Load()
 		if state == nil {
-			state = &replicaState{why: "it was not looked at yet"}
+			state = &replicaState{reason: "it was not looked at yet"}
 		}
-		m.Replicas = append(m.Replicas, ReplicaMetrics{Pool: poolMetrics(r.pool, r.keeper, r.mux), Fit: state.fit, Reason: state.why, Lag: state.lag})
+		m.Replicas = append(m.Replicas, ReplicaMetrics{Pool: poolMetrics(r.pool, r.tracker, r.mux), Fit: state.healthy, Reason: state.reason, Lag: state.lag})
 	}
 	p.metrics.commands.Range(func(_, c any) bool {
 		m.Commands = append(m.Commands, c.(*commandMetrics).read())
@@ -85,12 +85,12 @@ func (p *Pool) Metrics() Metrics {
 	return m
 }
 
-func poolMetrics(pool *pgxpool.Pool, k *keeper, shared *mux) PoolMetrics {
+func poolMetrics(pool *pgxpool.Pool, k *tracker, shared *mux) PoolMetrics {
 	s := pool.Stat()
 	m := PoolMetrics{Max: s.MaxConns(), Acquired: s.AcquiredConns(), Idle: s.IdleConns(), Constructing: s.ConstructingConns(),
 		Acquires: s.AcquireCount(), EmptyAcquires: s.EmptyAcquireCount(), Waited: s.EmptyAcquireWaitTime(), Shared: shared.read()}
 	if k != nil {
-		m.Resets = k.epoch.Load()
+		m.Resets = k.generation.Load()
 	}
 	return m
 }
@@ -103,10 +103,10 @@ type metrics struct {
 
 	slowestFloor atomic.Int64 // what a run has to exceed to be among the slowest
 
-	mu       sync.Mutex
-	failures []Run // the latest last
-	trouble  *Run  // the latest that says something of the server or the pool
-	slowest  []Run // the slowest first
+	mu          sync.Mutex
+	failures    []Run // the latest last
+	unavailable *Run  // the latest that says something of the server or the pool
+	slowest     []Run // the slowest first
 }
 
 // maxNames bounds the memory of commands that are made at run time.
@@ -119,19 +119,19 @@ func (m *metrics) command(name string) *commandMetrics {
 	if m.names.Add(1) > maxNames {
 		name = "(others)"
 	}
-	c, _ := m.commands.LoadOrStore(name, &commandMetrics{of: m, name: name})
+	c, _ := m.commands.LoadOrStore(name, &commandMetrics{def: m, name: name})
 	return c.(*commandMetrics)
 }
 
 // countedBy finds what counts the runs of the command, mostly where the last run left it.
-func (c *core) countedBy(m *metrics) *commandMetrics {
-	if c.counted == nil { // of a core that is made for one run
+func (c *definition) countedBy(m *metrics) *commandMetrics {
+	if c.metricsCache == nil { // of a core that is made for one run
 		return m.command(c.name)
 	}
-	counts := c.counted.Load()
-	if counts == nil || counts.of != m {
+	counts := c.metricsCache.Load()
+	if counts == nil || counts.def != m {
 		counts = m.command(c.name)
-		c.counted.Store(counts)
+		c.metricsCache.Store(counts)
 	}
 	return counts
 }
@@ -158,7 +158,7 @@ func (m *metrics) remember(name string, elapsed time.Duration, attempts int, e *
 		}
 		m.failures = append(m.failures, run)
 		if e.ofServer() {
-			m.trouble = &run
+			m.unavailable = &run
 		}
 	}
 	if m.isSlow(elapsed) {
@@ -172,14 +172,14 @@ func (m *metrics) remember(name string, elapsed time.Duration, attempts int, e *
 	}
 }
 
-// lastTrouble is the latest error that says something of the server or the pool.
-func (m *metrics) lastTrouble() *Run {
+// lastUnavailable is the latest error that says something of the server or the pool.
+func (m *metrics) lastUnavailable() *Run {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.trouble == nil {
+	if m.unavailable == nil {
 		return nil
 	}
-	run := *m.trouble
+	run := *m.unavailable
 	return &run
 }
 
@@ -215,7 +215,7 @@ func (m *metrics) remembered() (failures, slowest []Run) {
 
 // commandMetrics counts the runs of one name.
 type commandMetrics struct {
-	of                      *metrics
+	def                     *metrics
 	name                    string
 	inFlight, rows, retries atomic.Int64
 	latency                 histogram

@@ -12,15 +12,15 @@ import (
 // How often an ask that was not answered is sent anew: as the one that a connection may
 // have been lost because of, or as one that could not help it.
 const (
-	mostLosses = 3
-	mostMoves  = 10
+	maxLosses = 3
+	maxMoves  = 10
 )
 
 // share asks over the shared connections. It is not done if the statement has to go
 // the ordinary way.
-func (s *statement) share(ctx context.Context, p *Pool, args []any, doubts doubts, r *reply) (failure *Error, done bool) {
+func (s *statement) share(ctx context.Context, p *Pool, args []any, doubts unverifiedArgs, r *result) (failure *Error, done bool) {
 	if err := ctx.Err(); err != nil {
-		return notSent(ctx, err), true
+		return newUnsentError(ctx, err), true
 	}
 	if failure := nested(ctx, p.Pool); failure != nil {
 		return failure, true
@@ -33,27 +33,27 @@ func (s *statement) share(ctx context.Context, p *Pool, args []any, doubts doubt
 			return failure, done
 		}
 		in = l.m
-		a, d, came, failure := l.put(ctx, s, d, args, doubts)
+		a, d, came, failure := l.do(ctx, s, d, args, doubts)
 		switch came {
-		case refused:
+		case outcomeFailed:
 			return failure, true
-		case ordinary:
+		case outcomeUseDedicated:
 			in.exit()
 			return nil, false
-		case shut: // before it was there
+		case outcomeConnClosed: // before it was there
 			continue
-		case outdated:
-			l.forget(s.text.SQL, d)
+		case outcomeStalePlan:
+			l.invalidate(s.text.SQL, d)
 			continue
-		case moved:
-			if moves++; a.first {
+		case outcomeRequeued:
+			if moves++; a.headOfLine {
 				losses++
 			}
 			switch {
-			case losses == mostLosses:
+			case losses == maxLosses:
 				in.exit()
-				return s.failed(ctx, r, a.cause), true
-			case moves == mostMoves:
+				return s.statementError(ctx, r, a.cause), true
+			case moves == maxMoves:
 				in.exit()
 				return nil, false
 			}
@@ -61,33 +61,33 @@ func (s *statement) share(ctx context.Context, p *Pool, args []any, doubts doubt
 		}
 		in = nil
 		if a.refused == nil {
-			r.rows, r.asked = a.rows, a
+			r.rows, r.sharedRequest = a.rows, a
 			return nil, true
 		}
 		// The server's word.
 		err := a.refused
 		a.rows.end(err)
 		switch {
-		case (err.Code == "26000" || provesOutdated(err)) && stale < mostMoves:
+		case (err.Code == "26000" || provesOutdated(err)) && stale < maxMoves:
 			stale++
-			if l.m.forget(s.text.SQL, l, d) {
+			if l.m.invalidate(s.text.SQL, l, d) {
 				p.stale.add(s.text.SQL, nil)
 			}
 		case err.Code == queryCanceled && l.imposed && !strings.Contains(err.Message, "user request"):
-			l.m.leave(s.text.SQL) // by our own limit, which the ordinary way does not have
+			l.m.leaveWaiting(s.text.SQL) // by our own limit, which the ordinary way does not have
 			return nil, false
 		default:
 			if invalidates(err.Code) {
-				l.forget(s.text.SQL, d)
+				l.invalidate(s.text.SQL, d)
 			}
-			return s.failed(ctx, r, err), true
+			return s.statementError(ctx, r, err), true
 		}
 	}
 }
 
 // enter finds a place on a shared connection: of a replica, if one is fit, as take does.
 // in is the mux that has let the caller in before, nil if none has.
-func (p *Pool) enter(ctx context.Context, s *statement, again bool, in *mux) (l *lane, d *described, failure *Error, done bool) {
+func (p *Pool) enter(ctx context.Context, s *statement, again bool, in *mux) (l *sharedConn, d *preparedStmt, failure *Error, done bool) {
 	if p.closed.Load() {
 		if in != nil {
 			in.exit()
@@ -104,7 +104,7 @@ func (p *Pool) enter(ctx context.Context, s *statement, again bool, in *mux) (l 
 	}
 	if len(p.replicas) > 0 && ctx.Value(primaryKey{}) == nil {
 		for range p.replicas {
-			r := p.pick()
+			r := p.pickReplica()
 			if r == nil {
 				break
 			}
@@ -114,7 +114,7 @@ func (p *Pool) enter(ctx context.Context, s *statement, again bool, in *mux) (l 
 			if failure.Code == CodeExhausted && r.mux.open() {
 				break // it is busy, not down
 			}
-			p.leaveOut(r, "no connection could be made")
+			p.markUnhealthy(r, "no connection could be made")
 		}
 	}
 	try(p.mux, orDefault(p.config.AcquireTimeout, defaultAcquireTimeout))

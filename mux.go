@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	// laneDepth is how many asks a lane takes, sent or waiting to be.
-	laneDepth = 256
-	// asideTime is how long a statement that was too slow or too big goes the ordinary
+	// maxQueued is how many asks a lane takes, sent or waiting to be.
+	maxQueued = 256
+	// bypassTime is how long a statement that was too slow or too big goes the ordinary
 	// way.
-	asideTime = 30 * time.Second
+	bypassTime = 30 * time.Second
 	// redialPause is how long a server that refuses one more connection is left alone,
 	// while there are others to it.
 	redialPause = time.Second
@@ -30,49 +30,49 @@ const (
 //
 // Everything that changes is guarded by mu, the lanes included.
 type mux struct {
-	pool   *pgxpool.Pool // whose settings and hooks the lanes are made with
-	keeper *keeper
-	size   int   // how many lanes there are at most, those apart excepted
-	impose bool  // the lanes are made with imposedTimeout: the user sets no statement_timeout
-	epoch  int64 // counts the renewals; guarded by mu
+	pool    *pgxpool.Pool // whose settings and hooks the lanes are made with
+	tracker *tracker
+	size    int   // how many lanes there are at most, those apart excepted
+	impose  bool  // the lanes are made with imposedTimeout: the user sets no statement_timeout
+	epoch   int64 // counts the renewals; guarded by mu
 
 	ctx    context.Context // done when it closes
 	cancel context.CancelFunc
 	ended  sync.WaitGroup // all goroutines
 
-	mu       sync.Mutex
-	lanes    []*lane
-	apart    map[*lane]struct{} // each has one slow ask left, and takes no other
-	admitted int                // asks and those about to ask
-	waiting  []*waiter          // for admission, in order
-	hoping   []*waiter          // for the first lane
-	dialing  bool
-	redial   time.Time            // not before
-	aside    map[string]time.Time // statements that go the ordinary way, until then
-	tallies  map[string]*tally    // of statements
-	watching bool
-	watch    chan struct{}
-	closed   bool
+	mu          sync.Mutex
+	conns       []*sharedConn
+	draining    map[*sharedConn]struct{} // each has one slow ask left, and takes no other
+	admitted    int                      // asks and those about to ask
+	waiting     []*waiter                // for admission, in order
+	connWaiters []*waiter                // for the first lane
+	dialing     bool
+	redial      time.Time             // not before
+	bypassed    map[string]time.Time  // statements that go the ordinary way, until then
+	slow        map[string]*slowStats // of statements
+	watching    bool
+	watch       chan struct{}
+	closed      bool
 
-	asks, moves, handovers, asides int64 // counted
+	requests, moves, handovers, bypasses int64 // counted
 }
 
 // A waiter is a caller that waits. What came is sent once.
 type waiter struct {
 	command string
-	came    chan *Error
+	ready   chan *Error
 }
 
-func newMux(pool *pgxpool.Pool, k *keeper, size int) *mux {
-	m := &mux{pool: pool, keeper: k, size: size, apart: map[*lane]struct{}{}, aside: map[string]time.Time{}, tallies: map[string]*tally{}, watch: make(chan struct{}, 1)}
+func newMux(pool *pgxpool.Pool, k *tracker, size int) *mux {
+	m := &mux{pool: pool, tracker: k, size: size, draining: map[*sharedConn]struct{}{}, bypassed: map[string]time.Time{}, slow: map[string]*slowStats{}, watch: make(chan struct{}, 1)}
 	m.impose = !setsTimeout(pool.Config().ConnConfig)
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	m.ended.Go(m.watchLanes)
+	m.ended.Go(m.monitor)
 	return m
 }
 
 // share makes the shared connections of a pool.
-func (p *Pool) share(pool *pgxpool.Pool, k *keeper) *mux {
+func (p *Pool) share(pool *pgxpool.Pool, k *tracker) *mux {
 	m := newMux(pool, k, p.config.Multiplex)
 	k.reset = func() {
 		pool.Reset()
@@ -84,34 +84,34 @@ func (p *Pool) share(pool *pgxpool.Pool, k *keeper) *mux {
 // first makes the first lane.
 func (m *mux) first(ctx context.Context) *Error {
 	m.mu.Lock()
-	if len(m.lanes) > 0 {
+	if len(m.conns) > 0 {
 		m.mu.Unlock()
 		return nil
 	}
 	w := &waiter{"pgcmd.Connect", make(chan *Error, 1)}
-	m.hoping = append(m.hoping, w)
+	m.connWaiters = append(m.connWaiters, w)
 	m.startDial()
 	m.mu.Unlock()
-	return m.wait(ctx, w, &m.hoping)
+	return m.wait(ctx, w, &m.connWaiters)
 }
 
 // enter takes a place on a lane, which put has to use. Who has to come again does not
 // wait; who is in was let in before and has not left. It is not done if the statement has
 // to go the ordinary way.
-func (m *mux) enter(ctx context.Context, s *statement, again, in bool, patience time.Duration) (l *lane, d *described, failure *Error, done bool) {
+func (m *mux) enter(ctx context.Context, s *statement, again, in bool, patience time.Duration) (l *sharedConn, d *preparedStmt, failure *Error, done bool) {
 	m.mu.Lock()
-	if len(m.aside) > 0 && m.isAside(s.text.SQL) {
+	if len(m.bypassed) > 0 && m.isBypassed(s.text.SQL) {
 		if in {
-			m.discharge()
+			m.releaseSlot()
 		}
 		m.mu.Unlock()
 		return nil, nil, nil, false
 	}
-	if again || m.admitted < m.size*laneDepth && len(m.waiting) == 0 {
+	if again || m.admitted < m.size*maxQueued && len(m.waiting) == 0 {
 		if !in {
 			m.admitted++
 		}
-		if l, d := m.place(s); l != nil {
+		if l, d := m.pickConn(s); l != nil {
 			m.mu.Unlock()
 			return l, d, nil, true
 		}
@@ -126,24 +126,24 @@ func (m *mux) enter(ctx context.Context, s *statement, again, in bool, patience 
 			return nil, nil, failure, true
 		}
 	}
-	l, d, failure = m.hope(ctx, s, patience)
+	l, d, failure = m.waitForConn(ctx, s, patience)
 	return l, d, failure, true
 }
 
-// hope waits for a lane, for one who is admitted.
-func (m *mux) hope(ctx context.Context, s *statement, patience time.Duration) (*lane, *described, *Error) {
+// waitForConn waits for a lane, for one who is admitted.
+func (m *mux) waitForConn(ctx context.Context, s *statement, patience time.Duration) (*sharedConn, *preparedStmt, *Error) {
 	var bounded context.Context
 	for {
 		m.mu.Lock()
-		if l, d := m.place(s); l != nil {
+		if l, d := m.pickConn(s); l != nil {
 			m.mu.Unlock()
 			return l, d, nil
 		}
 		w := &waiter{s.name, make(chan *Error, 1)}
 		if m.closed {
-			w.came <- poolClosed()
+			w.ready <- poolClosed()
 		} else {
-			m.hoping = append(m.hoping, w)
+			m.connWaiters = append(m.connWaiters, w)
 			m.startDial()
 		}
 		m.mu.Unlock()
@@ -152,7 +152,7 @@ func (m *mux) hope(ctx context.Context, s *statement, patience time.Duration) (*
 			bounded, cancel = waitingFor(ctx, patience)
 			defer cancel()
 		}
-		if failure := m.wait(bounded, w, &m.hoping); failure != nil {
+		if failure := m.wait(bounded, w, &m.connWaiters); failure != nil {
 			m.exit()
 			return nil, nil, failure
 		}
@@ -162,7 +162,7 @@ func (m *mux) hope(ctx context.Context, s *statement, patience time.Duration) (*
 // wait waits in a queue for what comes.
 func (m *mux) wait(ctx context.Context, w *waiter, queue *[]*waiter) *Error {
 	select {
-	case failure := <-w.came:
+	case failure := <-w.ready:
 		return failure
 	case <-ctx.Done():
 	}
@@ -170,9 +170,9 @@ func (m *mux) wait(ctx context.Context, w *waiter, queue *[]*waiter) *Error {
 	defer m.mu.Unlock()
 	i := slices.Index(*queue, w)
 	if i < 0 { // it has come meanwhile
-		failure := <-w.came
+		failure := <-w.ready
 		if failure == nil && queue == &m.waiting {
-			m.discharge()
+			m.releaseSlot()
 		}
 		if failure != nil {
 			return failure
@@ -185,25 +185,25 @@ func (m *mux) wait(ctx context.Context, w *waiter, queue *[]*waiter) *Error {
 
 // exhausted is the error of one who has waited for nothing.
 func (m *mux) exhausted(ctx context.Context) *Error {
-	e := notSent(ctx, ctx.Err())
+	e := newUnsentError(ctx, ctx.Err())
 	if e.Code != CodeTimeout {
 		return e
 	}
 	e.Code = CodeExhausted
-	if len(m.lanes) == 0 {
+	if len(m.conns) == 0 {
 		e.Message = "no shared connection could be made before the deadline"
 		return e
 	}
 	e.Message = fmt.Sprintf("no place came free before the deadline: %d reads were under way on %d shared connections, and %d others waited (raise Multiplex, or ask less at a time)%s",
-		m.admitted, len(m.lanes)+len(m.apart), len(m.waiting), m.who())
+		m.admitted, len(m.conns)+len(m.draining), len(m.waiting), m.waitingCommands())
 	return e
 }
 
-// who says in words whose asks there are.
-func (m *mux) who() string {
+// waitingCommands says in words whose asks there are.
+func (m *mux) waitingCommands() string {
 	counts := map[string]int{}
 	for l := range m.all() {
-		for _, a := range l.asks() {
+		for _, a := range l.requests() {
 			counts[a.command]++
 		}
 	}
@@ -224,14 +224,14 @@ func (m *mux) who() string {
 }
 
 // all yields the lanes, those apart included.
-func (m *mux) all() func(yield func(*lane) bool) {
-	return func(yield func(*lane) bool) {
-		for _, l := range m.lanes {
+func (m *mux) all() func(yield func(*sharedConn) bool) {
+	return func(yield func(*sharedConn) bool) {
+		for _, l := range m.conns {
 			if !yield(l) {
 				return
 			}
 		}
-		for l := range m.apart {
+		for l := range m.draining {
 			if !yield(l) {
 				return
 			}
@@ -239,11 +239,11 @@ func (m *mux) all() func(yield func(*lane) bool) {
 	}
 }
 
-// place reserves a place on the lane that has the least to do. If all have something,
+// pickConn reserves a place on the lane that has the least to do. If all have something,
 // and there may be one more, that is made, for those who come.
-func (m *mux) place(s *statement) (*lane, *described) {
-	var best *lane
-	for _, l := range m.lanes {
+func (m *mux) pickConn(s *statement) (*sharedConn, *preparedStmt) {
+	var best *sharedConn
+	for _, l := range m.conns {
 		if best == nil || l.weight() < best.weight() {
 			best = l
 		}
@@ -251,57 +251,57 @@ func (m *mux) place(s *statement) (*lane, *described) {
 	if best == nil || m.closed {
 		return nil, nil
 	}
-	if len(m.lanes) < m.size && !m.dialing && best.weight() > 0 && (m.redial.IsZero() || time.Now().After(m.redial)) {
+	if len(m.conns) < m.size && !m.dialing && best.weight() > 0 && (m.redial.IsZero() || time.Now().After(m.redial)) {
 		m.startDial()
 	}
 	best.reserved++
-	return best, best.known[s.text.SQL]
+	return best, best.statements[s.text.SQL]
 }
 
 // exit is discharge for one who has not been answered.
 func (m *mux) exit() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.discharge()
+	m.releaseSlot()
 }
 
-// discharge lets the next in.
-func (m *mux) discharge() {
+// releaseSlot lets the next in.
+func (m *mux) releaseSlot() {
 	m.admitted--
-	if len(m.waiting) > 0 && m.admitted < m.size*laneDepth {
+	if len(m.waiting) > 0 && m.admitted < m.size*maxQueued {
 		m.admitted++
-		m.waiting[0].came <- nil
+		m.waiting[0].ready <- nil
 		m.waiting[0] = nil
 		m.waiting = m.waiting[1:]
 	}
 }
 
-// isAside reports whether the statement goes the ordinary way for now.
-func (m *mux) isAside(sql string) bool {
-	until, ok := m.aside[sql]
+// isBypassed reports whether the statement goes the ordinary way for now.
+func (m *mux) isBypassed(sql string) bool {
+	until, ok := m.bypassed[sql]
 	if ok && time.Now().After(until) {
-		delete(m.aside, sql)
+		delete(m.bypassed, sql)
 		return false
 	}
 	return ok
 }
 
-// leave lets the statement go the ordinary way for a while.
-func (m *mux) leave(sql string) {
+// leaveWaiting lets the statement go the ordinary way for a while.
+func (m *mux) leaveWaiting(sql string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.setAside(sql)
+	m.bypass(sql)
 }
 
-func (m *mux) setAside(sql string) {
-	limit(m.aside)
-	m.aside[sql] = time.Now().Add(asideTime)
-	m.asides++
+func (m *mux) bypass(sql string) {
+	limit(m.bypassed)
+	m.bypassed[sql] = time.Now().Add(bypassTime)
+	m.bypasses++
 }
 
 // limit makes room for one more.
 func limit[V any](statements map[string]V) {
-	if len(statements) >= maxKnown {
+	if len(statements) >= maxStatements {
 		for old := range statements {
 			delete(statements, old)
 			return
@@ -313,7 +313,7 @@ func limit[V any](statements map[string]V) {
 func (m *mux) open() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.lanes) > 0
+	return len(m.conns) > 0
 }
 
 // renew makes the lanes anew: what is under way on the old ones is answered there.
@@ -321,26 +321,26 @@ func (m *mux) renew() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.epoch++ // one that is being made is made again
-	for _, l := range slices.Clone(m.lanes) {
-		m.retire(l)
+	for _, l := range slices.Clone(m.conns) {
+		m.drainConn(l)
 	}
 }
 
-// retire takes a lane out: it takes no more asks, and closes when it has answered.
-func (m *mux) retire(l *lane) {
+// drainConn takes a lane out: it takes no more asks, and closes when it has answered.
+func (m *mux) drainConn(l *sharedConn) {
 	m.remove(l)
-	m.apart[l] = struct{}{}
-	l.apart = true
+	m.draining[l] = struct{}{}
+	l.draining = true
 	if l.done() {
 		l.drop(nil)
 	}
 }
 
-func (m *mux) remove(l *lane) {
-	if i := slices.Index(m.lanes, l); i >= 0 {
-		m.lanes = slices.Delete(m.lanes, i, i+1)
+func (m *mux) remove(l *sharedConn) {
+	if i := slices.Index(m.conns, l); i >= 0 {
+		m.conns = slices.Delete(m.conns, i, i+1)
 	}
-	delete(m.apart, l)
+	delete(m.draining, l)
 }
 
 // close refuses what comes, waits for what is under way, and closes the lanes.
@@ -352,16 +352,16 @@ func (m *mux) close() {
 	if !m.closed {
 		m.closed = true
 		m.cancel()
-		for _, queue := range []*[]*waiter{&m.waiting, &m.hoping} {
+		for _, queue := range []*[]*waiter{&m.waiting, &m.connWaiters} {
 			for _, w := range *queue {
-				w.came <- poolClosed()
+				w.ready <- poolClosed()
 			}
 			*queue = nil
 		}
-		for _, l := range slices.Clone(m.lanes) {
-			m.retire(l)
+		for _, l := range slices.Clone(m.conns) {
+			m.drainConn(l)
 		}
-		for l := range m.apart {
+		for l := range m.draining {
 			if l.done() {
 				l.drop(nil)
 			}
@@ -379,13 +379,13 @@ func (m *mux) held() (n int, who string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for l := range m.all() {
-		for _, a := range l.asks() {
-			if !a.gone {
+		for _, a := range l.requests() {
+			if !a.abandoned {
 				n++
 			}
 		}
 	}
-	return n, m.who()
+	return n, m.waitingCommands()
 }
 
 // full says in words that there is no place, if so.
@@ -395,10 +395,10 @@ func (m *mux) full() string {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.admitted < m.size*laneDepth {
+	if m.admitted < m.size*maxQueued {
 		return ""
 	}
-	return fmt.Sprintf("the shared connections are full, %d reads wait%s", len(m.waiting), m.who())
+	return fmt.Sprintf("the shared connections are full, %d reads wait%s", len(m.waiting), m.waitingCommands())
 }
 
 // SharedMetrics is the state of the connections that [Config.Multiplex] shares. Those
@@ -420,6 +420,6 @@ func (m *mux) read() (s SharedMetrics) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return SharedMetrics{Conns: len(m.lanes), Apart: len(m.apart), InFlight: m.admitted, Waiting: len(m.waiting),
-		Reads: m.asks, Reruns: m.moves, HandedOver: m.handovers, Aside: m.asides}
+	return SharedMetrics{Conns: len(m.conns), Apart: len(m.draining), InFlight: m.admitted, Waiting: len(m.waiting),
+		Reads: m.requests, Reruns: m.moves, HandedOver: m.handovers, Aside: m.bypasses}
 }

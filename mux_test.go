@@ -11,7 +11,7 @@ import (
 // Who waits for a place gets it in the order in which they came, also past one who gave up.
 func TestNobodyIsOvertakenInTheQueue(t *testing.T) {
 	t.Parallel()
-	m := &mux{size: 1, admitted: laneDepth}
+	m := &mux{size: 1, admitted: maxQueued}
 	var waiters []*waiter
 	for range 3 {
 		w := &waiter{"a", make(chan *Error, 1)}
@@ -21,22 +21,22 @@ func TestNobodyIsOvertakenInTheQueue(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.NotNil(t, m.wait(ctx, waiters[1], &m.waiting), "the second gives up")
-	came := func(w *waiter) bool { return len(w.came) > 0 }
-	m.discharge()
+	came := func(w *waiter) bool { return len(w.ready) > 0 }
+	m.releaseSlot()
 	assert.True(t, came(waiters[0]))
 	assert.False(t, came(waiters[2]))
-	m.discharge()
+	m.releaseSlot()
 	assert.True(t, came(waiters[2]))
-	assert.Equal(t, laneDepth, m.admitted)
+	assert.Equal(t, maxQueued, m.admitted)
 
 	// One who gives up when a place has come gives it to the next.
 	late, next := &waiter{"a", make(chan *Error, 1)}, &waiter{"b", make(chan *Error, 1)}
 	m.waiting = []*waiter{next}
-	late.came <- nil
+	late.ready <- nil
 	if m.wait(ctx, late, &m.waiting) == nil { // it has the place, and may as well take it
 		m.exit()
 	}
 	assert.True(t, came(next))
-	m.discharge()
-	assert.Equal(t, laneDepth-1, m.admitted)
+	m.releaseSlot()
+	assert.Equal(t, maxQueued-1, m.admitted)
 }

@@ -39,17 +39,17 @@ func (m *mux) dial() {
 		epoch := m.epoch
 		m.mu.Unlock()
 		l, err := m.connect()
-		again := comesUp(err)
+		again := isStartingUp(err)
 		if errors.Is(err, errLostInSetup) {
 			lost++
-			again = again || lost < mostLosses
+			again = again || lost < maxLosses
 		}
-		if again && m.hoped() && pause(m.ctx, comesUpPause) {
+		if again && m.dialed() && sleep(m.ctx, startingUpPause) {
 			continue
 		}
 		var failure *Error
 		if err != nil {
-			failure = notAcquired(m.ctx, m.pool, m.keeper, err)
+			failure = newAcquireError(m.ctx, m.pool, m.tracker, err)
 		}
 		m.mu.Lock()
 		if l != nil && epoch != m.epoch && !m.closed { // renewed while it was made
@@ -63,38 +63,38 @@ func (m *mux) dial() {
 		case m.closed:
 			failure = poolClosed()
 			if l != nil {
-				l.over = true
+				l.closed = true
 				l.end()
 			}
 		case l != nil:
 			m.redial = time.Time{}
-			m.lanes = append(m.lanes, l)
+			m.conns = append(m.conns, l)
 			l.start()
 		default:
 			m.redial = time.Now().Add(redialPause)
 		}
-		for _, w := range m.hoping {
+		for _, w := range m.connWaiters {
 			if failure == nil {
-				w.came <- nil
+				w.ready <- nil
 				continue
 			}
 			e := *failure
-			w.came <- &e
+			w.ready <- &e
 		}
-		m.hoping = nil
+		m.connWaiters = nil
 		return
 	}
 }
 
-// hoped reports whether somebody waits for a lane.
-func (m *mux) hoped() bool {
+// dialed reports whether somebody waits for a lane.
+func (m *mux) dialed() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.hoping) > 0
+	return len(m.connWaiters) > 0
 }
 
 // connect makes a lane as the pool makes its connections.
-func (m *mux) connect() (l *lane, err error) {
+func (m *mux) connect() (l *sharedConn, err error) {
 	settings := m.pool.Config()
 	cc := settings.ConnConfig
 	if m.impose {
@@ -135,12 +135,12 @@ func (m *mux) connect() (l *lane, err error) {
 	if err := conn.PgConn().SyncConn(ctx); err != nil {
 		return nil, err
 	}
-	w := wireOf(conn)
+	w := netConnOf(conn)
 	raw, err := conn.PgConn().Hijack()
 	if err != nil {
 		return nil, err
 	}
-	l = newLane(m, settings, conn, raw, w)
+	l = newSharedConn(m, settings, conn, raw, w)
 	l.timeout, l.imposed = timeout, m.impose && timeout == imposedTimeout
 	return l, nil
 }
@@ -166,15 +166,15 @@ func timeoutOf(ctx context.Context, conn *pgx.Conn) (time.Duration, error) {
 	return time.Duration(ms) * time.Millisecond, err
 }
 
-func newLane(m *mux, settings *pgxpool.Config, conn *pgx.Conn, raw *pgconn.HijackedConn, w *wire) *lane {
-	l := &lane{m: m, conn: conn, net: raw.Conn, wire: w, wake: make(chan struct{}, 1), gone: make(chan struct{}), known: map[string]*described{}, describing: map[string]chan struct{}{},
+func newSharedConn(m *mux, settings *pgxpool.Config, conn *pgx.Conn, raw *pgconn.HijackedConn, w *netConn) *sharedConn {
+	l := &sharedConn{m: m, conn: conn, net: raw.Conn, wire: w, wake: make(chan struct{}, 1), gone: make(chan struct{}), statements: map[string]*preparedStmt{}, describing: map[string]chan struct{}{},
 		custom: settings.AfterConnect != nil, beforeClose: settings.BeforeClose, onNotice: cc(conn).OnNotice}
 	if settings.MaxConnLifetime > 0 {
 		jitter := time.Duration(rand.Float64() * float64(settings.MaxConnLifetimeJitter))
 		l.expires = time.Now().Add(settings.MaxConnLifetime + jitter)
 	}
 	l.tracer = cc(conn).Tracer
-	l.free.New = func() any { return newAsk(l) }
+	l.free.New = func() any { return newRequest(l) }
 	return l
 }
 

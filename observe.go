@@ -9,7 +9,7 @@ import (
 )
 
 // A sighting is a run on a pool, as it is counted and logged.
-type sighting struct {
+type observation struct {
 	pool     *Pool
 	m        *commandMetrics
 	start    time.Duration // since the pool was made
@@ -19,16 +19,16 @@ type sighting struct {
 	unreplicated bool // what it did is committed, and the synchronous standby has not got it
 }
 
-// sight begins the sighting of a run; end, to be deferred, ends it.
-func (p *Pool) sight(c *core) sighting {
+// startObservation begins the sighting of a run; end, to be deferred, ends it.
+func (p *Pool) startObservation(c *definition) observation {
 	m := c.countedBy(&p.metrics)
 	m.inFlight.Add(1)
-	return sighting{pool: p, m: m, start: time.Since(p.metrics.since)}
+	return observation{pool: p, m: m, start: time.Since(p.metrics.since)}
 }
 
-// end ends the sighting, of a panic, too, which is no error. It counts the run and
+// finish ends the sighting, of a panic, too, which is no error. It counts the run and
 // logs it: one line, and never a value.
-func (s *sighting) end(failure **Error) {
+func (s *observation) finish(failure **Error) {
 	e, elapsed := *failure, time.Since(s.pool.metrics.since)-s.start
 	s.m.inFlight.Add(-1)
 	s.m.record(elapsed, s.attempts, s.rows, e)
@@ -40,12 +40,12 @@ func (s *sighting) end(failure **Error) {
 	}
 }
 
-// observed runs the command on a pool: below the pool's middleware, counted and logged.
-func (c *core) observed(ctx context.Context, p *Pool, j job) (call Call, failure *Error) {
-	s := p.sight(c)
-	defer s.end(&failure)
+// runWithMetrics runs the command on a pool: below the pool's middleware, counted and logged.
+func (c *definition) runWithMetrics(ctx context.Context, p *Pool, j invocation) (call Call, failure *Error) {
+	s := p.startObservation(c)
+	defer s.finish(&failure)
 	if handler := s.m.handler(c.name, p.config.Middleware); handler != nil && ctx != nil {
-		call, failure = c.through(ctx, handler, p, j, func(ctx context.Context, call *Call) *Error {
+		call, failure = c.runMiddleware(ctx, handler, p, j, func(ctx context.Context, call *Call) *Error {
 			inner, failure := c.run(ctx, p, j)
 			call.Attempts, call.Rows, call.replayed, call.unreplicated = inner.Attempts, inner.Rows, inner.replayed, inner.unreplicated
 			return failure
@@ -57,7 +57,7 @@ func (c *core) observed(ctx context.Context, p *Pool, j job) (call Call, failure
 	return call, failure
 }
 
-func (s *sighting) log(elapsed time.Duration, e *Error) {
+func (s *observation) log(elapsed time.Duration, e *Error) {
 	level := levelOf(e)
 	if s.unreplicated {
 		level = max(level, zapcore.WarnLevel)

@@ -88,7 +88,7 @@ func Once[In, Out any](c *Command[In, Out], key func(In) string) *Command[In, Ou
 	if c == nil {
 		panic("pgcmd: Once was given a nil command")
 	}
-	return c.as(c.core.exactlyOnce(key == nil, func(in any) string { return key(*in.(*In)) }))
+	return c.withDefinition(c.def.defineOnce(key == nil, func(in any) string { return key(*in.(*In)) }))
 }
 
 // A oncePlan is what a Once computes at definition.
@@ -97,14 +97,14 @@ type oncePlan struct {
 	in, out *fingerprint.Plan
 }
 
-func (c *core) exactlyOnce(missing bool, key func(in any) string) *core {
+func (c *definition) defineOnce(missing bool, key func(in any) string) *definition {
 	reject := func(format string, args ...any) {
 		panic(fmt.Sprintf("pgcmd: %s: Once ", c.name) + fmt.Sprintf(format, args...))
 	}
 	switch {
 	case missing:
 		reject("was given a nil key function")
-	case !c.begins && !c.statement:
+	case !c.inTx && !c.isStatement:
 		reject("needs a transaction: add InTx, or make the command a Transaction")
 	case c.in.Kind() == reflect.Func:
 		reject("compares the inputs of runs, and the sequence of a Copy cannot be: run the copy in a Transaction, and make that the Once")
@@ -121,30 +121,30 @@ func (c *core) exactlyOnce(missing bool, key func(in any) string) *core {
 		reject("compares the output with what is stored, and %v", err)
 	}
 	k := *c
-	k.begins, k.once, k.oncePlan = true, true, &oncePlan{key: key, in: in, out: out}
+	k.inTx, k.isOnce, k.oncePlan = true, true, &oncePlan{key: key, in: in, out: out}
 	return &k
 }
 
 // A claim is one run's hold on a key.
-type claim struct {
+type idempotencyKey struct {
 	scope, key  string
 	fingerprint []byte
 	old         func() []byte // the fingerprint that pgcmd made before it had a version
 	run         [16]byte
 
-	made     bool                    // this attempt has inserted the row, so that no earlier one is applied
+	inserted bool                    // this attempt has inserted the row, so that no earlier one is applied
 	replayed bool                    // the result is that of an earlier run
 	lost     []func(context.Context) // AfterCommit functions of an attempt whose COMMIT had no reply
 }
 
-// claimFor makes the claim of a run, nil if the command is not a Once.
-func (c *core) claimFor(j job) (*claim, *Error) {
-	if !c.once {
+// idempotencyKeyFor makes the claim of a run, nil if the command is not a Once.
+func (c *definition) idempotencyKeyFor(j invocation) (*idempotencyKey, *Error) {
+	if !c.isOnce {
 		return nil, nil
 	}
-	cl := &claim{scope: c.name, key: c.oncePlan.key(j.input())}
+	cl := &idempotencyKey{scope: c.name, key: c.oncePlan.key(j.input())}
 	if cl.key == "" || len(cl.key) > maxKey {
-		return nil, refusedValue("", "once", fmt.Sprintf("the key of Once has %d bytes: it must have 1 to %d", len(cl.key), maxKey), nil)
+		return nil, newFieldError("", "once", fmt.Sprintf("the key of Once has %d bytes: it must have 1 to %d", len(cl.key), maxKey), nil)
 	}
 	if e := checkText(cl.key, "the key of Once"); e != nil {
 		return nil, e
@@ -154,7 +154,7 @@ func (c *core) claimFor(j job) (*claim, *Error) {
 		return nil, notCompared(err)
 	}
 	cl.fingerprint = append([]byte{fingerprintVersion}, sum[:]...)
-	cl.old = func() []byte { return oldFingerprint(j.seen()) }
+	cl.old = func() []byte { return oldFingerprint(j.inputValue()) }
 	if len(c.before) > 0 { // they may change what it is made of
 		old := cl.old()
 		cl.old = func() []byte { return old }
@@ -183,7 +183,7 @@ func notCompared(err error) *Error {
 	if e, ok := errors.AsType[*fingerprint.Error](err); ok {
 		field, reason = strings.TrimPrefix(e.Path, "."), e.Err
 	}
-	e := refusedValue(field, "once", "cannot be compared with the input of another run, as Once does: "+reason.Error(), err)
+	e := newFieldError(field, "once", "cannot be compared with the input of another run, as Once does: "+reason.Error(), err)
 	if _, ok := errors.AsType[fingerprint.TypeError](err); ok {
 		e.Code = CodeInternal
 	}
@@ -191,16 +191,16 @@ func notCompared(err error) *Error {
 }
 
 // same reports whether the input has the fingerprint that is stored.
-func (cl *claim) same(stored []byte) bool {
+func (cl *idempotencyKey) same(stored []byte) bool {
 	if len(stored) == sha256.Size {
 		return bytes.Equal(stored, cl.old())
 	}
 	return bytes.Equal(stored, cl.fingerprint)
 }
 
-// take claims the key as the transaction's first statement. If it is taken, the
+// insertKey claims the key as the transaction's first statement. If it is taken, the
 // result stored with it goes into out, and found is true.
-func (cl *claim) take(ctx context.Context, tx *Tx, out any) (found bool, failure *Error) {
+func (cl *idempotencyKey) insertKey(ctx context.Context, tx *Tx, out any) (found bool, failure *Error) {
 	if mutant.Planted(mutant.VerifyBySelect) {
 		return cl.verify(ctx, tx, out)
 	}
@@ -209,14 +209,14 @@ func (cl *claim) take(ctx context.Context, tx *Tx, out any) (found bool, failure
 		return false, cl.failed(ctx, err)
 	}
 	if tag.RowsAffected() == 1 {
-		cl.made = true
+		cl.inserted = true
 		return false, nil
 	}
-	return cl.replay(ctx, tx, out)
+	return cl.loadResult(ctx, tx, out)
 }
 
-// replay reads the result that is stored with the key.
-func (cl *claim) replay(ctx context.Context, tx *Tx, out any) (found bool, failure *Error) {
+// loadResult reads the result that is stored with the key.
+func (cl *idempotencyKey) loadResult(ctx context.Context, tx *Tx, out any) (found bool, failure *Error) {
 	var fingerprint, result []byte
 	var run [16]byte
 	err := tx.QueryRow(ctx, replaySQL, cl.scope, cl.key).Scan(&fingerprint, &run, &result)
@@ -242,11 +242,11 @@ func (cl *claim) replay(ctx context.Context, tx *Tx, out any) (found bool, failu
 
 // verify is the mistake of looking whether the earlier attempt is there: one that
 // is in flight is not, and commits later.
-func (cl *claim) verify(ctx context.Context, tx *Tx, out any) (found bool, failure *Error) {
-	if found, failure := cl.replay(ctx, tx, out); found || failure.SQLState != serializationFailure {
+func (cl *idempotencyKey) verify(ctx context.Context, tx *Tx, out any) (found bool, failure *Error) {
+	if found, failure := cl.loadResult(ctx, tx, out); found || failure.SQLState != serializationFailure {
 		return found, failure
 	}
-	cl.made = true
+	cl.inserted = true
 	_, err := tx.Exec(ctx, `insert into pgcmd.once (scope, key, fingerprint, run) values ($1, $2 || gen_random_uuid(), $3, $4)`,
 		cl.scope, cl.key, cl.fingerprint, cl.run)
 	if err != nil {
@@ -255,8 +255,8 @@ func (cl *claim) verify(ctx context.Context, tx *Tx, out any) (found bool, failu
 	return false, nil
 }
 
-// store keeps the result with the key, and makes sure that a later run gets it as it is.
-func (cl *claim) store(ctx context.Context, tx *Tx, c *core, out any) *Error {
+// storeResult keeps the result with the key, and makes sure that a later run gets it as it is.
+func (cl *idempotencyKey) storeResult(ctx context.Context, tx *Tx, c *definition, out any) *Error {
 	result, err := json.Marshal(out)
 	if err != nil {
 		return &Error{Code: CodeInternal, Err: err, Message: "the result has no JSON form, in which Once stores it"}
@@ -278,24 +278,24 @@ func (cl *claim) store(ctx context.Context, tx *Tx, c *core, out any) *Error {
 	}
 	replayed := reflect.New(c.out)
 	if err := json.Unmarshal(stored, replayed.Interface()); err != nil {
-		return cl.lossy(ctx, tx, c.out.String(), err)
+		return cl.losesValues(ctx, tx, c.out.String(), err)
 	}
 	path, differs, err := c.oncePlan.out.Difference(out, replayed.Interface())
 	if differs || err != nil {
-		return cl.lossy(ctx, tx, c.out.String()+path, err)
+		return cl.losesValues(ctx, tx, c.out.String()+path, err)
 	}
 	return nil
 }
 
-// lossy is the error of an output that a later run would not get as it is.
-func (cl *claim) lossy(ctx context.Context, tx *Tx, path string, cause error) *Error {
+// losesValues is the error of an output that a later run would not get as it is.
+func (cl *idempotencyKey) losesValues(ctx context.Context, tx *Tx, path string, cause error) *Error {
 	_, _ = tx.Exec(ctx, emptySQL, cl.scope, cl.key) // for a transaction that goes on without the result
 	return &Error{Code: CodeInternal, Err: cause, Message: path + " does not come back as it is from the JSON in which Once stores the output: " +
 		"text must be valid UTF-8, what is empty and not nil must not have omitempty, and a type with a JSON form of its own must read all of what it writes"}
 }
 
-func (cl *claim) failed(ctx context.Context, err error) *Error {
-	e := causeOf(ctx, err)
+func (cl *idempotencyKey) failed(ctx context.Context, err error) *Error {
+	e := classify(ctx, err)
 	switch e.SQLState {
 	case "42P01", "3F000":
 		e.Message = "the ledger table of Once is missing: run pgcmd.OnceSchema"

@@ -103,5 +103,5 @@ func asError(err error) *Error {
 	if e, ok := err.(*Error); ok && e != nil {
 		return e
 	}
-	return causeOf(context.Background(), err)
+	return classify(context.Background(), err)
 }

@@ -9,14 +9,14 @@ import (
 
 // A peeker looks at the socket of an idle connection. Only who has taken the
 // connection may use it.
-type peeker struct {
+type socketPeeker struct {
 	raw   syscall.RawConn
 	look  func(fd uintptr) // kept, so that no look allocates
 	still bool             // what it found
 }
 
-// newPeeker returns nil if conn hides its socket, as one of a dialer's own may.
-func newPeeker(conn net.Conn) *peeker {
+// newSocketPeeker returns nil if conn hides its socket, as one of a dialer's own may.
+func newSocketPeeker(conn net.Conn) *socketPeeker {
 	sys, ok := conn.(syscall.Conn)
 	if !ok {
 		return nil
@@ -25,7 +25,7 @@ func newPeeker(conn net.Conn) *peeker {
 	if err != nil {
 		return nil
 	}
-	p := &peeker{raw: raw}
+	p := &socketPeeker{raw: raw}
 	p.look = func(fd uintptr) {
 		var b [1]byte
 		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
@@ -34,10 +34,10 @@ func newPeeker(conn net.Conn) *peeker {
 	return p
 }
 
-// quiet reports whether nothing waits to be read, as it should be: PostgreSQL says
+// isIdle reports whether nothing waits to be read, as it should be: PostgreSQL says
 // something of its own accord only when it goes. It costs a system call, and no round
 // trip.
-func (p *peeker) quiet() bool {
+func (p *socketPeeker) isIdle() bool {
 	// Control and not Read: pgx leaves a reader behind when a write was slow, which may
 	// be in the socket's Read for as long as nothing comes, and a second one would wait
 	// for it.

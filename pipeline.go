@@ -54,12 +54,12 @@ func Queue[In, Out any](p *Pipeline, c *Command[In, Out], in In) *Result[Out] {
 	case c == nil:
 		refuse("item %d is a nil command", len(p.items))
 	default:
-		inner := c.as(c.core.bare())
-		if inner.piped == nil || !inner.core.straight || inner.core.once {
-			refuse("item %d, %s, cannot travel in a pipeline: it must be a Query, QueryOne or Exec without hooks, middleware, InTx and Once", len(p.items), c.core.name)
+		inner := c.withDefinition(c.def.withoutRetry())
+		if inner.newPipelined == nil || !inner.def.fastPath || inner.def.isOnce {
+			refuse("item %d, %s, cannot travel in a pipeline: it must be a Query, QueryOne or Exec without hooks, middleware, InTx and Once", len(p.items), c.def.name)
 			break
 		}
-		entry := &entry[In, Out]{piped: inner.piped(&inner.core.opts), command: inner, in: in, result: result}
+		entry := &entry[In, Out]{piped: inner.newPipelined(&inner.def.opts), command: inner, in: in, result: result}
 		p.items = append(p.items, entry)
 	}
 	return result
@@ -85,22 +85,22 @@ func (p *Pipeline) Run(ctx context.Context, db DB, mode BatchMode) error {
 	}
 	p.ran = true
 	if p.misuse != nil {
-		return p.settle(p.misuse.within("pipeline"))
+		return p.reconcile(p.misuse.prefixCommand("pipeline"))
 	}
-	c := core{name: pipelineName, begins: mode == Atomic, batch: true}
+	c := definition{name: pipelineName, inTx: mode == Atomic, isBatch: true}
 	c.opts.ReadOnly = !slices.ContainsFunc(p.items, func(e queuedItem) bool { return !e.sql().readOnly })
-	if _, e := c.whole(ctx, db, &pipelineRun{Pipeline: p, mode: mode, readOnly: c.opts.ReadOnly}); e != nil {
-		return p.settle(e)
+	if _, e := c.runObserved(ctx, db, &pipelineRun{Pipeline: p, mode: mode, readOnly: c.opts.ReadOnly}); e != nil {
+		return p.reconcile(e)
 	}
-	return p.settle(nil)
+	return p.reconcile(nil)
 }
 
-// settle makes the results known, and agree with the failure of all, if there is
+// reconcile makes the results known, and agree with the failure of all, if there is
 // one. It returns that, or those of the items.
-func (p *Pipeline) settle(failure *Error) error {
+func (p *Pipeline) reconcile(failure *Error) error {
 	var errs []error
 	for _, item := range p.items {
-		if e := item.settle(failure); e != nil && !isSkipped(e) {
+		if e := item.reconcile(failure); e != nil && !isSkipped(e) {
 			errs = append(errs, e)
 		}
 	}
@@ -117,18 +117,18 @@ func (p *Pipeline) settle(failure *Error) error {
 type queuedItem interface {
 	sql() *statement
 	name() string
-	vet() *Error
+	validate() *Error
 	start(ctx context.Context)
-	isFirm(l limits) bool
+	isCommitSafe(l limits) bool
 	fits(types *pgtype.Map, columns []pgconn.FieldDescription) *Error
 	bind() ([]any, *Error)
 	read(rows resultRows, l limits) *Error
 	fail(e *Error)
-	settle(failure *Error) *Error
+	reconcile(failure *Error) *Error
 }
 
 type entry[In, Out any] struct {
-	piped   *piped[In, Out]
+	piped   *pipelined[In, Out]
 	command *Command[In, Out]
 	in      In
 	result  *Result[Out]
@@ -136,13 +136,15 @@ type entry[In, Out any] struct {
 	readOut reader[Out]
 }
 
-func (e *entry[In, Out]) sql() *statement           { return e.piped.statement }
-func (e *entry[In, Out]) name() string              { return e.command.core.name }
-func (e *entry[In, Out]) isFirm(l limits) bool      { return e.piped.firm(l) && !e.piped.text.Ends }
+func (e *entry[In, Out]) sql() *statement { return e.piped.statement }
+func (e *entry[In, Out]) name() string    { return e.command.def.name }
+func (e *entry[In, Out]) isCommitSafe(l limits) bool {
+	return e.piped.commitSafe(l) && !e.piped.text.Ends
+}
 func (e *entry[In, Out]) start(ctx context.Context) { e.bindIn, e.readOut = e.piped.run(ctx) }
 
-func (e *entry[In, Out]) vet() *Error {
-	if e.command.core.checks == nil {
+func (e *entry[In, Out]) validate() *Error {
+	if e.command.def.validation == nil {
 		return nil
 	}
 	return e.command.check(e.in)
@@ -161,10 +163,10 @@ func (e *entry[In, Out]) read(rows resultRows, l limits) (failure *Error) {
 
 func (e *entry[In, Out]) fail(failure *Error) {
 	var none Out
-	e.result.value, e.result.err = none, e.command.core.mapConstraint(failure)
+	e.result.value, e.result.err = none, e.command.def.mapConstraint(failure)
 }
 
-func (e *entry[In, Out]) settle(failure *Error) *Error {
+func (e *entry[In, Out]) reconcile(failure *Error) *Error {
 	e.result.known = true
 	known, _ := e.result.err.(*Error)
 	switch {
@@ -191,11 +193,11 @@ type pipelineRun struct {
 
 var pipelineName = "pipeline"
 
-// vet validates every item. done says that nothing is left to run.
-func (r *pipelineRun) vet() (_ []*Error, failure *Error, done bool) {
+// validateItems validates every item. done says that nothing is left to run.
+func (r *pipelineRun) validateItems() (_ []*Error, failure *Error, done bool) {
 	left := len(r.items)
 	for i, item := range r.items {
-		if e := item.vet(); e != nil {
+		if e := item.validate(); e != nil {
 			e.Effect = NotApplied
 			if r.fail(i, e); failure == nil {
 				failure = e
@@ -205,7 +207,7 @@ func (r *pipelineRun) vet() (_ []*Error, failure *Error, done bool) {
 	}
 	switch {
 	case failure != nil && r.mode == Atomic:
-		r.skip(failure)
+		r.markSkipped(failure)
 		return nil, failure, true
 	case left == 0:
 		return nil, nil, true
@@ -213,11 +215,11 @@ func (r *pipelineRun) vet() (_ []*Error, failure *Error, done bool) {
 	return nil, nil, false
 }
 
-// skip marks what has no error of its own as skipped because of the culprit.
-func (r *pipelineRun) skip(culprit *Error) {
+// markSkipped marks what has no error of its own as skipped because of the culprit.
+func (r *pipelineRun) markSkipped(culprit *Error) {
 	var items []int
 	for i, item := range r.items {
-		if item.settle(nil) == nil {
+		if item.reconcile(nil) == nil {
 			items = append(items, i)
 		}
 	}
@@ -230,27 +232,27 @@ func (r *pipelineRun) skip(culprit *Error) {
 }
 
 func (r *pipelineRun) body(ctx context.Context, db DB) error {
-	if failure := r.carry(ctx, db); failure != nil {
+	if failure := r.runItems(ctx, db); failure != nil {
 		return failure
 	}
 	return nil
 }
 
 // The rest of a job's life a pipeline has no part in.
-func (r *pipelineRun) seen() any          { return r.Pipeline }
-func (r *pipelineRun) input() any         { return nil }
-func (r *pipelineRun) output() any        { return nil }
-func (r *pipelineRun) clear()             {}
-func (r *pipelineRun) rows(bool) int64    { return 0 }
-func (r *pipelineRun) settle(int, *Error) {}
-func (r *pipelineRun) warn()              { r.unreplicated = true }
-func (r *pipelineRun) warnOf(int)         { r.unreplicated = true }
-func (r *pipelineRun) warned() bool       { return r.unreplicated }
+func (r *pipelineRun) inputValue() any      { return r.Pipeline }
+func (r *pipelineRun) input() any           { return nil }
+func (r *pipelineRun) output() any          { return nil }
+func (r *pipelineRun) resetOutput()         {}
+func (r *pipelineRun) rows(bool) int64      { return 0 }
+func (r *pipelineRun) finish(int, *Error)   {}
+func (r *pipelineRun) warnUnreplicated()    { r.unreplicated = true }
+func (r *pipelineRun) warnOf(int)           { r.unreplicated = true }
+func (r *pipelineRun) isUnreplicated() bool { return r.unreplicated }
 
-func (r *pipelineRun) carry(ctx context.Context, db DB) *Error {
+func (r *pipelineRun) runItems(ctx context.Context, db DB) *Error {
 	var items []int
 	for i, item := range r.items {
-		if item.settle(nil) == nil {
+		if item.reconcile(nil) == nil {
 			items = append(items, i)
 			item.start(ctx)
 		}
@@ -267,33 +269,33 @@ func (r *pipelineRun) carry(ctx context.Context, db DB) *Error {
 			return failure
 		}
 		defer done()
-		f := newFlight(ctx, conn, nil, r)
-		defer f.land()
+		f := newBatchExec(ctx, conn, nil, r)
+		defer f.release()
 		return f.independent(items, ignore)
 	}
 	tx := db.(*Tx)
 	if tx.s.conn == nil {
 		return &Error{Code: CodeInternal, Effect: NotApplied, Message: "the transaction does not tell its connection, which a pipeline needs"}
 	}
-	if err := tx.enter(ctx); err != nil {
-		return notSent(ctx, err)
+	if err := tx.lock(ctx); err != nil {
+		return newUnsentError(ctx, err)
 	}
-	defer tx.s.free() // what came of it has been noted
-	finish := tx.s.mayFinish
-	tx.s.mayFinish = false
+	defer tx.s.unlock() // what came of it has been noted
+	finish := tx.s.mayPiggybackCommit
+	tx.s.mayPiggybackCommit = false
 	for _, item := range r.items {
-		finish = finish && item.isFirm(item.sql().limits.or(r.standing))
-		tx.s.mark(item.sql())
+		finish = finish && item.isCommitSafe(item.sql().limits.or(r.standing))
+		tx.s.inspectStatement(item.sql())
 	}
-	f := newFlight(ctx, tx.s.conn, tx.s, r)
-	defer f.land()
+	f := newBatchExec(ctx, tx.s.conn, tx.s, r)
+	defer f.release()
 	culprit, failure := f.atomic(tx, items, finish, ignore)
 	if failure == nil || culprit < 0 {
 		return failure
 	}
 	r.fail(culprit, failure)
 	if failure.Effect != Applied {
-		r.skip(failure)
+		r.markSkipped(failure)
 	}
 	return failure
 }
@@ -318,6 +320,6 @@ func (r *pipelineRun) bounded() bool {
 }
 
 func (r *pipelineRun) fail(i int, e *Error) {
-	e.within(r.items[i].name()).within(fmt.Sprintf("pipeline[%d]", i))
+	e.prefixCommand(r.items[i].name()).prefixCommand(fmt.Sprintf("pipeline[%d]", i))
 	r.items[i].fail(e)
 }

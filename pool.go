@@ -46,17 +46,17 @@ var (
 // neither counted nor logged; Close and Reset excepted.
 type Pool struct {
 	*pgxpool.Pool
-	retries budget
-	stale   *staleStatements // of all its connections, replicas' included
-	keeper  *keeper
-	queue   *queue
-	config  Config
-	metrics metrics
-	ending  atomic.Pointer[ending] // of those who wait for a connection that comes soon
+	retries  retryBucket
+	stale    *staleStatements // of all its connections, replicas' included
+	tracker  *tracker
+	sem      *semaphore
+	config   Config
+	metrics  metrics
+	deadline atomic.Pointer[sharedDeadline] // of those who wait for a connection that comes soon
 
-	replicas  []*replica
-	positions positions // of the primary
-	mux       *mux      // the shared connections to the primary; nil without Config.Multiplex
+	replicas   []*replica
+	walHistory walHistory // of the primary
+	mux        *mux       // the shared connections to the primary; nil without Config.Multiplex
 
 	closed  atomic.Bool // Close has begun
 	closing sync.Once
@@ -79,10 +79,10 @@ func (p *Pool) Close(ctx context.Context) error {
 	case <-closed:
 		return nil
 	case <-ctx.Done():
-		e := causeOf(ctx, ctx.Err())
+		e := classify(ctx, ctx.Err())
 		e.Command, e.Effect = "pgcmd.Pool.Close", NotApplied
 		e.Message = fmt.Sprintf("%d connections are still held", p.held())
-		if who := p.keeper.holders(); who != "" {
+		if who := p.tracker.leases(); who != "" {
 			e.Message += ": " + who
 		}
 		if n, who := p.mux.held(); n > 0 {
@@ -100,9 +100,9 @@ func (p *Pool) Close(ctx context.Context) error {
 // changed. It may be called at any time, by several goroutines, also while the pool closes
 // and afterwards, when it does nothing.
 func (p *Pool) Reset() {
-	p.keeper.renew()
+	p.tracker.renew()
 	for _, r := range p.replicas {
-		r.keeper.renew()
+		r.tracker.renew()
 	}
 }
 
@@ -137,10 +137,10 @@ type txKey struct{}
 // from the pool. Without it that is refused with CodeNestedAcquire, since under
 // load every connection can come to wait for another.
 func OutsideTx(ctx context.Context) context.Context {
-	return context.WithValue(ctx, txKey{}, (*session)(nil))
+	return context.WithValue(ctx, txKey{}, (*txn)(nil))
 }
 
-func insideTx(ctx context.Context, s *session) context.Context {
+func insideTx(ctx context.Context, s *txn) context.Context {
 	return context.WithValue(ctx, txKey{}, s)
 }
 

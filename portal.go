@@ -79,7 +79,7 @@ func (r *portalRows) end(ctx context.Context) {
 	if r.lost == nil {
 		return
 	}
-	giveUp(r.pg)
+	abortConn(r.pg)
 	switch {
 	case r.err != nil: // the server's reason
 	case ctx.Err() != nil:
@@ -89,9 +89,9 @@ func (r *portalRows) end(ctx context.Context) {
 	}
 }
 
-// giveUp closes a connection that is in the middle of something, and asks the server to
+// abortConn closes a connection that is in the middle of something, and asks the server to
 // stop what it is doing, as pgconn does: it has no other way to be asked for that.
-func giveUp(pg *pgconn.PgConn) {
+func abortConn(pg *pgconn.PgConn) {
 	_ = pg.Conn().SetDeadline(time.Unix(1, 0))
 	p := pg.StartPipeline(context.Background())
 	_ = p.Sync()

@@ -5,23 +5,23 @@ import (
 	"time"
 )
 
-// positions remembers where in its log the primary was seen, and when: how far behind
+// walHistory remembers where in its log the primary was seen, and when: how far behind
 // a replica is, in time, is how long ago the primary was where the replica is. The
 // replica's own clock and pg_last_xact_replay_timestamp do not tell, since a primary
 // that nobody writes to looks like a replica that hangs.
-type positions struct {
+type walHistory struct {
 	mu   sync.Mutex
-	seen []position // the oldest first
+	seen []walPosition // the oldest first
 }
 
-type position struct {
+type walPosition struct {
 	at   int64
 	when time.Time
 }
 
 const maxPositions = 1024
 
-func (p *positions) add(at int64, when time.Time) {
+func (p *walHistory) add(at int64, when time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if n := len(p.seen); n > 0 && p.seen[n-1].at >= at {
@@ -33,11 +33,11 @@ func (p *positions) add(at int64, when time.Time) {
 	if len(p.seen) == maxPositions {
 		p.seen = append(p.seen[:0], p.seen[maxPositions/2:]...)
 	}
-	p.seen = append(p.seen, position{at, when})
+	p.seen = append(p.seen, walPosition{at, when})
 }
 
-// age returns how long ago the primary was first seen beyond at; zero if it was not.
-func (p *positions) age(at int64, now time.Time) time.Duration {
+// lagBehind returns how long ago the primary was first seen beyond at; zero if it was not.
+func (p *walHistory) lagBehind(at int64, now time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.seen {

@@ -27,10 +27,10 @@ import (
 func Query[In, Row any](name, sql string) *Command[In, []Row] {
 	q := newQuery[In, Row](name, sql)
 	c := defineStatement(name, q, func(o *Options) func(context.Context, DB, In) ([]Row, error) {
-		return q.with(name, o).all()
+		return q.with(name, o).queryBody()
 	}, func(out []Row) int64 { return int64(len(out)) })
-	c.core.bounded, c.core.many = true, true
-	c.piped = func(o *Options) *piped[In, []Row] { return pipeAll(q.with(name, o)) }
+	c.def.returnsRows, c.def.returnsMany = true, true
+	c.newPipelined = func(o *Options) *pipelined[In, []Row] { return pipeAll(q.with(name, o)) }
 	return c
 }
 
@@ -44,10 +44,10 @@ func Query[In, Row any](name, sql string) *Command[In, []Row] {
 func QueryOne[In, Row any](name, sql string) *Command[In, Row] {
 	q := newQuery[In, Row](name, sql)
 	c := defineStatement(name, q, func(o *Options) func(context.Context, DB, In) (Row, error) {
-		return q.with(name, o).one()
+		return q.with(name, o).queryOneBody()
 	}, func(Row) int64 { return 1 })
-	c.core.bounded = true
-	c.piped = func(o *Options) *piped[In, Row] { return pipeOne(q.with(name, o)) }
+	c.def.returnsRows = true
+	c.newPipelined = func(o *Options) *pipelined[In, Row] { return pipeOne(q.with(name, o)) }
 	return c
 }
 
@@ -58,15 +58,15 @@ func Exec[In any](name, sql string) *Command[In, int64] {
 	text := parse(name, sql)
 	q := &query[In, struct{}]{statement: newStatement(name, reflect.TypeFor[In](), text), inputs: new(sync.Pool)}
 	c := defineStatement(name, q, func(o *Options) func(context.Context, DB, In) (int64, error) {
-		return q.with(name, o).exec()
+		return q.with(name, o).execBody()
 	}, func(affected int64) int64 { return affected })
-	c.piped = func(o *Options) *piped[In, int64] { return pipeExec(q.with(name, o)) }
+	c.newPipelined = func(o *Options) *pipelined[In, int64] { return pipeExec(q.with(name, o)) }
 	return c
 }
 
 // defineStatement makes a command whose body depends on its options.
 func defineStatement[In, Out any](name string, query any, body func(o *Options) func(context.Context, DB, In) (Out, error), rows func(Out) int64) *Command[In, Out] {
-	c := &Command[In, Out]{core: core{name: name, query: query}, define: body, rows: rows}
+	c := &Command[In, Out]{def: definition{name: name, query: query}, newBody: body, rows: rows}
 	return c.prepare()
 }
 
@@ -74,18 +74,18 @@ func defineStatement[In, Out any](name string, query any, body func(o *Options) 
 // the shape, and the memory that is used again.
 type query[In, Row any] struct {
 	*statement
-	shape  *shape
-	inputs *sync.Pool // of *input[In]
-	frames *sync.Pool // of *frame[Row]
+	rowType    *rowType
+	inputs     *sync.Pool // of *input[In]
+	rowBuffers *sync.Pool // of *frame[Row]
 }
 
 func newQuery[In, Row any](name, sql string) *query[In, Row] {
 	text := parse(name, sql)
 	return &query[In, Row]{
-		statement: newStatement(name, reflect.TypeFor[In](), text),
-		shape:     shapeOf(name, reflect.TypeFor[Row]()),
-		inputs:    new(sync.Pool),
-		frames:    new(sync.Pool),
+		statement:  newStatement(name, reflect.TypeFor[In](), text),
+		rowType:    rowTypeOf(name, reflect.TypeFor[Row]()),
+		inputs:     new(sync.Pool),
+		rowBuffers: new(sync.Pool),
 	}
 }
 
@@ -100,9 +100,9 @@ func (q *query[In, Row]) bind(in In) ([]any, *Error) {
 	if len(q.fields) == 0 {
 		return nil, nil
 	}
-	i, _ := q.inputs.Get().(*input[In])
+	i, _ := q.inputs.Get().(*argBuffer[In])
 	if i == nil {
-		i = new(input[In])
+		i = new(argBuffer[In])
 	}
 	args, failure := i.arguments(make([]any, len(q.fields)), q.statement, in)
 	var none In
@@ -111,8 +111,8 @@ func (q *query[In, Row]) bind(in In) ([]any, *Error) {
 	return args, failure
 }
 
-// all is the body of a Query.
-func (q *query[In, Row]) all() func(context.Context, DB, In) ([]Row, error) {
+// queryBody is the body of a Query.
+func (q *query[In, Row]) queryBody() func(context.Context, DB, In) ([]Row, error) {
 	return func(ctx context.Context, db DB, in In) ([]Row, error) {
 		args, failure := q.bind(in)
 		if failure != nil {
@@ -128,63 +128,63 @@ func (q *query[In, Row]) all() func(context.Context, DB, In) ([]Row, error) {
 
 // collect sends the statement and reads every row.
 func (q *query[In, Row]) collect(ctx context.Context, db DB, args []any) (out []Row, affected int64, failure *Error, warning error) {
-	r := reply{limits: q.limits.or(limitsOf(db))}
+	r := result{limits: q.limits.or(limitsOf(db))}
 	if failure = q.send(ctx, db, args, &r); failure != nil {
 		return nil, 0, failure, nil
 	}
 	defer q.close(ctx, &r)
-	fr := q.frameFor(ctx)
-	if out, failure = q.everyRow(fr, r.rows, r.limits); failure != nil {
-		return nil, 0, q.unreadable(ctx, &r, failure), nil
+	fr := q.rowBufferFor(ctx)
+	if out, failure = q.collectRows(fr, r.rows, r.limits); failure != nil {
+		return nil, 0, q.resultError(ctx, &r, failure), nil
 	}
 	if err := r.rows.Err(); err != nil {
-		return nil, 0, q.failed(ctx, &r, err), nil
+		return nil, 0, q.statementError(ctx, &r, err), nil
 	}
-	q.recycle(fr)
+	q.putRowBuffer(fr)
 	return out, r.rows.CommandTag().RowsAffected(), nil, r.warning()
 }
 
-// one is the body of a QueryOne.
-func (q *query[In, Row]) one() func(context.Context, DB, In) (Row, error) {
+// queryOneBody is the body of a QueryOne.
+func (q *query[In, Row]) queryOneBody() func(context.Context, DB, In) (Row, error) {
 	return func(ctx context.Context, db DB, in In) (row Row, err error) {
 		args, failure := q.bind(in)
 		if failure != nil {
 			return row, failure
 		}
-		r := reply{limits: q.limits.or(limitsOf(db))}
+		r := result{limits: q.limits.or(limitsOf(db))}
 		if failure = q.send(ctx, db, args, &r); failure != nil {
 			return row, failure
 		}
 		defer q.close(ctx, &r)
-		fr := q.frameFor(ctx)
-		if failure := q.onlyRow(fr, r.rows, r.limits); failure != nil {
-			return row, q.unreadable(ctx, &r, failure)
+		fr := q.rowBufferFor(ctx)
+		if failure := q.collectOneRow(fr, r.rows, r.limits); failure != nil {
+			return row, q.resultError(ctx, &r, failure)
 		}
 		if err := r.rows.Err(); err != nil {
-			return row, q.failed(ctx, &r, err)
+			return row, q.statementError(ctx, &r, err)
 		}
 		var zero Row
-		row, fr.row = fr.row, zero
-		q.recycle(fr)
+		row, fr.current = fr.current, zero
+		q.putRowBuffer(fr)
 		return row, r.warning()
 	}
 }
 
-// exec is the body of an Exec.
-func (q *query[In, Row]) exec() func(context.Context, DB, In) (int64, error) {
+// execBody is the body of an Exec.
+func (q *query[In, Row]) execBody() func(context.Context, DB, In) (int64, error) {
 	return func(ctx context.Context, db DB, in In) (int64, error) {
 		args, failure := q.bind(in)
 		if failure != nil {
 			return 0, failure
 		}
-		var r reply
+		var r result
 		if failure = q.send(ctx, db, args, &r); failure != nil {
 			return 0, failure
 		}
 		defer q.close(ctx, &r)
 		r.rows.Close()
 		if err := r.rows.Err(); err != nil {
-			return 0, q.failed(ctx, &r, err)
+			return 0, q.statementError(ctx, &r, err)
 		}
 		return r.rows.CommandTag().RowsAffected(), r.warning()
 	}

@@ -15,16 +15,16 @@ import (
 //
 // Who takes a connection of the pgxpool itself is not in this queue, but in pgxpool's:
 // every so often a connection goes through that, and so does one that is not as new.
-type queue struct {
-	pool     *pgxpool.Pool
-	keeper   *keeper
-	size     int
-	direct   bool          // a connection may be handed over
-	patience time.Duration // how long one waits; not positive: for ever
+type semaphore struct {
+	pool    *pgxpool.Pool
+	tracker *tracker
+	size    int
+	handOff bool          // a connection may be handed over
+	timeout time.Duration // how long one waits; not positive: for ever
 
 	mu            sync.Mutex
 	inside        int // who holds a place
-	first, last   *turn
+	first, last   *semWaiter
 	alarm         *time.Timer // for who has waited for too long; nil: never set
 	alarmed       bool
 	handed, waits int64
@@ -35,8 +35,8 @@ type queue struct {
 const handsInARow = 16
 
 // A turn is that of one who waits for a place.
-type turn struct {
-	before, next *turn
+type semWaiter struct {
+	before, next *semWaiter
 	queued       bool
 	since        time.Duration // on the keeper's clock
 	came         chan struct{} // once
@@ -44,25 +44,25 @@ type turn struct {
 	late         bool          // there is no place: it has waited for too long
 }
 
-var turns = sync.Pool{New: func() any { return &turn{came: make(chan struct{}, 1)} }}
+var semWaiters = sync.Pool{New: func() any { return &semWaiter{came: make(chan struct{}, 1)} }}
 
 var errLate = errors.New("pgcmd: the place in the queue came too late")
 
-func newQueue(pool *pgxpool.Pool, k *keeper, patience time.Duration) *queue {
-	return &queue{pool: pool, keeper: k, size: int(pool.Config().MaxConns), direct: k.unseen, patience: patience}
+func newSemaphore(pool *pgxpool.Pool, k *tracker, patience time.Duration) *semaphore {
+	return &semaphore{pool: pool, tracker: k, size: int(pool.Config().MaxConns), handOff: k.unseen, timeout: patience}
 }
 
-// enter waits for a place, which leave gives back, and says for how long it did. With
+// acquire waits for a place, which leave gives back, and says for how long it did. With
 // it may come a connection. An error is the context's, or errLate.
-func (q *queue) enter(ctx context.Context) (conn *pgxpool.Conn, waited time.Duration, err error) {
+func (q *semaphore) acquire(ctx context.Context) (conn *pgxpool.Conn, waited time.Duration, err error) {
 	q.mu.Lock()
 	if q.inside < q.size {
 		q.inside++
 		q.mu.Unlock()
 		return nil, 0, nil
 	}
-	w := turns.Get().(*turn)
-	w.since = q.keeper.now()
+	w := semWaiters.Get().(*semWaiter)
+	w.since = q.tracker.now()
 	q.push(w)
 	q.mu.Unlock()
 	settled := false
@@ -78,35 +78,35 @@ func (q *queue) enter(ctx context.Context) (conn *pgxpool.Conn, waited time.Dura
 		case <-w.came:
 		case <-done:
 			err = ctx.Err()
-			if q.withdraw(w) {
+			if q.cancelWait(w) {
 				settled = true
-				turns.Put(w)
+				semWaiters.Put(w)
 				return nil, 0, err
 			}
 			<-w.came
 		}
 	}
 	settled = true
-	conn, waited = w.conn, q.keeper.now()-w.since
+	conn, waited = w.conn, q.tracker.now()-w.since
 	late := w.late
 	w.conn, w.late = nil, false
-	turns.Put(w)
+	semWaiters.Put(w)
 	switch {
 	case late:
 		return nil, waited, errLate
 	case err != nil:
-		q.leave(conn)
+		q.release(conn)
 		return nil, waited, err
 	}
 	return conn, waited, nil
 }
 
-// leave gives the place and the connection, if there is one, to the next.
-func (q *queue) leave(conn *pgxpool.Conn) {
-	var wire *wire
+// release gives the place and the connection, if there is one, to the next.
+func (q *semaphore) release(conn *pgxpool.Conn) {
+	var wire *netConn
 	if conn != nil {
-		if wire = wireOf(conn.Conn()); !q.hands(conn, wire) {
-			giveBack(conn, wire)
+		if wire = netConnOf(conn.Conn()); !q.hands(conn, wire) {
+			returnConn(conn, wire)
 			conn = nil
 		}
 	}
@@ -116,13 +116,13 @@ func (q *queue) leave(conn *pgxpool.Conn) {
 		q.inside--
 		q.mu.Unlock()
 		if conn != nil {
-			giveBack(conn, wire)
+			returnConn(conn, wire)
 		}
 		return
 	}
 	q.remove(w)
 	q.waits++
-	q.waited += q.keeper.now() - w.since
+	q.waited += q.tracker.now() - w.since
 	if w.conn = conn; conn != nil {
 		q.handed++
 	}
@@ -132,26 +132,26 @@ func (q *queue) leave(conn *pgxpool.Conn) {
 
 // hands reports whether the connection can be handed over: it is as if it were new, and
 // nobody is to see that it changes hands.
-func (q *queue) hands(conn *pgxpool.Conn, w *wire) bool {
+func (q *semaphore) hands(conn *pgxpool.Conn, w *netConn) bool {
 	c := conn.Conn().PgConn()
-	return q.direct && w != nil && w.handed < handsInARow && w.epoch == q.keeper.epoch.Load() && w.current() &&
+	return q.handOff && w != nil && w.handed < handsInARow && w.epoch == q.tracker.generation.Load() && w.current() &&
 		!c.IsClosed() && !c.IsBusy() && c.TxStatus() == 'I'
 }
 
 // abandon is for one whose context panicked while it waited: nobody comes for what is
 // given to it.
-func (q *queue) abandon(w *turn) {
-	if q.withdraw(w) {
+func (q *semaphore) abandon(w *semWaiter) {
+	if q.cancelWait(w) {
 		return
 	}
 	if <-w.came; !w.late {
-		q.leave(w.conn)
+		q.release(w.conn)
 	}
 }
 
-// withdraw takes one who does not want to wait out of the queue, and reports
+// cancelWait takes one who does not want to wait out of the queue, and reports
 // whether it was still there.
-func (q *queue) withdraw(w *turn) bool {
+func (q *semaphore) cancelWait(w *semWaiter) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !w.queued {
@@ -161,23 +161,23 @@ func (q *queue) withdraw(w *turn) bool {
 	return true
 }
 
-// expire sends those away who have waited for too long.
-func (q *queue) expire() {
+// expireWaiters sends those away who have waited for too long.
+func (q *semaphore) expireWaiters() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	now := q.keeper.now()
-	for q.first != nil && now-q.first.since >= q.patience {
+	now := q.tracker.now()
+	for q.first != nil && now-q.first.since >= q.timeout {
 		w := q.first
 		q.remove(w)
 		w.late = true
 		w.came <- struct{}{}
 	}
 	if q.alarmed = q.first != nil; q.alarmed {
-		q.alarm.Reset(q.first.since + q.patience - now)
+		q.alarm.Reset(q.first.since + q.timeout - now)
 	}
 }
 
-func (q *queue) push(w *turn) {
+func (q *semaphore) push(w *semWaiter) {
 	w.queued, w.before, w.next = true, q.last, nil
 	if q.last == nil {
 		q.first = w
@@ -186,17 +186,17 @@ func (q *queue) push(w *turn) {
 	}
 	q.last = w
 	switch {
-	case q.alarmed || q.patience <= 0:
+	case q.alarmed || q.timeout <= 0:
 		return
 	case q.alarm == nil:
-		q.alarm = time.AfterFunc(q.patience, q.expire)
+		q.alarm = time.AfterFunc(q.timeout, q.expireWaiters)
 	default:
-		q.alarm.Reset(q.patience)
+		q.alarm.Reset(q.timeout)
 	}
 	q.alarmed = true
 }
 
-func (q *queue) remove(w *turn) {
+func (q *semaphore) remove(w *semWaiter) {
 	if w.before == nil {
 		q.first = w.next
 	} else {
@@ -210,8 +210,8 @@ func (q *queue) remove(w *turn) {
 	w.queued, w.before, w.next = false, nil, nil
 }
 
-// count adds what pgxpool did not see.
-func (q *queue) count(m *PoolMetrics) {
+// stats adds what pgxpool did not see.
+func (q *semaphore) stats(m *PoolMetrics) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	m.Acquires += q.handed

@@ -14,11 +14,11 @@ import (
 	"github.com/jackc/pgx/v5/pgtype/zeronull"
 )
 
-// plan plans how the columns of a result are read into targets. Whether a field can read
+// planColumns plans how the columns of a result are read into targets. Whether a field can read
 // its column is decided here, by the two types and whatever the rows hold: pgx asks only
 // when it scans, and for NULL tries one type after the other, in random order. The format
 // in which a column comes makes no difference either.
-func (s *shape) plan(types *pgtype.Map, l *layout, targets []any, plans []pgtype.ScanPlan) *Error {
+func (s *rowType) planColumns(types *pgtype.Map, l *columnMapping, targets []any, plans []pgtype.ScanPlan) *Error {
 	for i := range l.columns {
 		c := &l.columns[i]
 		if plans[i] = planScan(types, c.DataTypeOID, c.Format, targets[i]); plans[i] == nil {
@@ -229,11 +229,11 @@ func (p *usualPlan) Scan(src []byte, target any) error {
 
 // reads reports what is wrong with the columns of a statement that was described, before
 // it is sent. What it found right last is not looked at again.
-func (s *shape) reads(types *pgtype.Map, columns []pgconn.FieldDescription) *Error {
+func (s *rowType) reads(types *pgtype.Map, columns []pgconn.FieldDescription) *Error {
 	if last := s.read.Load(); last != nil && last.types == types && last.first == &columns[0] {
 		return nil
 	}
-	l, err := s.lay(columns)
+	l, err := s.mapColumns(columns)
 	if err != nil {
 		return err
 	}
@@ -256,33 +256,33 @@ type readable struct {
 }
 
 // mismatch is the error of a column whose type its field cannot read.
-func (s *shape) mismatch(types *pgtype.Map, l *layout, column int) *Error {
+func (s *rowType) mismatch(types *pgtype.Map, l *columnMapping, column int) *Error {
 	c, f := &l.columns[column], l.fields[column]
 	advice := "cast the column to text in the SQL"
 	if base := valueType(f.typ); !takesText(base) {
 		advice = fmt.Sprintf("make it %s, or a string and cast the column to text in the SQL", goType(types, c.DataTypeOID))
 	}
-	e := misfit(c.Name, "column %q (%s) does not fit %s (%s): %s", c.Name, sqlTypeName(types, c.DataTypeOID), s.where(f), f.typ, advice)
+	e := newScanError(c.Name, "column %q (%s) does not fit %s (%s): %s", c.Name, sqlTypeName(types, c.DataTypeOID), s.where(f), f.typ, advice)
 	return e
 }
 
 // where names a field as the Go code does.
-func (s *shape) where(f field) string {
+func (s *rowType) where(f field) string {
 	if s.kind == scalarRow {
 		return "the row"
 	}
 	return s.typ.Name() + "." + f.path
 }
 
-// cannotHold is the error of one value that its field cannot take, though the types fit.
-func (s *shape) cannotHold(types *pgtype.Map, l *layout, column int, null bool, err error) *Error {
+// valueError is the error of one value that its field cannot take, though the types fit.
+func (s *rowType) valueError(types *pgtype.Map, l *columnMapping, column int, null bool, err error) *Error {
 	c, f := &l.columns[column], l.fields[column]
 	typ, where := sqlTypeName(types, c.DataTypeOID), s.where(f)
 	var e *Error
 	if null {
-		e = misfit(c.Name, "column %q (%s) is NULL, and %s (%s) cannot hold that: make it *%s, or use coalesce", c.Name, typ, where, f.typ, f.typ)
+		e = newScanError(c.Name, "column %q (%s) is NULL, and %s (%s) cannot hold that: make it *%s, or use coalesce", c.Name, typ, where, f.typ, f.typ)
 	} else {
-		e = misfit(c.Name, "column %q (%s) does not fit %s (%s)", c.Name, typ, where, f.typ)
+		e = newScanError(c.Name, "column %q (%s) does not fit %s (%s)", c.Name, typ, where, f.typ)
 	}
 	e.Err = err
 	return e

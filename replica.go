@@ -12,19 +12,19 @@ import (
 
 // A replica is a standby that read-only commands may go to.
 type replica struct {
-	number int
-	pool   *pgxpool.Pool
-	keeper *keeper
-	mux    *mux // nil without Config.Multiplex
-	state  atomic.Pointer[replicaState]
+	number  int
+	pool    *pgxpool.Pool
+	tracker *tracker
+	mux     *mux // nil without Config.Multiplex
+	state   atomic.Pointer[replicaState]
 }
 
 // replicaState is what the last look found.
 type replicaState struct {
-	fit bool
-	why string        // it is not
-	lag time.Duration // behind the primary, as of the last look
-	at  int64         // bytes of WAL that it has replayed
+	healthy bool
+	reason  string        // it is not
+	lag     time.Duration // behind the primary, as of the last look
+	at      int64         // bytes of WAL that it has replayed
 }
 
 type primaryKey struct{}
@@ -43,12 +43,12 @@ func (p *Pool) takeReplica(ctx context.Context) *pgxpool.Conn {
 		return nil
 	}
 	for range p.replicas {
-		r := p.pick()
+		r := p.pickReplica()
 		if r == nil {
 			return nil
 		}
-		conn, err := p.soonEnding().acquire(ctx, r.pool, replicaTime)
-		if err == errNotSoon {
+		conn, err := p.currentDeadline().acquire(ctx, r.pool, replicaTime)
+		if err == errNoIdleConn {
 			waiting, cancel := context.WithTimeout(ctx, replicaTime)
 			conn, err = r.pool.Acquire(waiting)
 			cancel()
@@ -62,7 +62,7 @@ func (p *Pool) takeReplica(ctx context.Context) *pgxpool.Conn {
 		if r.pool.Stat().AcquiredConns() == r.pool.Stat().MaxConns() {
 			return nil // it is busy, not down
 		}
-		p.leaveOut(r, "no connection could be made")
+		p.markUnhealthy(r, "no connection could be made")
 	}
 	return nil
 }
@@ -70,66 +70,66 @@ func (p *Pool) takeReplica(ctx context.Context) *pgxpool.Conn {
 const (
 	// replicaTime is how long a replica is waited for before the primary is taken.
 	replicaTime = 500 * time.Millisecond
-	// lookEvery is how often the replicas are looked at.
-	lookEvery = 500 * time.Millisecond
+	// pollEvery is how often the replicas are looked at.
+	pollEvery = 500 * time.Millisecond
 )
 
-// pick returns a replica that is fit, taken at random, or nil.
-func (p *Pool) pick() *replica {
+// pickReplica returns a replica that is fit, taken at random, or nil.
+func (p *Pool) pickReplica() *replica {
 	start := rand.N(len(p.replicas))
 	for i := range p.replicas {
 		r := p.replicas[(start+i)%len(p.replicas)]
-		if state := r.state.Load(); state != nil && state.fit {
+		if state := r.state.Load(); state != nil && state.healthy {
 			return r
 		}
 	}
 	return nil
 }
 
-// leaveOut leaves a replica out until a look finds it fit again.
-func (p *Pool) leaveOut(r *replica, why string) {
-	p.judge(r, replicaState{why: why})
+// markUnhealthy leaves a replica out until a look finds it fit again.
+func (p *Pool) markUnhealthy(r *replica, why string) {
+	p.setState(r, replicaState{reason: why})
 }
 
-// judge takes what is known of a replica, and logs a change.
-func (p *Pool) judge(r *replica, now replicaState) {
+// setState takes what is known of a replica, and logs a change.
+func (p *Pool) setState(r *replica, now replicaState) {
 	before := r.state.Swap(&now)
 	switch {
-	case before != nil && before.fit == now.fit:
-	case now.fit:
+	case before != nil && before.healthy == now.healthy:
+	case now.healthy:
 		p.logger().Info("a replica is in use", zap.Int("replica", r.number), zap.Duration("lag", now.lag))
 	default:
-		p.logger().Warn("a replica is left out", zap.Int("replica", r.number), zap.String("reason", now.why), zap.Duration("lag", now.lag))
+		p.logger().Warn("a replica is left out", zap.Int("replica", r.number), zap.String("reason", now.reason), zap.Duration("lag", now.lag))
 	}
 }
 
-// follow looks at the replicas again and again, until the pool is closed.
-func (p *Pool) follow() {
-	ticker := time.NewTicker(lookEvery)
+// pollLoop looks at the replicas again and again, until the pool is closed.
+func (p *Pool) pollLoop() {
+	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-p.stop:
 			return
 		case <-ticker.C:
-			p.look(context.Background())
+			p.pollReplicas(context.Background())
 		}
 	}
 }
 
-// look finds out how far each replica is behind: it compares the position that it has
+// pollReplicas finds out how far each replica is behind: it compares the position that it has
 // replayed with the positions at which the primary was seen, and when.
-func (p *Pool) look(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 2*lookEvery)
+func (p *Pool) pollReplicas(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*pollEvery)
 	defer cancel()
 	var at int64
 	if err := p.Pool.QueryRow(ctx, `select (pg_current_wal_lsn() - '0/0'::pg_lsn)::int8`).Scan(&at); err == nil {
-		p.positions.add(at, time.Now())
+		p.walHistory.add(at, time.Now())
 	}
 	done := make(chan struct{})
 	for _, r := range p.replicas {
 		go func() {
-			p.judge(r, p.lookAt(ctx, r))
+			p.setState(r, p.pollReplica(ctx, r))
 			done <- struct{}{}
 		}()
 	}
@@ -140,20 +140,20 @@ func (p *Pool) look(ctx context.Context) {
 
 const replicaSQL = `select pg_is_in_recovery(), coalesce(pg_last_wal_replay_lsn() - '0/0'::pg_lsn, 0)::int8`
 
-func (p *Pool) lookAt(ctx context.Context, r *replica) replicaState {
+func (p *Pool) pollReplica(ctx context.Context, r *replica) replicaState {
 	var recovering bool
 	var at int64
 	if err := r.pool.QueryRow(ctx, replicaSQL).Scan(&recovering, &at); err != nil {
-		return replicaState{why: "it does not answer"}
+		return replicaState{reason: "it does not answer"}
 	}
 	if !recovering {
-		return replicaState{why: "it is no standby any more", at: at}
+		return replicaState{reason: "it is no standby any more", at: at}
 	}
-	state := replicaState{at: at, lag: p.positions.age(at, time.Now())}
+	state := replicaState{at: at, lag: p.walHistory.lagBehind(at, time.Now())}
 	if most := orDefault(p.config.MaxReplicaLag, defaultReplicaLag); state.lag > most {
-		state.why = "it is too far behind"
+		state.reason = "it is too far behind"
 		return state
 	}
-	state.fit = true
+	state.healthy = true
 	return state
 }

@@ -50,23 +50,23 @@ func Retryable(err error) bool {
 	if err == nil {
 		return false
 	}
-	if first, effect := ours(err); first != nil {
-		return effect == NotApplied && first.transient()
+	if first, effect := findError(err); first != nil {
+		return effect == NotApplied && first.isTransient()
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && !isConnectError(err) {
 		return pgErr.Code == serializationFailure || pgErr.Code == deadlockDetected
 	}
-	return isConnectError(err) && causeOf(context.Background(), err).transient()
+	return isConnectError(err) && classify(context.Background(), err).isTransient()
 }
 
-// transient reports whether the failure is of a kind that passes.
-func (e *Error) transient() bool {
+// isTransient reports whether the failure is of a kind that passes.
+func (e *Error) isTransient() bool {
 	if e.outdated {
 		return true
 	}
 	switch e.SQLState {
 	case "":
-		return (e.Code == CodeUnavailable || e.Code == CodeUnknownEffect) && !permanent(e.Err)
+		return (e.Code == CodeUnavailable || e.Code == CodeUnknownEffect) && !isPermanentDialError(e.Err)
 	case serializationFailure, deadlockDetected:
 		return true
 	case "53300", "25006", "57P01", "57P02", "57P03", "57P04", "57P05", "40003":
@@ -80,8 +80,8 @@ func (e *Error) transient() bool {
 	return strings.HasPrefix(e.SQLState, "08")
 }
 
-// permanent reports whether a connection fails for a reason that time does not change.
-func permanent(err error) bool {
+// isPermanentDialError reports whether a connection fails for a reason that time does not change.
+func isPermanentDialError(err error) bool {
 	if isPoolClosed(err) {
 		return true
 	}
@@ -97,8 +97,8 @@ func permanent(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "server refused TLS connection") // it has no type
 }
 
-// once reports whether one more attempt is all that can help.
-func (e *Error) once() bool {
+// retryAtMostOnce reports whether one more attempt is all that can help.
+func (e *Error) retryAtMostOnce() bool {
 	return !e.outdated && (e.SQLState == "26000" || e.SQLState == "42P05" || e.SQLState == "0A000")
 }
 
@@ -111,21 +111,21 @@ func (r Retry) Do(ctx context.Context, f func(ctx context.Context) error) error 
 	for attempt := 1; ; attempt++ {
 		start := time.Now()
 		err := f(ctx)
-		if err == nil || !Retryable(err) || !r.wants(err, attempt) || !r.wait(ctx, attempt, time.Since(start)) {
+		if err == nil || !Retryable(err) || !r.allows(err, attempt) || !r.wait(ctx, attempt, time.Since(start)) {
 			return err
 		}
 	}
 }
 
-// wants reports whether the policy asks for another attempt.
-func (r Retry) wants(err error, attempt int) bool {
+// allows reports whether the policy asks for another attempt.
+func (r Retry) allows(err error, attempt int) bool {
 	return attempt < r.Attempts && (r.If == nil || r.If(err))
 }
 
 // wait waits before the next attempt, and reports whether there is time for one. The
 // last attempt took so long.
 func (r Retry) wait(ctx context.Context, attempt int, took time.Duration) bool {
-	wait := rand.N(r.limit(attempt, took) + 1)
+	wait := rand.N(r.backoffCap(attempt, took) + 1)
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
 		return false
 	}
@@ -139,8 +139,8 @@ func (r Retry) wait(ctx context.Context, attempt int, took time.Duration) bool {
 	}
 }
 
-// limit is the longest wait after so many attempts, of which the last took so long.
-func (r Retry) limit(attempts int, took time.Duration) time.Duration {
+// backoffCap is the longest wait after so many attempts, of which the last took so long.
+func (r Retry) backoffCap(attempts int, took time.Duration) time.Duration {
 	limit, most := r.Delay, r.MaxDelay
 	if limit == 0 {
 		// Those who got into each other's way do so again, unless they come back at
@@ -163,20 +163,20 @@ func (r Retry) limit(attempts int, took time.Duration) time.Duration {
 // outage is not answered by a multiple of the load: a token bucket with the
 // numbers of the AWS SDKs' standard retry mode. Conflicts between transactions, and
 // changes of the schema, do not draw on it: they say nothing of the server's health.
-type budget struct {
+type retryBucket struct {
 	mu     sync.Mutex
 	tokens int // those spent, so that the zero budget is full
 	size   int // zero: budgetSize; negative: no limit
 }
 
 const (
-	budgetSize    = 500
-	retryCost     = 5
-	successRefund = 1
+	retryBucketSize = 500
+	retryCost       = 5
+	successRefund   = 1
 )
 
-// spend takes the tokens of one retry, if there are any.
-func (b *budget) spend(e *Error) bool {
+// take takes the tokens of one retry, if there are any.
+func (b *retryBucket) take(e *Error) bool {
 	if b == nil || b.size < 0 || e.Code == CodeAborted || e.outdated {
 		return true
 	}
@@ -184,7 +184,7 @@ func (b *budget) spend(e *Error) bool {
 	defer b.mu.Unlock()
 	size := b.size
 	if size == 0 {
-		size = budgetSize
+		size = retryBucketSize
 	}
 	if b.tokens+retryCost > size {
 		return false
@@ -193,28 +193,28 @@ func (b *budget) spend(e *Error) bool {
 	return true
 }
 
-// outOfBudget says in the message of e that there were no tokens for another attempt.
+// addBucketEmpty says in the message of e that there were no tokens for another attempt.
 // Its code stays what it is: that is the reason of the error.
-func (e *Error) outOfBudget() {
+func (e *Error) addBucketEmpty() {
 	e.Message += "; it was not tried again, since the pool's budget for retries is used up"
 }
 
-// left is how many tokens there are; -1 if there is no limit.
-func (b *budget) left() int {
+// available is how many tokens there are; -1 if there is no limit.
+func (b *retryBucket) available() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
 	case b.size < 0:
 		return -1
 	case b.size == 0:
-		return budgetSize - b.tokens
+		return retryBucketSize - b.tokens
 	}
 	return b.size - b.tokens
 }
 
-// refund gives back what a success is worth: the price of the retry that led to it,
+// put gives back what a success is worth: the price of the retry that led to it,
 // if one did.
-func (b *budget) refund(retried bool) {
+func (b *retryBucket) put(retried bool) {
 	if b == nil {
 		return
 	}

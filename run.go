@@ -18,24 +18,24 @@ const cleanupTime = 5 * time.Second
 
 // A job is one run of a command, as the life of a run sees it: without the types, so
 // that this life is compiled once and not again for every pair of them.
-type job interface {
-	seen() any                                          // the input, as a middleware sees it
-	input() any                                         // a pointer to the input
-	output() any                                        // a pointer to the output
-	clear()                                             // the output, before an attempt
-	vet() (refused []*Error, failure *Error, done bool) // of a batch
+type invocation interface {
+	inputValue() any                                              // the input, as a middleware sees it
+	input() any                                                   // a pointer to the input
+	output() any                                                  // a pointer to the output
+	resetOutput()                                                 // the output, before an attempt
+	validateItems() (refused []*Error, failure *Error, done bool) // of a batch
 	body(ctx context.Context, db DB) error
 	rows(failed bool) int64 // returned, or affected
-	warn()                  // that it is committed, and the synchronous standby has not got it
-	warned() bool
-	settle(attempts int, failure *Error) // the output is that of a run that failed, or, of a batch, that has ended
+	warnUnreplicated()      // that it is committed, and the synchronous standby has not got it
+	isUnreplicated() bool
+	finish(attempts int, failure *Error) // the output is that of a run that failed, or, of a batch, that has ended
 }
 
-// try runs the command on any DB: if that is a transaction, so that it is left usable.
-func (c *core) try(ctx context.Context, db DB, j job) (Call, error) {
-	run := c.whole
+// runTry runs the command on any DB: if that is a transaction, so that it is left usable.
+func (c *definition) runTry(ctx context.Context, db DB, j invocation) (Call, error) {
+	run := c.runObserved
 	if inTransaction(db) {
-		run = c.isolated
+		run = c.runInSavepoint
 	}
 	call, failure := run(ctx, db, j)
 	if failure != nil {
@@ -44,68 +44,68 @@ func (c *core) try(ctx context.Context, db DB, j job) (Call, error) {
 	return call, nil
 }
 
-// isolated runs the command under a savepoint of the transaction that db is, so
+// runInSavepoint runs the command under a savepoint of the transaction that db is, so
 // that a failure leaves the transaction usable.
-func (c *core) isolated(ctx context.Context, db DB, j job) (call Call, failure *Error) {
-	if e := usable(ctx, db); e != nil {
-		return call, c.refused(e)
+func (c *definition) runInSavepoint(ctx context.Context, db DB, j invocation) (call Call, failure *Error) {
+	if e := checkArgs(ctx, db); e != nil {
+		return call, c.notSentError(e)
 	}
 	tx := join(db)
 	if err := tx.usable(ctx); err != nil {
-		return call, notSent(ctx, err).within(c.name)
+		return call, newUnsentError(ctx, err).prefixCommand(c.name)
 	}
-	nested := tx.nest()
+	nested := tx.beginSavepoint()
 	defer func() {
-		_ = nested.end(ctx, false) // after a panic; else it has ended
+		_ = nested.endSavepoint(ctx, false) // after a panic; else it has ended
 	}()
 	call, failure = c.run(ctx, nested, j)
-	tx.s.observe()
-	ending := nested.end(ctx, failure == nil)
-	if tx.s.foreign && ending == nil {
-		ending = tx.s.flush(ctx)
+	tx.s.checkStatus()
+	ending := nested.endSavepoint(ctx, failure == nil)
+	if tx.s.external && ending == nil {
+		ending = tx.s.sendDeferred(ctx)
 	}
 	switch {
-	case failure != nil && ending == nil && !tx.s.unproven():
+	case failure != nil && ending == nil && !tx.s.outcomeUnproven():
 		failure.Effect = NotApplied // rolled back to the savepoint
 	case failure == nil && ending != nil:
-		failure = notSent(ctx, ending).within(c.name)
+		failure = newUnsentError(ctx, ending).prefixCommand(c.name)
 	}
-	if failure != nil && tx.s.unproven() {
+	if failure != nil && tx.s.outcomeUnproven() {
 		failure.Effect = Unknown
 	}
 	if failure != nil {
-		j.settle(call.Attempts, failure)
+		j.finish(call.Attempts, failure)
 	}
 	return call, failure
 }
 
-// whole runs the command on any DB but a transaction that is to be left usable.
-func (c *core) whole(ctx context.Context, db DB, j job) (Call, *Error) {
+// runObserved runs the command on any DB but a transaction that is to be left usable.
+func (c *definition) runObserved(ctx context.Context, db DB, j invocation) (Call, *Error) {
 	if pool, ok := db.(*Pool); ok && pool != nil {
-		return c.observed(ctx, pool, j)
+		return c.runWithMetrics(ctx, pool, j)
 	}
 	return c.run(ctx, db, j)
 }
 
 // run is the whole life of a run (see the package documentation), for a command
 // that has hooks, middleware or limits.
-func (c *core) run(ctx context.Context, db DB, j job) (seen Call, failure *Error) {
-	if e := usable(ctx, db); e != nil {
-		j.settle(0, e)
-		return seen, c.refused(e)
+func (c *definition) run(ctx context.Context, db DB, j invocation) (seen Call, failure *Error) {
+	if e := checkArgs(ctx, db); e != nil {
+		j.finish(0, e)
+		return seen, c.notSentError(e)
 	}
 	if c.handler == nil {
-		failure = c.steps(ctx, db, j, &seen)
+		failure = c.runValidated(ctx, db, j, &seen)
 		return seen, failure
 	}
-	return c.through(ctx, c.handler, db, j, func(ctx context.Context, call *Call) *Error { return c.steps(ctx, db, j, call) })
+	return c.runMiddleware(ctx, c.handler, db, j, func(ctx context.Context, call *Call) *Error { return c.runValidated(ctx, db, j, call) })
 }
 
-// through runs next below a chain of middleware, and holds that to its duties.
-func (c *core) through(ctx context.Context, handler Handler, db DB, j job, next func(ctx context.Context, call *Call) *Error) (Call, *Error) {
+// runMiddleware runs next below a chain of middleware, and holds that to its duties.
+func (c *definition) runMiddleware(ctx context.Context, handler Handler, db DB, j invocation, next func(ctx context.Context, call *Call) *Error) (Call, *Error) {
 	var failure *Error
 	ran, ended := false, false
-	call := &Call{Command: c.name, Input: j.seen()}
+	call := &Call{Command: c.name, Input: j.inputValue()}
 	call.run = func(ctx context.Context, call *Call) error {
 		if ran {
 			return Errorf(CodeInternal, "a middleware called next twice: it must not, trying again is not its business")
@@ -120,43 +120,43 @@ func (c *core) through(ctx context.Context, handler Handler, db DB, j job, next 
 	err := handler(ctx, call)
 	switch {
 	case !ran && err == nil:
-		failure = c.refused(&Error{Code: CodeInternal, Message: "a middleware ended the run without calling next and without an error"})
+		failure = c.notSentError(&Error{Code: CodeInternal, Message: "a middleware ended the run without calling next and without an error"})
 	case !ran:
-		failure = c.refused(about("a middleware", causeOf(ctx, err)))
+		failure = c.notSentError(nameFailer("a middleware", classify(ctx, err)))
 	case !ended:
 		e := &Error{Code: CodeInternal, Err: err, Attempts: call.Attempts,
 			Message: "a middleware went on without the end of the run: it recovered a panic, or did not wait for next"}
 		if c.opts.ReadOnly {
 			e.Effect = NotApplied
 		}
-		failure = e.within(c.name)
+		failure = e.prefixCommand(c.name)
 	case failure != nil && (err == nil || err == error(failure)):
 	case failure != nil:
-		failure = failure.translated(err)
+		failure = failure.withTranslation(err)
 	case err != nil:
-		failure = about("a middleware", causeOf(ctx, err)).within(c.name)
-		failure.Attempts, failure.Effect = call.Attempts, c.completed(db)
+		failure = nameFailer("a middleware", classify(ctx, err)).prefixCommand(c.name)
+		failure.Attempts, failure.Effect = call.Attempts, c.effectAfterSuccess(db)
 	}
 	if failure != nil {
-		j.settle(call.Attempts, failure)
+		j.finish(call.Attempts, failure)
 	}
 	return *call, failure
 }
 
-// steps validates, and runs the hooks around the body.
-func (c *core) steps(ctx context.Context, db DB, j job, call *Call) *Error {
-	if c.checks != nil {
-		if err := c.checks.refusal(j.input()); err != nil {
-			return c.refused(err)
+// runValidated validates, and runs the hooks around the body.
+func (c *definition) runValidated(ctx context.Context, db DB, j invocation, call *Call) *Error {
+	if c.validation != nil {
+		if err := c.validation.validate(j.input()); err != nil {
+			return c.notSentError(err)
 		}
 	}
-	if c.batch {
-		refused, failure, done := j.vet()
+	if c.isBatch {
+		refused, failure, done := j.validateItems()
 		if done {
 			return failure
 		}
 		if refused != nil {
-			ctx = context.WithValue(ctx, refusedKey{}, refused)
+			ctx = context.WithValue(ctx, refusedItemsKey{}, refused)
 		}
 	}
 	caller := ctx
@@ -166,15 +166,15 @@ func (c *core) steps(ctx context.Context, db DB, j job, call *Call) *Error {
 		defer cancel()
 	}
 	if len(c.cleanup) > 0 {
-		defer c.clean(caller, j) // sees what Before made of the input
+		defer c.runCleanup(caller, j) // sees what Before made of the input
 	}
-	after, failure := c.attempts(ctx, db, j, call)
-	if failure != nil || c.batch {
-		j.settle(call.Attempts, failure)
+	after, failure := c.runWithRetry(ctx, db, j, call)
+	if failure != nil || c.isBatch {
+		j.finish(call.Attempts, failure)
 	}
 	call.Rows = j.rows(failure != nil)
 	if failure != nil {
-		return c.translate(caller, j, failure)
+		return c.runOnError(caller, j, failure)
 	}
 	if len(after) > 0 {
 		runAll(OutsideTx(context.WithoutCancel(caller)), after)
@@ -194,21 +194,21 @@ func runAll(ctx context.Context, functions []func(context.Context)) {
 // it is not, or the attempts would multiply.
 type retryKey struct{}
 
-// attempts runs Before, and then the body and After, again if it failed and may be
+// runWithRetry runs Before, and then the body and After, again if it failed and may be
 // tried again. It returns the functions to be run now that it has committed.
-func (c *core) attempts(ctx context.Context, db DB, j job, call *Call) (after []func(context.Context), failure *Error) {
-	cl, failure := c.claimFor(j)
+func (c *definition) runWithRetry(ctx context.Context, db DB, j invocation, call *Call) (after []func(context.Context), failure *Error) {
+	cl, failure := c.idempotencyKeyFor(j)
 	if failure != nil {
-		return nil, c.refused(failure)
+		return nil, c.notSentError(failure)
 	}
 	for _, hook := range c.before {
 		if err := hook(ctx, j.input()); err != nil {
-			return nil, c.refused(about("a Before hook", causeOf(ctx, err)))
+			return nil, c.notSentError(nameFailer("a Before hook", classify(ctx, err)))
 		}
 	}
-	retries := budgetOf(db)
+	retries := retryBucketOf(db)
 	outermost := true
-	if c.opts.Retry.Attempts > 1 && (c.begins || c.opts.ReadOnly) {
+	if c.opts.Retry.Attempts > 1 && (c.inTx || c.opts.ReadOnly) {
 		outermost = ctx.Value(retryKey{}) == nil
 		ctx = context.WithValue(ctx, retryKey{}, true)
 	}
@@ -217,48 +217,48 @@ func (c *core) attempts(ctx context.Context, db DB, j job, call *Call) (after []
 	for {
 		call.Attempts++
 		if cl != nil {
-			cl.made = false
+			cl.inserted = false
 		}
 		var start time.Time
 		if c.opts.Retry.Attempts > 1 {
 			start = time.Now()
 		}
-		after, failure = c.attempt(ctx, db, j, cl)
+		after, failure = c.runOnce(ctx, db, j, cl)
 		if failure == nil {
-			call.replayed, call.unreplicated = cl != nil && cl.replayed, j.warned()
-			retries.refund(call.Attempts > 1)
+			call.replayed, call.unreplicated = cl != nil && cl.replayed, j.isUnreplicated()
+			retries.put(call.Attempts > 1)
 			return after, nil
 		}
-		unknown = failure.Effect == Unknown || unknown && (cl == nil || !cl.made)
-		failure.Attempts, failure.earlier = call.Attempts, earlier
+		unknown = failure.Effect == Unknown || unknown && (cl == nil || !cl.inserted)
+		failure.Attempts, failure.previousAttempts = call.Attempts, earlier
 		if unknown {
 			failure.Effect = Unknown
 		}
-		if !outermost || !c.repeats(db, failure) || failure.once() && len(earlier) > 0 || !c.opts.Retry.wants(failure, call.Attempts) {
+		if !outermost || !c.mayRetry(db, failure) || failure.retryAtMostOnce() && len(earlier) > 0 || !c.opts.Retry.allows(failure, call.Attempts) {
 			return nil, failure
 		}
-		if !retries.spend(failure) {
-			failure.outOfBudget()
+		if !retries.take(failure) {
+			failure.addBucketEmpty()
 			return nil, failure
 		}
 		if !c.opts.Retry.wait(ctx, call.Attempts, time.Since(start)) {
 			return nil, failure
 		}
-		failure.earlier = nil // each is on the list once
+		failure.previousAttempts = nil // each is on the list once
 		earlier = append(earlier, failure)
 	}
 }
 
-// repeats reports whether a failed attempt on db may be tried again: only by the
+// mayRetry reports whether a failed attempt on db may be tried again: only by the
 // outermost command, and only on a connection that lives.
-func (c *core) repeats(db DB, failure *Error) bool {
+func (c *definition) mayRetry(db DB, failure *Error) bool {
 	// A Once can be tried again whatever became of the attempt before.
-	allowed := Retryable(failure) || failure.Effect != Applied && failure.transient() &&
-		(c.once || mutant.Planted(mutant.RetryAfterCommit))
-	if c.batch && !c.begins { // its items are tried again one by one
+	allowed := Retryable(failure) || failure.Effect != Applied && failure.isTransient() &&
+		(c.isOnce || mutant.Planted(mutant.RetryAfterCommit))
+	if c.isBatch && !c.inTx { // its items are tried again one by one
 		return false
 	}
-	if c.opts.Retry.Attempts <= 1 || !allowed || failure.final || inTransaction(db) {
+	if c.opts.Retry.Attempts <= 1 || !allowed || failure.noRetry || inTransaction(db) {
 		return false
 	}
 	switch db := db.(type) {
@@ -270,45 +270,45 @@ func (c *core) repeats(db DB, failure *Error) bool {
 	return true
 }
 
-// attempt runs the body and After once, in a transaction if the command begins one.
-func (c *core) attempt(ctx context.Context, db DB, j job, cl *claim) (after []func(context.Context), failure *Error) {
-	j.clear()
-	if c.begins {
-		return c.transact(ctx, db, j, cl)
+// runOnce runs the body and After once, in a transaction if the command begins one.
+func (c *definition) runOnce(ctx context.Context, db DB, j invocation, cl *idempotencyKey) (after []func(context.Context), failure *Error) {
+	j.resetOutput()
+	if c.inTx {
+		return c.runTx(ctx, db, j, cl)
 	}
-	return nil, c.work(ctx, db, j)
+	return nil, c.runBody(ctx, db, j)
 }
 
-// work runs the body and After.
-func (c *core) work(ctx context.Context, db DB, j job) *Error {
+// runBody runs the body and After.
+func (c *definition) runBody(ctx context.Context, db DB, j invocation) *Error {
 	if err := j.body(ctx, db); err == errUnreplicated {
-		j.warn()
+		j.warnUnreplicated()
 	} else if err != nil {
-		return c.failed(ctx, err)
+		return c.bodyError(ctx, err)
 	}
 	for _, hook := range slices.Backward(c.after) {
 		if err := hook(ctx, j.input(), j.output()); err != nil {
-			e := about("an After hook", causeOf(ctx, err)).within(c.name)
-			e.Attempts, e.Effect = 1, c.completed(db)
+			e := nameFailer("an After hook", classify(ctx, err)).prefixCommand(c.name)
+			e.Attempts, e.Effect = 1, c.effectAfterSuccess(db)
 			return e
 		}
 	}
 	return nil
 }
 
-// translate lets the OnError hooks translate the failure.
-func (c *core) translate(ctx context.Context, j job, failure *Error) *Error {
+// runOnError lets the OnError hooks translate the failure.
+func (c *definition) runOnError(ctx context.Context, j invocation, failure *Error) *Error {
 	for _, hook := range c.onError {
 		seen := *failure // the hook may keep it, and must not change what is known
 		if err := hook(ctx, j.input(), &seen); err != nil && err != error(&seen) {
-			failure = failure.translated(err)
+			failure = failure.withTranslation(err)
 		}
 	}
 	return failure
 }
 
-// clean runs the Cleanup hooks, the last added first, each even if another panics.
-func (c *core) clean(ctx context.Context, j job) {
+// runCleanup runs the Cleanup hooks, the last added first, each even if another panics.
+func (c *definition) runCleanup(ctx context.Context, j invocation) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 	defer cancel()
 	for _, hook := range c.cleanup {
@@ -316,57 +316,57 @@ func (c *core) clean(ctx context.Context, j job) {
 	}
 }
 
-// refused makes the error of a run that sent nothing.
-func (c *core) refused(e *Error) *Error {
+// notSentError makes the error of a run that sent nothing.
+func (c *definition) notSentError(e *Error) *Error {
 	e.Effect, e.Attempts = NotApplied, 0
-	return e.within(c.name)
+	return e.prefixCommand(c.name)
 }
 
-// failed makes the error of a run whose body failed.
-func (c *core) failed(ctx context.Context, err error) *Error {
+// bodyError makes the error of a run whose body failed.
+func (c *definition) bodyError(ctx context.Context, err error) *Error {
 	var e *Error
-	if c.batch {
+	if c.isBatch {
 		e = err.(*Error)
 		e.Attempts = 1
 		if e.Command != "" { // the culprit's own path says all
 			return e
 		}
-	} else if c.statement {
+	} else if c.isStatement {
 		e = err.(*Error) // made by the statement for this run, with its Effect
 	} else {
-		e = causeOf(ctx, err)
-		if inner, _ := ours(err); inner == nil && e.withheld() {
+		e = classify(ctx, err)
+		if inner, _ := findError(err); inner == nil && e.hasWithheldText() {
 			if text := sentinelText(err); text != "" {
 				e.Message = text
 			}
 		}
-		e = about("the body", e)
+		e = nameFailer("the body", e)
 		e.Effect = Unknown
 		if c.opts.ReadOnly {
 			e.Effect = NotApplied
 		}
 	}
 	e.Attempts = 1
-	return c.mapConstraint(e.within(c.name))
+	return c.mapConstraint(e.prefixCommand(c.name))
 }
 
 // mapConstraint gives e the domain error that its constraint means.
-func (c *core) mapConstraint(e *Error) *Error {
+func (c *definition) mapConstraint(e *Error) *Error {
 	if domain := c.opts.OnConstraint[e.Constraint]; domain != nil {
-		e.also, e.Message = domain, e.place+domain.Error()
+		e.secondary, e.Message = domain, e.rowPrefix+domain.Error()
 		if ours, ok := errors.AsType[*Error](domain); ok && ours != nil {
-			e.Code, e.Message = ours.Code, e.place+ours.Message
+			e.Code, e.Message = ours.Code, e.rowPrefix+ours.Message
 		}
 	}
 	return e
 }
 
-// completed is the Effect of a failure that came after the body's success.
-func (c *core) completed(db DB) Effect {
-	return completed(db, c.opts.ReadOnly, c.statement || c.begins)
+// effectAfterSuccess is the Effect of a failure that came after the body's success.
+func (c *definition) effectAfterSuccess(db DB) Effect {
+	return effectAfterSuccess(db, c.opts.ReadOnly, c.isStatement || c.inTx)
 }
 
-func completed(db DB, readOnly, unit bool) Effect {
+func effectAfterSuccess(db DB, readOnly, unit bool) Effect {
 	switch {
 	case readOnly:
 		return NotApplied
@@ -376,11 +376,11 @@ func completed(db DB, readOnly, unit bool) Effect {
 	return Applied
 }
 
-// translated is e as an OnError hook or a middleware wants it seen: err may give
+// withTranslation is e as an OnError hook or a middleware wants it seen: err may give
 // the code and the message, never the Effect, and e stays in reach.
-func (e *Error) translated(err error) *Error {
+func (e *Error) withTranslation(err error) *Error {
 	t := *e
-	t.Err, t.also = e, err
+	t.Err, t.secondary = e, err
 	if ours, ok := errors.AsType[*Error](err); ok && ours != nil {
 		t.Code, t.Message = ours.Code, ours.Message
 		if len(ours.Problems) > 0 {
@@ -390,8 +390,8 @@ func (e *Error) translated(err error) *Error {
 	return &t
 }
 
-// within puts the name of an outer command before the path.
-func (e *Error) within(command string) *Error {
+// prefixCommand puts the name of an outer command before the path.
+func (e *Error) prefixCommand(command string) *Error {
 	if e.Command == "" {
 		e.Command = command
 	} else {
@@ -400,19 +400,19 @@ func (e *Error) within(command string) *Error {
 	return e
 }
 
-// withheld reports whether the message has the type of an error in place of its text.
-func (e *Error) withheld() bool { return strings.HasPrefix(e.Message, "failed with ") }
+// hasWithheldText reports whether the message has the type of an error in place of its text.
+func (e *Error) hasWithheldText() bool { return strings.HasPrefix(e.Message, "failed with ") }
 
-// about names who failed, where the message does not.
-func about(who string, e *Error) *Error {
-	if e.withheld() {
+// nameFailer names who failed, where the message does not.
+func nameFailer(who string, e *Error) *Error {
+	if e.hasWithheldText() {
 		e.Message = who + " " + e.Message
 	}
 	return e
 }
 
-// usable refuses a context or a DB that is nil, a nil pointer in it included.
-func usable(ctx context.Context, db DB) *Error {
+// checkArgs refuses a context or a DB that is nil, a nil pointer in it included.
+func checkArgs(ctx context.Context, db DB) *Error {
 	missing := ctx == nil
 	if missing {
 		return &Error{Code: CodeInternal, Message: "the context is nil: pass the caller's, or context.Background()"}

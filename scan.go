@@ -24,52 +24,52 @@ const (
 
 // A shape is what is known of a Row type at definition, and the columns that it
 // was last matched with: they are the same at every run, until the schema changes.
-type shape struct {
-	typ    reflect.Type
-	kind   rowKind
-	fields []field
-	grows  bool // a field is behind an embedded pointer, to be made for every row
-	last   atomic.Pointer[layout]
-	read   atomic.Pointer[readable] // what reads found right last
+type rowType struct {
+	typ            reflect.Type
+	kind           rowKind
+	fields         []field
+	throughPointer bool // a field is behind an embedded pointer, to be made for every row
+	last           atomic.Pointer[columnMapping]
+	read           atomic.Pointer[readable] // what reads found right last
 }
 
 // A layout matches the columns of a result with the fields of a row.
-type layout struct {
-	columns []pgconn.FieldDescription
-	fields  []field // fields[i] takes column i
-	builtin bool    // every type is one of PostgreSQL's own
-	plans   atomic.Pointer[[]planned]
+type columnMapping struct {
+	columns      []pgconn.FieldDescription
+	fields       []field // fields[i] takes column i
+	builtinTypes bool    // every type is one of PostgreSQL's own
+	plans        atomic.Pointer[[]scanPlans]
 }
 
-// planned are the plans to scan a row of a layout on one connection, which the types
+// scanPlans are the plans to scan a row of a layout on one connection, which the types
 // stand for. Planning is a good part of reading one row, and on the same connection
 // gives the same plans, unless a type was registered in between.
-type planned struct {
+type scanPlans struct {
 	types *pgtype.Map
 	plans []pgtype.ScanPlan
 }
 
-// mostPlanned is for how many connections a layout keeps plans; some may be gone.
-const mostPlanned = 64
+// maxScanPlans is for how many connections a layout keeps plans; some may be gone.
+const maxScanPlans = 64
 
-// planned returns the plans for a connection, which only who has it may use.
-func (l *layout) planned(types *pgtype.Map, s *shape, targets []any) ([]pgtype.ScanPlan, *Error) {
-	var all []planned
+// cachedPlans returns the plans for a connection, which only who has it may use.
+func (l *columnMapping) cachedPlans(types *pgtype.Map, s *rowType, targets []any) ([]pgtype.ScanPlan, *Error) {
+	var all []scanPlans
 	if known := l.plans.Load(); known != nil {
 		for i := range *known {
 			if p := &(*known)[i]; p.types == types {
 				return p.plans, nil
 			}
 		}
-		if len(*known) < mostPlanned {
+		if len(*known) < maxScanPlans {
 			all = slices.Clip(*known)
 		}
 	}
 	plans := make([]pgtype.ScanPlan, len(targets))
-	if err := s.plan(types, l, targets, plans); err != nil {
+	if err := s.planColumns(types, l, targets, plans); err != nil {
 		return nil, err
 	}
-	all = append(all, planned{types, plans})
+	all = append(all, scanPlans{types, plans})
 	l.plans.Store(&all) // of two at the same time one may be forgotten
 	return plans, nil
 }
@@ -78,7 +78,7 @@ func (l *layout) planned(types *pgtype.Map, s *shape, targets []any) ([]pgtype.S
 // not born with (FirstNormalObjectId in access/transam.h).
 const firstUserOID = 16384
 
-func (l *layout) names() []string {
+func (l *columnMapping) names() []string {
 	names := make([]string, len(l.columns))
 	for i, c := range l.columns {
 		names[i] = c.Name
@@ -86,9 +86,9 @@ func (l *layout) names() []string {
 	return names
 }
 
-// shapeOf looks at a row type, and panics if it cannot be a row.
-func shapeOf(command string, row reflect.Type) *shape {
-	s := &shape{typ: row}
+// rowTypeOf looks at a row type, and panics if it cannot be a row.
+func rowTypeOf(command string, row reflect.Type) *rowType {
+	s := &rowType{typ: row}
 	switch {
 	case s.typ == reflect.TypeFor[map[string]any]():
 		s.kind = mapRow
@@ -110,7 +110,7 @@ func shapeOf(command string, row reflect.Type) *shape {
 	if len(s.fields) == 0 {
 		panic(fmt.Sprintf("pgcmd: %s: the row type %s has no exported fields: use a struct with a field for each column, or Exec", command, s.typ))
 	}
-	s.grows = embedsPointer(s.typ, s.fields)
+	s.throughPointer = embedsPointer(s.typ, s.fields)
 	return s
 }
 
@@ -130,23 +130,23 @@ func rowFields(command string, typ reflect.Type) []field {
 	return fields
 }
 
-// match finds the layout for the columns of a result.
-func (s *shape) match(columns []pgconn.FieldDescription) (*layout, *Error) {
+// cachedMapping finds the layout for the columns of a result.
+func (s *rowType) cachedMapping(columns []pgconn.FieldDescription) (*columnMapping, *Error) {
 	if l := s.last.Load(); l != nil && l.fits(columns) {
 		return l, nil
 	}
-	l, err := s.lay(columns)
+	l, err := s.mapColumns(columns)
 	if err == nil {
 		s.last.Store(l)
 	}
 	return l, err
 }
 
-// lay makes the layout for the columns of a result.
-func (s *shape) lay(columns []pgconn.FieldDescription) (*layout, *Error) {
-	l := &layout{columns: slices.Clone(columns), fields: make([]field, len(columns)), builtin: true}
+// mapColumns makes the layout for the columns of a result.
+func (s *rowType) mapColumns(columns []pgconn.FieldDescription) (*columnMapping, *Error) {
+	l := &columnMapping{columns: slices.Clone(columns), fields: make([]field, len(columns)), builtinTypes: true}
 	for _, c := range columns {
-		l.builtin = l.builtin && c.DataTypeOID < firstUserOID
+		l.builtinTypes = l.builtinTypes && c.DataTypeOID < firstUserOID
 	}
 	var err *Error
 	switch s.kind {
@@ -154,7 +154,7 @@ func (s *shape) lay(columns []pgconn.FieldDescription) (*layout, *Error) {
 		err = s.matchFields(l)
 	case scalarRow:
 		if len(columns) != 1 {
-			err = misfit("", "the SQL returns %d columns (%s), and a row is one %s: select one column, or use a struct",
+			err = newScanError("", "the SQL returns %d columns (%s), and a row is one %s: select one column, or use a struct",
 				len(columns), strings.Join(l.names(), ", "), s.typ)
 			break
 		}
@@ -163,7 +163,7 @@ func (s *shape) lay(columns []pgconn.FieldDescription) (*layout, *Error) {
 		names := l.names()
 		for i, name := range names {
 			if slices.Contains(names[:i], name) {
-				err = misfit(name, "two columns are called %q, and a map holds one of them: rename one with AS", name)
+				err = newScanError(name, "two columns are called %q, and a map holds one of them: rename one with AS", name)
 			}
 		}
 	}
@@ -173,29 +173,29 @@ func (s *shape) lay(columns []pgconn.FieldDescription) (*layout, *Error) {
 	return l, nil
 }
 
-func (s *shape) matchFields(l *layout) *Error {
+func (s *rowType) matchFields(l *columnMapping) *Error {
 	names := l.names()
 	taken := make([]bool, len(names))
 	for _, f := range s.fields {
 		i := findColumn(names, f)
 		if i < 0 {
-			return misfit("", "field %s.%s has no column: the SQL returns %s (tag the field `db:\"-\"` to leave it out)",
+			return newScanError("", "field %s.%s has no column: the SQL returns %s (tag the field `db:\"-\"` to leave it out)",
 				s.typ.Name(), f.path, strings.Join(l.names(), ", "))
 		}
 		if taken[i] {
-			return misfit(names[i], "column %q is meant for two fields of %s, %s and %s: tag one of them otherwise", names[i], s.typ.Name(), l.fields[i].path, f.path)
+			return newScanError(names[i], "column %q is meant for two fields of %s, %s and %s: tag one of them otherwise", names[i], s.typ.Name(), l.fields[i].path, f.path)
 		}
 		taken[i], l.fields[i] = true, f
 	}
 	for i, name := range names {
 		if !taken[i] {
-			return misfit(name, "column %q has no field in %s: add one, or leave the column out of the SQL", name, s.typ.Name())
+			return newScanError(name, "column %q has no field in %s: add one, or leave the column out of the SQL", name, s.typ.Name())
 		}
 	}
 	return nil
 }
 
-func (l *layout) fits(columns []pgconn.FieldDescription) bool {
+func (l *columnMapping) fits(columns []pgconn.FieldDescription) bool {
 	if len(l.columns) != len(columns) {
 		return false
 	}
@@ -207,7 +207,7 @@ func (l *layout) fits(columns []pgconn.FieldDescription) bool {
 	return true
 }
 
-// misfit is the error of a result that its row type cannot take.
-func misfit(column, format string, args ...any) *Error {
+// newScanError is the error of a result that its row type cannot take.
+func newScanError(column, format string, args ...any) *Error {
 	return &Error{Code: CodeInternal, Column: column, Message: fmt.Sprintf(format, args...)}
 }

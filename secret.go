@@ -69,14 +69,14 @@ func hideSecretsAt(pointer any) {
 // the original before it changes that. It reports whether all of the rest is still
 // there: what leads back to itself is cut off, and what is far too deep.
 func hideSecrets(v reflect.Value) (whole bool) {
-	h := &hider{above: map[reference]bool{}, whole: true}
+	h := &hider{ancestors: map[reference]bool{}, whole: true}
 	h.hide(v, 0)
 	return h.whole
 }
 
 type hider struct {
-	above map[reference]bool // what leads to the value
-	whole bool
+	ancestors map[reference]bool // what leads to the value
+	whole     bool
 }
 
 type reference struct {
@@ -96,13 +96,13 @@ func (h *hider) hide(v reflect.Value, depth int) {
 		if k == reflect.Slice {
 			r.len = v.Len()
 		}
-		if h.above[r] {
+		if h.ancestors[r] {
 			v.SetZero()
 			h.whole = false
 			return
 		}
-		h.above[r] = true
-		defer delete(h.above, r)
+		h.ancestors[r] = true
+		defer delete(h.ancestors, r)
 	}
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Interface:

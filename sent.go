@@ -83,7 +83,7 @@ func typesOf(ctx context.Context, conn *pgx.Conn, oids ...uint32) (types, error)
 		}
 		if t.live == nil {
 			data := conn.PgConn().CustomData()
-			if t.live, _ = data["pgcmd.types"].(map[uint32]liveType); t.live == nil || len(t.live) >= maxKnown {
+			if t.live, _ = data["pgcmd.types"].(map[uint32]liveType); t.live == nil || len(t.live) >= maxStatements {
 				t.live = map[uint32]liveType{}
 				data["pgcmd.types"] = t.live
 			}

@@ -17,32 +17,32 @@ import (
 
 // A care says what has to be looked at in the values of a parameter before they are
 // sent. Most types need none.
-type care uint8
+type argCheck uint8
 
 const (
-	careOwn    care = 1 << iota // it may say itself what is sent for it
-	careByType                  // and may be sent by a method of pgtype's instead
-	careBytes                   // it may be bytes, or an array of them
-	careRagged                  // it may hold an array that is not rectangular
+	checkOwnType     argCheck = 1 << iota // it may say itself what is sent for it
+	checkByType                           // and may be sent by a method of pgtype's instead
+	checkBytes                            // it may be bytes, or an array of them
+	checkRectangular                      // it may hold an array that is not rectangular
 )
 
-// careOf finds out at definition what values of the type need.
-func careOf(typ reflect.Type) (c care) {
+// argCheckOf finds out at definition what values of the type need.
+func argCheckOf(typ reflect.Type) (c argCheck) {
 	elem := typ
 	for {
 		switch {
 		case elem.Kind() == reflect.Interface:
-			return careOwn | careBytes | careRagged
+			return checkOwnType | checkBytes | checkRectangular
 		case isValuer(elem) || elem.Implements(textValuerType):
-			if c = careOwn; sentByType(elem) {
-				c |= careByType
+			if c = checkOwnType; sentByType(elem) {
+				c |= checkByType
 			}
 			return c
 		case isDimensioned(elem):
-			return careBytes | careRagged
+			return checkBytes | checkRectangular
 		}
 		if takenForBytea(elem) {
-			c |= careBytes
+			c |= checkBytes
 		}
 		if elem.Kind() != reflect.Pointer && elem.Kind() != reflect.Slice && elem.Kind() != reflect.Array {
 			break
@@ -50,49 +50,49 @@ func careOf(typ reflect.Type) (c care) {
 		elem = elem.Elem()
 	}
 	if mayBeRagged(typ) {
-		c |= careRagged
+		c |= checkRectangular
 	}
 	return c
 }
 
-// takeCare notes what one of so many parameters needs.
-func (s *statement) takeCare(i, of int, c care) {
-	if c != 0 && s.care == nil {
-		s.care = make([]care, of)
+// addArgCheck notes what one of so many parameters needs.
+func (s *statement) addArgCheck(i, of int, c argCheck) {
+	if c != 0 && s.checkKinds == nil {
+		s.checkKinds = make([]argCheck, of)
 	}
 	if c != 0 {
-		s.care[i] = c
+		s.checkKinds[i] = c
 	}
 }
 
-// doubts are the numbers of arguments that can be judged only when the type of their
+// unverifiedArgs are the numbers of arguments that can be judged only when the type of their
 // parameter is known: bytes, and slices of slices that are not rectangular.
-type doubts []int
+type unverifiedArgs []int
 
-// inspect looks at the arguments before anything is sent. It runs code of the user's.
-func (s *statement) inspect(args []any) (d doubts, failure *Error) {
-	for i, c := range s.care {
+// checkArgs looks at the arguments before anything is sent. It runs code of the user's.
+func (s *statement) checkArgs(args []any) (d unverifiedArgs, failure *Error) {
+	for i, c := range s.checkKinds {
 		if c == 0 || i >= len(args) || args[i] == nil {
 			continue
 		}
 		doubtful := false
-		if c&careOwn != 0 {
+		if c&checkOwnType != 0 {
 			own, isBytes, err := ownValue(args[i])
-			byType := c&careByType != 0 || err != nil && c&careBytes != 0 && sentByType(reflect.TypeOf(args[i]))
+			byType := c&checkByType != 0 || err != nil && c&checkBytes != 0 && sentByType(reflect.TypeOf(args[i]))
 			if text, ok := own.(string); ok && !byType {
 				if e := checkText(text, s.params[i]); e != nil {
 					return nil, e
 				}
 			}
 			if err != nil && !byType {
-				return nil, refusedValue(s.params[i], "encode", fmt.Sprintf("cannot be sent: its own method refuses it, with %T", err), err)
+				return nil, newFieldError(s.params[i], "encode", fmt.Sprintf("cannot be sent: its own method refuses it, with %T", err), err)
 			}
 			doubtful = isBytes
 		}
-		if c&careBytes != 0 && !doubtful {
+		if c&checkBytes != 0 && !doubtful {
 			doubtful = isBytesOrTheirs(args[i])
 		}
-		if c&careRagged != 0 && !doubtful {
+		if c&checkRectangular != 0 && !doubtful {
 			doubtful = isRagged(reflect.ValueOf(args[i]))
 		}
 		if doubtful {
@@ -120,16 +120,16 @@ func isBytesOrTheirs(value any) bool {
 	return takenForBytea(typ.Elem())
 }
 
-// settleDoubts judges the arguments in doubt by the types of their parameters, and makes
+// verifyArgs judges the arguments in doubt by the types of their parameters, and makes
 // texts of bytes that are none to their type. blind says that pgx is not told the types.
-func (s *statement) settleDoubts(t types, oids []uint32, args []any, d doubts, blind bool) *Error {
+func (s *statement) verifyArgs(t types, oids []uint32, args []any, d unverifiedArgs, blind bool) *Error {
 	for _, i := range d {
 		if i >= len(oids) {
 			continue
 		}
 		oid := oids[i]
 		if t.misshapen(oid, reflect.ValueOf(args[i])) {
-			return refusedValue(s.params[i], "array", notRectangular, nil)
+			return newFieldError(s.params[i], "array", notRectangular, nil)
 		}
 		if typ, known := t.known.TypeForOID(oid); known && !blind {
 			if b, ok := bytesIn(args[i]); ok && isTextCodec(typ.Codec) {
@@ -141,7 +141,7 @@ func (s *statement) settleDoubts(t types, oids []uint32, args []any, d doubts, b
 		}
 		value, err := t.asText(oid, args[i])
 		if err != nil {
-			return refusedValue(s.params[i], "encode", "cannot be sent: its own method refuses it", err)
+			return newFieldError(s.params[i], "encode", "cannot be sent: its own method refuses it", err)
 		}
 		if text, ok := value.(string); ok {
 			if e := checkText(text, s.params[i]); e != nil {
@@ -153,8 +153,8 @@ func (s *statement) settleDoubts(t types, oids []uint32, args []any, d doubts, b
 	return nil
 }
 
-// of returns the types of the parameters in doubt.
-func (d doubts) of(oids []uint32) (doubtful []uint32) {
+// oidOfArg returns the types of the parameters in doubt.
+func (d unverifiedArgs) oidOfArg(oids []uint32) (doubtful []uint32) {
 	for _, i := range d {
 		if i < len(oids) {
 			doubtful = append(doubtful, oids[i])
@@ -163,9 +163,9 @@ func (d doubts) of(oids []uint32) (doubtful []uint32) {
 	return doubtful
 }
 
-// settleOn judges the arguments in doubt on a connection, which is asked for what is not
+// verifyArgsOnConn judges the arguments in doubt on a connection, which is asked for what is not
 // known. An error is the server's or the connection's.
-func (s *statement) settleOn(ctx context.Context, conn *pgx.Conn, args []any, d doubts) (*Error, error) {
+func (s *statement) verifyArgsOnConn(ctx context.Context, conn *pgx.Conn, args []any, d unverifiedArgs) (*Error, error) {
 	if len(d) == 0 {
 		return nil, nil
 	}
@@ -181,31 +181,31 @@ func (s *statement) settleOn(ctx context.Context, conn *pgx.Conn, args []any, d 
 		oids = sd.ParamOIDs
 		remember(known, s.text.SQL, oids)
 	}
-	t, err := typesOf(ctx, conn, d.of(oids)...)
+	t, err := typesOf(ctx, conn, d.oidOfArg(oids)...)
 	if err != nil {
 		return nil, err
 	}
 	blind := mode == pgx.QueryExecModeExec || mode == pgx.QueryExecModeSimpleProtocol
-	refused := s.settleDoubts(t, oids, args, d, blind)
+	refused := s.verifyArgs(t, oids, args, d, blind)
 	if refused != nil && ok { // the schema may have changed since
 		delete(known, s.text.SQL)
-		return s.settleOn(ctx, conn, args, d)
+		return s.verifyArgsOnConn(ctx, conn, args, d)
 	}
 	return refused, nil
 }
 
-// settleWithin judges the arguments in doubt in a transaction. What waits to go before the
+// verifyArgsInTx judges the arguments in doubt in a transaction. What waits to go before the
 // statement goes first, for the reason that companion gives.
-func (s *statement) settleWithin(ctx context.Context, tx *session, args []any, d doubts) (*Error, error) {
+func (s *statement) verifyArgsInTx(ctx context.Context, tx *txn, args []any, d unverifiedArgs) (*Error, error) {
 	if tx.conn == nil || len(d) == 0 {
 		return nil, nil
 	}
 	if _, ok := paramsOf(tx.conn)[s.text.SQL]; !ok {
-		if err := tx.flush(ctx); err != nil {
+		if err := tx.sendDeferred(ctx); err != nil {
 			return nil, err
 		}
 	}
-	return s.settleOn(ctx, tx.conn, args, d)
+	return s.verifyArgsOnConn(ctx, tx.conn, args, d)
 }
 
 // unsendable is the error of an argument that pgx could not encode, or nil if err is none
@@ -223,7 +223,7 @@ func (s *statement) unsendable(ctx context.Context, known *pgtype.Map, conn *pgx
 		})
 	}
 	if i < 0 || i >= len(s.params) {
-		return refusedValue("the parameter", "encode", "does not fit the type of its parameter in the SQL", err)
+		return newFieldError("the parameter", "encode", "does not fit the type of its parameter in the SQL", err)
 	}
 	param := s.params[i]
 	var typ reflect.Type
@@ -231,13 +231,13 @@ func (s *statement) unsendable(ctx context.Context, known *pgtype.Map, conn *pgx
 		typ = reflect.TypeOf(args[i])
 	}
 	if typ == nil {
-		return refusedValue(param, "encode", "does not fit the type of its parameter in the SQL", err)
+		return newFieldError(param, "encode", "does not fit the type of its parameter in the SQL", err)
 	}
 	t := types{known: known}
 	what, sent := typ.String(), typ
 	if t.encodes(oid, typ) {
 		if sent = ownType(args[i]); sent == nil || t.encodes(oid, sent) {
-			return refusedValue(param, "encode", "does not fit the type of its parameter in the SQL", err)
+			return newFieldError(param, "encode", "does not fit the type of its parameter in the SQL", err)
 		}
 		what = fmt.Sprintf("%s, which gives %s,", typ, sent)
 	}
@@ -248,7 +248,7 @@ func (s *statement) unsendable(ctx context.Context, known *pgtype.Map, conn *pgx
 	if i < len(s.text.Names) {
 		placeholder = "@" + s.text.Names[i]
 	}
-	e := refusedValue(param, "type", t.cannotBeSent(what, sent, oid, placeholder), err)
+	e := newFieldError(param, "type", t.cannotBeSent(what, sent, oid, placeholder), err)
 	if i < len(s.fields) && s.fields[i].typ.Kind() != reflect.Interface {
 		e.Code, e.Message = CodeInternal, "the input cannot be sent, whatever it holds"
 	}

@@ -16,10 +16,10 @@ import (
 // begin makes a transaction on a connection that has none. Nothing is sent: BEGIN,
 // and the timeout that the context's deadline means, wait for the first statement.
 func begin(ctx context.Context, conn *pgx.Conn, pool *pgxpool.Pool, o pgx.TxOptions) *Tx {
-	s := &session{db: conn, conn: conn, pool: pool, options: o}
-	s.prefix = append(s.prefix, queued{sql: beginSQL(o)})
+	s := &txn{db: conn, conn: conn, pool: pool, options: o}
+	s.deferred = append(s.deferred, deferredStmt{sql: beginSQL(o)})
 	if deadline, ok := ctx.Deadline(); ok {
-		s.prefix = append(s.prefix, timeoutUntil(deadline))
+		s.deferred = append(s.deferred, timeoutUntil(deadline))
 	}
 	return &Tx{s: s}
 }
@@ -30,8 +30,8 @@ const setTimeoutSQL = `select set_config('statement_timeout', least($1::int8,
 	nullif((extract(epoch from current_setting('statement_timeout')::interval) * 1000)::int8, 0))::text, true)`
 
 // timeoutUntil sets statement_timeout to the time that is left before a deadline.
-func timeoutUntil(deadline time.Time) queued {
-	return queued{sql: setTimeoutSQL, args: []any{timeoutSetting(serverTimeout(time.Until(deadline)))}}
+func timeoutUntil(deadline time.Time) deferredStmt {
+	return deferredStmt{sql: setTimeoutSQL, args: []any{timeoutSetting(serverTimeout(time.Until(deadline)))}}
 }
 
 // timeoutSetting is a duration in the unit of PostgreSQL's timeouts, which hold 32 bits:
@@ -40,20 +40,20 @@ func timeoutSetting(d time.Duration) int64 {
 	return min(d.Milliseconds(), math.MaxInt32)
 }
 
-// tighten sets statement_timeout for a command that has joined with a deadline of
+// limitTimeout sets statement_timeout for a command that has joined with a deadline of
 // its own, until restore is called. Neither costs a round trip.
-func (s *session) tighten(ctx context.Context) (restore func()) {
+func (s *txn) limitTimeout(ctx context.Context) (restore func()) {
 	deadline, ok := ctx.Deadline()
-	if !ok || s.foreign {
+	if !ok || s.external {
 		return func() {}
 	}
 	s.timeouts++
 	saved := fmt.Sprintf("pgcmd.timeout_%d", s.timeouts)
-	save := queued{sql: "select set_config('" + saved + "', current_setting('statement_timeout'), true)"}
-	s.prefix = append(s.prefix, save, timeoutUntil(deadline))
+	save := deferredStmt{sql: "select set_config('" + saved + "', current_setting('statement_timeout'), true)"}
+	s.deferred = append(s.deferred, save, timeoutUntil(deadline))
 	return func() {
-		if !s.dropPrefix(save.sql) && s.status() == 'T' {
-			s.prefix = append(s.prefix, queued{sql: "select set_config('statement_timeout', current_setting('" + saved + "'), true)"})
+		if !s.dropDeferred(save.sql) && s.status() == 'T' {
+			s.deferred = append(s.deferred, deferredStmt{sql: "select set_config('statement_timeout', current_setting('" + saved + "'), true)"})
 		}
 	}
 }
@@ -82,7 +82,7 @@ func join(db DB) *Tx {
 	case *pgx.Conn:
 		return joinConn(db)
 	case pgx.Tx:
-		return &Tx{s: &session{db: db, conn: db.Conn(), foreign: true, begun: true}}
+		return &Tx{s: &txn{db: db, conn: db.Conn(), external: true, beginSent: true}}
 	}
 	return nil
 }
@@ -91,13 +91,13 @@ func joinConn(conn *pgx.Conn) *Tx {
 	if conn.PgConn().TxStatus() == 'I' || conn.IsClosed() {
 		return nil
 	}
-	return &Tx{s: &session{db: conn, conn: conn, foreign: true, begun: true}}
+	return &Tx{s: &txn{db: conn, conn: conn, external: true, beginSent: true}}
 }
 
-// accepts refuses a command that asks for more than the transaction gives.
-func (s *session) accepts(o Options) *Error {
+// checkCompatible refuses a command that asks for more than the transaction gives.
+func (s *txn) checkCompatible(o Options) *Error {
 	switch {
-	case s.foreign:
+	case s.external:
 		return nil // what it was begun with cannot be seen
 	case isolation(s.options.IsoLevel) < isolation(o.Tx.IsoLevel):
 		return &Error{Code: CodeInternal, Message: "it asks for " + string(o.Tx.IsoLevel) + ", and the transaction that it joins was begun with a weaker isolation"}
@@ -108,15 +108,15 @@ func (s *session) accepts(o Options) *Error {
 }
 
 // closeRows ends a reading that the body left open, and reports whether it did.
-func (s *session) closeRows() bool {
+func (s *txn) closeRows() bool {
 	if s.open == nil {
 		return false
 	}
-	finish(s.open.Rows, surplusTime)
+	drainFew(s.open.Rows, maxDrainTime)
 	if s.conn != nil && s.conn.PgConn().IsBusy() {
-		drop(s.conn, s.open) // too many to read: with the connection goes the transaction
-		if s.conn.IsClosed() && s.lost == nil {
-			s.lost = errLost
+		closeWithoutDraining(s.conn, s.open) // too many to read: with the connection goes the transaction
+		if s.conn.IsClosed() && s.connLost == nil {
+			s.connLost = errLost
 		}
 	} else {
 		s.open.Close()
@@ -126,11 +126,11 @@ func (s *session) closeRows() bool {
 
 // rollback ends the transaction on a context of its own. A connection on which
 // that fails is closed.
-func (s *session) rollback(ctx context.Context) {
-	s.over.Store(true)
+func (s *txn) rollback(ctx context.Context) {
+	s.closed.Store(true)
 	s.closeRows()
 	s.verify()
-	if !s.begun || s.conn.IsClosed() || s.status() == 'I' {
+	if !s.beginSent || s.conn.IsClosed() || s.status() == 'I' {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
@@ -142,9 +142,9 @@ func (s *session) rollback(ctx context.Context) {
 
 // mayCommit returns why the transaction cannot be committed, although its body
 // succeeded.
-func (s *session) mayCommit(ctx context.Context) *Error {
+func (s *txn) mayCommit(ctx context.Context) *Error {
 	swallowed := func(err error, message string) *Error {
-		e := causeOf(ctx, err)
+		e := classify(ctx, err)
 		e.Message = message + ": " + e.Message
 		return e
 	}
@@ -156,24 +156,24 @@ func (s *session) mayCommit(ctx context.Context) *Error {
 		return &Error{Code: CodeInternal, Message: "the body left rows open: what they would have said is lost; close them, and look at their Err"}
 	case s.inUse.Load():
 		return &Error{Code: CodeInternal, Message: "the body left a batch open: what it would have said is lost; close it, and look at the error"}
-	case s.misuse != nil:
-		e := *s.misuse
+	case s.misused != nil:
+		e := *s.misused
 		return &e
-	case s.doomed != nil:
-		return swallowed(s.doomed, "the body went on after an error that ends the transaction")
-	case s.escaped || s.begun && s.status() == 'I':
-		s.escaped = true
+	case s.unrecoverable != nil:
+		return swallowed(s.unrecoverable, "the body went on after an error that ends the transaction")
+	case s.endedBySQL || s.beginSent && s.status() == 'I':
+		s.endedBySQL = true
 		e := *errEscaped
-		if s.lost != nil {
-			e.Message, e.Err = "the connection was lost after the body had used the transaction's Conn, and with it what is known of the transaction", s.lost
+		if s.connLost != nil {
+			e.Message, e.Err = "the connection was lost after the body had used the transaction's Conn, and with it what is known of the transaction", s.connLost
 		}
 		return &e
 	case s.aborted != nil && s.status() != 'T':
 		return swallowed(s.aborted, "the body swallowed the error that aborted the transaction")
-	case s.begun && s.status() == 'E':
+	case s.beginSent && s.status() == 'E':
 		return &Error{Code: CodeInternal, Message: "the transaction was aborted, and the body swallowed the error"}
-	case s.lost != nil:
-		e := swallowed(s.lost, "the body swallowed the error with which the connection was lost")
+	case s.connLost != nil:
+		e := swallowed(s.connLost, "the body swallowed the error with which the connection was lost")
 		if e.SQLState == "" && e.Code == CodeFailed {
 			e.Code, e.Message = CodeUnavailable, "the body went on after the connection was lost"
 		}
@@ -181,42 +181,42 @@ func (s *session) mayCommit(ctx context.Context) *Error {
 	case s.conn.IsClosed():
 		return &Error{Code: CodeUnavailable, Message: "the connection was closed before COMMIT"}
 	case ctx.Err() != nil:
-		e := causeOf(ctx, ctx.Err())
+		e := classify(ctx, ctx.Err())
 		e.Message += " before COMMIT"
 		return e
 	}
 	return nil
 }
 
-// rolledBack makes the error of a transaction whose body failed, once it was
+// rollbackError makes the error of a transaction whose body failed, once it was
 // rolled back: COMMIT was never sent.
-func (s *session) rolledBack(e *Error) {
+func (s *txn) rollbackError(e *Error) {
 	e.Effect = NotApplied
-	e.final = e.final || s.consumed
+	e.noRetry = e.noRetry || s.inputConsumed
 	e.outdated = e.outdated || s.outdated != nil && errors.Is(e.Err, s.outdated)
-	defer e.settle()
+	defer e.reconcileCode()
 	if s.pool != nil && s.options.AccessMode != pgx.ReadOnly {
-		disown(s.conn, e)
+		discardConn(s.conn, e)
 	}
 	switch {
-	case s.unproven():
-		e.Effect, e.final = Unknown, true
-	case s.lost != nil && e.SQLState == "" && errors.Is(e.Err, s.lost):
+	case s.outcomeUnproven():
+		e.Effect, e.noRetry = Unknown, true
+	case s.connLost != nil && e.SQLState == "" && errors.Is(e.Err, s.connLost):
 		if e.Code == CodeFailed || e.Code == CodeUnknownEffect {
 			e.Code, e.Message = CodeUnavailable, "the connection failed in the transaction"
 		}
 	}
 }
 
-// dead reports whether the transaction can only be rolled back.
-func (s *session) dead() bool {
-	if s.verify(); s.unproven() {
+// mustRollBack reports whether the transaction can only be rolled back.
+func (s *txn) mustRollBack() bool {
+	if s.verify(); s.outcomeUnproven() {
 		return false
 	}
-	return s.doomed != nil || s.lost != nil || s.conn != nil && s.status() != 'T' && s.begun && !s.escaped
+	return s.unrecoverable != nil || s.connLost != nil || s.conn != nil && s.status() != 'T' && s.beginSent && !s.endedBySQL
 }
 
-func budgetOf(db DB) *budget {
+func retryBucketOf(db DB) *retryBucket {
 	if pool, ok := db.(*Pool); ok {
 		return &pool.retries
 	}

@@ -44,7 +44,7 @@ func shownRowsOf(ctx context.Context) *shownRows {
 }
 
 // add keeps a row that was just read.
-func (s *shownRows) add(row map[string]any, l *layout, values []any, rows resultRows) {
+func (s *shownRows) add(row map[string]any, l *columnMapping, values []any, rows resultRows) {
 	shown := &shownRow{row: row, names: l.names(), values: values, texts: make([]json.RawMessage, len(values))}
 	for i, raw := range rows.RawValues() {
 		shown.texts[i] = jsonOf(rows.TypeMap(), l.columns[i].DataTypeOID, l.columns[i].Format, raw)
@@ -58,15 +58,15 @@ func (s *shownRows) add(row map[string]any, l *layout, values []any, rows result
 
 // A shower replaces what encoding/json would show by pgx's insides. It copies what it
 // changes.
-type shower struct {
+type rowShower struct {
 	rows  *shownRows // nil if none were kept
 	above map[reference]bool
 }
 
-func newShower(rows *shownRows) *shower { return &shower{rows, map[reference]bool{}} }
+func newShower(rows *shownRows) *rowShower { return &rowShower{rows, map[reference]bool{}} }
 
 // show changes v, which must be settable.
-func (s *shower) show(v reflect.Value, depth int) {
+func (s *rowShower) show(v reflect.Value, depth int) {
 	t := v.Type()
 	if depth > 256 || !mayHoldAny(t, nil) {
 		return
@@ -75,7 +75,7 @@ func (s *shower) show(v reflect.Value, depth int) {
 	case outcome:
 	case AdHocResult:
 		if s.rows == nil {
-			s = &shower{v.Interface().(AdHocResult).shown, s.above}
+			s = &rowShower{v.Interface().(AdHocResult).shown, s.above}
 		}
 	case json.Marshaler, stdencoding.TextMarshaler:
 		return
@@ -146,7 +146,7 @@ func (s *shower) show(v reflect.Value, depth int) {
 }
 
 // rowOf returns what is known of a map that is a row; nil if it is none.
-func (s *shower) rowOf(v reflect.Value) *shownRow {
+func (s *rowShower) rowOf(v reflect.Value) *shownRow {
 	if s.rows == nil || v.Type() != reflect.TypeFor[map[string]any]() {
 		return nil
 	}
@@ -183,7 +183,7 @@ func same(a, b any) bool {
 
 // value returns what is to be shown of a value of which only pgx's Go type is known, or
 // nil, if that is the value itself.
-func (s *shower) value(value any, depth int) any {
+func (s *rowShower) value(value any, depth int) any {
 	switch v := value.(type) {
 	case string, bool, int, int64, time.Time, []byte, json.RawMessage, json.Number, pgtype.Numeric:
 		return nil

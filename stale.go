@@ -34,7 +34,7 @@ func provesOutdated(err error) bool {
 		return false
 	}
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok || !definite(pgErr) {
+	if !ok || !isDefinite(pgErr) {
 		return false
 	}
 	switch pgErr.Code {
@@ -71,7 +71,7 @@ func outdatedOn(conn *pgx.Conn, sql string, err error) bool {
 	if conn == nil || !provesOutdated(err) {
 		return false
 	}
-	if w := wireOf(conn); w != nil && w.stale != nil {
+	if w := netConnOf(conn); w != nil && w.stale != nil {
 		w.stale.add(sql, w)
 	}
 	return true
@@ -100,13 +100,13 @@ func newStaleStatements() *staleStatements { return &staleStatements{last: map[s
 
 // add adds a statement that was found outdated on w, if w is not just behind: then it is
 // known already. w may be nil.
-func (s *staleStatements) add(sql string, w *wire) {
+func (s *staleStatements) add(sql string, w *netConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if w != nil && s.last[sql] > w.seen {
 		return
 	}
-	if _, ok := s.last[sql]; !ok && len(s.last) >= maxKnown {
+	if _, ok := s.last[sql]; !ok && len(s.last) >= maxStatements {
 		clear(s.last)
 		s.floor = s.count.Load()
 	}
@@ -133,12 +133,12 @@ func (s *staleStatements) since(seen int64) (list []string, count int64, ok bool
 
 // current reports whether the connection has forgotten all statements that were found
 // outdated on others.
-func (w *wire) current() bool { return w.stale == nil || w.stale.count.Load() == w.seen }
+func (w *netConn) current() bool { return w.stale == nil || w.stale.count.Load() == w.seen }
 
 // refresh has conn, whose wire is w, forget the statements that were found outdated on
 // others. It closes a connection that cannot: where a tracer would see it, or where it is
 // too many statements behind.
-func (w *wire) refresh(ctx context.Context, conn *pgx.Conn) {
+func (w *netConn) refresh(ctx context.Context, conn *pgx.Conn) {
 	if w == nil || w.current() {
 		return
 	}
@@ -154,7 +154,7 @@ func (w *wire) refresh(ctx context.Context, conn *pgx.Conn) {
 
 // forgetOn has a connection describe the statement again before it is used.
 func forgetOn(ctx context.Context, conn *pgx.Conn, sql string) {
-	descriptionsOf(conn).forget(sql)
+	statementCacheOf(conn).invalidate(sql)
 	delete(paramsOf(conn), sql)
 	// pgx forgets a statement that failed. With a mode that does not exist it fails before
 	// anything is sent.
@@ -166,7 +166,7 @@ func forgetOn(ctx context.Context, conn *pgx.Conn, sql string) {
 // that may be because of the description.
 func forgetIfDoubtful(conn *pgx.Conn, sql string, err error) {
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && invalidates(pgErr.Code) {
-		descriptionsOf(conn).forget(sql)
+		statementCacheOf(conn).invalidate(sql)
 	}
 }
 

@@ -61,7 +61,7 @@ func TestWhichErrorsProveThatADescriptionIsOutOfDate(t *testing.T) {
 func TestAConnectionForgetsWhatOthersFoundOutdated(t *testing.T) {
 	t.Parallel()
 	s := newStaleStatements()
-	one, two := &wire{stale: s}, &wire{stale: s}
+	one, two := &netConn{stale: s}, &netConn{stale: s}
 	s.add("a", one)
 	assert.True(t, one.current(), "its own it has forgotten")
 	assert.False(t, two.current())
@@ -71,13 +71,13 @@ func TestAConnectionForgetsWhatOthersFoundOutdated(t *testing.T) {
 	assert.Equal(t, []string{"a"}, list)
 	assert.EqualValues(t, 1, count)
 	assert.True(t, ok)
-	for i := range maxKnown {
+	for i := range maxStatements {
 		s.add(strings.Repeat("b", i+1), nil)
 	}
 	_, _, ok = s.since(two.seen)
 	assert.False(t, ok, "too many, and forgotten")
 	list, count, ok = s.since(s.count.Load())
 	assert.Empty(t, list)
-	assert.EqualValues(t, 1+maxKnown, count)
+	assert.EqualValues(t, 1+maxStatements, count)
 	assert.True(t, ok)
 }

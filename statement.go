@@ -16,26 +16,26 @@ import (
 // A statement is the SQL of a command and what is known of it at definition. A
 // With that changes how it runs makes a copy.
 type statement struct {
-	name     string // of the command
-	text     sqltext.Text
-	fields   []field  // fields[i] of the input is $i+1
-	params   []string // their paths, for messages
-	care     []care   // what has to be looked at in their values; nil if nothing has
-	growsIn  bool     // a field is behind an embedded pointer
-	lifts    bool     // it may make a read-only transaction write
-	readOnly bool
-	shared   bool // it may travel with others on one connection
-	limits   limits
+	name            string // of the command
+	text            sqltext.Text
+	fields          []field    // fields[i] of the input is $i+1
+	params          []string   // their paths, for messages
+	checkKinds      []argCheck // what has to be looked at in their values; nil if nothing has
+	throughPointer  bool       // a field is behind an embedded pointer
+	mayEnableWrites bool       // it may make a read-only transaction write
+	readOnly        bool
+	shared          bool // it may travel with others on one connection
+	limits          limits
 }
 
 func newStatement(command string, in reflect.Type, text sqltext.Text) *statement {
-	s := &statement{name: command, text: text, fields: paramFields(command, in, text), lifts: lifts(strings.ToLower(text.SQL))}
+	s := &statement{name: command, text: text, fields: compileParams(command, in, text), mayEnableWrites: mayEnableWrites(strings.ToLower(text.SQL))}
 	s.params = make([]string, len(s.fields))
 	for i, f := range s.fields {
 		s.params[i] = f.path
-		s.takeCare(i, len(s.fields), careOf(f.typ))
+		s.addArgCheck(i, len(s.fields), argCheckOf(f.typ))
 	}
-	s.growsIn = embedsPointer(in, s.fields)
+	s.throughPointer = embedsPointer(in, s.fields)
 	return s
 }
 
@@ -61,25 +61,25 @@ func (s *statement) with(command string, o *Options) *statement {
 }
 
 // A reply is what came back for a statement that was sent.
-type reply struct {
-	rows         resultRows
-	results      pgx.BatchResults // that the rows came in, if they did
-	conn         *pgxpool.Conn    // taken from a pool for this statement alone; nil if the caller's
-	asked        *ask             // on a shared connection; nil if it was not
-	tx           *session         // the Tx that the statement is part of, to be given back; nil if none
-	within       *session         // the Tx that the statement is part of; nil if none
-	described    bool             // by describe, and not by pgx
-	joined       bool             // the statement is part of a transaction that began before it
-	wire         *wire            // what counts on the connection; nil if nothing does
-	sent         int64            // on it, before the statement
-	early        bool             // pgx gave up before it sent the statement, if not before it prepared it
-	unreplicated int32            // counted on it, before the statement
-	limits       limits           // set before it is sent
-	bound        rowBound
+type result struct {
+	rows             resultRows
+	results          pgx.BatchResults // that the rows came in, if they did
+	conn             *pgxpool.Conn    // taken from a pool for this statement alone; nil if the caller's
+	sharedRequest    *request         // on a shared connection; nil if it was not
+	heldTx           *txn             // the Tx that the statement is part of, to be given back; nil if none
+	inTx             *txn             // the Tx that the statement is part of; nil if none
+	described        bool             // by describe, and not by pgx
+	joined           bool             // the statement is part of a transaction that began before it
+	netConn          *netConn         // what counts on the connection; nil if nothing does
+	sent             int64            // on it, before the statement
+	failedBeforeSend bool             // pgx gave up before it sent the statement, if not before it prepared it
+	unreplicated     int32            // counted on it, before the statement
+	limits           limits           // set before it is sent
+	bound            rowBound
 }
 
 // bind makes the limits act on the connection that the statement is to be sent on.
-func (r *reply) bind(conn *pgx.Conn) {
+func (r *result) bind(conn *pgx.Conn) {
 	if r.limits.bytes > 0 {
 		r.bound = boundRows(conn)
 		r.bound.expect(r.limits.bytes)
@@ -89,11 +89,11 @@ func (r *reply) bind(conn *pgx.Conn) {
 
 // send sends the statement and fills in its reply. Unless it returns an error, the caller
 // must close that.
-func (s *statement) send(ctx context.Context, db DB, args []any, r *reply) (failure *Error) {
+func (s *statement) send(ctx context.Context, db DB, args []any, r *result) (failure *Error) {
 	if err := ctx.Err(); err != nil {
-		return notSent(ctx, err)
+		return newUnsentError(ctx, err)
 	}
-	doubts, failure := s.inspect(args)
+	doubts, failure := s.checkArgs(args)
 	if failure != nil {
 		return failure
 	}
@@ -107,22 +107,22 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *reply) (fail
 				return failure
 			}
 		}
-		r.conn, failure = db.take(ctx, &s.name, s.readOnly)
+		r.conn, failure = db.acquireFor(ctx, &s.name, s.readOnly)
 	case *pgxpool.Conn:
 		conn = db.Conn()
 	case *pgx.Conn:
 		conn = db
 	case *Tx:
-		return s.sendWithin(ctx, db, args, doubts, r)
+		return s.sendInTx(ctx, db, args, doubts, r)
 	default:
 		r.joined = inTransaction(db)
 		if tx, ok := db.(pgx.Tx); ok {
 			conn = tx.Conn()
 			if len(doubts) > 0 && conn != nil && tx.SendBatch(ctx, new(pgx.Batch)).Close() == nil { // it has not ended
-				if failure, err := s.settleOn(ctx, conn, args, doubts); failure != nil {
+				if failure, err := s.verifyArgsOnConn(ctx, conn, args, doubts); failure != nil {
 					return failure
 				} else if err != nil {
-					return s.failed(ctx, r, err)
+					return s.statementError(ctx, r, err)
 				}
 			}
 			r.bind(conn)
@@ -136,7 +136,7 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *reply) (fail
 					return failure
 				}
 			}
-			return s.failed(ctx, r, err)
+			return s.statementError(ctx, r, err)
 		}
 		return nil
 	}
@@ -155,20 +155,20 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *reply) (fail
 			s.close(ctx, r)
 		}
 	}()
-	r.wire = wireOf(conn)
+	r.netConn = netConnOf(conn)
 	if len(doubts) > 0 {
-		failure, err := s.settleOn(ctx, conn, args, doubts)
+		failure, err := s.verifyArgsOnConn(ctx, conn, args, doubts)
 		if err != nil {
-			failure = s.failed(ctx, r, err)
+			failure = s.statementError(ctx, r, err)
 			failure.Effect = NotApplied // it was only described
-			failure.settle()
+			failure.reconcileCode()
 		}
 		if failure != nil {
 			return failure
 		}
 	}
-	if r.wire != nil {
-		r.sent, r.unreplicated = r.wire.sent.Load(), r.wire.unreplicated.Load()
+	if r.netConn != nil {
+		r.sent, r.unreplicated = r.netConn.sent.Load(), r.netConn.unreplicated.Load()
 	}
 	r.bind(conn)
 	// Query and not Exec, whose simple protocol would run several statements.
@@ -180,35 +180,35 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *reply) (fail
 			s.close(ctx, r)
 			return failure
 		}
-		return s.unexecuted(ctx, conn, r, err)
+		return s.queryError(ctx, conn, r, err)
 	}
 	return nil
 }
 
-// unexecuted is the failure of a Query itself, which comes only while that prepares and
+// queryError is the failure of a Query itself, which comes only while that prepares and
 // encodes; what the execution says, the rows say. Not so in the simple protocol, which
 // prepares nothing.
-func (s *statement) unexecuted(ctx context.Context, conn *pgx.Conn, r *reply, err error) *Error {
-	r.early = configOf(conn).DefaultQueryExecMode != pgx.QueryExecModeSimpleProtocol
-	failure := s.failed(ctx, r, err)
+func (s *statement) queryError(ctx context.Context, conn *pgx.Conn, r *result, err error) *Error {
+	r.failedBeforeSend = configOf(conn).DefaultQueryExecMode != pgx.QueryExecModeSimpleProtocol
+	failure := s.statementError(ctx, r, err)
 	s.close(ctx, r)
 	return failure
 }
 
-// sendWithin sends the statement on a Tx.
-func (s *statement) sendWithin(ctx context.Context, tx *Tx, args []any, doubts doubts, r *reply) *Error {
-	r.joined, r.within = true, tx.s
-	if err := tx.enter(ctx); err != nil {
-		return notSent(ctx, err)
+// sendInTx sends the statement on a Tx.
+func (s *statement) sendInTx(ctx context.Context, tx *Tx, args []any, doubts unverifiedArgs, r *result) *Error {
+	r.joined, r.inTx = true, tx.s
+	if err := tx.lock(ctx); err != nil {
+		return newUnsentError(ctx, err)
 	}
-	tx.s.mark(s)
+	tx.s.inspectStatement(s)
 	if len(doubts) > 0 {
-		failure, err := s.settleWithin(ctx, tx.s, args, doubts)
+		failure, err := s.verifyArgsInTx(ctx, tx.s, args, doubts)
 		if failure != nil || err != nil {
-			err = tx.s.leave(err)
+			err = tx.s.unlockWith(err)
 		}
 		if err != nil {
-			failure = s.failed(ctx, r, err)
+			failure = s.statementError(ctx, r, err)
 		}
 		if failure != nil {
 			return failure
@@ -217,26 +217,26 @@ func (s *statement) sendWithin(ctx context.Context, tx *Tx, args []any, doubts d
 	r.bind(tx.s.conn)
 	rows, results, err := tx.s.query(ctx, s.text.SQL, args)
 	if err != nil {
-		err = tx.s.leave(err)
+		err = tx.s.unlockWith(err)
 		if tx.s.conn != nil {
 			r.bound.release()
 			if failure := s.unsendable(ctx, tx.s.conn.TypeMap(), tx.s.conn, args, err); failure != nil {
 				return failure
 			}
 		}
-		return s.failed(ctx, r, err)
+		return s.statementError(ctx, r, err)
 	}
-	r.rows, r.results, r.tx = rows, results, tx.s
+	r.rows, r.results, r.heldTx = rows, results, tx.s
 	return nil
 }
 
 // connection is the one that the statement was sent on, or nil if that cannot be told.
-func (r *reply) connection() *pgx.Conn {
+func (r *result) connection() *pgx.Conn {
 	switch {
 	case r.conn != nil:
 		return r.conn.Conn()
-	case r.within != nil:
-		return r.within.conn
+	case r.inTx != nil:
+		return r.inTx.conn
 	case r.rows != nil:
 		return r.rows.Conn()
 	}
@@ -245,9 +245,9 @@ func (r *reply) connection() *pgx.Conn {
 
 // close ends the reading, if a panic or the user's loop has not let it come to its end,
 // and gives the connection, or the transaction, back. It may be called twice.
-func (s *statement) close(ctx context.Context, r *reply) {
+func (s *statement) close(ctx context.Context, r *result) {
 	if r.rows != nil && r.rows.Next() {
-		s.breakOff(ctx, r)
+		s.stopReading(ctx, r)
 	}
 	if r.results != nil {
 		_ = r.results.Close()
@@ -255,17 +255,17 @@ func (s *statement) close(ctx context.Context, r *reply) {
 	if r.limits.bytes > 0 {
 		r.bound.release()
 	}
-	if r.tx != nil {
-		r.tx.leave(r.rows.Err())
-		r.tx = nil
+	if r.heldTx != nil {
+		r.heldTx.unlockWith(r.rows.Err())
+		r.heldTx = nil
 	}
 	if r.conn != nil {
-		release(r.conn, r.wire)
+		release(r.conn, r.netConn)
 		r.conn = nil
 	}
-	if r.asked != nil {
-		r.asked.recycle()
-		r.asked = nil
+	if r.sharedRequest != nil {
+		r.sharedRequest.free()
+		r.sharedRequest = nil
 	}
 }
 
@@ -273,16 +273,16 @@ func (s *statement) close(ctx context.Context, r *reply) {
 // on their way: they cost less than a connection. Of a statement that may have written
 // something, what the server says at its end is worth a longer wait.
 const (
-	surplus     = 256
-	surplusTime = 2 * time.Millisecond
-	outcomeTime = 100 * time.Millisecond
+	maxDrainRows   = 256
+	maxDrainTime   = 2 * time.Millisecond
+	maxOutcomeTime = 100 * time.Millisecond
 )
 
-// finish reads the few rows that may be left, for so long, and reports whether that was
+// drainFew reads the few rows that may be left, for so long, and reports whether that was
 // all.
-func finish(rows resultRows, patience time.Duration) bool {
+func drainFew(rows resultRows, patience time.Duration) bool {
 	start := time.Now()
-	for range surplus {
+	for range maxDrainRows {
 		if !rows.Next() {
 			return true
 		}
@@ -293,22 +293,22 @@ func finish(rows resultRows, patience time.Duration) bool {
 	return false
 }
 
-// breakOff ends the reading of rows that nobody wants; what the statement came to, their
+// stopReading ends the reading of rows that nobody wants; what the statement came to, their
 // Err says. It reports whether the server was asked to stop. A write is read to its end,
 // since broken off it might not be applied, and so is what is in a transaction, which
 // breaking off would end.
-func (s *statement) breakOff(ctx context.Context, r *reply) (asked bool) {
-	conn, mayBreak := r.rows.Conn(), s.mayBreakOff(r)
-	patience := outcomeTime
+func (s *statement) stopReading(ctx context.Context, r *result) (asked bool) {
+	conn, mayBreak := r.rows.Conn(), s.mayStopReading(r)
+	patience := maxOutcomeTime
 	if s.readOnly {
-		patience = surplusTime
+		patience = maxDrainTime
 	}
 	if mayBreak && r.conn != nil { // the rest may take its time to come
 		socket := conn.PgConn().Conn()
 		_ = socket.SetReadDeadline(time.Now().Add(patience))
 		defer func() { _ = socket.SetReadDeadline(time.Time{}) }()
 	}
-	if finish(r.rows, patience) {
+	if drainFew(r.rows, patience) {
 		return false
 	}
 	switch {
@@ -320,20 +320,20 @@ func (s *statement) breakOff(ctx context.Context, r *reply) (asked bool) {
 		_ = conn.PgConn().CancelRequest(ctx)
 		asked = true
 	default:
-		drop(conn, r.rows)
+		closeWithoutDraining(conn, r.rows)
 	}
 	r.rows.Close()
 	return asked
 }
 
-// mayBreakOff reports whether a statement may be broken off.
-func (s *statement) mayBreakOff(r *reply) bool {
+// mayStopReading reports whether a statement may be broken off.
+func (s *statement) mayStopReading(r *result) bool {
 	return r.rows.Conn() != nil && !r.joined && (s.readOnly || s.text.Reads)
 }
 
-// drop ends a reading and waits for nothing: what is still to come costs the connection.
+// closeWithoutDraining ends a reading and waits for nothing: what is still to come costs the connection.
 // If all has come already, that lives.
-func drop(conn *pgx.Conn, rows resultRows) {
+func closeWithoutDraining(conn *pgx.Conn, rows resultRows) {
 	socket := conn.PgConn().Conn()
 	_ = socket.SetReadDeadline(time.Unix(1, 0))
 	defer func() { _ = socket.SetReadDeadline(time.Time{}) }()

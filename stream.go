@@ -68,7 +68,7 @@ func refusedStream[In, Out any](c *Command[In, Out], why string) *Error {
 	if c == nil {
 		c = new(Command[In, Out])
 	}
-	return c.core.refused(&Error{Code: CodeInternal, Message: why})
+	return c.def.notSentError(&Error{Code: CodeInternal, Message: why})
 }
 
 // run runs the loop. Its error is for the loop to see, if that has not ended.
@@ -76,34 +76,34 @@ func (s *stream[In, Row]) run(ctx context.Context, db DB, c *Command[In, []Row],
 	if c == nil {
 		return refusedStream(c, "the command is nil: pass a Query")
 	}
-	q, ok := c.core.query.(*query[In, Row])
+	q, ok := c.def.query.(*query[In, Row])
 	switch {
 	case !ok:
 		return refusedStream(c, "only a Query can be streamed, and this is not one")
-	case c.core.once:
+	case c.def.isOnce:
 		return refusedStream(c, "a Once command stores its output, and a stream has none: run it")
-	case len(c.core.after) > 0:
+	case len(c.def.after) > 0:
 		return refusedStream(c, "it has After hooks, which are for all the rows at once: run it, or stream it without them")
 	}
-	opts := c.core.opts
+	opts := c.def.opts
 	opts.MaxRows, opts.MaxBytes = 0, 0
-	s.q = q.with(c.core.name, &opts)
+	s.q = q.with(c.def.name, &opts)
 	s.q.shared = false // a shared reply is read whole
-	s.alone = c.core.begins && usable(ctx, db) == nil && join(db) == nil
-	looping := c.core
-	looping.statement = true // its errors are
-	_, e := looping.whole(ctx, db, &loop[In, Row]{task[In, []Row]{c: c, in: in}, s})
+	s.alone = c.def.inTx && checkArgs(ctx, db) == nil && join(db) == nil
+	looping := c.def
+	looping.isStatement = true // its errors are
+	_, e := looping.runObserved(ctx, db, &loop[In, Row]{typedInvocation[In, []Row]{c: c, in: in}, s})
 	if e == nil {
 		return nil
 	}
-	e.final = false // for this command; one that it is part of can be tried again whole
+	e.noRetry = false // for this command; one that it is part of can be tried again whole
 	return e
 }
 
 // A loop is a run of the query with the loop as its body, so that a stream lives as
 // every command does.
 type loop[In, Row any] struct {
-	task[In, []Row]
+	typedInvocation[In, []Row]
 	s *stream[In, Row]
 }
 
@@ -123,10 +123,10 @@ func (s *stream[In, Row]) body(ctx context.Context, db DB, in In) error {
 		}
 	}
 	if s.rows > 0 && s.alone {
-		db.(*Tx).s.consumed = true
+		db.(*Tx).s.inputConsumed = true
 	}
 	if failure != nil {
-		failure.final = s.rows > 0
+		failure.noRetry = s.rows > 0
 		return failure
 	}
 	return s.warning
@@ -142,13 +142,13 @@ func (s *stream[In, Row]) give(row Row) bool {
 
 // direct yields the rows as they come.
 func (s *stream[In, Row]) direct(ctx context.Context, db DB, args []any) *Error {
-	var r reply
+	var r result
 	failure := s.q.send(ctx, db, args, &r)
 	if failure != nil {
 		return failure
 	}
 	defer s.q.close(ctx, &r)
-	fr := s.q.frame()
+	fr := s.q.getRowBuffer()
 	more := r.rows.Next()
 	if r.rows.Err() == nil {
 		failure = fr.prepare(r.rows)
@@ -163,48 +163,48 @@ func (s *stream[In, Row]) direct(ctx context.Context, db DB, args []any) *Error 
 		if failure = fr.scan(r.rows); failure != nil {
 			break
 		}
-		row := fr.row
-		fr.row = zero // also if the loop breaks, or panics
+		row := fr.current
+		fr.current = zero // also if the loop breaks, or panics
 		if !s.give(row) {
-			s.q.recycle(fr)
+			s.q.putRowBuffer(fr)
 			return nil
 		}
 	}
 	if err := r.rows.Err(); err != nil && failure == nil {
-		return s.q.failed(ctx, &r, err)
+		return s.q.statementError(ctx, &r, err)
 	}
 	if failure == nil && gaveUp != nil {
-		failure = causeOf(ctx, gaveUp)
+		failure = classify(ctx, gaveUp)
 	}
 	if failure != nil {
-		return s.q.unreadable(ctx, &r, failure)
+		return s.q.resultError(ctx, &r, failure)
 	}
-	s.q.recycle(fr)
+	s.q.putRowBuffer(fr)
 	s.warning = r.warning()
 	return nil
 }
 
 // byCursor yields the rows that a cursor fetches, some at a time.
 func (s *stream[In, Row]) byCursor(ctx context.Context, tx *Tx, args []any) *Error {
-	fr := s.q.frame()
+	fr := s.q.getRowBuffer()
 	c := &cursor{statement: s.q.statement, tx: tx, args: args, size: firstFetch}
 	defer c.close(ctx)
 	for {
-		clear(fr.rows)
-		fr.rows = fr.rows[:0]
+		clear(fr.collected)
+		fr.collected = fr.collected[:0]
 		more, failure := c.fetch(ctx, func(rows resultRows) (int, int, *Error) {
 			size, failure := s.fill(fr, rows)
-			return len(fr.rows), size, failure
+			return len(fr.collected), size, failure
 		})
-		for i := range fr.rows {
+		for i := range fr.collected {
 			if err := ctx.Err(); err != nil {
 				if failure == nil {
-					failure = c.abandoned(causeOf(ctx, err))
+					failure = c.abandoned(classify(ctx, err))
 				}
 				return failure
 			}
-			if !s.give(fr.rows[i]) {
-				s.q.recycle(fr)
+			if !s.give(fr.collected[i]) {
+				s.q.putRowBuffer(fr)
 				return nil
 			}
 		}
@@ -212,14 +212,14 @@ func (s *stream[In, Row]) byCursor(ctx context.Context, tx *Tx, args []any) *Err
 			return failure
 		}
 		if !more {
-			s.q.recycle(fr)
+			s.q.putRowBuffer(fr)
 			return nil
 		}
 	}
 }
 
 // fill reads the rows of one fetch into the frame, and tells how many bytes they had.
-func (s *stream[In, Row]) fill(fr *frame[Row], rows resultRows) (size int, failure *Error) {
+func (s *stream[In, Row]) fill(fr *rowBuffer[Row], rows resultRows) (size int, failure *Error) {
 	more := rows.Next()
 	if rows.Err() != nil {
 		return 0, nil
@@ -235,8 +235,8 @@ func (s *stream[In, Row]) fill(fr *frame[Row], rows resultRows) (size int, failu
 		if failure := fr.scan(rows); failure != nil {
 			return size, failure
 		}
-		fr.rows = append(fr.rows, fr.row)
-		fr.row = zero
+		fr.collected = append(fr.collected, fr.current)
+		fr.current = zero
 	}
 	return size, nil
 }

@@ -30,117 +30,117 @@ func Transaction[In, Out any](name string, body func(ctx context.Context, tx *Tx
 		panic(fmt.Sprintf("pgcmd: %s: the body is nil", name))
 	}
 	checkName(name)
-	c := &Command[In, Out]{core: core{name: name, begins: true}, body: func(ctx context.Context, db DB, in In) (Out, error) {
+	c := &Command[In, Out]{def: definition{name: name, inTx: true}, body: func(ctx context.Context, db DB, in In) (Out, error) {
 		return body(ctx, db.(*Tx), in)
 	}}
 	return c.prepare()
 }
 
-// transact runs work in a transaction: one that db is already, or one of its own.
+// runTx runs work in a transaction: one that db is already, or one of its own.
 // It returns the functions to be run now that it has committed.
-func (c *core) transact(ctx context.Context, db DB, j job, cl *claim) (after []func(context.Context), failure *Error) {
+func (c *definition) runTx(ctx context.Context, db DB, j invocation, cl *idempotencyKey) (after []func(context.Context), failure *Error) {
 	if tx := join(db); tx != nil {
 		if _, ours := db.(*Tx); !ours { // it is for this body alone
-			defer tx.s.over.Store(true)
+			defer tx.s.closed.Store(true)
 			defer tx.s.closeRows()
 		}
-		return nil, c.join(ctx, tx, j, cl)
+		return nil, c.joinTx(ctx, tx, j, cl)
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, notSent(ctx, err).within(c.name)
+		return nil, newUnsentError(ctx, err).prefixCommand(c.name)
 	}
 	conn, pool, done, failure := connectionOf(ctx, db, &c.name, c.opts.ReadOnly)
 	if failure != nil {
-		return nil, failure.within(c.name)
+		return nil, failure.prefixCommand(c.name)
 	}
 	defer done()
 	tx := begin(ctx, conn, pool, c.txOptions())
 	tx.s.commitTimeout = commitTimeoutOf(db)
 	tx.s.limits = limitsOf(db)
 	defer func() {
-		if !tx.s.over.Load() && !mutant.Planted(mutant.NoRollbackOnPanic) { // a panic, or Goexit
+		if !tx.s.closed.Load() && !mutant.Planted(mutant.NoRollbackOnPanic) { // a panic, or Goexit
 			tx.s.rollback(ctx)
 		}
 	}()
-	tx.s.mayFinish = c.batch && cl == nil && len(c.after) == 0
-	failure = c.workOnce(insideTx(ctx, tx.s), tx, j, cl)
+	tx.s.mayPiggybackCommit = c.isBatch && cl == nil && len(c.after) == 0
+	failure = c.runIdempotent(insideTx(ctx, tx.s), tx, j, cl)
 	switch {
-	case tx.s.finished && failure == nil:
+	case tx.s.commitSent && failure == nil:
 		if tx.s.unreplicated {
-			j.warn()
+			j.warnUnreplicated()
 		}
 		return tx.after, nil
-	case tx.s.finished:
+	case tx.s.commitSent:
 		return nil, failure
 	case failure != nil:
 		tx.s.rollback(ctx)
-		tx.s.rolledBack(failure)
+		tx.s.rollbackError(failure)
 		return nil, failure
 	}
 	if failure := tx.s.commit(ctx); failure != nil {
-		failure.final = failure.final || tx.s.consumed
+		failure.noRetry = failure.noRetry || tx.s.inputConsumed
 		if cl != nil && failure.Effect == Unknown {
 			cl.lost = tx.after
 		}
-		return nil, c.mapConstraint(failure.within(c.name))
+		return nil, c.mapConstraint(failure.prefixCommand(c.name))
 	}
 	if tx.s.unreplicated {
-		j.warn()
+		j.warnUnreplicated()
 	}
-	if cl != nil && !cl.made && !cl.replayed {
+	if cl != nil && !cl.inserted && !cl.replayed {
 		return cl.lost, nil // this run's own attempt had committed
 	}
 	return tx.after, nil
 }
 
-// workOnce is work between the claim of a Once and the storing of its result.
-func (c *core) workOnce(ctx context.Context, tx *Tx, j job, cl *claim) *Error {
+// runIdempotent is work between the claim of a Once and the storing of its result.
+func (c *definition) runIdempotent(ctx context.Context, tx *Tx, j invocation, cl *idempotencyKey) *Error {
 	if cl == nil {
-		return c.work(ctx, tx, j)
+		return c.runBody(ctx, tx, j)
 	}
-	found, failure := cl.take(ctx, tx, j.output())
+	found, failure := cl.insertKey(ctx, tx, j.output())
 	switch {
 	case failure != nil:
-		return failure.within(c.name)
+		return failure.prefixCommand(c.name)
 	case found:
 		return nil
 	}
-	if failure := c.work(ctx, tx, j); failure != nil {
+	if failure := c.runBody(ctx, tx, j); failure != nil {
 		return failure
 	}
-	if failure := cl.store(ctx, tx, c, j.output()); failure != nil {
-		return failure.within(c.name)
+	if failure := cl.storeResult(ctx, tx, c, j.output()); failure != nil {
+		return failure.prefixCommand(c.name)
 	}
 	return nil
 }
 
-// join runs work in a transaction that has begun, and ends with somebody else.
-func (c *core) join(ctx context.Context, tx *Tx, j job, cl *claim) *Error {
+// joinTx runs work in a transaction that has begun, and ends with somebody else.
+func (c *definition) joinTx(ctx context.Context, tx *Tx, j invocation, cl *idempotencyKey) *Error {
 	if err := tx.usable(ctx); err != nil {
-		return notSent(ctx, err).within(c.name)
+		return newUnsentError(ctx, err).prefixCommand(c.name)
 	}
-	if e := tx.s.accepts(c.opts); e != nil {
-		return c.refused(e)
+	if e := tx.s.checkCompatible(c.opts); e != nil {
+		return c.notSentError(e)
 	}
 	if c.opts.Timeout > 0 {
-		defer tx.s.tighten(ctx)()
+		defer tx.s.limitTimeout(ctx)()
 	}
-	failure := c.workOnce(ctx, tx, j, cl)
-	if failure == nil && tx.s.misuse != nil && tx.s.foreign {
-		e := *tx.s.misuse
-		failure = e.within(c.name)
+	failure := c.runIdempotent(ctx, tx, j, cl)
+	if failure == nil && tx.s.misused != nil && tx.s.external {
+		e := *tx.s.misused
+		failure = e.prefixCommand(c.name)
 	}
 	switch {
 	case failure == nil:
-	case tx.s.dead():
+	case tx.s.mustRollBack():
 		failure.Effect = NotApplied // it cannot be committed any more
-	case tx.s.unproven():
+	case tx.s.outcomeUnproven():
 		failure.Effect = Unknown
 	}
 	return failure
 }
 
-func (c *core) txOptions() pgx.TxOptions {
+func (c *definition) txOptions() pgx.TxOptions {
 	o := c.opts.Tx
 	if c.opts.ReadOnly && o.AccessMode == "" {
 		o.AccessMode = pgx.ReadOnly
@@ -155,7 +155,7 @@ func connectionOf(ctx context.Context, db DB, command *string, readOnly bool) (c
 	switch db := db.(type) {
 	case *Pool:
 		pool = db.Pool
-		pooled, failure = db.take(ctx, command, readOnly)
+		pooled, failure = db.acquireFor(ctx, command, readOnly)
 	case *pgxpool.Pool:
 		pool = db
 		pooled, failure = acquire(ctx, db)
@@ -171,7 +171,7 @@ func connectionOf(ctx context.Context, db DB, command *string, readOnly bool) (c
 		return nil, nil, nil, failure
 	}
 	if pool != nil {
-		return pooled.Conn(), pool, func() { release(pooled, wireOf(pooled.Conn())) }, nil
+		return pooled.Conn(), pool, func() { release(pooled, netConnOf(pooled.Conn())) }, nil
 	}
 	if conn.IsClosed() {
 		return nil, nil, nil, &Error{Code: CodeUnavailable, Effect: NotApplied, Message: "the connection was closed before this command: take another one"}

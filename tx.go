@@ -21,7 +21,7 @@ import (
 // It is for one goroutine at a time, as a connection is: what two do at once is
 // refused, and so is what comes after its end.
 type Tx struct {
-	s         *session
+	s         *txn
 	parent    *Tx // nil for the outermost
 	savepoint string
 	number    int  // of the savepoint, in the order in which they were made
@@ -33,47 +33,47 @@ var _ pgx.Tx = (*Tx)(nil)
 
 // A session is the transaction on the server that a Tx and those nested in it
 // share.
-type session struct {
-	db      DB        // what runs the statements: a connection, or a transaction that somebody else began
-	conn    *pgx.Conn // nil if db does not tell
-	foreign bool      // pgcmd did not begin it, and does not see it commit
-	options pgx.TxOptions
-	pool    *pgxpool.Pool // that conn is from, if any
-	limits  limits        // of the pool
+type txn struct {
+	db       DB        // what runs the statements: a connection, or a transaction that somebody else began
+	conn     *pgx.Conn // nil if db does not tell
+	external bool      // pgcmd did not begin it, and does not see it commit
+	options  pgx.TxOptions
+	pool     *pgxpool.Pool // that conn is from, if any
+	limits   limits        // of the pool
 
-	prefix     []queued // to be sent with the next statement: BEGIN, SAVEPOINT, RELEASE
-	begun      bool     // BEGIN has been sent, by us or by others
+	deferred   []deferredStmt // to be sent with the next statement: BEGIN, SAVEPOINT, RELEASE
+	beginSent  bool           // BEGIN has been sent, by us or by others
 	savepoints int
 	timeouts   int
-	open       *txRows   // rows that are being read
-	portals    []*portal // cursors that are open
+	open       *txRows       // rows that are being read
+	cursors    []*openCursor // cursors that are open
 	inUse      atomic.Bool
-	over       atomic.Bool
+	closed     atomic.Bool
 
-	aborted  error  // the first error that aborted the transaction on the server
-	doomed   error  // an error after which no savepoint helps: 40001, 40P01
-	lost     error  // the error with which the connection was lost
-	outdated error  // an error that proves a statement of the body's own to be outdated
-	misuse   *Error // the body did what it must not
-	escaped  bool   // SQL text, or somebody on Conn, may have ended the transaction
+	aborted       error  // the first error that aborted the transaction on the server
+	unrecoverable error  // an error after which no savepoint helps: 40001, 40P01
+	connLost      error  // the error with which the connection was lost
+	outdated      error  // an error that proves a statement of the body's own to be outdated
+	misused       *Error // the body did what it must not
+	endedBySQL    bool   // SQL text, or somebody on Conn, may have ended the transaction
 
-	handedOut   bool   // by Conn
-	used        bool   // by somebody else, after that, as far as is known
-	sent        int64  // on the connection, when it was last used here
-	marker      string // the portal that marks the transaction; empty: it has none
-	savepointed bool   // by SQL text, before it was marked
+	connHandedOut  bool   // by Conn
+	used           bool   // by somebody else, after that, as far as is known
+	sent           int64  // on the connection, when it was last used here
+	marker         string // the portal that marks the transaction; empty: it has none
+	savepointsUsed bool   // by SQL text, before it was marked
 
-	consumed bool // a Copy has read rows that may not come a second time
+	inputConsumed bool // a Copy has read rows that may not come a second time
 
 	commitTimeout time.Duration // of the pool; zero: its rule
 	unreplicated  bool          // it is committed, and the synchronous standby has not got it
 
-	mayFinish bool // the body may send COMMIT with its last statements
-	finished  bool // and has done so
+	mayPiggybackCommit bool // the body may send COMMIT with its last statements
+	commitSent         bool // and has done so
 }
 
-// queued is a statement that waits for company.
-type queued struct {
+// deferredStmt is a statement that waits for company.
+type deferredStmt struct {
 	sql    string
 	args   []any
 	closes bool // a cursor: of no use once the transaction is aborted
@@ -85,8 +85,8 @@ type queued struct {
 // savepoint that it was added under. On a transaction that pgcmd did not begin the
 // run fails instead, since its commit cannot be seen.
 func (tx *Tx) AfterCommit(f func(ctx context.Context)) {
-	if tx.s.foreign {
-		tx.s.misuse = &Error{Code: CodeInternal, Message: "AfterCommit was called in a transaction that pgcmd did not begin: its commit cannot be seen"}
+	if tx.s.external {
+		tx.s.misused = &Error{Code: CodeInternal, Message: "AfterCommit was called in a transaction that pgcmd did not begin: its commit cannot be seen"}
 		return
 	}
 	tx.after = append(tx.after, f)
@@ -98,7 +98,7 @@ func (tx *Tx) Commit(ctx context.Context) error {
 	if tx.parent == nil {
 		return tx.refuseEnd("Commit")
 	}
-	return tx.end(ctx, true)
+	return tx.endSavepoint(ctx, true)
 }
 
 // Rollback rolls a nested Tx back to its savepoint. On the Tx that a body was given
@@ -107,16 +107,16 @@ func (tx *Tx) Rollback(ctx context.Context) error {
 	if tx.parent == nil {
 		return tx.refuseEnd("Rollback")
 	}
-	return tx.end(ctx, false)
+	return tx.endSavepoint(ctx, false)
 }
 
 func (tx *Tx) refuseEnd(method string) error {
-	if tx.s.over.Load() {
+	if tx.s.closed.Load() {
 		return pgx.ErrTxClosed
 	}
 	e := &Error{Code: CodeInternal, Effect: Unknown,
 		Message: method + " was called on the Tx that the body was given: return nil to commit, or an error to roll back"}
-	tx.s.misuse = e
+	tx.s.misused = e
 	return e
 }
 
@@ -125,50 +125,50 @@ func (tx *Tx) Begin(ctx context.Context) (pgx.Tx, error) {
 	if err := tx.usable(ctx); err != nil {
 		return nil, err
 	}
-	return tx.nest(), nil
+	return tx.beginSavepoint(), nil
 }
 
-func (tx *Tx) nest() *Tx {
+func (tx *Tx) beginSavepoint() *Tx {
 	tx.s.savepoints++
 	nested := &Tx{s: tx.s, parent: tx, number: tx.s.savepoints, savepoint: fmt.Sprintf("pgcmd_%d", tx.s.savepoints)}
-	tx.s.prefix = append(tx.s.prefix, queued{sql: "savepoint " + nested.savepoint})
+	tx.s.deferred = append(tx.s.deferred, deferredStmt{sql: "savepoint " + nested.savepoint})
 	return nested
 }
 
-// end releases the savepoint of a nested Tx, or rolls back to it and releases it.
-func (tx *Tx) end(ctx context.Context, commit bool) error {
+// endSavepoint releases the savepoint of a nested Tx, or rolls back to it and releases it.
+func (tx *Tx) endSavepoint(ctx context.Context, commit bool) error {
 	s := tx.s
-	if tx.ended || s.over.Load() {
+	if tx.ended || s.closed.Load() {
 		return pgx.ErrTxClosed
 	}
 	tx.ended = true
-	if s.dropPrefix("savepoint " + tx.savepoint) {
+	if s.dropDeferred("savepoint " + tx.savepoint) {
 		if commit { // nothing was sent since
 			tx.parent.after = append(tx.parent.after, tx.after...)
 		}
 		return nil
 	}
-	if commit && s.status() != 'E' && s.doomed == nil {
-		s.prefix = append(s.prefix, queued{sql: "release savepoint " + tx.savepoint})
+	if commit && s.status() != 'E' && s.unrecoverable == nil {
+		s.deferred = append(s.deferred, deferredStmt{sql: "release savepoint " + tx.savepoint})
 		tx.parent.after = append(tx.parent.after, tx.after...)
 		return nil
 	}
 	s.verify()
-	s.prefix = nil // a RELEASE of a savepoint within this one
-	s.undone(tx.number)
+	s.deferred = nil // a RELEASE of a savepoint within this one
+	s.cursorsRolledBack(tx.number)
 	if s.conn == nil || !s.conn.IsClosed() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
 		defer cancel()
 		s.closeRows()
 		_, err := s.db.Exec(ctx, "rollback to savepoint "+tx.savepoint+"; release savepoint "+tx.savepoint)
-		s.note(err)
+		s.recordResult(err)
 		if err != nil {
 			return err
 		}
 		s.aborted = nil
-		if s.marker != "" && !s.escaped { // it may be gone with the savepoint
+		if s.marker != "" && !s.endedBySQL { // it may be gone with the savepoint
 			s.marker = ""
-			s.note(s.setMarker(ctx))
+			s.recordResult(s.setMarker(ctx))
 		}
 		s.sent, _ = sentBytes(s.conn)
 	}
@@ -178,10 +178,10 @@ func (tx *Tx) end(ctx context.Context, commit bool) error {
 	return nil
 }
 
-func (s *session) dropPrefix(sql string) bool {
-	for i, q := range s.prefix {
+func (s *txn) dropDeferred(sql string) bool {
+	for i, q := range s.deferred {
 		if q.sql == sql {
-			s.prefix = s.prefix[:i] // and what was nested in it
+			s.deferred = s.deferred[:i] // and what was nested in it
 			return true
 		}
 	}
@@ -193,7 +193,7 @@ const endTime = 2 * time.Second
 
 // status is the transaction's status on the server: 'T' in a transaction, 'E' in
 // an aborted one, 'I' in none, 0 if it cannot be told.
-func (s *session) status() byte {
+func (s *txn) status() byte {
 	if s.conn == nil || s.conn.IsClosed() {
 		return 0
 	}
@@ -210,24 +210,24 @@ func (tx *Tx) usable(ctx context.Context) error {
 		}
 	}
 	switch {
-	case s.over.Load():
+	case s.closed.Load():
 		return pgx.ErrTxClosed
-	case s.misuse != nil:
-		return s.misuse
-	case s.doomed != nil:
-		return s.doomed
+	case s.misused != nil:
+		return s.misused
+	case s.unrecoverable != nil:
+		return s.unrecoverable
 	case s.aborted != nil && s.status() == 'I':
 		return s.aborted // outside of a transaction, where it would commit by itself
-	case s.escaped && (s.status() == 'I' || s.handedOut):
+	case s.endedBySQL && (s.status() == 'I' || s.connHandedOut):
 		return errEscaped
-	case s.lost != nil:
-		return s.lost
+	case s.connLost != nil:
+		return s.connLost
 	}
 	if err := s.ended(ctx); err != nil {
 		return err
 	}
-	if s.begun && !s.escaped {
-		if s.observe(); s.escaped {
+	if s.beginSent && !s.endedBySQL {
+		if s.checkStatus(); s.endedBySQL {
 			return errEscaped
 		}
 	}
@@ -239,8 +239,8 @@ var errLost = &Error{Code: CodeUnavailable, Effect: NotApplied, Message: "the co
 var errEscaped = &Error{Code: CodeUnknownEffect,
 	Message: "the body ended the transaction, by SQL text or on its Conn: what it did before may be applied"}
 
-// enter claims the transaction for one statement.
-func (tx *Tx) enter(ctx context.Context) error {
+// lock claims the transaction for one statement.
+func (tx *Tx) lock(ctx context.Context) error {
 	if !tx.s.inUse.CompareAndSwap(false, true) {
 		return Errorf(CodeInternal, "the transaction is in use: rows of an earlier query are still open, or another goroutine uses it")
 	}
@@ -248,16 +248,16 @@ func (tx *Tx) enter(ctx context.Context) error {
 		tx.s.inUse.Store(false)
 		return err
 	}
-	tx.s.look()
+	tx.s.checkMarker()
 	return nil
 }
 
-// leave gives it back, and keeps in mind what the statement's error means for it.
+// unlockWith gives it back, and keeps in mind what the statement's error means for it.
 // It returns the error to show: the first, once the transaction is aborted.
-func (s *session) leave(err error) error {
+func (s *txn) unlockWith(err error) error {
 	first := s.aborted
-	s.note(err)
-	s.free()
+	s.recordResult(err)
+	s.unlock()
 	if first != nil && isInFailedTransaction(err) {
 		return first
 	}
@@ -280,59 +280,59 @@ const (
 	deadlockDetected     = "40P01"
 )
 
-func (s *session) note(err error) {
+func (s *txn) recordResult(err error) {
 	if err == nil {
 		switch status := s.status(); {
 		case status == 'T':
 			s.aborted = nil // ROLLBACK TO as SQL text
-		case status == 'I' && s.begun:
-			s.escaped = true // COMMIT or ROLLBACK as SQL text
+		case status == 'I' && s.beginSent:
+			s.endedBySQL = true // COMMIT or ROLLBACK as SQL text
 		}
 		return
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch {
 		case pgErr.Code == serializationFailure || pgErr.Code == deadlockDetected:
-			s.doomed = err
+			s.unrecoverable = err
 		case invalidates(pgErr.Code) && s.conn != nil:
 			clear(paramsOf(s.conn)) // the schema may have changed: pgx prepares again what it knew
 		}
 	}
 	if s.status() == 'E' {
-		s.prefix = slices.DeleteFunc(s.prefix, func(q queued) bool { return q.closes })
+		s.deferred = slices.DeleteFunc(s.deferred, func(q deferredStmt) bool { return q.closes })
 	}
 	switch status := s.status(); {
 	case status == 0 && s.conn != nil:
-		s.lost = err
-		if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && definite(pgErr) {
-			s.lost = errLost // the statement's error is not why the rest cannot go on
+		s.connLost = err
+		if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && isDefinite(pgErr) {
+			s.connLost = errLost // the statement's error is not why the rest cannot go on
 		}
 	case status == 'E' && s.aborted == nil:
 		s.aborted = err
-	case status == 'I' && !s.foreign && s.aborted == nil && (len(s.prefix) == 0 || isPgError(err)):
+	case status == 'I' && !s.external && s.aborted == nil && (len(s.deferred) == 0 || isPgError(err)):
 		// The first statement was refused before BEGIN got through, or SQL text ended
 		// the transaction. What follows must not run outside of it.
 		s.aborted = err
-		s.escaped = s.escaped || s.begun
+		s.endedBySQL = s.endedBySQL || s.beginSent
 	}
 }
 
 // query sends a statement, with what waits to go before it.
-func (s *session) query(ctx context.Context, sql string, args []any) (pgx.Rows, pgx.BatchResults, error) {
-	if len(s.prefix) > 0 {
+func (s *txn) query(ctx context.Context, sql string, args []any) (pgx.Rows, pgx.BatchResults, error) {
+	if len(s.deferred) > 0 {
 		var err error
-		if sql, args, err = s.companion(ctx, sql, args); err != nil {
+		if sql, args, err = s.prepareToBatch(ctx, sql, args); err != nil {
 			return nil, nil, err
 		}
 	}
-	if len(s.prefix) == 0 {
+	if len(s.deferred) == 0 {
 		rows, err := queryAgain(ctx, s.db, sql, args)
 		if err == nil && len(args) == 0 && s.conn != nil {
 			remember(paramsOf(s.conn), sql, nil) // pgx has prepared it
 		}
 		return rows, nil, err
 	}
-	results, err := s.sendPrefixed(ctx, []*pgx.QueuedQuery{{SQL: sql, Arguments: args}})
+	results, err := s.sendWithDeferred(ctx, []*pgx.QueuedQuery{{SQL: sql, Arguments: args}})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -344,18 +344,18 @@ func (s *session) query(ctx context.Context, sql string, args []any) (pgx.Rows, 
 	return rows, results, nil
 }
 
-// companion makes a statement ready to travel with the prefix: in a batch pgx would
+// prepareToBatch makes a statement ready to travel with the prefix: in a batch pgx would
 // find out half-way that an argument cannot be encoded, and close the connection; and
 // it prepares what it does not know before the batch. What cannot travel in a batch
 // travels behind it.
-func (s *session) companion(ctx context.Context, sql string, args []any) (string, []any, error) {
+func (s *txn) prepareToBatch(ctx context.Context, sql string, args []any) (string, []any, error) {
 	if s.conn == nil {
-		return sql, args, s.flush(ctx)
+		return sql, args, s.sendDeferred(ctx)
 	}
 	if len(args) == 0 {
 		known := paramsOf(s.conn)
 		if _, ok := known[sql]; !ok && preparesFirst(s.conn) {
-			return sql, args, s.flush(ctx)
+			return sql, args, s.sendDeferred(ctx)
 		}
 		remember(known, sql, nil)
 		return sql, args, nil
@@ -367,7 +367,7 @@ func (s *session) companion(ctx context.Context, sql string, args []any) (string
 			return sql, args, err
 		}
 	case pgx.QueryExecMode, pgx.QueryResultFormats, pgx.QueryResultFormatsByOID:
-		return sql, args, s.flush(ctx)
+		return sql, args, s.sendDeferred(ctx)
 	}
 	known := paramsOf(s.conn)
 	types, ok := known[sql]
@@ -375,7 +375,7 @@ func (s *session) companion(ctx context.Context, sql string, args []any) (string
 		if !ok {
 			// What the server refuses must not abort the transaction before the savepoint
 			// that waits is made, nor leave one unopened that waits for BEGIN.
-			if err := s.flush(ctx); err != nil {
+			if err := s.sendDeferred(ctx); err != nil {
 				return sql, args, err
 			}
 			sd, err := s.conn.Prepare(ctx, "", sql)
@@ -405,7 +405,7 @@ func paramsOf(conn *pgx.Conn) map[string][]uint32 {
 }
 
 func remember(known map[string][]uint32, sql string, types []uint32) {
-	if _, ok := known[sql]; !ok && len(known) >= maxKnown {
+	if _, ok := known[sql]; !ok && len(known) >= maxStatements {
 		clear(known)
 	}
 	known[sql] = types
@@ -421,32 +421,32 @@ func preparesFirst(conn *pgx.Conn) bool {
 	return true
 }
 
-// sendPrefixed sends statements behind the prefix, in one message, and reads the
+// sendWithDeferred sends statements behind the prefix, in one message, and reads the
 // prefix's results. In the simple protocol, where a batch is one text, the prefix goes
 // alone: else a syntax error would refuse BEGIN as well, and the position of an error
 // would count from there.
-func (s *session) sendPrefixed(ctx context.Context, queries []*pgx.QueuedQuery) (pgx.BatchResults, error) {
+func (s *txn) sendWithDeferred(ctx context.Context, queries []*pgx.QueuedQuery) (pgx.BatchResults, error) {
 	if len(queries) > 0 && s.conn != nil && configOf(s.conn).DefaultQueryExecMode == pgx.QueryExecModeSimpleProtocol {
-		if err := s.flush(ctx); err != nil {
+		if err := s.sendDeferred(ctx); err != nil {
 			return nil, err
 		}
 	}
 	b := &pgx.Batch{}
-	for _, q := range s.prefix {
+	for _, q := range s.deferred {
 		b.Queue(q.sql, q.args...)
 	}
-	n := len(s.prefix)
-	s.prefix = nil
+	n := len(s.deferred)
+	s.deferred = nil
 	b.QueuedQueries = append(b.QueuedQueries, queries...)
 	results := s.db.SendBatch(ctx, b)
 	for range n {
 		if _, err := results.Exec(); err != nil {
 			_ = results.Close()
-			s.begun = s.begun || s.status() != 'I'
+			s.beginSent = s.beginSent || s.status() != 'I'
 			return nil, withoutBatch(err)
 		}
 	}
-	s.begun = true
+	s.beginSent = true
 	return results, nil
 }
 
@@ -459,12 +459,12 @@ func withoutBatch(err error) error {
 	return err
 }
 
-// flush sends the prefix alone, where it cannot travel with what follows.
-func (s *session) flush(ctx context.Context) error {
-	if len(s.prefix) == 0 {
+// sendDeferred sends the prefix alone, where it cannot travel with what follows.
+func (s *txn) sendDeferred(ctx context.Context) error {
+	if len(s.deferred) == 0 {
 		return nil
 	}
-	results, err := s.sendPrefixed(ctx, nil)
+	results, err := s.sendWithDeferred(ctx, nil)
 	if err == nil {
 		err = results.Close()
 	}

@@ -13,39 +13,39 @@ import (
 
 // Exec executes sql as [pgx.Conn.Exec] does.
 func (tx *Tx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	if err := tx.enter(ctx); err != nil {
+	if err := tx.lock(ctx); err != nil {
 		return pgconn.CommandTag{}, err
 	}
-	tx.s.watch(sql)
+	tx.s.inspectSQL(sql)
 	tag, err := tx.s.exec(ctx, sql, args)
 	if len(args) > 0 { // else it was sent without a description
-		tx.s.suspect(sql, err)
+		tx.s.suspectConn(sql, err)
 	}
-	return tag, tx.s.leave(err)
+	return tag, tx.s.unlockWith(err)
 }
 
-func (s *session) exec(ctx context.Context, sql string, args []any) (tag pgconn.CommandTag, err error) {
-	if len(s.prefix) > 0 && len(args) == 0 {
+func (s *txn) exec(ctx context.Context, sql string, args []any) (tag pgconn.CommandTag, err error) {
+	if len(s.deferred) > 0 && len(args) == 0 {
 		// pgx sends it by the simple protocol, where several statements are one
 		// message: the prefix joins them, unless it has arguments.
-		if prefix, ok := s.simplePrefix(); ok {
-			s.prefix = nil
+		if prefix, ok := s.sendDeferredSimple(); ok {
+			s.deferred = nil
 			sql = prefix + sql
 			defer func() {
-				s.begun = s.begun || err == nil || s.status() != 'I'
+				s.beginSent = s.beginSent || err == nil || s.status() != 'I'
 				countWithout(prefix, err)
 			}()
 		}
 	}
-	if len(s.prefix) > 0 {
-		if sql, args, err = s.companion(ctx, sql, args); err != nil {
+	if len(s.deferred) > 0 {
+		if sql, args, err = s.prepareToBatch(ctx, sql, args); err != nil {
 			return tag, err
 		}
 	}
-	if len(s.prefix) == 0 {
+	if len(s.deferred) == 0 {
 		return s.db.Exec(ctx, sql, args...)
 	}
-	results, err := s.sendPrefixed(ctx, []*pgx.QueuedQuery{{SQL: sql, Arguments: args}})
+	results, err := s.sendWithDeferred(ctx, []*pgx.QueuedQuery{{SQL: sql, Arguments: args}})
 	if err != nil {
 		return tag, err
 	}
@@ -64,16 +64,16 @@ func countWithout(prefix string, err error) {
 	}
 }
 
-// suspect keeps in mind that err proves a statement of the body's own to be outdated.
-func (s *session) suspect(sql string, err error) {
+// suspectConn keeps in mind that err proves a statement of the body's own to be outdated.
+func (s *txn) suspectConn(sql string, err error) {
 	if err != nil && remembers(s.conn) && outdatedOn(s.conn, sql, err) {
 		s.outdated = err
 	}
 }
 
-func (s *session) simplePrefix() (string, bool) {
+func (s *txn) sendDeferredSimple() (string, bool) {
 	var b strings.Builder
-	for _, q := range s.prefix {
+	for _, q := range s.deferred {
 		if len(q.args) > 0 {
 			return "", false
 		}
@@ -82,33 +82,33 @@ func (s *session) simplePrefix() (string, bool) {
 	return b.String(), true
 }
 
-// lifts reports whether a text in lower case may make a read-only transaction write.
-func lifts(sql string) bool {
+// mayEnableWrites reports whether a text in lower case may make a read-only transaction write.
+func mayEnableWrites(sql string) bool {
 	return strings.Contains(sql, "write") || strings.Contains(sql, "read_only")
 }
 
-// mark keeps in mind what a statement of a command does to the transaction.
-func (s *session) mark(st *statement) {
-	s.escaped = s.escaped || st.text.Ends
-	s.doubt(st.text.Verb)
-	s.doubtMarker(st.text.Verb)
-	if st.lifts {
+// inspectStatement keeps in mind what a statement of a command does to the transaction.
+func (s *txn) inspectStatement(st *statement) {
+	s.endedBySQL = s.endedBySQL || st.text.Ends
+	s.invalidateCursors(st.text.Verb)
+	s.distrustMarker(st.text.Verb)
+	if st.mayEnableWrites {
 		s.options.AccessMode = ""
 	}
 }
 
-// watch keeps in mind that sql ends the transaction, and may have begun another in
+// inspectSQL keeps in mind that sql ends the transaction, and may have begun another in
 // the same breath, so that the status does not show it.
-func (s *session) watch(sql string) {
+func (s *txn) inspectSQL(sql string) {
 	lower := strings.ToLower(sql)
-	s.doubt(lower)
-	s.doubtMarker(lower)
-	if lifts(lower) {
+	s.invalidateCursors(lower)
+	s.distrustMarker(lower)
+	if mayEnableWrites(lower) {
 		s.options.AccessMode = "" // nothing vouches for it any more
 	}
 	for _, word := range [...]string{"commit", "end", "abort", "rollback", "prepare"} {
 		if strings.Contains(lower, word) {
-			s.escaped = s.escaped || sqltext.EndsTransaction(sql)
+			s.endedBySQL = s.endedBySQL || sqltext.EndsTransaction(sql)
 			return
 		}
 	}
@@ -117,14 +117,14 @@ func (s *session) watch(sql string) {
 // Query sends sql as [pgx.Conn.Query] does. The rows must be closed, or read to
 // their end, before the transaction can do anything else.
 func (tx *Tx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	if err := tx.enter(ctx); err != nil {
+	if err := tx.lock(ctx); err != nil {
 		return failedRows{err: err}, err
 	}
-	tx.s.watch(sql)
+	tx.s.inspectSQL(sql)
 	rows, results, err := tx.s.query(ctx, sql, args)
 	if err != nil {
-		tx.s.suspect(sql, err)
-		err = tx.s.leave(err)
+		tx.s.suspectConn(sql, err)
+		err = tx.s.unlockWith(err)
 		return failedRows{err: err}, err
 	}
 	tx.s.open = &txRows{Rows: rows, row: currentRow{rows: rows}, s: tx.s, sql: sql, results: results}
@@ -142,7 +142,7 @@ func (tx *Tx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 type txRows struct {
 	pgx.Rows
 	row     currentRow
-	s       *session
+	s       *txn
 	sql     string
 	results pgx.BatchResults // the batch that they came in, if one
 	closed  bool
@@ -188,8 +188,8 @@ func (r *txRows) Close() {
 	if r.s.open == r {
 		r.s.open = nil
 	}
-	r.s.suspect(r.sql, r.err)
-	r.err = r.s.leave(r.err)
+	r.s.suspectConn(r.sql, r.err)
+	r.err = r.s.unlockWith(r.err)
 	switch scan := r.row.err; {
 	case scan == nil:
 	case r.err == nil:
@@ -248,15 +248,15 @@ func (r failedRows) Conn() *pgx.Conn                              { return nil }
 // SendBatch is [pgx.Conn.SendBatch]. Its results must be closed before the
 // transaction can do anything else.
 func (tx *Tx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
-	if err := tx.enter(ctx); err != nil {
+	if err := tx.lock(ctx); err != nil {
 		return failedBatch{err: err}
 	}
 	for _, q := range b.QueuedQueries {
-		tx.s.watch(q.SQL)
+		tx.s.inspectSQL(q.SQL)
 	}
-	results, err := tx.s.sendPrefixed(ctx, b.QueuedQueries)
+	results, err := tx.s.sendWithDeferred(ctx, b.QueuedQueries)
 	if err != nil {
-		return failedBatch{err: tx.s.leave(err)}
+		return failedBatch{err: tx.s.unlockWith(err)}
 	}
 	return &txBatch{BatchResults: results, queries: b.QueuedQueries, s: tx.s}
 }
@@ -265,7 +265,7 @@ func (tx *Tx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 type txBatch struct {
 	pgx.BatchResults
 	queries []*pgx.QueuedQuery
-	s       *session
+	s       *txn
 	closed  bool
 	err     error
 }
@@ -275,9 +275,9 @@ func (b *txBatch) Close() error {
 		b.closed = true
 		err := b.BatchResults.Close()
 		for _, q := range b.queries {
-			b.s.suspect(q.SQL, err)
+			b.s.suspectConn(q.SQL, err)
 		}
-		b.err = b.s.leave(err)
+		b.err = b.s.unlockWith(err)
 	}
 	return b.err
 }
@@ -295,34 +295,34 @@ func (f failedBatch) Close() error                     { return f.err }
 
 // CopyFrom is [pgx.Conn.CopyFrom].
 func (tx *Tx) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error) {
-	if err := tx.enter(ctx); err != nil {
+	if err := tx.lock(ctx); err != nil {
 		return 0, err
 	}
-	err := tx.s.flush(ctx)
+	err := tx.s.sendDeferred(ctx)
 	var n int64
 	if err == nil {
 		n, err = tx.s.db.CopyFrom(ctx, table, columns, rows)
 	}
-	return n, tx.s.leave(err)
+	return n, tx.s.unlockWith(err)
 }
 
 // Prepare is [pgx.Conn.Prepare].
 func (tx *Tx) Prepare(ctx context.Context, name, sql string) (*pgconn.StatementDescription, error) {
-	conn := tx.s.connFor(tx, tx.s.flush)
+	conn := tx.s.connFor(tx, tx.s.sendDeferred)
 	if conn == nil {
 		return nil, errors.New("the transaction does not tell its connection")
 	}
-	if err := tx.enter(ctx); err != nil {
+	if err := tx.lock(ctx); err != nil {
 		return nil, err
 	}
-	tx.s.watch(sql) // it may be executed by its name
+	tx.s.inspectSQL(sql) // it may be executed by its name
 	sd, err := conn.Prepare(ctx, name, sql)
-	return sd, tx.s.leave(err)
+	return sd, tx.s.unlockWith(err)
 }
 
 // LargeObjects is [pgx.Tx.LargeObjects].
 func (tx *Tx) LargeObjects() pgx.LargeObjects {
-	conn := tx.s.connFor(tx, tx.s.flush)
+	conn := tx.s.connFor(tx, tx.s.sendDeferred)
 	if conn == nil {
 		return pgx.LargeObjects{}
 	}

@@ -19,25 +19,25 @@ import (
 func (tx *Tx) Conn() *pgx.Conn {
 	s := tx.s
 	s.connFor(tx, s.setMarker)
-	if !s.handedOut && s.conn != nil && !s.conn.IsClosed() {
-		s.handedOut = true
+	if !s.connHandedOut && s.conn != nil && !s.conn.IsClosed() {
+		s.connHandedOut = true
 		s.sent, _ = sentBytes(s.conn)
 	}
 	return s.conn
 }
 
-// look finds out whether somebody else has used the connection since it was last used
+// checkMarker finds out whether somebody else has used the connection since it was last used
 // here. One that does not count counts as used.
-func (s *session) look() {
-	if s.handedOut && !s.used {
+func (s *txn) checkMarker() {
+	if s.connHandedOut && !s.used {
 		now, counted := sentBytes(s.conn)
 		s.used = !counted || now != s.sent
 	}
 }
 
-// free ends a use of the connection.
-func (s *session) free() {
-	if s.handedOut && !s.used {
+// unlock ends a use of the connection.
+func (s *txn) unlock() {
+	if s.connHandedOut && !s.used {
 		s.sent, _ = sentBytes(s.conn)
 	}
 	s.inUse.Store(false)
@@ -45,11 +45,11 @@ func (s *session) free() {
 
 // connFor returns the connection, made ready by a function, which does nothing if the
 // transaction is not usable.
-func (s *session) connFor(tx *Tx, ready func(ctx context.Context) error) *pgx.Conn {
-	if tx.enter(context.Background()) == nil {
+func (s *txn) connFor(tx *Tx, ready func(ctx context.Context) error) *pgx.Conn {
+	if tx.lock(context.Background()) == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), endTime)
 		defer cancel()
-		_ = s.leave(ready(ctx))
+		_ = s.unlockWith(ready(ctx))
 	}
 	return s.conn
 }
@@ -57,23 +57,23 @@ func (s *session) connFor(tx *Tx, ready func(ctx context.Context) error) *pgx.Co
 // setMarker sends the prefix, and makes a portal that marks the transaction, if there is none:
 // it goes with the transaction, and not before, unless a savepoint of SQL text is older. It
 // is never executed.
-func (s *session) setMarker(ctx context.Context) error {
-	if s.conn == nil || s.marker != "" || s.savepointed || s.status() == 'E' {
-		return s.flush(ctx)
+func (s *txn) setMarker(ctx context.Context) error {
+	if s.conn == nil || s.marker != "" || s.savepointsUsed || s.status() == 'E' {
+		return s.sendDeferred(ctx)
 	}
-	known := descriptionsOf(s.conn)
+	known := statementCacheOf(s.conn)
 	known.cursors++
 	name := fmt.Sprintf("pgcmd_marker_%d", known.cursors)
-	prefix := s.prefix
-	s.prefix = nil
+	prefix := s.deferred
+	s.deferred = nil
 	err := s.exchange(func(to *pgproto3.Frontend) {
 		for _, q := range prefix {
-			sendOwn(to, q)
+			sendInternal(to, q)
 		}
 		to.SendParse(&pgproto3.Parse{Query: "set local pgcmd.marker to 'never executed'"})
 		to.SendBind(&pgproto3.Bind{DestinationPortal: name})
 	})
-	s.begun = s.begun || err == nil || s.status() != 'I'
+	s.beginSent = s.beginSent || err == nil || s.status() != 'I'
 	if err == nil {
 		s.marker = name
 	}
@@ -82,64 +82,64 @@ func (s *session) setMarker(ctx context.Context) error {
 
 // exchange sends messages of our own and a Sync, and reads the replies, whose rows do not
 // matter. A connection on which that takes too long is closed.
-func (s *session) exchange(send func(to *pgproto3.Frontend)) error {
+func (s *txn) exchange(send func(to *pgproto3.Frontend)) error {
 	pg := s.conn.PgConn()
 	if pg.IsBusy() {
 		return errors.New("conn busy")
 	}
-	s.look()
+	s.checkMarker()
 	defer func() { s.sent, _ = sentBytes(s.conn) }()
 	_ = pg.Conn().SetDeadline(time.Now().Add(endTime))
 	send(pg.Frontend())
 	pg.Frontend().SendSync(&pgproto3.Sync{})
 	rows := portalRows{pg: pg, lost: pg.Frontend().Flush()}
 	if rows.Close(); rows.lost != nil {
-		giveUp(pg)
+		abortConn(pg)
 		return rows.lost
 	}
 	_ = pg.Conn().SetDeadline(time.Time{})
 	return rows.err
 }
 
-// observe finds out whether somebody who has the connection has ended the transaction,
+// checkStatus finds out whether somebody who has the connection has ended the transaction,
 // as far as that shows without asking the server.
-func (s *session) observe() {
+func (s *txn) checkStatus() {
 	switch status := s.status(); {
-	case s.escaped || !s.begun || s.conn != nil && s.conn.PgConn().IsBusy(): // its status is that before what is under way
+	case s.endedBySQL || !s.beginSent || s.conn != nil && s.conn.PgConn().IsBusy(): // its status is that before what is under way
 	case status == 'I':
-		s.escaped = s.aborted == nil || s.handedOut
-	case status == 0 && s.handedOut && s.lost == nil: // perhaps while it committed
-		s.look()
-		s.escaped = s.used
+		s.endedBySQL = s.aborted == nil || s.connHandedOut
+	case status == 0 && s.connHandedOut && s.connLost == nil: // perhaps while it committed
+		s.checkMarker()
+		s.endedBySQL = s.used
 	}
 }
 
 // verify asks the server whether its transaction is the one that was begun. If it is not,
 // it is aborted.
-func (s *session) verify() {
-	if s.look(); !s.used {
-		s.observe()
+func (s *txn) verify() {
+	if s.checkMarker(); !s.used {
+		s.checkStatus()
 		return
 	}
-	if s.observe(); s.escaped || !s.begun || s.marker == "" || s.status() == 0 || s.conn.PgConn().IsBusy() {
+	if s.checkStatus(); s.endedBySQL || !s.beginSent || s.marker == "" || s.status() == 0 || s.conn.PgConn().IsBusy() {
 		return
 	}
 	err := s.exchange(func(to *pgproto3.Frontend) { to.SendDescribe(&pgproto3.Describe{ObjectType: 'P', Name: s.marker}) })
-	if s.escaped = err != nil; s.conn.IsClosed() && s.lost == nil {
-		s.lost = err
+	if s.endedBySQL = err != nil; s.conn.IsClosed() && s.connLost == nil {
+		s.connLost = err
 	}
 }
 
-// unproven reports whether it cannot be told what became of the transaction's work,
+// outcomeUnproven reports whether it cannot be told what became of the transaction's work,
 // although it was not committed here.
-func (s *session) unproven() bool {
-	return s.escaped || s.used && s.marker == ""
+func (s *txn) outcomeUnproven() bool {
+	return s.endedBySQL || s.used && s.marker == ""
 }
 
-// doubtMarker forgets the marker if a statement of the body's, in lower case, may take
+// distrustMarker forgets the marker if a statement of the body's, in lower case, may take
 // it away in a transaction that goes on.
-func (s *session) doubtMarker(sql string) {
-	s.savepointed = s.savepointed || s.marker == "" && strings.Contains(sql, "savepoint")
+func (s *txn) distrustMarker(sql string) {
+	s.savepointsUsed = s.savepointsUsed || s.marker == "" && strings.Contains(sql, "savepoint")
 	if s.marker != "" && (strings.Contains(sql, "rollback") || strings.Contains(sql, "close")) {
 		s.marker = ""
 	}

@@ -22,21 +22,21 @@ import (
 // many commands take it.
 var validates sync.Map // reflect.Type -> *checks, nil for a type with nothing to check
 
-// checks is the validation of one input type.
-type checks struct {
+// validationChecks is the validation of one input type.
+type validationChecks struct {
 	typ     reflect.Type
 	tags    bool // some field has a validate tag
 	method  bool // the type, or a pointer to it, has Validate() error
 	secrets bool // some field has the tag secret
 	dives   bool // some tag leads into a slice, an array or a map
 
-	prefix string // of validator's paths
-	told   atomic.Pointer[map[finding]Problem]
+	prefix   string // of validator's paths
+	messages atomic.Pointer[map[ruleViolation]Problem]
 }
 
 // A finding is a rule that a field breaks, as one program's types can spell it: never a
 // value. What is said of it is made once.
-type finding struct {
+type ruleViolation struct {
 	path, tag, param string
 	kind             reflect.Kind // of what an interface holds
 }
@@ -57,14 +57,14 @@ var (
 	})
 )
 
-// checksOf compiles the validation of an input type, nil if there is none. A tag
+// validationOf compiles the validation of an input type, nil if there is none. A tag
 // that validator does not know panics, as a definition mistake.
-func checksOf(command string, typ reflect.Type) *checks {
+func validationOf(command string, typ reflect.Type) *validationChecks {
 	if cached, ok := validates.Load(typ); ok {
-		return cached.(*checks)
+		return cached.(*validationChecks)
 	}
 	pointer := reflect.PointerTo(typ)
-	c := &checks{
+	c := &validationChecks{
 		typ:    typ,
 		prefix: prefixOf(typ),
 		tags:   hasTag(typ, "validate", nil),
@@ -142,10 +142,10 @@ func compileTags(command string, t reflect.Type, seen map[reflect.Type]bool) {
 	}
 }
 
-// refusal is the error of the input that in points to, nil if nothing is wrong. An
+// validate is the error of the input that in points to, nil if nothing is wrong. An
 // input without a method may be handed over itself: of what no pointer leads to,
 // validator need not copy the fields that it reports.
-func (c *checks) refusal(in any) *Error {
+func (c *validationChecks) validate(in any) *Error {
 	problems, cause := c.problems(in)
 	if cause == nil {
 		return nil
@@ -162,7 +162,7 @@ func refusedFor(problems int) string {
 
 // problems returns what is wrong with the input that in points to: what the tags
 // find, and then what its own Validate method finds.
-func (c *checks) problems(in any) ([]Problem, error) {
+func (c *validationChecks) problems(in any) ([]Problem, error) {
 	var problems []Problem
 	var cause error
 	if c.tags {
@@ -188,7 +188,7 @@ func (c *checks) problems(in any) ([]Problem, error) {
 
 // ownValidate calls the input's own method, which a pointer to it may have, or, of
 // an input that is a pointer, it itself.
-func (c *checks) ownValidate(in any) error {
+func (c *validationChecks) ownValidate(in any) error {
 	if own, ok := in.(selfValidator); ok {
 		return own.Validate()
 	}
@@ -201,7 +201,7 @@ func (c *checks) ownValidate(in any) error {
 
 // byTags runs validator on the input, or on what in points to. It panics on a tag that does not fit its field's type,
 // where the zero value did not tell at definition: that is an answer too.
-func (c *checks) byTags(in any) (err error) {
+func (c *validationChecks) byTags(in any) (err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
 			err = Errorf(CodeInternal, "a validate tag of %s does not fit the type of its field", c.typ)
@@ -233,13 +233,13 @@ func prefixOf(typ reflect.Type) string {
 	return typ.Name() + "."
 }
 
-func (c *checks) tagProblems(err error) []Problem {
+func (c *validationChecks) tagProblems(err error) []Problem {
 	if err == nil {
 		return nil
 	}
 	fields, ok := errors.AsType[validator.ValidationErrors](err)
 	if !ok {
-		return []Problem{{Rule: "validate", Message: shownText(err)}}
+		return []Problem{{Rule: "validate", Message: safeText(err)}}
 	}
 	problems := make([]Problem, len(fields))
 	for i, f := range fields {
@@ -248,9 +248,9 @@ func (c *checks) tagProblems(err error) []Problem {
 	return problems
 }
 
-func (c *checks) tagProblem(f validator.FieldError) Problem {
-	key := finding{strings.TrimPrefix(f.StructNamespace(), c.prefix), f.Tag(), f.Param(), f.Kind()}
-	known := c.told.Load()
+func (c *validationChecks) tagProblem(f validator.FieldError) Problem {
+	key := ruleViolation{strings.TrimPrefix(f.StructNamespace(), c.prefix), f.Tag(), f.Param(), f.Kind()}
+	known := c.messages.Load()
 	if known != nil {
 		if p, ok := (*known)[key]; ok {
 			return p
@@ -258,11 +258,11 @@ func (c *checks) tagProblem(f validator.FieldError) Problem {
 	}
 	p := Problem{Field: withoutKeys(key.path), Rule: key.tag, Message: withoutKeys(englishMessage(f))}
 	if strings.IndexByte(key.path, '[') < 0 { // an index has no bound, and a key is a value
-		more := map[finding]Problem{key: p}
+		more := map[ruleViolation]Problem{key: p}
 		if known != nil {
 			maps.Copy(more, *known)
 		}
-		c.told.CompareAndSwap(known, &more) // who comes too late does so again
+		c.messages.CompareAndSwap(known, &more) // who comes too late does so again
 	}
 	return p
 }

@@ -22,8 +22,8 @@ import (
 type manyCheck struct {
 	ctx      context.Context
 	problems []Problem
-	found    map[finding]bool // in those; an element may be looked at again with what holds it
-	ended    error            // the context's
+	found    map[ruleViolation]bool // in those; an element may be looked at again with what holds it
+	ended    error                  // the context's
 }
 
 // manyRules is how many rules are asked at a time.
@@ -34,7 +34,7 @@ const manyRules = 256
 // that of a context that ended first.
 func tooManyProblems(ctx context.Context, command string, v reflect.Value, items bool) ([]Problem, error) {
 	t := v.Type()
-	if checks := checksOf(command, t); checks == nil || !checks.dives {
+	if checks := validationOf(command, t); checks == nil || !checks.dives {
 		return nil, nil
 	}
 	m := &manyCheck{ctx: ctx}
@@ -45,7 +45,7 @@ func tooManyProblems(ctx context.Context, command string, v reflect.Value, items
 	}
 	for i := range v.Len() {
 		m.problems, m.found = nil, nil
-		m.weigh(v.Index(i), tag, &place{index: i})
+		m.weigh(v.Index(i), tag, &jsonPath{index: i})
 		if problems, err := m.enough(); problems != nil || err != nil {
 			return problems, err
 		}
@@ -99,7 +99,7 @@ func isContainer(t reflect.Type) bool {
 
 // weigh returns how many rules validator may ask of v under a tag, and has had it ask
 // those of elements of which there are many.
-func (m *manyCheck) weigh(v reflect.Value, tag string, p *place) (weight int) {
+func (m *manyCheck) weigh(v reflect.Value, tag string, p *jsonPath) (weight int) {
 	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
 		if v.IsNil() {
 			return 1
@@ -109,13 +109,13 @@ func (m *manyCheck) weigh(v reflect.Value, tag string, p *place) (weight int) {
 	if v.Kind() == reflect.Struct {
 		r := rulesOf(v.Type())
 		weight = r.count
-		var here *place
+		var here *jsonPath
 		for _, f := range r.fields {
 			if m.stopped() {
 				break
 			}
 			if here == nil {
-				here = &place{outer: p}
+				here = &jsonPath{outer: p}
 			}
 			here.name = f.name
 			weight += m.weigh(v.Field(f.index), f.tag, here)
@@ -178,7 +178,7 @@ func rulesOf(t reflect.Type) structRules {
 }
 
 // elements weighs those of a slice or an array.
-func (m *manyCheck) elements(v reflect.Value, tag string, p *place) (total int) {
+func (m *manyCheck) elements(v reflect.Value, tag string, p *jsonPath) (total int) {
 	first, weight := 0, 0
 	ask := func(end int) {
 		if first == end || m.stopped() {
@@ -193,7 +193,7 @@ func (m *manyCheck) elements(v reflect.Value, tag string, p *place) (total int) 
 		first, weight = end, 0
 		m.ended = m.ctx.Err()
 	}
-	here := &place{outer: p}
+	here := &jsonPath{outer: p}
 	for i := 0; i < v.Len() && !m.stopped(); i++ {
 		here.index = i
 		w := 1 + m.weigh(v.Index(i), tag, here)
@@ -210,7 +210,7 @@ func (m *manyCheck) elements(v reflect.Value, tag string, p *place) (total int) 
 }
 
 // entries weighs those of a map.
-func (m *manyCheck) entries(v reflect.Value, tag string, p *place) (total int) {
+func (m *manyCheck) entries(v reflect.Value, tag string, p *jsonPath) (total int) {
 	some, weight := reflect.MakeMap(v.Type()), 0
 	ask := func() {
 		if some.Len() > 0 && !m.stopped() {
@@ -224,7 +224,7 @@ func (m *manyCheck) entries(v reflect.Value, tag string, p *place) (total int) {
 	if !strings.HasPrefix(tag, "keys") {
 		values = tag
 	}
-	here := &place{outer: p, name: "[key]"}
+	here := &jsonPath{outer: p, name: "[key]"}
 	for entries := v.MapRange(); entries.Next() && !m.stopped(); {
 		w := 2 + m.weigh(entries.Value(), strings.TrimPrefix(values, ","), here)
 		if weight > 0 && weight+w > manyRules {
@@ -254,9 +254,9 @@ func (m *manyCheck) errorsOf(v reflect.Value, tag string) (errs validator.Valida
 
 // note adds what is wrong with elements from first on, or, if that is negative, with
 // those of a map, at p.
-func (m *manyCheck) note(errs validator.ValidationErrors, p *place, first int) {
+func (m *manyCheck) note(errs validator.ValidationErrors, p *jsonPath, first int) {
 	if len(errs) > 0 && m.found == nil {
-		m.found = map[finding]bool{}
+		m.found = map[ruleViolation]bool{}
 	}
 	before := p.String()
 	for _, f := range errs {
@@ -271,7 +271,7 @@ func (m *manyCheck) note(errs validator.ValidationErrors, p *place, first int) {
 		if first < 0 {
 			shown = before + withoutFirstKey(path)
 		}
-		key := finding{before + path, f.Tag(), f.Param(), f.Kind()}
+		key := ruleViolation{before + path, f.Tag(), f.Param(), f.Kind()}
 		if m.found[key] {
 			continue
 		}
@@ -302,7 +302,7 @@ func movedBy(first int, path string) string {
 	for _, digit := range inside {
 		n = 10*n + int(digit-'0')
 	}
-	return (&place{index: first + n}).String() + rest
+	return (&jsonPath{index: first + n}).String() + rest
 }
 
 // cutDive takes a tag apart: the rules of a slice itself, and those of its elements.

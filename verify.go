@@ -36,17 +36,17 @@ func Verify(ctx context.Context, db DB, defs ...Definition) error {
 // OnConstraint names, numerics in floats, times of day cut off by a date, JSON in
 // strings.
 func VerifyWarnings(ctx context.Context, db DB, defs ...Definition) (warnings []Problem, err error) {
-	if e := usable(ctx, db); e != nil {
+	if e := checkArgs(ctx, db); e != nil {
 		return nil, notVerified(e)
 	}
 	if len(defs) == 0 {
 		return nil, nil
 	}
-	v := &verification{}
+	v := &checker{}
 	for i, def := range defs {
 		v.add(i, def)
 	}
-	if e := v.ask(ctx, db); e != nil {
+	if e := v.collect(ctx, db); e != nil {
 		return nil, notVerified(e)
 	}
 	for _, s := range v.subjects {
@@ -62,46 +62,46 @@ func notVerified(e *Error) *Error {
 }
 
 // A verification is what one Verify knows.
-type verification struct {
-	subjects []*subject
+type checker struct {
+	subjects []*descriptor
 	types    types
 	live     *liveSchema
 }
 
 // add takes in the definition that was given at place i.
-func (v *verification) add(i int, def Definition) {
-	var s *subject
+func (v *checker) add(i int, def Definition) {
+	var s *descriptor
 	if def != nil {
-		s = def.subject()
+		s = def.descriptor()
 	}
 	if s == nil {
-		s = &subject{name: fmt.Sprintf("definition %d", i)}
-		s.found("", "nil", "is nil: is the variable set before it is verified?")
+		s = &descriptor{name: fmt.Sprintf("definition %d", i)}
+		s.report("", "nil", "is nil: is the variable set before it is verified?")
 	}
 	if s.statement != nil {
-		s.named = sqltext.Tables(s.statement.text.SQL)
+		s.tablesNamed = sqltext.Tables(s.statement.text.SQL)
 	}
 	for at, other := range v.subjects {
 		if other.name == s.name {
-			s.found("", "name", "is the name of two commands, definitions %d and %d: rename one, errors and the ledger of Once tell them apart by it", at, i)
+			s.report("", "name", "is the name of two commands, definitions %d and %d: rename one, errors and the ledger of Once tell them apart by it", at, i)
 			break
 		}
 	}
 	v.subjects = append(v.subjects, s)
 }
 
-// found adds a finding about a part of the command, or about all of it if what is
+// report adds a finding about a part of the command, or about all of it if what is
 // empty.
-func (s *subject) found(what, rule, format string, args ...any) {
+func (s *descriptor) report(what, rule, format string, args ...any) {
 	s.findings = append(s.findings, s.problem(what, rule, format, args...))
 }
 
-// warn adds a warning.
-func (s *subject) warn(what, rule, format string, args ...any) {
+// reportWarning adds a warning.
+func (s *descriptor) reportWarning(what, rule, format string, args ...any) {
 	s.warnings = append(s.warnings, s.problem(what, rule, format, args...))
 }
 
-func (s *subject) problem(what, rule, format string, args ...any) Problem {
+func (s *descriptor) problem(what, rule, format string, args ...any) Problem {
 	p := Problem{Field: s.name, Rule: rule, Message: fmt.Sprintf(format, args...)}
 	if what != "" {
 		p.Field += ": " + what
@@ -110,7 +110,7 @@ func (s *subject) problem(what, rule, format string, args ...any) Problem {
 }
 
 // report makes the result of the findings.
-func (v *verification) report() (warnings []Problem, err error) {
+func (v *checker) report() (warnings []Problem, err error) {
 	e := &Error{Code: CodeInternal}
 	troubled := 0
 	for _, s := range v.subjects {

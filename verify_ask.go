@@ -18,30 +18,30 @@ type description struct {
 	refused *pgconn.PgError
 }
 
-// ask asks the server everything that has to be known, and leaves the connection,
+// collect asks the server everything that has to be known, and leaves the connection,
 // or the transaction, as it was.
-func (v *verification) ask(ctx context.Context, db DB) (failure *Error) {
+func (v *checker) collect(ctx context.Context, db DB) (failure *Error) {
 	switch db.(type) {
 	case *Pool, *pgxpool.Pool, *pgxpool.Conn, *pgx.Conn, pgx.Tx:
 	default:
 		return &Error{Code: CodeInternal, Message: fmt.Sprintf("a %T does not tell its connection: pass a pool, a connection or a transaction of pgcmd's or pgx's", db)}
 	}
-	l, failure := boardCopy(ctx, db, &verifying)
+	l, failure := copyLeaseOf(ctx, db, &verifying)
 	if failure != nil {
 		return failure
 	}
 	defer l.leave()
-	if l.err = v.askOn(ctx, l); l.err == nil {
+	if l.err = v.describeStatements(ctx, l); l.err == nil {
 		return nil
 	}
-	e, _ := new(statement).explain(ctx, l.err)
+	e, _ := new(statement).classifyStatement(ctx, l.err)
 	if isInFailedTransaction(l.err) {
 		e.Message = "the transaction is aborted, and nothing can be asked in it: verify before it, or on a connection"
 	}
 	return e
 }
 
-func (v *verification) askOn(ctx context.Context, l *copyLink) error {
+func (v *checker) describeStatements(ctx context.Context, l *copyLease) error {
 	if l.joined {
 		// By way of the transaction, which knows whether it has ended.
 		if _, err := l.prepare.Prepare(ctx, "", "savepoint "+verifySavepoint); err != nil {
@@ -77,7 +77,7 @@ func execute(ctx context.Context, conn *pgx.Conn, sql string) error {
 // describeAll asks for every statement in one round trip. Each is a unit of its
 // own, so that one that is refused leaves the others alone. They have no name:
 // nothing stays prepared.
-func (v *verification) describeAll(ctx context.Context, l *copyLink) error {
+func (v *checker) describeAll(ctx context.Context, l *copyLease) error {
 	p := l.conn.PgConn().StartPipeline(ctx)
 	for _, s := range v.subjects {
 		if s.statement == nil {

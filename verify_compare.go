@@ -13,7 +13,7 @@ import (
 )
 
 // compare finds what is wrong with one command.
-func (v *verification) compare(s *subject) {
+func (v *checker) compare(s *descriptor) {
 	if s.statement != nil {
 		if s.described.refused != nil {
 			s.refused(s.described.refused)
@@ -33,8 +33,8 @@ func (v *verification) compare(s *subject) {
 	v.constraints(s)
 }
 
-// mends are what to do about a statement that the server refuses, by the SQLSTATE.
-var mends = map[string]string{
+// hints are what to do about a statement that the server refuses, by the SQLSTATE.
+var hints = map[string]string{
 	"42703": "correct the name in the SQL, or migrate the database",
 	"42P01": "is it dropped or renamed, or in a schema that is not in the search_path?",
 	"3F000": "is it dropped or renamed?",
@@ -49,8 +49,8 @@ var mends = map[string]string{
 
 // refused is the finding of a statement that the server cannot prepare. Its text is
 // safe to show here: no value is bound, and it quotes nothing but the SQL.
-func (s *subject) refused(e *pgconn.PgError) {
-	mend := mends[e.Code]
+func (s *descriptor) refused(e *pgconn.PgError) {
+	mend := hints[e.Code]
 	if mend == "" {
 		mend = "correct the SQL, or migrate the database"
 	}
@@ -58,11 +58,11 @@ func (s *subject) refused(e *pgconn.PgError) {
 	if e.Hint != "" {
 		hint = " (" + strings.TrimSuffix(e.Hint, ".") + ")"
 	}
-	s.found("SQL", "sql", "is refused by the server: %s%s, SQLSTATE %s%s: %s", e.Message, s.statement.near(e), e.Code, hint, mend)
+	s.report("SQL", "sql", "is refused by the server: %s%s, SQLSTATE %s%s: %s", e.Message, s.statement.positionHint(e), e.Code, hint, mend)
 }
 
 // params compares the parameters with the fields of the input.
-func (v *verification) params(s *subject) {
+func (v *checker) params(s *descriptor) {
 	st, oids := s.statement, s.described.sd.ParamOIDs
 	for i, f := range st.fields {
 		if i >= len(oids) {
@@ -78,7 +78,7 @@ func (v *verification) params(s *subject) {
 }
 
 // labels compares the values that a oneof allows with those of an enum.
-func (v *verification) labels(s *subject, f field, oid uint32) {
+func (v *checker) labels(s *descriptor, f field, oid uint32) {
 	t := v.types.live[oid]
 	if t.kind != "e" || f.index == nil {
 		return
@@ -89,32 +89,32 @@ func (v *verification) labels(s *subject, f field, oid uint32) {
 		}
 		for _, word := range wordsOf(rule.param) {
 			if !slices.Contains(t.labels, word) {
-				s.found(s.inputField(f), "enum", "may be %q by its validate tag, and %s has no such value (has: %s): change the tag, or add the value to the type", word, t.name, strings.Join(t.labels, ", "))
+				s.report(s.inputField(f), "enum", "may be %q by its validate tag, and %s has no such value (has: %s): change the tag, or add the value to the type", word, t.name, strings.Join(t.labels, ", "))
 			}
 		}
 	}
 }
 
 // lost reports a loss between a field and what it is sent as or scanned from.
-func (s *subject) lost(what string, f field, l loss, other string) {
+func (s *descriptor) lost(what string, f field, l typeMismatch, other string) {
 	if l.why == "" {
 		return
 	}
-	report := s.found
-	if l.might {
-		report = s.warn
+	report := s.report
+	if l.warningOnly {
+		report = s.reportWarning
 	}
-	report(what, l.rule, "(%s) %s %s: %s", f.typ, l.why, other, l.mend)
+	report(what, l.rule, "(%s) %s %s: %s", f.typ, l.why, other, l.hint)
 }
 
-func (s *subject) inputField(f field) string {
+func (s *descriptor) inputField(f field) string {
 	if f.index == nil {
 		return "input"
 	}
 	return typeOr(s.in, "input") + "." + f.path
 }
 
-func (s *subject) rowField(typ reflect.Type, f field) string {
+func (s *descriptor) rowField(typ reflect.Type, f field) string {
 	if f.index == nil {
 		return "row"
 	}
@@ -129,8 +129,8 @@ func typeOr(typ reflect.Type, unnamed string) string {
 }
 
 // columns compares the columns of the result with the fields of the row.
-func (v *verification) columns(s *subject) {
-	if s.shape == nil {
+func (v *checker) columns(s *descriptor) {
+	if s.rowType == nil {
 		return
 	}
 	columns := s.described.sd.Fields
@@ -138,31 +138,31 @@ func (v *verification) columns(s *subject) {
 	for i, c := range columns {
 		names[i] = c.Name
 	}
-	switch s.shape.kind {
+	switch s.rowType.kind {
 	case scannerRow:
 		return
 	case mapRow:
 		for i, name := range names {
 			if slices.Contains(names[:i], name) {
-				s.found("column "+name, "column", "comes twice, and a map holds one of them: rename one with AS")
+				s.report("column "+name, "column", "comes twice, and a map holds one of them: rename one with AS")
 			}
 		}
 		return
 	case scalarRow:
 		if len(columns) != 1 {
-			s.found("row", "column", "is one %s, and the SQL returns %s: select one column, or use a struct", s.shape.typ, listed(names))
+			s.report("row", "column", "is one %s, and the SQL returns %s: select one column, or use a struct", s.rowType.typ, listed(names))
 			return
 		}
-		v.column(s, s.shape.fields[0], columns[0])
+		v.column(s, s.rowType.fields[0], columns[0])
 		return
 	}
 	takers := make([]string, len(names))
-	for _, f := range s.shape.fields {
+	for _, f := range s.rowType.fields {
 		switch i := findColumn(names, f); {
 		case i < 0:
-			s.found(s.rowField(s.shape.typ, f), "column", "has no column, the SQL returns %s: rename the field or the column, or tag the field `db:\"-\"`", listed(names))
+			s.report(s.rowField(s.rowType.typ, f), "column", "has no column, the SQL returns %s: rename the field or the column, or tag the field `db:\"-\"`", listed(names))
 		case takers[i] != "":
-			s.found(s.rowField(s.shape.typ, f), "column", "takes column %q, and so does %s: tag one of them otherwise", names[i], takers[i])
+			s.report(s.rowField(s.rowType.typ, f), "column", "takes column %q, and so does %s: tag one of them otherwise", names[i], takers[i])
 		default:
 			takers[i] = f.path
 			v.column(s, f, columns[i])
@@ -170,7 +170,7 @@ func (v *verification) columns(s *subject) {
 	}
 	for i, name := range names {
 		if takers[i] == "" {
-			s.found("column "+name, "column", "has no field in %s: add one, or leave the column out of the SQL", typeOr(s.shape.typ, "the row"))
+			s.report("column "+name, "column", "has no field in %s: add one, or leave the column out of the SQL", typeOr(s.rowType.typ, "the row"))
 		}
 	}
 }
@@ -183,32 +183,32 @@ func listed(names []string) string {
 }
 
 // column compares one column with its field.
-func (v *verification) column(s *subject, f field, c pgconn.FieldDescription) {
-	what := s.rowField(s.shape.typ, f)
+func (v *checker) column(s *descriptor, f field, c pgconn.FieldDescription) {
+	what := s.rowField(s.rowType.typ, f)
 	l := v.types.read(c.DataTypeOID, c.TypeModifier, f.typ)
 	s.lost(what, f, l, fmt.Sprintf("column %q (%s)", c.Name, v.types.name(c.DataTypeOID)))
 	from := v.live.origins[origin{c.TableOID, c.TableAttributeNumber}]
-	if from == nil || l.rule == "type" && !l.might {
+	if from == nil || l.rule == "type" && !l.warningOnly {
 		return
 	}
 	if from.isTable && !v.types.takesNull(c.DataTypeOID, f.typ) && !sqltext.Excludes(s.statement.text.SQL, from.name) {
 		const format = "(%s) cannot hold NULL, and column %q of table %s may be NULL%s: make it *%s, or use coalesce"
 		if !from.notNull {
-			s.found(what, "null", format, f.typ, from.name, from.table, "", f.typ)
+			s.report(what, "null", format, f.typ, from.name, from.table, "", f.typ)
 		} else if v.unmatched(s, c.TableOID) {
-			s.warn(what, "null", format, f.typ, from.name, from.table, ", where the outer join finds no row", f.typ)
+			s.reportWarning(what, "null", format, f.typ, from.name, from.table, ", where the outer join finds no row", f.typ)
 		}
 	}
 	if !from.may["select"] {
-		s.found("column "+c.Name, "permission", "may not be read by the role %s: grant select on %s", v.live.role, from.table)
+		s.report("column "+c.Name, "permission", "may not be read by the role %s: grant select on %s", v.live.role, from.table)
 	}
 }
 
 // unmatched reports whether the table is one that an outer join may find no row of,
 // wherever the statement names it.
-func (v *verification) unmatched(s *subject, oid uint32) bool {
+func (v *checker) unmatched(s *descriptor, oid uint32) bool {
 	outer := false
-	for _, t := range s.named {
+	for _, t := range s.tablesNamed {
 		r := v.live.relations[sqltext.Table{Schema: t.Schema, Name: t.Name}]
 		if r == nil || r.oid != fmt.Sprint(oid) {
 			continue
@@ -222,12 +222,12 @@ func (v *verification) unmatched(s *subject, oid uint32) bool {
 }
 
 // tables lists the relations that the command names.
-func (s *subject) tables() []sqltext.Table {
-	return append(slices.Clip(s.named), s.wide()...)
+func (s *descriptor) tables() []sqltext.Table {
+	return append(slices.Clip(s.tablesNamed), s.columnTables()...)
 }
 
-// wide lists those whose columns matter, one by one.
-func (s *subject) wide() []sqltext.Table {
+// columnTables lists those whose columns matter, one by one.
+func (s *descriptor) columnTables() []sqltext.Table {
 	var tables []sqltext.Table
 	if s.table != nil {
 		tables = append(tables, s.target())
@@ -240,9 +240,9 @@ func (s *subject) wide() []sqltext.Table {
 
 // rights compares what the statement does to the tables that it names with what
 // the role may.
-func (v *verification) rights(s *subject) {
+func (v *checker) rights(s *descriptor) {
 	var said []string
-	for _, t := range s.named {
+	for _, t := range s.tablesNamed {
 		r := v.live.relations[sqltext.Table{Schema: t.Schema, Name: t.Name}]
 		right := t.Verb
 		switch right {
@@ -258,12 +258,12 @@ func (v *verification) rights(s *subject) {
 		s.findings = slices.DeleteFunc(s.findings, func(p Problem) bool { // said for the table as a whole
 			return right == "select" && p.Rule == "permission" && strings.HasSuffix(p.Message, "grant select on "+r.String())
 		})
-		s.found("table "+r.String(), "permission", "does not allow the role %s to %s: grant %s on %s", v.live.role, right, right, r)
+		s.report("table "+r.String(), "permission", "does not allow the role %s to %s: grant %s on %s", v.live.role, right, right, r)
 	}
 }
 
 // constraints looks for the names in OnConstraint.
-func (v *verification) constraints(s *subject) {
+func (v *checker) constraints(s *descriptor) {
 	for _, name := range slices.Sorted(maps.Keys(s.options.OnConstraint)) {
 		if v.live.constraints[name] {
 			continue
@@ -275,13 +275,13 @@ func (v *verification) constraints(s *subject) {
 				break
 			}
 		}
-		s.found("OnConstraint", "constraint", "names %s, which the database does not have: correct the name, or restore the constraint%s", name, has)
+		s.report("OnConstraint", "constraint", "names %s, which the database does not have: correct the name, or restore the constraint%s", name, has)
 	}
 }
 
 // unmapped warns of the constraints of tables which some command writes, and which
 // no command maps. The first that writes is told.
-func (v *verification) unmapped() {
+func (v *checker) unmapped() {
 	mapped := map[string]bool{}
 	for _, s := range v.subjects {
 		for name := range s.options.OnConstraint {
@@ -302,7 +302,7 @@ func (v *verification) unmapped() {
 			warned[r.oid] = true
 			open := slices.DeleteFunc(slices.Clone(r.constraints), func(name string) bool { return mapped[name] })
 			if len(open) > 0 {
-				s.warn("table "+r.String(), "unmapped", "has constraints that no OnConstraint names: %s (map those that an input can violate to errors of your own)", strings.Join(open, ", "))
+				s.reportWarning("table "+r.String(), "unmapped", "has constraints that no OnConstraint names: %s (map those that an input can violate to errors of your own)", strings.Join(open, ", "))
 			}
 		}
 	}

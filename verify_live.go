@@ -17,7 +17,7 @@ type liveSchema struct {
 	origins     map[origin]*column          // of the columns of results
 	types       map[uint32]liveType         // those that pgx does not know
 	constraints map[string]bool             // the names that exist
-	reach       routines                    // of ReadOnly commands
+	reachable   functionIndex               // of ReadOnly commands
 }
 
 // A relation is a table, a view or the like.
@@ -64,14 +64,14 @@ type column struct {
 var ledger = sqltext.Table{Schema: "pgcmd", Name: "once"}
 
 // askCatalog asks for whatever the subjects name, in a handful of queries.
-func askCatalog(ctx context.Context, conn *pgx.Conn, v *verification) (*liveSchema, error) {
+func askCatalog(ctx context.Context, conn *pgx.Conn, v *checker) (*liveSchema, error) {
 	live := &liveSchema{}
 	role, err := rows(ctx, conn, `select current_user`)
 	if err != nil {
 		return nil, err
 	}
 	live.role = role[0][0]
-	for _, ask := range []func(context.Context, *pgx.Conn, *verification) error{
+	for _, ask := range []func(context.Context, *pgx.Conn, *checker) error{
 		live.askRelations, live.askColumns, live.askOrigins, live.askTypes, live.askConstraints, live.askRoutines,
 	} {
 		if err := ask(ctx, conn, v); err != nil {
@@ -83,7 +83,7 @@ func askCatalog(ctx context.Context, conn *pgx.Conn, v *verification) (*liveSche
 
 // askRelations finds the relations by their names, without to_regclass, which fails
 // where the role may not look.
-func (live *liveSchema) askRelations(ctx context.Context, conn *pgx.Conn, v *verification) error {
+func (live *liveSchema) askRelations(ctx context.Context, conn *pgx.Conn, v *checker) error {
 	live.relations = map[sqltext.Table]*relation{}
 	var keys []sqltext.Table
 	var schemas, names []string
@@ -145,11 +145,11 @@ func (live *liveSchema) askRelations(ctx context.Context, conn *pgx.Conn, v *ver
 }
 
 // askColumns asks for the columns of the tables that are written by column.
-func (live *liveSchema) askColumns(ctx context.Context, conn *pgx.Conn, v *verification) error {
+func (live *liveSchema) askColumns(ctx context.Context, conn *pgx.Conn, v *checker) error {
 	byOID := map[string][]*relation{}
 	var oids []string
 	for _, s := range v.subjects {
-		for _, t := range s.wide() {
+		for _, t := range s.columnTables() {
 			if r := live.relations[t]; r != nil && r.columns == nil {
 				r.columns = []*column{}
 				byOID[r.oid] = append(byOID[r.oid], r)
@@ -180,7 +180,7 @@ func (live *liveSchema) askColumns(ctx context.Context, conn *pgx.Conn, v *verif
 }
 
 // askOrigins asks where the columns of results come from.
-func (live *liveSchema) askOrigins(ctx context.Context, conn *pgx.Conn, v *verification) error {
+func (live *liveSchema) askOrigins(ctx context.Context, conn *pgx.Conn, v *checker) error {
 	live.origins = map[origin]*column{}
 	var tables, numbers []string
 	for _, s := range v.subjects {
@@ -217,7 +217,7 @@ func (live *liveSchema) askOrigins(ctx context.Context, conn *pgx.Conn, v *verif
 }
 
 // askTypes asks for the types that pgx does not know.
-func (live *liveSchema) askTypes(ctx context.Context, conn *pgx.Conn, v *verification) error {
+func (live *liveSchema) askTypes(ctx context.Context, conn *pgx.Conn, v *checker) error {
 	live.types = map[uint32]liveType{}
 	v.types.live = live.types
 	var oids []string
@@ -257,7 +257,7 @@ func (live *liveSchema) askTypes(ctx context.Context, conn *pgx.Conn, v *verific
 
 // askConstraints asks which of the names in OnConstraint there are. A trigger can
 // raise an error with any, so that a name in a function's text counts too.
-func (live *liveSchema) askConstraints(ctx context.Context, conn *pgx.Conn, v *verification) error {
+func (live *liveSchema) askConstraints(ctx context.Context, conn *pgx.Conn, v *checker) error {
 	live.constraints = map[string]bool{}
 	var names []string
 	for _, s := range v.subjects {

@@ -18,9 +18,9 @@ type routine struct {
 	writes bool // it may: the server refuses it to a function that says it is not volatile
 }
 
-// routines are those that ReadOnly commands reach, by the name in the SQL. Functions
+// functionIndex are those that ReadOnly commands reach, by the name in the SQL. Functions
 // may share a name.
-type routines struct {
+type functionIndex struct {
 	functions map[sqltext.Call][]*routine
 	views     map[sqltext.Call][]*routine
 }
@@ -29,8 +29,8 @@ type routines struct {
 const maxReach = 8
 
 // askRoutines asks for what the ReadOnly commands call, what that calls, and so on.
-func (live *liveSchema) askRoutines(ctx context.Context, conn *pgx.Conn, v *verification) error {
-	live.reach = routines{functions: map[sqltext.Call][]*routine{}, views: map[sqltext.Call][]*routine{}}
+func (live *liveSchema) askRoutines(ctx context.Context, conn *pgx.Conn, v *checker) error {
+	live.reachable = functionIndex{functions: map[sqltext.Call][]*routine{}, views: map[sqltext.Call][]*routine{}}
 	var next []*routine
 	for _, s := range v.subjects {
 		if s.options.ReadOnly && s.statement != nil {
@@ -41,24 +41,24 @@ func (live *liveSchema) askRoutines(ctx context.Context, conn *pgx.Conn, v *veri
 		var calls, views []sqltext.Call
 		for _, r := range next {
 			for _, call := range r.calls {
-				if _, seen := live.reach.functions[call]; !seen {
-					live.reach.functions[call] = nil
+				if _, seen := live.reachable.functions[call]; !seen {
+					live.reachable.functions[call] = nil
 					calls = append(calls, call)
 				}
 			}
 			for _, t := range r.tables {
 				at := sqltext.Call{Schema: t.Schema, Name: t.Name}
-				if _, seen := live.reach.views[at]; t.Verb == "" && !seen {
-					live.reach.views[at] = nil
+				if _, seen := live.reachable.views[at]; t.Verb == "" && !seen {
+					live.reachable.views[at] = nil
 					views = append(views, at)
 				}
 			}
 		}
-		functions, err := routinesOf(ctx, conn, live.reach.functions, functionsSQL, calls)
+		functions, err := routinesOf(ctx, conn, live.reachable.functions, functionsSQL, calls)
 		if err != nil {
 			return err
 		}
-		seen, err := routinesOf(ctx, conn, live.reach.views, viewsSQL, views)
+		seen, err := routinesOf(ctx, conn, live.reachable.views, viewsSQL, views)
 		if err != nil {
 			return err
 		}
@@ -118,9 +118,9 @@ func routineOf(what, text string, writes bool) *routine {
 var writers = []string{"nextval", "setval", "lo_create", "lo_creat", "lo_from_bytea", "lo_import", "lo_put", "lo_truncate", "lo_truncate64",
 	"lo_unlink", "lowrite"}
 
-// change is what r writes, itself or by what it calls, in words, or "". Of functions
+// findWrite is what r writes, itself or by what it calls, in words, or "". Of functions
 // that share a name each must, since it cannot be told which is meant.
-func (rs *routines) change(r *routine, above []*routine) string {
+func (rs *functionIndex) findWrite(r *routine, above []*routine) string {
 	if len(above) > maxReach || slices.Contains(above, r) {
 		return ""
 	}
@@ -133,7 +133,7 @@ func (rs *routines) change(r *routine, above []*routine) string {
 	reached := func(named []*routine) string {
 		how := ""
 		for _, other := range named {
-			change := rs.change(other, above)
+			change := rs.findWrite(other, above)
 			if change == "" {
 				return ""
 			}
@@ -159,14 +159,14 @@ func (rs *routines) change(r *routine, above []*routine) string {
 }
 
 // readOnly looks for what a command that says that it reads only does besides.
-func (v *verification) readOnly(s *subject) {
+func (v *checker) readOnly(s *descriptor) {
 	if !s.options.ReadOnly {
 		return
 	}
 	sql := s.statement.text.SQL
-	if change := v.live.reach.change(routineOf("", sql, false), nil); change != "" {
-		s.found("ReadOnly", "read_only", "is said of SQL that writes, by way of %s: take it away, or a retry applies that twice", change)
+	if change := v.live.reachable.findWrite(routineOf("", sql, false), nil); change != "" {
+		s.report("ReadOnly", "read_only", "is said of SQL that writes, by way of %s: take it away, or a retry applies that twice", change)
 	} else if sqltext.Locks(sql) {
-		s.found("ReadOnly", "read_only", "is said of SQL that locks rows, which a replica and a read-only transaction refuse: take it away, or the lock")
+		s.report("ReadOnly", "read_only", "is said of SQL that locks rows, which a replica and a read-only transaction refuse: take it away, or the lock")
 	}
 }

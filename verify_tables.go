@@ -8,7 +8,7 @@ import (
 )
 
 // target is the table of a Copy.
-func (s *subject) target() sqltext.Table {
+func (s *descriptor) target() sqltext.Table {
 	if len(s.table) == 0 {
 		return sqltext.Table{}
 	}
@@ -20,18 +20,18 @@ func (s *subject) target() sqltext.Table {
 }
 
 // copied compares the table of a Copy with the fields of its rows.
-func (v *verification) copied(s *subject) {
+func (v *checker) copied(s *descriptor) {
 	r := v.live.relations[s.target()]
 	what := "table " + s.table.Sanitize()
 	switch {
 	case r == nil:
-		s.found(what, "table", "does not exist: is it dropped or renamed, or in a schema that is not in the search_path?")
+		s.report(what, "table", "does not exist: is it dropped or renamed, or in a schema that is not in the search_path?")
 		return
 	case !r.usage:
-		s.found(what, "permission", "is in a schema that the role %s may not use: grant usage on schema %s", v.live.role, r.schema)
+		s.report(what, "permission", "is in a schema that the role %s may not use: grant usage on schema %s", v.live.role, r.schema)
 		return
 	case r.kind == "m" || r.kind == "v" && !r.instead:
-		s.found(what, "table", "is a view, and a copy needs a table: name the table, or give the view an INSTEAD OF trigger")
+		s.report(what, "table", "is a view, and a copy needs a table: name the table, or give the view an INSTEAD OF trigger")
 		return
 	}
 	names := make([]string, len(r.columns))
@@ -45,31 +45,31 @@ func (v *verification) copied(s *subject) {
 		i := findColumn(names, f)
 		switch {
 		case i < 0:
-			s.found(field, "column", "has no column, table %s has %s: rename the field or the column, or tag the field `db:\"-\"`", r, listed(names))
+			s.report(field, "column", "has no column, table %s has %s: rename the field or the column, or tag the field `db:\"-\"`", r, listed(names))
 			continue
 		case takers[i] != "":
-			s.found(field, "column", "takes column %q, and so does %s: tag one of them otherwise", names[i], takers[i])
+			s.report(field, "column", "takes column %q, and so does %s: tag one of them otherwise", names[i], takers[i])
 			continue
 		}
 		takers[i] = f.path
 		c := r.columns[i]
 		l := v.types.write(v.types.ofDomain(c.oid), f.typ)
-		if !l.might {
-			l.mend = "change the field's type, or the column's" // there is no SQL to cast in
+		if !l.warningOnly {
+			l.hint = "change the field's type, or the column's" // there is no SQL to cast in
 		}
 		s.lost(field, f, l, fmt.Sprintf("column %q (%s)", c.name, v.types.name(c.oid)))
 		if c.generated {
-			s.found(field, "column", "is for column %q, which is generated and cannot be copied into: tag the field `db:\"-\"`", c.name)
+			s.report(field, "column", "is for column %q, which is generated and cannot be copied into: tag the field `db:\"-\"`", c.name)
 		}
 		granted = granted && c.may["insert"]
 	}
 	for i, c := range r.columns {
 		if takers[i] == "" && c.notNull && !c.fills && !c.generated && r.kind != "v" {
-			s.found("column "+c.name, "null", "is NOT NULL without a default, and no field fills it: add one to %s", typeOr(s.row, "the row"))
+			s.report("column "+c.name, "null", "is NOT NULL without a default, and no field fills it: add one to %s", typeOr(s.row, "the row"))
 		}
 	}
 	if !granted {
-		s.found("table "+r.String(), "permission", "does not allow the role %s to insert: grant insert on %s", v.live.role, r)
+		s.report("table "+r.String(), "permission", "does not allow the role %s to insert: grant insert on %s", v.live.role, r)
 	}
 }
 
@@ -87,27 +87,27 @@ var ledgerColumns = []struct {
 }
 
 // onceLedger compares the ledger with what Once needs.
-func (v *verification) onceLedger(s *subject) {
+func (v *checker) onceLedger(s *descriptor) {
 	const what, mend = "Once", "run pgcmd.OnceSchema"
 	r := v.live.relations[ledger]
 	switch {
 	case r == nil:
-		s.found(what, "ledger", "needs the table pgcmd.once, which does not exist: %s", mend)
+		s.report(what, "ledger", "needs the table pgcmd.once, which does not exist: %s", mend)
 		return
 	case !r.usage:
-		s.found(what, "permission", "needs the table pgcmd.once, in a schema that the role %s may not use: grant usage on schema pgcmd", v.live.role)
+		s.report(what, "permission", "needs the table pgcmd.once, in a schema that the role %s may not use: grant usage on schema pgcmd", v.live.role)
 		return
 	}
 	var missing []string
 	for _, want := range ledgerColumns {
 		i := slices.IndexFunc(r.columns, func(c *column) bool { return c.name == want.name })
 		if i < 0 {
-			s.found(what, "ledger", "needs column %q of pgcmd.once, which does not exist: is the table another one? %s", want.name, mend)
+			s.report(what, "ledger", "needs column %q of pgcmd.once, which does not exist: is the table another one? %s", want.name, mend)
 			continue
 		}
 		c := r.columns[i]
 		if !slices.Contains(want.types, c.typ) {
-			s.found(what, "ledger", "needs column %q of pgcmd.once to be %s, and it is %s: change its type", want.name, want.types[0], c.typ)
+			s.report(what, "ledger", "needs column %q of pgcmd.once to be %s, and it is %s: change its type", want.name, want.types[0], c.typ)
 		}
 		for _, right := range want.rights {
 			if !c.may[right] && !slices.Contains(missing, right) {
@@ -118,13 +118,13 @@ func (v *verification) onceLedger(s *subject) {
 	for _, c := range r.columns {
 		inserted := c.name == "scope" || c.name == "key" || c.name == "fingerprint" || c.name == "run"
 		if !inserted && c.notNull && !c.fills {
-			s.found(what, "ledger", "leaves column %q of pgcmd.once to its default, and it is NOT NULL without one: give it one", c.name)
+			s.report(what, "ledger", "leaves column %q of pgcmd.once to its default, and it is NOT NULL without one: give it one", c.name)
 		}
 	}
 	if !r.claims {
-		s.found(what, "ledger", "needs a unique constraint on (scope, key) of pgcmd.once, without which a key can be taken twice: add the primary key")
+		s.report(what, "ledger", "needs a unique constraint on (scope, key) of pgcmd.once, without which a key can be taken twice: add the primary key")
 	}
 	for _, right := range missing {
-		s.found(what, "permission", "needs to %s pgcmd.once, which the role %s may not: grant %s on pgcmd.once", right, v.live.role, right)
+		s.report(what, "permission", "needs to %s pgcmd.once, which the role %s may not: grant %s on pgcmd.once", right, v.live.role, right)
 	}
 }

@@ -12,11 +12,11 @@ import (
 )
 
 // A loss is what is wrong with a pair of types: nothing, if why is empty.
-type loss struct {
-	rule  string
-	why   string
-	mend  string
-	might bool // it may be meant
+type typeMismatch struct {
+	rule        string
+	why         string
+	hint        string
+	warningOnly bool // it may be meant
 }
 
 // base looks through domains, and takes what is text in binary for text.
@@ -32,55 +32,55 @@ func (t types) base(oid uint32) uint32 {
 }
 
 // read is the loss of scanning a column into a field.
-func (t types) read(oid uint32, modifier int32, typ reflect.Type) loss {
+func (t types) read(oid uint32, modifier int32, typ reflect.Type) typeMismatch {
 	oid = t.base(oid)
 	typ = valueType(typ)
 	if typ.Kind() == reflect.Interface || typ == reflect.TypeFor[pgtype.UndecodedBytes]() {
-		return loss{}
+		return typeMismatch{}
 	}
 	if planScan(t.known, oid, t.known.FormatCodeForOID(oid), reflect.New(typ).Interface()) == nil {
-		return loss{rule: "type", why: "cannot hold", mend: "change the field's type, or cast the column in the SQL"}
+		return typeMismatch{rule: "type", why: "cannot hold", hint: "change the field's type, or cast the column in the SQL"}
 	}
 	if !t.fitsEnum(oid, typ) {
-		return loss{rule: "type", why: "cannot hold", mend: "use a string"}
+		return typeMismatch{rule: "type", why: "cannot hold", hint: "use a string"}
 	}
 	if hasOwnWay(typ) {
-		return loss{}
+		return typeMismatch{}
 	}
 	if elem, elemOID, ok := t.elements(typ, oid); ok {
 		return t.read(elemOID, modifier, elem)
 	}
 	switch from, into := intBits(oid), goBits(typ.Kind()); {
 	case from > 0 && into > 0 && into < from:
-		return loss{rule: "range", why: "cannot hold every value of", mend: "make it int" + strconv.Itoa(from)}
+		return typeMismatch{rule: "range", why: "cannot hold every value of", hint: "make it int" + strconv.Itoa(from)}
 	case into > 0 && isFloat(oid):
-		return loss{rule: "range", why: "cannot hold the fractions of", mend: "make it float64, or cast the column in the SQL"}
+		return typeMismatch{rule: "range", why: "cannot hold the fractions of", hint: "make it float64, or cast the column in the SQL"}
 	case into > 0 && oid == pgtype.NumericOID && into < numericBits(modifier):
-		return loss{rule: "range", why: "cannot hold every value of", mend: "cast the column to int8 in the SQL, or use pgtype.Numeric"}
+		return typeMismatch{rule: "range", why: "cannot hold every value of", hint: "cast the column to int8 in the SQL, or use pgtype.Numeric"}
 	case typ.Kind() == reflect.Float32 && oid == pgtype.Float8OID:
-		return loss{rule: "range", why: "cannot hold every value of", mend: "make it float64"}
+		return typeMismatch{rule: "range", why: "cannot hold every value of", hint: "make it float64"}
 	case isFloatKind(typ.Kind()) && oid == pgtype.NumericOID:
-		return loss{rule: "range", why: "cannot hold every digit of", mend: "cast the column to float8 in the SQL if that is meant, or use pgtype.Numeric or a decimal type", might: true}
+		return typeMismatch{rule: "range", why: "cannot hold every digit of", hint: "cast the column to float8 in the SQL if that is meant, or use pgtype.Numeric or a decimal type", warningOnly: true}
 	case typ.Kind() == reflect.String && isJSON(oid):
-		return loss{rule: "type", why: "gets the JSON text of", mend: "use json.RawMessage or a type that it is decoded into, if that is meant", might: true}
+		return typeMismatch{rule: "type", why: "gets the JSON text of", hint: "use json.RawMessage or a type that it is decoded into, if that is meant", warningOnly: true}
 	}
-	return loss{}
+	return typeMismatch{}
 }
 
 // unsendable is the loss of sending a field where no value of it can be sent.
-func (t types) unsendable(oid uint32, typ reflect.Type) loss {
+func (t types) unsendable(oid uint32, typ reflect.Type) typeMismatch {
 	switch value := valueType(typ); {
 	case value.Kind() == reflect.Interface:
 	case !t.encodes(oid, typ):
-		return loss{rule: "type", why: "cannot be sent as", mend: "change the field's type, or cast the parameter in the SQL"}
+		return typeMismatch{rule: "type", why: "cannot be sent as", hint: "change the field's type, or cast the parameter in the SQL"}
 	case !t.fitsEnum(oid, value):
-		return loss{rule: "type", why: "cannot be sent as", mend: "use a string"}
+		return typeMismatch{rule: "type", why: "cannot be sent as", hint: "use a string"}
 	}
-	return loss{}
+	return typeMismatch{}
 }
 
 // write is the loss of sending a field as a parameter, or into a column of a copy.
-func (t types) write(oid uint32, typ reflect.Type) loss {
+func (t types) write(oid uint32, typ reflect.Type) typeMismatch {
 	if l := t.unsendable(oid, typ); l.why != "" {
 		return l
 	}
@@ -88,10 +88,10 @@ func (t types) write(oid uint32, typ reflect.Type) loss {
 	oid = t.base(oid)
 	typ = valueType(typ)
 	if hasOwnWay(typ) {
-		return loss{}
+		return typeMismatch{}
 	}
 	if !known && isText(oid) && !t.encodes(oid, typ) {
-		return loss{rule: "type", why: "is made a text when it is sent as", mend: "change the field's type, if that is not meant", might: true}
+		return typeMismatch{rule: "type", why: "is made a text when it is sent as", hint: "change the field's type, if that is not meant", warningOnly: true}
 	}
 	if elem, elemOID, ok := t.elements(typ, oid); ok {
 		return t.write(elemOID, elem)
@@ -99,21 +99,21 @@ func (t types) write(oid uint32, typ reflect.Type) loss {
 	kind := typ.Kind()
 	// An int is Go's way to say a number, and says nothing of its size.
 	if from, into := goBits(kind), intBits(oid); from > into && into > 0 && kind != reflect.Int && kind != reflect.Uint {
-		return loss{rule: "range", why: "holds more than", mend: "make it int" + strconv.Itoa(into) + ", or widen the column"}
+		return typeMismatch{rule: "range", why: "holds more than", hint: "make it int" + strconv.Itoa(into) + ", or widen the column"}
 	}
 	switch {
 	case isFloatKind(kind) && intBits(oid) > 0:
-		return loss{rule: "range", why: "holds fractions, which cannot be sent as", mend: "make it an integer, or cast the parameter in the SQL"}
+		return typeMismatch{rule: "range", why: "holds fractions, which cannot be sent as", hint: "make it an integer, or cast the parameter in the SQL"}
 	case kind == reflect.String && (intBits(oid) > 0 || isFloat(oid) || oid == pgtype.BoolOID || oid == pgtype.ByteaOID):
-		return loss{rule: "type", why: "is text, which only sometimes reads as", mend: "change the field's type, or cast the parameter to text in the SQL"}
+		return typeMismatch{rule: "type", why: "is text, which only sometimes reads as", hint: "change the field's type, or cast the parameter to text in the SQL"}
 	case kind == reflect.String && isJSON(oid):
-		return loss{rule: "type", why: "must hold JSON text to be sent as", mend: "use json.RawMessage or a type that is encoded, if that is meant", might: true}
+		return typeMismatch{rule: "type", why: "must hold JSON text to be sent as", hint: "use json.RawMessage or a type that is encoded, if that is meant", warningOnly: true}
 	case typ == reflect.TypeFor[time.Time]() && isText(oid) && known:
-		return loss{rule: "type", why: "is sent as Go prints it, when it is sent as", mend: "change the field's type, or cast the parameter to timestamptz in the SQL"}
+		return typeMismatch{rule: "type", why: "is sent as Go prints it, when it is sent as", hint: "change the field's type, or cast the parameter to timestamptz in the SQL"}
 	case typ == reflect.TypeFor[time.Time]() && oid == pgtype.DateOID:
-		return loss{rule: "range", why: "loses its time of day when it is sent as", mend: "use pgtype.Date, if that is meant", might: true}
+		return typeMismatch{rule: "range", why: "loses its time of day when it is sent as", hint: "use pgtype.Date, if that is meant", warningOnly: true}
 	}
-	return loss{}
+	return typeMismatch{}
 }
 
 // takesNull reports whether a field can take NULL from a column. What has a way of

@@ -9,33 +9,33 @@ import (
 )
 
 // A leg is one chunk of a flight within a transaction, and what came of it.
-type leg struct {
-	f       *flight
-	s       *session
-	commit  bool   // COMMIT travels with the chunk
-	healing bool   // each item is under a savepoint of its own
-	culprit int    // the first item that failed; -1 if none, or if the failure is nobody's
-	failure *Error // of the item, or of all
+type chunkRun struct {
+	f                 *batchExec
+	s                 *txn
+	commit            bool   // COMMIT travels with the chunk
+	perItemSavepoints bool   // each item is under a savepoint of its own
+	culprit           int    // the first item that failed; -1 if none, or if the failure is nobody's
+	failure           *Error // of the item, or of all
 }
 
 // atomic carries the items in the transaction, and stops at the first that fails.
 // It tells which that was, or -1 if the failure is that of no item. With finish the
 // transaction ends with the last chunk, if the items allow it.
-func (f *flight) atomic(tx *Tx, items []int, finish bool, done func(left int)) (culprit int, failure *Error) {
+func (f *batchExec) atomic(tx *Tx, items []int, finish bool, done func(left int)) (culprit int, failure *Error) {
 	for len(items) > 0 {
 		culprit = -1
-		chunk, rest, err := f.load(items, func(i int, e *Error) bool {
+		chunk, rest, err := f.encodeChunk(items, func(i int, e *Error) bool {
 			culprit, failure = i, e
 			return false
 		})
 		if err != nil {
-			culprit, failure = f.undescribed(err)
-			tx.s.note(err)
+			culprit, failure = f.describeFailed(err)
+			tx.s.recordResult(err)
 		}
 		if failure != nil {
 			return culprit, failure
 		}
-		l := &leg{f: f, s: tx.s, culprit: -1, commit: finish && len(rest) == 0}
+		l := &chunkRun{f: f, s: tx.s, culprit: -1, commit: finish && len(rest) == 0}
 		if l.run(chunk); l.failure != nil {
 			return l.culprit, l.failure
 		}
@@ -46,10 +46,10 @@ func (f *flight) atomic(tx *Tx, items []int, finish bool, done func(left int)) (
 }
 
 // run sends the chunk and reads the replies.
-func (l *leg) run(chunk []letter) {
-	w := l.f.wave(l.commit)
+func (l *chunkRun) run(chunk []encodedItem) {
+	w := l.f.newExchange(l.commit)
 	defer w.close()
-	l.lead(w)
+	l.sendDeferred(w)
 	for i := range chunk {
 		w.send(&chunk[i])
 	}
@@ -72,35 +72,35 @@ func (l *leg) run(chunk []letter) {
 			more, theirs = append(more, i), append(theirs, e)
 		}
 	})
-	if l.s.finished && l.culprit >= 0 { // the client cannot read it, and it is there all the same
-		l.failure.Effect = l.kept()
+	if l.s.commitSent && l.culprit >= 0 { // the client cannot read it, and it is there all the same
+		l.failure.Effect = l.isKept()
 		for n, i := range more {
 			theirs[n].Effect = l.failure.Effect
-			l.f.cargo.fail(i, theirs[n])
+			l.f.items.fail(i, theirs[n])
 		}
 	}
 }
 
-// kept is the Effect of what failed after COMMIT.
-func (l *leg) kept() Effect {
+// isKept is the Effect of what failed after COMMIT.
+func (l *chunkRun) isKept() Effect {
 	if l.s.options.AccessMode == pgx.ReadOnly {
 		return NotApplied
 	}
 	return Applied
 }
 
-// lead queues what waits for company: BEGIN, RELEASE.
-func (l *leg) lead(w *wave) {
-	for _, q := range l.s.prefix {
-		w.own(forNothing, q.sql, q.args...)
+// sendDeferred queues what waits for company: BEGIN, RELEASE.
+func (l *chunkRun) sendDeferred(w *exchange) {
+	for _, q := range l.s.deferred {
+		w.sendInternal(internalReply, q.sql, q.args...)
 	}
-	l.s.prefix = nil
+	l.s.deferred = nil
 }
 
 // read reads the replies of a wave. bad is called for every item that failed:
 // spoilt, if it worked and the client cannot use what it returned. What fails all
 // of them goes into l.failure.
-func (l *leg) read(w *wave, bad func(i int, e *Error, spoilt bool)) {
+func (l *chunkRun) read(w *exchange, bad func(i int, e *Error, spoilt bool)) {
 	refused := false // an item, so that all up to the Sync was skipped: a COMMIT, too
 	var first error  // that the transaction has to know of
 	for {
@@ -109,10 +109,10 @@ func (l *leg) read(w *wave, bad func(i int, e *Error, spoilt bool)) {
 			break
 		}
 		if err == nil {
-			l.s.begun = true
+			l.s.beginSent = true
 		}
-		switch x.what {
-		case forItem:
+		switch x.kind {
+		case itemReply:
 			var spoilt *Error
 			if err == nil {
 				spoilt, err = w.read(x.item.item, rows)
@@ -123,21 +123,21 @@ func (l *leg) read(w *wave, bad func(i int, e *Error, spoilt bool)) {
 				if l.s.aborted != nil && isInFailedTransaction(err) {
 					err = l.s.aborted // the reason, and not its consequence
 				}
-				refused = refused || !l.healing
-				bad(x.item.item, l.f.failed(x.item.item, err).after(spoilt), false)
-				if first == nil && !l.healing {
+				refused = refused || !l.perItemSavepoints
+				bad(x.item.item, l.f.itemError(x.item.item, err).after(spoilt), false)
+				if first == nil && !l.perItemSavepoints {
 					first = err
 				}
 			case spoilt != nil:
 				bad(x.item.item, spoilt, true)
 			}
-		case forCommit:
+		case commitReply:
 			l.committed(rows, err)
 		default:
 			if err != nil && l.failure == nil {
-				l.failure = notSent(l.f.ctx, err)
-				if l.healing && l.failure.spoils() {
-					descriptionsOf(l.f.conn).savepoints = false // somebody has deallocated them
+				l.failure = newUnsentError(l.f.ctx, err)
+				if l.perItemSavepoints && l.failure.invalidatesConn() {
+					statementCacheOf(l.f.conn).savepoints = false // somebody has deallocated them
 				}
 				first = err
 			}
@@ -148,21 +148,21 @@ func (l *leg) read(w *wave, bad func(i int, e *Error, spoilt bool)) {
 	case w.lost != nil:
 		l.lost(w, refused)
 	case first != nil && l.s.aborted == nil:
-		l.s.note(first)
+		l.s.recordResult(first)
 	}
-	if l.s.finished {
-		l.s.over.Store(true)
+	if l.s.commitSent {
+		l.s.closed.Store(true)
 	}
 }
 
 // committed takes the reply of the COMMIT that travelled along.
-func (l *leg) committed(rows resultRows, err error) {
+func (l *chunkRun) committed(rows resultRows, err error) {
 	var tag pgconn.CommandTag
 	if err == nil {
 		rows.Close()
 		tag, err = rows.CommandTag(), rows.Err()
 	}
-	l.s.finished = true
+	l.s.commitSent = true
 	switch {
 	case err != nil:
 		l.culprit, l.failure = -1, l.s.commitFailed(l.f.ctx, err, false).after(l.failure)
@@ -172,28 +172,28 @@ func (l *leg) committed(rows resultRows, err error) {
 }
 
 // lost is the failure of all: the connection went.
-func (l *leg) lost(w *wave, refused bool) {
-	l.s.note(w.lost)
-	if l.failure != nil && refused || l.s.finished {
+func (l *chunkRun) lost(w *exchange, refused bool) {
+	l.s.recordResult(w.lost)
+	if l.failure != nil && refused || l.s.commitSent {
 		return // what is known is known
 	}
-	e := w.broken()
+	e := w.connError()
 	switch {
 	case l.s.options.AccessMode == pgx.ReadOnly, w.unsent(), refused, !l.commit:
 		e.Effect = NotApplied
 	default:
-		e.Effect, l.s.finished = Unknown, true
+		e.Effect, l.s.commitSent = Unknown, true
 		if e.Code == CodeUnavailable {
 			e.Message = noReplyToCommit
 		}
 	}
-	e.settle()
+	e.reconcileCode()
 	l.culprit, l.failure = -1, e
 }
 
-// broken is the error of a connection that went.
-func (w *wave) broken() *Error {
-	e, _ := (&statement{}).explain(w.f.ctx, w.lost)
+// connError is the error of a connection that went.
+func (w *exchange) connError() *Error {
+	e, _ := (&statement{}).classifyStatement(w.f.ctx, w.lost)
 	if w.bytes > 0 && refusedLength(w.lost) {
 		e = tooManyBytes(w.bytes)
 		e.Err = w.lost
@@ -201,21 +201,21 @@ func (w *wave) broken() *Error {
 	return e
 }
 
-// failed is the error of an item that the server refused.
-func (f *flight) failed(i int, err error) *Error {
-	s := f.cargo.statement(i)
-	e, _ := s.explain(f.ctx, err)
+// itemError is the error of an item that the server refused.
+func (f *batchExec) itemError(i int, err error) *Error {
+	s := f.items.statement(i)
+	e, _ := s.classifyStatement(f.ctx, err)
 	e.Effect = NotApplied
 	forgetIfDoubtful(f.conn, s.text.SQL, err)
 	e.outdated = s.outdated(f.conn, err)
 	return e
 }
 
-// undescribed is the error of an item that the server cannot describe, or of a
+// describeFailed is the error of an item that the server cannot describe, or of a
 // connection that went meanwhile.
-func (f *flight) undescribed(err error) (culprit int, e *Error) {
-	d := err.(*describing)
-	e = f.failed(d.item, d.err)
+func (f *batchExec) describeFailed(err error) (culprit int, e *Error) {
+	d := err.(*describeError)
+	e = f.itemError(d.item, d.err)
 	if _, answered := errors.AsType[*pgconn.PgError](d.err); answered && !f.conn.IsClosed() {
 		return d.item, e
 	}
@@ -224,19 +224,19 @@ func (f *flight) undescribed(err error) (culprit int, e *Error) {
 
 // isolated carries the items in the transaction, each as if under a savepoint of its
 // own. Those that fail are told so; the failure that it returns is that of all.
-func (f *flight) isolated(tx *Tx, items []int, finish bool, done func(left int)) *Error {
+func (f *batchExec) isolated(tx *Tx, items []int, finish bool, done func(left int)) *Error {
 	for len(items) > 0 {
-		chunk, rest, err := f.load(items, func(i int, e *Error) bool {
-			f.cargo.fail(i, e)
+		chunk, rest, err := f.encodeChunk(items, func(i int, e *Error) bool {
+			f.items.fail(i, e)
 			return true
 		})
 		if err != nil {
-			_, failure := f.undescribed(err)
-			tx.s.note(err)
+			_, failure := f.describeFailed(err)
+			tx.s.recordResult(err)
 			return failure
 		}
 		if len(chunk) > 0 {
-			if failure := f.hop(tx, chunk, finish && len(rest) == 0); failure != nil {
+			if failure := f.runChunkIsolated(tx, chunk, finish && len(rest) == 0); failure != nil {
 				return failure
 			}
 		}
@@ -246,32 +246,32 @@ func (f *flight) isolated(tx *Tx, items []int, finish bool, done func(left int))
 	return nil
 }
 
-// hop carries one chunk under one savepoint. A chunk that held a bad item is rolled
+// runChunkIsolated carries one chunk under one savepoint. A chunk that held a bad item is rolled
 // back and repeated, each item under its own: so that good ones cost no
 // subtransactions.
-func (f *flight) hop(tx *Tx, chunk []letter, commit bool) *Error {
+func (f *batchExec) runChunkIsolated(tx *Tx, chunk []encodedItem, commit bool) *Error {
 	s := tx.s
 	outer := s.savepointName()
-	going := make([]*letter, len(chunk))
+	going := make([]*encodedItem, len(chunk))
 	for i := range chunk {
 		going[i] = &chunk[i]
 	}
 	described := false
 	for healing, again := false, false; ; again = true {
-		l := &leg{f: f, s: s, culprit: -1, commit: commit, healing: healing}
+		l := &chunkRun{f: f, s: s, culprit: -1, commit: commit, perItemSavepoints: healing}
 		doomed, refused, outdated := false, false, false
 		var spoilt []int
-		l.pass(going, outer, again, func(i int, e *Error, readable bool) {
+		l.sendChunk(going, outer, again, func(i int, e *Error, readable bool) {
 			switch {
 			case readable && !l.commit: // and to be undone
 				e.Effect = NotApplied
-				f.cargo.fail(i, e)
+				f.items.fail(i, e)
 				spoilt = append(spoilt, i)
 			case readable:
-				e.Effect = l.kept()
-				f.cargo.fail(i, e)
+				e.Effect = l.isKept()
+				f.items.fail(i, e)
 			case healing:
-				f.cargo.fail(i, e)
+				f.items.fail(i, e)
 			case !refused:
 				refused, outdated = true, e.outdated
 				doomed = e.SQLState == serializationFailure || e.SQLState == deadlockDetected
@@ -284,17 +284,17 @@ func (f *flight) hop(tx *Tx, chunk []letter, commit bool) *Error {
 		case l.failure != nil:
 			return l.failure
 		case !refused && len(spoilt) == 0:
-			if !s.finished {
-				s.prefix = append(s.prefix, queued{sql: "release savepoint " + outer})
+			if !s.commitSent {
+				s.deferred = append(s.deferred, deferredStmt{sql: "release savepoint " + outer})
 			}
 			return nil
 		}
 		s.aborted = nil
-		going = slices.DeleteFunc(going, func(l *letter) bool { return slices.Contains(spoilt, l.item) })
+		going = slices.DeleteFunc(going, func(l *encodedItem) bool { return slices.Contains(spoilt, l.item) })
 		if outdated && !described {
 			described = true
 			var failure *Error
-			if going, failure = f.encodeAgain(s, going, outer); failure != nil {
+			if going, failure = f.encodeChunkAgain(s, going, outer); failure != nil {
 				return failure
 			}
 			continue
@@ -303,13 +303,13 @@ func (f *flight) hop(tx *Tx, chunk []letter, commit bool) *Error {
 	}
 }
 
-// encodeAgain rolls the transaction back to a savepoint, and encodes the items for what
+// encodeChunkAgain rolls the transaction back to a savepoint, and encodes the items for what
 // the server says of their statements now: the schema has changed since they were
 // described. Those that cannot be encoded any more are told so; it returns the others.
-func (f *flight) encodeAgain(s *session, items []*letter, savepoint string) ([]*letter, *Error) {
+func (f *batchExec) encodeChunkAgain(s *txn, items []*encodedItem, savepoint string) ([]*encodedItem, *Error) {
 	if _, err := s.db.Exec(f.ctx, "rollback to savepoint "+savepoint); err != nil {
-		s.note(err)
-		e, _ := new(statement).explain(f.ctx, err)
+		s.recordResult(err)
+		e, _ := new(statement).classifyStatement(f.ctx, err)
 		e.Effect = NotApplied
 		return nil, e
 	}
@@ -318,11 +318,11 @@ func (f *flight) encodeAgain(s *session, items []*letter, savepoint string) ([]*
 		e, err := f.encode(l, l.item)
 		switch {
 		case err != nil:
-			s.note(err)
-			_, failure := f.undescribed(err)
+			s.recordResult(err)
+			_, failure := f.describeFailed(err)
 			return nil, failure
 		case e != nil:
-			f.cargo.fail(l.item, e)
+			f.items.fail(l.item, e)
 		default:
 			left = append(left, l)
 		}
@@ -330,30 +330,30 @@ func (f *flight) encodeAgain(s *session, items []*letter, savepoint string) ([]*
 	return left, nil
 }
 
-// pass sends the items once. Healing, each item has a Sync of its own: after one that
+// sendChunk sends the items once. Healing, each item has a Sync of its own: after one that
 // failed, what would keep it is skipped up to there, and the ROLLBACK TO before the next
 // mends the transaction; after one that worked there is nothing to roll back. So it
 // takes one round trip, too.
-func (l *leg) pass(going []*letter, outer string, again bool, bad func(i int, e *Error, spoilt bool)) {
-	w := l.f.wave(l.commit)
+func (l *chunkRun) sendChunk(going []*encodedItem, outer string, again bool, bad func(i int, e *Error, spoilt bool)) {
+	w := l.f.newExchange(l.commit)
 	defer w.close()
-	l.lead(w)
+	l.sendDeferred(w)
 	if again {
-		w.own(forNothing, "rollback to savepoint "+outer)
+		w.sendInternal(internalReply, "rollback to savepoint "+outer)
 	} else {
-		w.own(forNothing, "savepoint "+outer)
+		w.sendInternal(internalReply, "savepoint "+outer)
 	}
-	if l.healing {
+	if l.perItemSavepoints {
 		w.prepareSavepoints()
-		w.savepoint(mark)
+		w.savepoint(savepointStmt)
 	}
 	for _, item := range going {
 		w.send(item)
-		if l.healing {
-			w.savepoint(unmark)
-			w.savepoint(mark)
+		if l.perItemSavepoints {
+			w.savepoint(releaseStmt)
+			w.savepoint(savepointStmt)
 			w.sync()
-			w.savepoint(back)
+			w.savepoint(rollbackToStmt)
 		}
 	}
 	if l.commit {
@@ -367,30 +367,30 @@ func (l *leg) pass(going []*letter, outer string, again bool, bad func(i int, e 
 
 // independent carries each item in a transaction of its own. The failure that it
 // returns is that of the connection; every item is told what is known of it.
-func (f *flight) independent(items []int, done func(left int)) (failure *Error) {
+func (f *batchExec) independent(items []int, done func(left int)) (failure *Error) {
 	for len(items) > 0 {
-		chunk, rest, err := f.load(items, func(i int, e *Error) bool {
-			f.cargo.fail(i, e)
+		chunk, rest, err := f.encodeChunk(items, func(i int, e *Error) bool {
+			f.items.fail(i, e)
 			return true
 		})
 		if err != nil {
-			culprit, e := f.undescribed(err)
+			culprit, e := f.describeFailed(err)
 			if culprit < 0 {
-				return f.grounded(items, e)
+				return f.failUnsent(items, e)
 			}
-			same := f.cargo.statement(culprit)
+			same := f.items.statement(culprit)
 			items = slices.DeleteFunc(slices.Clone(items), func(i int) bool {
-				hopeless := f.cargo.statement(i) == same
+				hopeless := f.items.statement(i) == same
 				if hopeless {
 					clone := *e
-					f.cargo.fail(i, &clone)
+					f.items.fail(i, &clone)
 				}
 				return hopeless
 			})
 			continue
 		}
-		if e := f.scatter(chunk); e != nil {
-			return f.grounded(rest, e)
+		if e := f.runChunkIndependent(chunk); e != nil {
+			return f.failUnsent(rest, e)
 		}
 		done(len(rest))
 		items = rest
@@ -398,23 +398,23 @@ func (f *flight) independent(items []int, done func(left int)) (failure *Error) 
 	return nil
 }
 
-// grounded tells the items that were never sent.
-func (f *flight) grounded(items []int, cause *Error) *Error {
+// failUnsent tells the items that were never sent.
+func (f *batchExec) failUnsent(items []int, cause *Error) *Error {
 	for _, i := range items {
 		e := *cause
 		e.Effect = NotApplied
 		if e.Code == CodeUnknownEffect || e.Code == CodeUnavailable {
 			e.Code, e.Message = CodeUnavailable, "the connection failed before it was sent"
 		}
-		f.cargo.fail(i, &e)
+		f.items.fail(i, &e)
 	}
 	return cause
 }
 
-// scatter sends a chunk of items with a Sync each. An item has worked once the
+// runChunkIndependent sends a chunk of items with a Sync each. An item has worked once the
 // server is ready for the next, and not before: its transaction ends there.
-func (f *flight) scatter(chunk []letter) (failure *Error) {
-	w := f.wave(false)
+func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
+	w := f.newExchange(false)
 	defer w.close()
 	for i := range chunk {
 		w.send(&chunk[i])
@@ -422,7 +422,7 @@ func (f *flight) scatter(chunk []letter) (failure *Error) {
 	}
 	w.flush()
 	settled := 0
-	below := wireOf(f.conn)
+	below := netConnOf(f.conn)
 	unreplicated := unreplicatedOn(below)
 	var spoilt, refused *Error
 	for {
@@ -431,33 +431,33 @@ func (f *flight) scatter(chunk []letter) (failure *Error) {
 			break
 		}
 		i := chunk[settled].item
-		if x.what == forItem {
+		if x.kind == itemReply {
 			if err == nil {
 				spoilt, err = w.read(i, rows)
 			}
 			if err != nil && w.lost == nil {
-				refused = f.refused(i, err).after(spoilt)
+				refused = f.failRefused(i, err).after(spoilt)
 			}
 			continue
 		}
 		if err != nil && refused == nil { // a deferred constraint
-			refused = f.refused(i, err).after(spoilt)
+			refused = f.failRefused(i, err).after(spoilt)
 		}
 		if refused == nil && f.conn.PgConn().TxStatus() != 'I' {
 			refused = &Error{Code: CodeInternal, Message: "the statement began a transaction: the items of a batch must not"}
 		}
 		switch {
 		case refused != nil:
-			f.cargo.fail(i, refused)
+			f.items.fail(i, refused)
 		case spoilt != nil:
 			spoilt.Effect = Applied
-			if f.cargo.statement(i).readOnly {
+			if f.items.statement(i).readOnly {
 				spoilt.Effect = NotApplied
 			}
-			f.cargo.fail(i, spoilt)
+			f.items.fail(i, spoilt)
 		default:
 			if now := unreplicatedOn(below); now != unreplicated {
-				f.cargo.warnOf(i)
+				f.items.warnOf(i)
 			}
 		}
 		spoilt, refused, unreplicated = nil, nil, unreplicatedOn(below)
@@ -468,13 +468,13 @@ func (f *flight) scatter(chunk []letter) (failure *Error) {
 		return nil
 	}
 	if refused != nil { // it was refused, and the connection went after that
-		f.cargo.fail(chunk[settled].item, refused)
+		f.items.fail(chunk[settled].item, refused)
 		settled++
 	}
-	failure = w.broken()
+	failure = w.connError()
 	for _, l := range chunk[settled:] {
 		e := *failure
-		if w.unsent() || f.cargo.statement(l.item).readOnly {
+		if w.unsent() || f.items.statement(l.item).readOnly {
 			e.Effect = NotApplied
 		} else {
 			e.Effect = Unknown
@@ -482,24 +482,24 @@ func (f *flight) scatter(chunk []letter) (failure *Error) {
 				e.Message += " after it was sent: it may or may not be applied"
 			}
 		}
-		e.settle()
-		f.cargo.fail(l.item, &e)
+		e.reconcileCode()
+		f.items.fail(l.item, &e)
 	}
 	if w.unsent() {
 		failure.Effect = NotApplied
 	}
-	failure.settle()
+	failure.reconcileCode()
 	return failure
 }
 
-// refused is the error of an item that the server refused, in a transaction of its
+// failRefused is the error of an item that the server refused, in a transaction of its
 // own.
-func (f *flight) refused(i int, err error) *Error {
-	e := f.failed(i, err)
-	s := f.cargo.statement(i)
-	if pgErr, _ := errors.AsType[*pgconn.PgError](err); !s.readOnly && !(s.atomic() && definite(pgErr)) {
+func (f *batchExec) failRefused(i int, err error) *Error {
+	e := f.itemError(i, err)
+	s := f.items.statement(i)
+	if pgErr, _ := errors.AsType[*pgconn.PgError](err); !s.readOnly && !(s.atomic() && isDefinite(pgErr)) {
 		e.Effect = Unknown
 	}
-	e.settle()
+	e.reconcileCode()
 	return e
 }

@@ -22,12 +22,12 @@ import (
 // last, before [pgxpool.NewWithConfig].
 func Instrument(cfg *pgxpool.Config) {
 	instrument(&cfg.ConnConfig.Config, nil, newStaleStatements())
-	guard(cfg)
+	wrapHooks(cfg)
 }
 
 // instrument counts in the dialer, and so below TLS: a wrapper above it would hide
 // the TLS connection from pgx, which needs it for channel binding.
-func instrument(cfg *pgconn.Config, of *keeper, stale *staleStatements) {
+func instrument(cfg *pgconn.Config, of *tracker, stale *staleStatements) {
 	filterRows(cfg)
 	countUnreplicated(cfg)
 	dial := cfg.DialFunc
@@ -37,8 +37,8 @@ func instrument(cfg *pgconn.Config, of *keeper, stale *staleStatements) {
 		if err != nil {
 			return nil, err
 		}
-		w := &wire{Conn: conn, keeper: of, peeker: newPeeker(conn), stale: stale, seen: seen}
-		w.rested.Store(-1)
+		w := &netConn{Conn: conn, tracker: of, peeker: newSocketPeeker(conn), stale: stale, seen: seen}
+		w.bytesAtRelease.Store(-1)
 		of.made(w)
 		return w, nil
 	}
@@ -46,34 +46,34 @@ func instrument(cfg *pgconn.Config, of *keeper, stale *staleStatements) {
 
 // A wire is a connection that counts the bytes handed to the system for sending.
 // It is the exact test for "nothing was sent": a count that did not move.
-type wire struct {
+type netConn struct {
 	net.Conn
-	sent         atomic.Int64
-	got          atomic.Int64 // bytes received
-	rested       atomic.Int64 // got, when it was given back; -1: nobody has looked
-	unreplicated atomic.Int32 // how often the server has said that a COMMIT is not on the standby
+	sent           atomic.Int64
+	got            atomic.Int64 // bytes received
+	bytesAtRelease atomic.Int64 // got, when it was given back; -1: nobody has looked
+	unreplicated   atomic.Int32 // how often the server has said that a COMMIT is not on the standby
 
-	peeker *peeker    // nil: its socket cannot be looked at
-	filter *rowFilter // above it and TLS; nil before there is a Frontend
+	peeker *socketPeeker // nil: its socket cannot be looked at
+	filter *rowFilter    // above it and TLS; nil before there is a Frontend
 
-	keeper *keeper // of the pool that it is in; nil if it is not one of Connect's
-	epoch  int64   // of the pool, when it was made
-	holder atomic.Pointer[string]
-	since  atomic.Int64 // when the holder took it, on the keeper's clock
-	warned atomic.Bool  // that it is held for so long
+	tracker *tracker // of the pool that it is in; nil if it is not one of Connect's
+	epoch   int64    // of the pool, when it was made
+	holder  atomic.Pointer[string]
+	since   atomic.Int64 // when the holder took it, on the keeper's clock
+	warned  atomic.Bool  // that it is held for so long
 
 	stale *staleStatements // of its pool
 
 	// Of who has taken it:
-	seen   int64  // the number of the last of stale that it has forgotten
-	place  *queue // that the holder has a place of; nil if it has none
-	handed int    // how often in a row it was not taken from pgxpool
+	seen   int64      // the number of the last of stale that it has forgotten
+	place  *semaphore // that the holder has a place of; nil if it has none
+	handed int        // how often in a row it was not taken from pgxpool
 }
 
 // terminate is the protocol's Terminate message.
 const terminate = "X\x00\x00\x00\x04"
 
-func (w *wire) Write(b []byte) (int, error) {
+func (w *netConn) Write(b []byte) (int, error) {
 	n, err := w.Conn.Write(b)
 	if string(b) == terminate {
 		return n, err // pgx's goodbye to a dead connection, which asks for nothing
@@ -82,72 +82,72 @@ func (w *wire) Write(b []byte) (int, error) {
 	return n, err
 }
 
-func (w *wire) Read(b []byte) (int, error) {
+func (w *netConn) Read(b []byte) (int, error) {
 	n, err := w.Conn.Read(b)
 	w.got.Add(int64(n))
 	return n, err
 }
 
-func (w *wire) Close() error {
-	w.keeper.lost(w)
+func (w *netConn) Close() error {
+	w.tracker.lost(w)
 	return w.Conn.Close()
 }
 
-// hold notes who has taken the connection.
-func (w *wire) hold(command *string) {
+// markAcquired notes who has taken the connection.
+func (w *netConn) markAcquired(command *string) {
 	if w.warned.Load() {
 		w.warned.Store(false)
 	}
-	w.since.Store(int64(w.keeper.now()))
+	w.since.Store(int64(w.tracker.now()))
 	w.holder.Store(command)
 }
 
-func (w *wire) let() {
-	w.rested.Store(w.got.Load())
+func (w *netConn) markReleased() {
+	w.bytesAtRelease.Store(w.got.Load())
 	w.holder.Store(nil)
 }
 
-// recently is how long a connection may have been idle without being looked at: its
+// maxUncheckedIdle is how long a connection may have been idle without being looked at: its
 // server is as likely to go between the look and the statement.
-const recently = 100 * time.Microsecond
+const maxUncheckedIdle = 100 * time.Microsecond
 
-// suspicious reports whether a connection that was idle for so long has to be asked by
+// needsPing reports whether a connection that was idle for so long has to be asked by
 // a round trip before it is used: something has come since it was given back, also
 // something that a reader of pgx's, left behind by a slow write, has taken off the
 // socket. One that cannot be looked at is asked by pgx's own rule.
-func (w *wire) suspicious(idle time.Duration) bool {
+func (w *netConn) needsPing(idle time.Duration) bool {
 	if w == nil {
 		return idle > time.Second
 	}
-	if rested := w.rested.Swap(-1); rested >= 0 && rested != w.got.Load() {
+	if rested := w.bytesAtRelease.Swap(-1); rested >= 0 && rested != w.got.Load() {
 		return true
 	}
 	if w.peeker == nil {
 		return idle > time.Second
 	}
-	return idle > recently && !w.peeker.quiet()
+	return idle > maxUncheckedIdle && !w.peeker.isIdle()
 }
 
-// wireOf returns the wire below conn, or nil if it is not instrumented.
-func wireOf(conn *pgx.Conn) *wire {
+// netConnOf returns the wire below conn, or nil if it is not instrumented.
+func netConnOf(conn *pgx.Conn) *netConn {
 	if conn == nil {
 		return nil
 	}
-	return wireBelow(conn.PgConn().Conn())
+	return unwrapNetConn(conn.PgConn().Conn())
 }
 
-func wireBelow(c any) *wire {
+func unwrapNetConn(c any) *netConn {
 	if secure, ok := c.(*tls.Conn); ok {
 		c = secure.NetConn()
 	}
-	w, _ := c.(*wire)
+	w, _ := c.(*netConn)
 	return w
 }
 
 // sentBytes returns how much was ever sent on conn; ok is false if it is not
 // instrumented.
 func sentBytes(conn *pgx.Conn) (n int64, ok bool) {
-	if w := wireOf(conn); w != nil {
+	if w := netConnOf(conn); w != nil {
 		return w.sent.Load(), true
 	}
 	return 0, false
