@@ -45,20 +45,27 @@ var AdHoc *Command[AdHocQuery, AdHocResult] = newAdHoc()
 const adHocMaxRows = 10_000
 
 func newAdHoc() *Command[AdHocQuery, AdHocResult] {
-	c := &Command[AdHocQuery, AdHocResult]{
-		def:  definition{name: "pgcmd.adhoc", returnsRows: true, returnsMany: true},
-		rows: func(out AdHocResult) int64 { return int64(out.RowCount) },
-		newBody: func(o *Options) func(context.Context, DB, AdHocQuery) (AdHocResult, error) {
-			return func(ctx context.Context, db DB, in AdHocQuery) (AdHocResult, error) {
-				return in.run(ctx, db, o)
-			}
-		},
-	}
+	d := newDefinition("pgcmd.adhoc", (*AdHocQuery)(nil), (*AdHocResult)(nil))
+	d.body, d.isStatement, d.returnsRows, d.returnsMany = adHoc{}, true, true, true
 	// Its tags are known to be good: compiling them can wait for the first use,
 	// which most programs never come to.
-	typ := reflect.TypeFor[AdHocQuery]()
-	validates.Store(typ, &validationChecks{typ: typ, tags: true})
-	return c.prepare()
+	validates.Store(d.in, &validationChecks{typ: d.in, tags: true})
+	return &Command[AdHocQuery, AdHocResult]{d.prepare()}
+}
+
+// adHoc is the body of AdHoc.
+type adHoc struct{ options Options }
+
+func (adHoc) configure(d *definition) body { return adHoc{d.opts} }
+
+func (adHoc) rows(inv *invocation) int64 { return int64(inv.out.(*AdHocResult).RowCount) }
+
+func (a adHoc) run(ctx context.Context, db DB, inv *invocation) error {
+	result, err := inv.in.(*AdHocQuery).run(ctx, db, &a.options)
+	if err == nil || err == errUnreplicated {
+		*inv.out.(*AdHocResult) = result
+	}
+	return err
 }
 
 // run makes a statement of the query and runs it as a Query of maps.
@@ -104,17 +111,17 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 		ctx, kept = withShownRows(ctx)
 	}
 	start := time.Now()
-	q := &query[struct{}, map[string]any]{statement: s, rowBuffers: new(sync.Pool),
-		rowType: &rowType{typ: reflect.TypeFor[map[string]any](), kind: mapRow}}
-	rows, affected, failure, warning := q.collect(ctx, db, args)
-	if failure != nil {
-		return result, failure
+	q := &query{statement: s, kind: queryAll, rowBuffers: new(sync.Pool), rowType: rowTypeOfSlice("pgcmd.adhoc", reflect.TypeFor[[]map[string]any]())}
+	reading := &invocation{outValue: reflect.ValueOf(&result.Rows).Elem(), args: args}
+	err = q.run(ctx, db, reading)
+	if err != nil && err != errUnreplicated {
+		return result, err
 	}
-	result = AdHocResult{Rows: rows, RowCount: len(rows), Elapsed: time.Since(start), shown: kept}
-	if l := q.rowType.last.Load(); len(l.columns) > 0 {
-		result.Columns = l.names()
+	result.RowCount, result.Elapsed, result.shown = len(result.Rows), time.Since(start), kept
+	if m := q.rowType.last.Load(); len(m.columns) > 0 {
+		result.Columns = m.names()
 	} else {
-		result.RowCount = int(affected)
+		result.RowCount = int(reading.result.rows.CommandTag().RowsAffected())
 	}
-	return result, warning
+	return result, err
 }

@@ -1,9 +1,9 @@
 package pgcmd
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 )
@@ -89,59 +89,103 @@ func Batch[In, Out any](c *Command[In, Out], mode BatchMode) *Command[[]In, Batc
 	case mode < Atomic || mode > Sequential:
 		panic(fmt.Sprintf("pgcmd: %s: Batch was given the unknown mode %d: use Atomic, Isolated, Independent or Sequential", c.def.name, int(mode)))
 	}
-	inner := c.withDefinition(c.def.withoutRetry())
-	batch := &Command[[]In, BatchResult[Out]]{
-		def: definition{
-			name:     c.def.name + "[]",
-			opts:     Options{Description: c.def.opts.Description, ReadOnly: c.def.opts.ReadOnly, Trusted: c.def.opts.Trusted},
-			inTx:     mode == Atomic || mode == Isolated,
-			isAtomic: mode == Atomic,
-		},
-		rows: func(r BatchResult[Out]) int64 { return int64(r.Succeeded) },
-	}
-	batch.newBatchFuncs = func(o *Options) *batchFuncsOf[[]In, BatchResult[Out]] {
-		if o.InTx && mode > Isolated {
-			panic(fmt.Sprintf("pgcmd: %s: Options.InTx, but an %v batch has a transaction for each item: use Atomic or Isolated", batch.def.name, mode))
-		}
-		b := &batchOf[In, Out]{name: c.def.name, mode: mode, options: *o}
-		b.inner = inner.With(Options{ReadOnly: o.ReadOnly, Trusted: o.Trusted, MaxRows: o.MaxRows, MaxBytes: o.MaxBytes, OnConstraint: o.OnConstraint})
-		if b.inner.def.fastPath && b.inner.newPipelined != nil && !b.inner.def.isOnce {
-			b.piped = b.inner.newPipelined(&b.inner.def.opts)
-		}
-		return &batchFuncsOf[[]In, BatchResult[Out]]{validate: b.validate, validateItems: b.validateItems, run: b.run, reconcile: b.reconcile, descriptor: b.inner.descriptor}
-	}
-	return batch.prepare()
+	d := newDefinition(c.def.name+"[]", (*[]In)(nil), (*BatchResult[Out])(nil))
+	d.opts = Options{Description: c.def.opts.Description, ReadOnly: c.def.opts.ReadOnly, Trusted: c.def.opts.Trusted}
+	d.inTx, d.isAtomic = mode == Atomic || mode == Isolated, mode == Atomic
+	d.body = &batch{name: c.def.name, mode: mode, items: c.def.withoutRetry(), values: func(in, out any) batchValues {
+		v := &typedBatchValues[In, Out]{in: *in.(*[]In)}
+		v.out, _ = out.(*BatchResult[Out])
+		return v
+	}}
+	return &Command[[]In, BatchResult[Out]]{d.prepare()}
 }
 
-// batchFuncsOf is what makes a command a batch, in the terms of the command.
-type batchFuncsOf[In, Out any] struct {
-	validate      func(in In, most int) error
-	validateItems func(in In) (out Out, refused []*Error, failure *Error, done bool)
-	run           func(ctx context.Context, db DB, in In) (Out, error)
-	reconcile     func(in In, out Out, attempts int, unreplicated bool, failure *Error) Out // makes the outcomes agree with the end of the run
-	descriptor    func() *descriptor                                                        // of the items' command
+// batchValues are the inputs and the outcomes of a batch, whose types the core does not
+// know.
+type batchValues interface {
+	len() int
+	load(i int, in any) // copies input i to *in
+	outcomes() int      // how many there are
+	reset()             // makes an outcome for each input
+	outcome(i int) runOutcome
+	set(i int, o runOutcome)              // keeps the value
+	store(i int, o runOutcome, value any) // with the value that value points to, or zero if it is nil
+	count(succeeded, failed, skipped int)
 }
 
-// A batchOf is a batch under its options.
-type batchOf[In, Out any] struct {
+type typedBatchValues[In, Out any] struct {
+	in  []In
+	out *BatchResult[Out]
+}
+
+func (v *typedBatchValues[In, Out]) len() int           { return len(v.in) }
+func (v *typedBatchValues[In, Out]) load(i int, in any) { *in.(*In) = v.in[i] }
+func (v *typedBatchValues[In, Out]) outcomes() int      { return len(v.out.Outcomes) }
+func (v *typedBatchValues[In, Out]) reset()             { v.out.Outcomes = make([]Outcome[Out], len(v.in)) }
+
+func (v *typedBatchValues[In, Out]) outcome(i int) runOutcome {
+	o := &v.out.Outcomes[i]
+	return runOutcome{o.Err, o.Attempts, o.Elapsed, o.Replayed, o.DurabilityWarning}
+}
+
+func (v *typedBatchValues[In, Out]) set(i int, from runOutcome) {
+	o := &v.out.Outcomes[i]
+	o.Err, o.Attempts, o.Elapsed, o.Replayed, o.DurabilityWarning = from.err, from.attempts, from.elapsed, from.replayed, from.unreplicated
+}
+
+func (v *typedBatchValues[In, Out]) store(i int, o runOutcome, value any) {
+	v.out.Outcomes[i] = Outcome[Out]{}
+	if value != nil {
+		v.out.Outcomes[i].Value = *value.(*Out)
+	}
+	v.set(i, o)
+}
+
+func (v *typedBatchValues[In, Out]) count(succeeded, failed, skipped int) {
+	v.out.Succeeded, v.out.Failed, v.out.Skipped = succeeded, failed, skipped
+}
+
+// A batch is the body of a Batch under its options.
+type batch struct {
 	name    string // of the items' command
 	mode    BatchMode
 	options Options
-	inner   *Command[In, Out]
-	piped   *pipelined[In, Out] // nil if the items run one by one
+	items   *definition // of the items' command, as it was given to Batch
+	inner   *definition // of it, with the options of the batch
+	query   *query      // nil if the items run one by one
+	values  func(in, out any) batchValues
 }
 
-// refusedItemsKey is for what validation refused, by the items' numbers, on its way from
-// before the run into it.
-type refusedItemsKey struct{}
+func (b *batch) configure(d *definition) body {
+	o := &d.opts
+	if o.InTx && b.mode > Isolated {
+		panic(fmt.Sprintf("pgcmd: %s: Options.InTx, but an %v batch has a transaction for each item: use Atomic or Isolated", d.name, b.mode))
+	}
+	c := *b
+	c.options = *o
+	c.inner = b.items.with(&Options{ReadOnly: o.ReadOnly, Trusted: o.Trusted, MaxRows: o.MaxRows, MaxBytes: o.MaxBytes, OnConstraint: o.OnConstraint})
+	c.query = nil
+	if c.inner.pipelines {
+		c.query = c.inner.query
+	}
+	return &c
+}
+
+func (b *batch) describe() *descriptor { return b.inner.descriptor() }
+
+// rows is the number of items that worked.
+func (b *batch) rows(inv *invocation) int64 { return inv.outValue.FieldByName("Succeeded").Int() }
 
 // validate reports the problems of all items, each with its index, or, if most is not
 // zero, of items until there are more than that.
-func (b *batchOf[In, Out]) validate(in []In, most int) error {
+func (b *batch) validate(in any, most int) error {
 	whole := &Error{Code: CodeInvalid, Effect: NotApplied, Command: b.name + "[]"}
 	var causes []error
-	for i, item := range in {
-		e, _ := b.inner.Validate(item).(*Error)
+	values := b.values(in, nil)
+	for i := range values.len() {
+		item := reflect.New(b.inner.in)
+		values.load(i, item.Interface())
+		e, _ := b.inner.validate(item.Interface(), 0).(*Error)
 		if e == nil {
 			continue
 		}
@@ -158,71 +202,76 @@ func (b *batchOf[In, Out]) validate(in []In, most int) error {
 		return nil
 	}
 	whole.Err = errors.Join(causes...)
-	whole.Message = fmt.Sprintf("%d of %d items were refused", len(causes), len(in))
+	whole.Message = fmt.Sprintf("%d of %d items were refused", len(causes), values.len())
 	return whole
 }
 
-// validateItems validates every item. done says that nothing is left to run.
-func (b *batchOf[In, Out]) validateItems(in []In) (out BatchResult[Out], refused []*Error, failure *Error, done bool) {
-	if len(in) == 0 {
-		out.Outcomes = []Outcome[Out]{}
-		return out, nil, nil, true
+// validateItems validates every item.
+func (b *batch) validateItems(inv *invocation) (failure *Error, done bool) {
+	v := b.values(inv.in, inv.out)
+	if v.len() == 0 {
+		v.reset()
+		return nil, true
 	}
-	if b.inner.def.validation == nil {
-		return out, nil, nil, false
+	if b.inner.validation == nil {
+		return nil, false
 	}
-	left := len(in)
-	for i, item := range in {
+	left := v.len()
+	item := b.inner.newInvocation()
+	for i := range v.len() {
+		v.load(i, item.in)
 		e := b.inner.check(item)
 		if e == nil {
 			continue
 		}
-		if refused == nil {
-			refused = make([]*Error, len(in))
+		if inv.refused == nil {
+			inv.refused = make([]*Error, v.len())
 		}
 		e.Effect = NotApplied
-		refused[i] = e.prefixCommand(b.path(i))
+		inv.refused[i] = e.prefixCommand(b.path(i))
 		left--
 		if failure == nil {
-			failure = refused[i]
+			failure = inv.refused[i]
 		}
 	}
 	switch {
 	case failure == nil:
-		return out, nil, nil, false
-	case b.mode == Atomic, b.mode == Sequential && refused[0] != nil:
-		out = b.newResult(in, refused)
-		b.markSkipped(&out, 0, failure)
-		return b.count(out), nil, failure, true
+		return nil, false
+	case b.mode == Atomic, b.mode == Sequential && inv.refused[0] != nil:
+		b.reset(v, inv.refused)
+		b.markSkipped(v, 0, failure)
+		count(v)
+		return failure, true
 	case left == 0:
-		return b.count(b.newResult(in, refused)), nil, nil, true
+		b.reset(v, inv.refused)
+		count(v)
+		return nil, true
 	}
-	return out, refused, nil, false
+	return nil, false
 }
 
-// newResult makes the result in which nothing is known but what was refused.
-func (b *batchOf[In, Out]) newResult(in []In, refused []*Error) (out BatchResult[Out]) {
-	out.Outcomes = make([]Outcome[Out], len(in))
+// reset makes the outcomes in which nothing is known but what was refused.
+func (b *batch) reset(v batchValues, refused []*Error) {
+	v.reset()
 	for i, e := range refused {
 		if e != nil {
-			out.Outcomes[i].Err = e
+			v.set(i, runOutcome{err: e})
 		}
 	}
-	return out
 }
 
 // markSkipped marks what has no error of its own, from item first on, as skipped because of
 // the culprit.
-func (b *batchOf[In, Out]) markSkipped(out *BatchResult[Out], first int, culprit *Error) {
-	items := make([]int, 0, len(out.Outcomes)-first)
-	for i := first; i < len(out.Outcomes); i++ {
-		if out.Outcomes[i].Err == nil {
+func (b *batch) markSkipped(v batchValues, first int, culprit *Error) {
+	items := make([]int, 0, v.outcomes()-first)
+	for i := first; i < v.outcomes(); i++ {
+		if v.outcome(i).err == nil {
 			items = append(items, i)
 		}
 	}
 	errs := skippedItems(items, culprit, func(path []byte, i int) []byte { return appendPath(path, b.name, i) })
 	for n, i := range items {
-		out.Outcomes[i] = Outcome[Out]{Err: &errs[n]}
+		v.store(i, runOutcome{err: &errs[n]}, nil)
 	}
 }
 
@@ -253,57 +302,60 @@ func isSkipped(err error) bool {
 }
 
 // count fills the numbers.
-func (b *batchOf[In, Out]) count(out BatchResult[Out]) BatchResult[Out] {
-	out.Succeeded, out.Failed, out.Skipped = 0, 0, 0
-	for i := range out.Outcomes {
-		switch o := &out.Outcomes[i]; {
-		case o.Err == nil:
-			out.Succeeded++
-		case isSkipped(o.Err):
-			out.Skipped++
+func count(v batchValues) {
+	succeeded, failed, skipped := 0, 0, 0
+	for i := range v.outcomes() {
+		switch err := v.outcome(i).err; {
+		case err == nil:
+			succeeded++
+		case isSkipped(err):
+			skipped++
 		default:
-			out.Failed++
+			failed++
 		}
 	}
-	return out
+	v.count(succeeded, failed, skipped)
 }
 
-// reconcile makes the outcomes agree with the end of the run: what worked in a
+// finish makes the outcomes agree with the end of the run: what worked in a
 // transaction that failed did not work, and what may have been applied by an
 // earlier attempt is not proven otherwise by the last.
-func (b *batchOf[In, Out]) reconcile(in []In, out BatchResult[Out], attempts int, unreplicated bool, failure *Error) BatchResult[Out] {
-	if out.Outcomes == nil {
-		out = b.newResult(in, nil)
+func (b *batch) finish(inv *invocation, attempts int, failure *Error) {
+	v := b.values(inv.in, inv.out)
+	if v.outcomes() == 0 && v.len() > 0 {
+		v.reset()
 	}
 	united := b.mode == Atomic || b.mode == Isolated
-	for i := range out.Outcomes {
-		o := &out.Outcomes[i]
-		if united && o.Attempts > 0 {
-			o.Attempts = attempts
+	for i := range v.outcomes() {
+		o := v.outcome(i)
+		if united && o.attempts > 0 {
+			o.attempts = attempts
 		}
-		if united && o.Err == nil {
-			o.DurabilityWarning = unreplicated
+		if united && o.err == nil {
+			o.unreplicated = inv.unreplicated
 		}
+		v.set(i, o)
 		if failure == nil || failure.Effect == Applied {
 			continue
 		}
-		e, _ := o.Err.(*Error)
+		e, _ := o.err.(*Error)
 		switch {
 		case e == nil && (united || attempts == 0):
-			*o = Outcome[Out]{Err: failure, Attempts: attempts, Elapsed: o.Elapsed}
+			v.store(i, runOutcome{err: failure, attempts: attempts, elapsed: o.elapsed}, nil)
 		case e == nil || !united || e.Effect == failure.Effect:
 		case isSkipped(e):
 			e.Effect = failure.Effect // made for this item of this run
-		case failure.Effect == NotApplied, attempts > 1 && o.Attempts > 0:
+		case failure.Effect == NotApplied, attempts > 1 && o.attempts > 0:
 			changed := *e
 			changed.Effect = failure.Effect
-			o.Err = &changed
+			o.err = &changed
+			v.set(i, o)
 		}
 	}
-	return b.count(out)
+	count(v)
 }
 
-func (b *batchOf[In, Out]) path(i int) string { return string(appendPath(nil, b.name, i)) }
+func (b *batch) path(i int) string { return string(appendPath(nil, b.name, i)) }
 
 func appendPath(path []byte, name string, item int) []byte {
 	return append(strconv.AppendInt(append(append(path, name...), '['), int64(item), 10), ']')

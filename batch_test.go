@@ -161,7 +161,7 @@ func TestABatchOfGoBodiesMeansTheSame(t *testing.T) {
 			pool := connect(t, pgcmdtest.Pool(t, itemsDDL), 4)
 			for what, c := range map[string]*pgcmd.Command[goods, int64]{
 				"a Go body":    goItem,
-				"an After":     insertItem.After(func(context.Context, goods, *int64) error { return nil }),
+				"an After":     pgcmd.After(insertItem, func(context.Context, goods, *int64) error { return nil }),
 				"InTx":         insertItem.With(pgcmd.Options{InTx: true}),
 				"a middleware": insertItem.With(pgcmd.Options{Middleware: []pgcmd.Middleware{func(next pgcmd.Handler) pgcmd.Handler { return next }}}),
 			} {
@@ -251,7 +251,7 @@ func TestABatchOfNothingIsASuccess(t *testing.T) {
 	proxy.ResetCounts()
 	for mode := pgcmd.Atomic; mode <= pgcmd.Sequential; mode++ {
 		for _, items := range [][]goods{nil, {}} {
-			o := pgcmd.Batch(addItem, mode).Try(t.Context(), pool, items)
+			o := pgcmd.Try(t.Context(), pool, pgcmd.Batch(addItem, mode), items)
 			require.NoError(t, o.Err)
 			assert.NotNil(t, o.Value.Outcomes)
 			assert.Empty(t, o.Value.Outcomes)

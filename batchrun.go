@@ -14,48 +14,61 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// A batchRun is one attempt at a batch. It is the cargo of its flight.
-type batchRun[In, Out any] struct {
-	*batchOf[In, Out]
-	in      []In
-	out     BatchResult[Out]
-	start   time.Time
-	tried   int    // the attempt at the items that are left
-	limit   limits // of each item
-	bindIn  binder[In]
-	readOut reader[Out]
-	report  func(done, total int) // nil if nobody wants to know
+// A batchRun is one attempt at a batch.
+type batchRun struct {
+	*batch
+	values batchValues
+	start  time.Time
+	tried  int    // the attempt at the items that are left
+	limit  limits // of each item
+
+	// Of items that are sent through a pipeline:
+	item   *invocation // memory for one item
+	args   []any
+	buffer *rowBuffer
+
+	report func(done, total int) // nil if nobody wants to know
 }
 
 // run is the body of a batch.
-func (b *batchOf[In, Out]) run(ctx context.Context, db DB, in []In) (BatchResult[Out], error) {
-	refused, _ := ctx.Value(refusedItemsKey{}).([]*Error)
-	if refused != nil {
-		ctx = context.WithValue(ctx, refusedItemsKey{}, []*Error(nil)) // not for what a body runs
-		if len(refused) != len(in) {                                   // a Before hook changed the items
-			refused = nil
-		}
+func (b *batch) run(ctx context.Context, db DB, inv *invocation) error {
+	r := &batchRun{batch: b, values: b.values(inv.in, inv.out), start: time.Now(), tried: 1, report: reporter(ctx, b.options.Progress)}
+	refused := inv.refused
+	if len(refused) != r.values.len() { // a Before hook changed the items
+		refused = nil
 	}
-	r := &batchRun[In, Out]{batchOf: b, in: in, out: b.newResult(in, refused), start: time.Now(), tried: 1,
-		report: reporter(ctx, b.options.Progress)}
+	b.reset(r.values, refused)
 	failure := r.runItems(ctx, db)
-	r.out = r.count(r.out)
+	count(r.values)
 	if failure != nil {
-		return r.out, failure
+		return failure
 	}
-	for i := range r.out.Outcomes {
-		if r.out.Outcomes[i].DurabilityWarning {
-			return r.out, errUnreplicated
+	for i := range r.values.len() {
+		if r.values.outcome(i).unreplicated {
+			return errUnreplicated
 		}
 	}
-	return r.out, nil
+	return nil
 }
 
-// items are the numbers of those that are to be run.
-func (r *batchRun[In, Out]) items() []int {
-	items := make([]int, 0, len(r.in))
-	for i := range r.in {
-		if r.out.Outcomes[i].Err == nil {
+// errorOf returns the error of item i, nil if it has none.
+func (r *batchRun) errorOf(i int) *Error {
+	e, _ := r.values.outcome(i).err.(*Error)
+	return e
+}
+
+// setError gives item i another error.
+func (r *batchRun) setError(i int, e *Error) {
+	o := r.values.outcome(i)
+	o.err = e
+	r.values.set(i, o)
+}
+
+// left are the numbers of the items that are to be run.
+func (r *batchRun) left() []int {
+	items := make([]int, 0, r.values.len())
+	for i := range r.values.len() {
+		if r.values.outcome(i).err == nil {
 			items = append(items, i)
 		}
 	}
@@ -63,17 +76,17 @@ func (r *batchRun[In, Out]) items() []int {
 }
 
 // runItems runs the items, in a pipeline if that can be.
-func (r *batchRun[In, Out]) runItems(ctx context.Context, db DB) *Error {
+func (r *batchRun) runItems(ctx context.Context, db DB) *Error {
 	switch r.mode {
 	case Atomic, Isolated:
 		tx := db.(*Tx)
-		if r.piped != nil && tx.s.conn != nil {
+		if r.query != nil && tx.s.conn != nil {
 			return r.runPipelined(ctx, tx)
 		}
 		return r.runInTx(ctx, tx)
 	}
 	if inTransaction(db) {
-		return r.failAll(r.items(), &Error{Code: CodeInternal, Effect: NotApplied,
+		return r.failAll(r.left(), &Error{Code: CodeInternal, Effect: NotApplied,
 			Message: "an " + r.mode.String() + " batch has a transaction for each item, and cannot join one: use Atomic or Isolated, or run it on the pool"})
 	}
 	if r.mode == Sequential {
@@ -83,32 +96,32 @@ func (r *batchRun[In, Out]) runItems(ctx context.Context, db DB) *Error {
 }
 
 // failAll is a failure that is every item's.
-func (r *batchRun[In, Out]) failAll(items []int, e *Error) *Error {
+func (r *batchRun) failAll(items []int, e *Error) *Error {
 	e.prefixCommand(r.name + "[]")
 	for _, i := range items {
-		r.out.Outcomes[i] = Outcome[Out]{Err: e, Attempts: r.tried, Elapsed: time.Since(r.start)}
+		r.values.store(i, runOutcome{err: e, attempts: r.tried, elapsed: time.Since(r.start)}, nil)
 	}
 	return e
 }
 
 // stopAt is the failure of an Atomic or Sequential batch: its culprit's.
-func (r *batchRun[In, Out]) stopAt(culprit *Error, kept int) *Error {
-	r.markSkipped(&r.out, kept, culprit)
+func (r *batchRun) stopAt(culprit *Error, kept int) *Error {
+	r.markSkipped(r.values, kept, culprit)
 	return culprit
 }
 
 // runPipelined sends the items of an Atomic or Isolated batch through a pipeline.
-func (r *batchRun[In, Out]) runPipelined(ctx context.Context, tx *Tx) *Error {
+func (r *batchRun) runPipelined(ctx context.Context, tx *Tx) *Error {
 	if err := tx.lock(ctx); err != nil {
 		return newUnsentError(ctx, err)
 	}
 	defer tx.s.unlock() // what came of it has been noted
-	tx.s.inspectStatement(r.piped.statement)
+	tx.s.inspectStatement(r.query.statement)
 	f := r.newExec(ctx, tx, tx.s.conn, tx.s)
-	finish := tx.s.mayPiggybackCommit && r.piped.commitSafe(r.limit) && !r.piped.text.Ends
+	finish := tx.s.mayPiggybackCommit && r.query.isCommitSafe(r.limit) && !r.query.text.Ends
 	tx.s.mayPiggybackCommit = false
 	defer f.release()
-	items := r.items()
+	items := r.left()
 	if r.mode == Isolated {
 		return f.isolated(tx, items, finish, r.progress)
 	}
@@ -121,34 +134,42 @@ func (r *batchRun[In, Out]) runPipelined(ctx context.Context, tx *Tx) *Error {
 	}
 	effect := failure.Effect
 	r.fail(culprit, failure)
-	culpritError := r.out.Outcomes[culprit].Err.(*Error)
+	culpritError := r.errorOf(culprit)
 	if effect == Applied {
 		return culpritError // it is there, with all the others
 	}
 	return r.stopAt(culpritError, 0)
 }
 
-func (r *batchRun[In, Out]) newExec(ctx context.Context, db DB, conn *pgx.Conn, s *txn) *batchExec {
-	r.limit = r.piped.limits.or(limitsOf(db))
-	r.bindIn, r.readOut = r.piped.run(ctx)
+func (r *batchRun) newExec(ctx context.Context, db DB, conn *pgx.Conn, s *txn) *batchExec {
+	r.limit = r.query.limits.or(limitsOf(db))
+	if r.item == nil {
+		r.item = r.inner.newInvocation()
+		r.item.fields = r.query.argumentPointers(r.item.inValue)
+		r.args = make([]any, len(r.query.fields))
+	}
+	r.buffer = r.query.rowBufferFor(ctx)
 	return newBatchExec(ctx, conn, s, r)
 }
 
 // progress tells how many items are done, when so many are left.
-func (r *batchRun[In, Out]) progress(left int) {
+func (r *batchRun) progress(left int) {
 	if r.report != nil {
-		r.report(len(r.in)-left, len(r.in))
+		r.report(r.values.len()-left, r.values.len())
 	}
 }
 
 // runInTx runs items with Go bodies in the transaction.
-func (r *batchRun[In, Out]) runInTx(ctx context.Context, tx *Tx) *Error {
+func (r *batchRun) runInTx(ctx context.Context, tx *Tx) *Error {
 	tx.s.mayPiggybackCommit = false
-	items := r.items()
+	items := r.left()
 	for n, i := range items {
 		if r.mode == Isolated {
-			r.out.Outcomes[i] = r.inner.Try(ctx, tx, r.in[i])
-			if !r.out.Outcomes[i].OK() {
+			item := r.inner.newInvocation()
+			r.values.load(i, item.in)
+			o := r.inner.try(ctx, tx, item)
+			r.values.store(i, o, item.out)
+			if o.err != nil {
 				r.addIndex(i)
 			}
 			if err := tx.usable(ctx); err != nil { // doomed, or lost
@@ -156,7 +177,7 @@ func (r *batchRun[In, Out]) runInTx(ctx context.Context, tx *Tx) *Error {
 			}
 		} else {
 			r.attempt(ctx, tx, i)
-			if e, _ := r.out.Outcomes[i].Err.(*Error); e != nil {
+			if e := r.errorOf(i); e != nil {
 				return r.stopAt(e, 0)
 			}
 		}
@@ -166,57 +187,60 @@ func (r *batchRun[In, Out]) runInTx(ctx context.Context, tx *Tx) *Error {
 }
 
 // attempt runs item i by itself.
-func (r *batchRun[In, Out]) attempt(ctx context.Context, db DB, i int) {
+func (r *batchRun) attempt(ctx context.Context, db DB, i int) {
 	start := time.Now()
-	o := &r.out.Outcomes[i]
-	t := &typedInvocation[In, Out]{c: r.inner, in: r.in[i]}
-	call, failure := r.inner.def.run(ctx, db, t)
-	*o = Outcome[Out]{Value: t.out, Attempts: r.tried - 1 + call.Attempts, Elapsed: time.Since(start), Replayed: call.replayed, DurabilityWarning: call.unreplicated}
+	item := r.inner.newInvocation()
+	r.values.load(i, item.in)
+	call, failure := r.inner.runWithMiddleware(ctx, db, item)
+	o := runOutcome{attempts: r.tried - 1 + call.Attempts, elapsed: time.Since(start), replayed: call.replayed, unreplicated: call.unreplicated}
 	if failure != nil {
-		o.Err = failure
+		o.err = failure
+	}
+	r.values.store(i, o, item.out)
+	if failure != nil {
 		r.addIndex(i)
 	}
 }
 
 // addIndex gives the error of item i its index.
-func (r *batchRun[In, Out]) addIndex(i int) {
-	e := *r.out.Outcomes[i].Err.(*Error)
+func (r *batchRun) addIndex(i int) {
+	e := *r.errorOf(i)
 	e.Command = r.path(i) + strings.TrimPrefix(e.Command, r.name)
-	r.out.Outcomes[i].Err = &e
+	r.setError(i, &e)
 }
 
 // sequential runs the items in order.
-func (r *batchRun[In, Out]) sequential(ctx context.Context, db DB) *Error {
-	for i := range r.in {
-		if r.out.Outcomes[i].Err == nil {
+func (r *batchRun) sequential(ctx context.Context, db DB) *Error {
+	for i := range r.values.len() {
+		if r.errorOf(i) == nil {
 			r.retryFailed(ctx, db, []int{i}, func([]int) *Error {
 				r.attempt(ctx, db, i)
 				return nil
 			})
 		}
-		if e, _ := r.out.Outcomes[i].Err.(*Error); e != nil {
+		if e := r.errorOf(i); e != nil {
 			return r.keptEffect(r.stopAt(e, i), i)
 		}
-		r.progress(len(r.in) - i - 1)
+		r.progress(r.values.len() - i - 1)
 	}
 	return nil
 }
 
 // keptEffect is the error of a batch of which so many items, before the culprit, are kept: as
 // a whole it is neither applied nor not, and must not be repeated.
-func (r *batchRun[In, Out]) keptEffect(culprit *Error, kept int) *Error {
-	if kept == 0 || r.inner.def.opts.ReadOnly {
+func (r *batchRun) keptEffect(culprit *Error, kept int) *Error {
+	if kept == 0 || r.inner.opts.ReadOnly {
 		return culprit
 	}
 	e := *culprit
 	e.Err, e.Effect = culprit, Unknown
-	e.Message += fmt.Sprintf("; what came before it is kept (%d of %d items), see their outcomes", kept, len(r.in))
+	e.Message += fmt.Sprintf("; what came before it is kept (%d of %d items), see their outcomes", kept, r.values.len())
 	return &e
 }
 
 // independent runs the items, each in a transaction of its own.
-func (r *batchRun[In, Out]) independent(ctx context.Context, db DB) *Error {
-	return r.retryFailed(ctx, db, r.items(), func(items []int) *Error {
+func (r *batchRun) independent(ctx context.Context, db DB) *Error {
+	return r.retryFailed(ctx, db, r.left(), func(items []int) *Error {
 		if conn, done, failure := r.connection(ctx, db); failure != nil {
 			return r.failAll(items, failure)
 		} else if conn != nil {
@@ -231,7 +255,7 @@ func (r *batchRun[In, Out]) independent(ctx context.Context, db DB) *Error {
 
 // retryFailed runs items, and those that failed and may be tried again, until the policy
 // has had enough. It returns the last failure of all.
-func (r *batchRun[In, Out]) retryFailed(ctx context.Context, db DB, items []int, pass func(items []int) *Error) (failure *Error) {
+func (r *batchRun) retryFailed(ctx context.Context, db DB, items []int, pass func(items []int) *Error) (failure *Error) {
 	retries := retryBucketOf(db)
 	earlier := map[int][]*Error{}
 	for r.tried = 1; ; r.tried++ {
@@ -240,11 +264,11 @@ func (r *batchRun[In, Out]) retryFailed(ctx context.Context, db DB, items []int,
 		var left []int
 		var first *Error
 		for _, i := range items {
-			e, _ := r.out.Outcomes[i].Err.(*Error)
+			e := r.errorOf(i)
 			if e == nil {
 				continue
 			}
-			e.previousAttempts, e.Attempts = earlier[i], r.out.Outcomes[i].Attempts
+			e.previousAttempts, e.Attempts = earlier[i], r.values.outcome(i).attempts
 			if Retryable(e) && !(e.retryAtMostOnce() && r.tried > 1) && r.options.Retry.allows(e, r.tried) {
 				left, first = append(left, i), e
 			}
@@ -255,7 +279,7 @@ func (r *batchRun[In, Out]) retryFailed(ctx context.Context, db DB, items []int,
 		}
 		if !retries.take(first) {
 			for _, i := range left {
-				r.out.Outcomes[i].Err.(*Error).addBucketEmpty()
+				r.errorOf(i).addBucketEmpty()
 			}
 			return failure
 		}
@@ -263,30 +287,30 @@ func (r *batchRun[In, Out]) retryFailed(ctx context.Context, db DB, items []int,
 			return failure
 		}
 		for _, i := range left {
-			e := *r.out.Outcomes[i].Err.(*Error)
+			e := *r.errorOf(i)
 			e.previousAttempts = nil // each is on the list once
 			earlier[i] = append(earlier[i], &e)
-			r.out.Outcomes[i] = Outcome[Out]{}
+			r.values.store(i, runOutcome{}, nil)
 		}
 		items = left
 	}
 }
 
 // connection takes the connection for a pipeline; it is nil if there is none.
-func (r *batchRun[In, Out]) connection(ctx context.Context, db DB) (conn *pgx.Conn, done func(), failure *Error) {
-	if r.piped == nil {
+func (r *batchRun) connection(ctx context.Context, db DB) (conn *pgx.Conn, done func(), failure *Error) {
+	if r.query == nil {
 		return nil, nil, nil
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, nil, newUnsentError(ctx, err)
 	}
-	conn, pool, release, failure := connectionOf(ctx, db, &r.batchOf.name, r.options.ReadOnly)
+	conn, pool, release, failure := connectionOf(ctx, db, &r.batch.name, r.options.ReadOnly)
 	if failure != nil || pool == nil {
 		return conn, release, failure
 	}
 	return conn, func() {
-		for _, o := range r.out.Outcomes {
-			if e, _ := o.Err.(*Error); e != nil && e.invalidatesConn() {
+		for i := range r.values.len() {
+			if e := r.errorOf(i); e != nil && e.invalidatesConn() {
 				_ = conn.Close(ctx)
 				break
 			}
@@ -298,7 +322,7 @@ func (r *batchRun[In, Out]) connection(ctx context.Context, db DB) (conn *pgx.Co
 // concurrently runs items with Go bodies, as many at a time as there may be
 // connections. A panic or a Goexit in one goes on in the caller's goroutine, when
 // the others have ended.
-func (r *batchRun[In, Out]) concurrently(ctx context.Context, db DB, items []int) *Error {
+func (r *batchRun) concurrently(ctx context.Context, db DB, items []int) *Error {
 	workers := 1
 	switch db := db.(type) {
 	case *Pool:
@@ -355,31 +379,39 @@ func (r *batchRun[In, Out]) concurrently(ctx context.Context, db DB, items []int
 	return nil
 }
 
-func (r *batchRun[In, Out]) statement(int) *statement { return r.piped.statement }
+func (r *batchRun) statement(int) *statement { return r.query.statement }
 
-func (r *batchRun[In, Out]) fits(_ int, types *pgtype.Map, columns []pgconn.FieldDescription) *Error {
-	return r.piped.fits(types, columns)
+func (r *batchRun) checkColumns(_ int, types *pgtype.Map, columns []pgconn.FieldDescription) *Error {
+	return r.query.checkColumns(types, columns)
 }
 
-func (r *batchRun[In, Out]) bind(i int) ([]any, *Error) { return r.bindIn(r.in[i]) }
+func (r *batchRun) arguments(i int) ([]any, *Error) {
+	r.values.load(i, r.item.in)
+	return r.query.readArguments(r.args, r.item)
+}
 
-func (r *batchRun[In, Out]) limits(int) limits { return r.limit }
-func (r *batchRun[In, Out]) bounded() bool     { return r.limit.bytes > 0 }
+func (r *batchRun) limits(int) limits { return r.limit }
+func (r *batchRun) bounded() bool     { return r.limit.bytes > 0 }
 
-func (r *batchRun[In, Out]) read(i int, rows resultRows, l limits) *Error {
-	value, e := r.readOut(rows, l)
-	r.out.Outcomes[i] = Outcome[Out]{Value: value, Attempts: r.tried, Elapsed: time.Since(r.start)}
+func (r *batchRun) read(i int, rows resultRows, l limits) *Error {
+	r.item.outValue.SetZero()
+	e := r.query.readItem(r.buffer, rows, l, r.item.outValue)
+	r.values.store(i, runOutcome{attempts: r.tried, elapsed: time.Since(r.start)}, r.item.out)
 	return e
 }
 
-func (r *batchRun[In, Out]) fail(i int, e *Error) {
+func (r *batchRun) fail(i int, e *Error) {
 	attempts := r.tried
 	if len(e.Problems) > 0 {
 		attempts-- // it was not sent
 	}
-	e = r.inner.def.mapConstraint(e.prefixCommand(r.path(i)))
+	e = r.inner.mapConstraint(e.prefixCommand(r.path(i)))
 	e.Attempts = attempts
-	r.out.Outcomes[i] = Outcome[Out]{Err: e, Attempts: attempts, Elapsed: time.Since(r.start)}
+	r.values.store(i, runOutcome{err: e, attempts: attempts, elapsed: time.Since(r.start)}, nil)
 }
 
-func (r *batchRun[In, Out]) warnOf(i int) { r.out.Outcomes[i].DurabilityWarning = true }
+func (r *batchRun) warnUnreplicated(i int) {
+	o := r.values.outcome(i)
+	o.unreplicated = true
+	r.values.set(i, o)
+}

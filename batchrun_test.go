@@ -52,7 +52,7 @@ func TestABatchInATransaction(t *testing.T) {
 	assert.Zero(t, count(t, pool, countItems))
 
 	require.NoError(t, runErr(transact(func(ctx context.Context, tx *pgcmd.Tx) error {
-		o := pgcmd.Batch(insertItem, pgcmd.Atomic).Try(ctx, tx, someItems(20, 3))
+		o := pgcmd.Try(ctx, tx, pgcmd.Batch(insertItem, pgcmd.Atomic), someItems(20, 3))
 		assert.Equal(t, "items.insert[3]", failure(t, o.Err).Command)
 		assert.Equal(t, 19, o.Value.Skipped)
 		return runErr(insertItem.Run(ctx, tx, goods{ID: 100, Qty: 1}))
@@ -184,18 +184,14 @@ func TestABatchHasHooksOfItsOwn(t *testing.T) {
 	veto := errors.New("no")
 	for mode := pgcmd.Atomic; mode <= pgcmd.Isolated; mode++ {
 		var steps []string
-		batch := pgcmd.Batch(insertItem, mode).
-			Before(func(_ context.Context, in *[]goods) error {
-				steps = append(steps, "before")
-				*in = (*in)[:3]
-				return nil
-			}).
-			After(func(_ context.Context, in []goods, out *pgcmd.BatchResult[int64]) error {
-				steps = append(steps, fmt.Sprint("after ", len(in), " ", out.Succeeded))
-				return veto
-			}).
-			OnError(func(_ context.Context, _ []goods, err error) error { steps = append(steps, "error"); return nil }).
-			Cleanup(func(context.Context, []goods) { steps = append(steps, "cleanup") })
+		batch := pgcmd.Cleanup(pgcmd.OnError(pgcmd.After(pgcmd.Before(pgcmd.Batch(insertItem, mode), func(_ context.Context, in *[]goods) error {
+			steps = append(steps, "before")
+			*in = (*in)[:3]
+			return nil
+		}), func(_ context.Context, in []goods, out *pgcmd.BatchResult[int64]) error {
+			steps = append(steps, fmt.Sprint("after ", len(in), " ", out.Succeeded))
+			return veto
+		}), func(_ context.Context, _ []goods, err error) error { steps = append(steps, "error"); return nil }), func(context.Context, []goods) { steps = append(steps, "cleanup") })
 		r, err := batch.Run(t.Context(), pool, someItems(10))
 		assert.ErrorIs(t, err, veto)
 		assert.Equal(t, pgcmd.NotApplied, failure(t, err).Effect)
@@ -336,8 +332,8 @@ func TestTryOfAStatementThatCannotBePrepared(t *testing.T) {
 					return err
 				}
 			}
-			assert.Equal(t, "42P01", failure(t, wrong.Try(ctx, tx, 1).Err).SQLState)
-			assert.Equal(t, "42P01", failure(t, pgcmd.Batch(wrong, pgcmd.Isolated).Try(ctx, tx, []int64{1}).Err).SQLState)
+			assert.Equal(t, "42P01", failure(t, pgcmd.Try(ctx, tx, wrong, 1).Err).SQLState)
+			assert.Equal(t, "42P01", failure(t, pgcmd.Try(ctx, tx, pgcmd.Batch(wrong, pgcmd.Isolated), []int64{1}).Err).SQLState)
 			return runErr(addItem.Run(ctx, tx, goods{ID: 2, Qty: 1}))
 		}).Run(t.Context(), pool, empty{})), "first %v", first)
 		assert.Positive(t, count(t, pool, countItems))

@@ -119,7 +119,7 @@ func BenchmarkNew(b *testing.B) {
 		paired(b, 10_000, func() error { _, err := workload.Nothing.Run(ctx, db, 1); return err }, direct)
 	})
 	b.Run("Try", func(b *testing.B) {
-		paired(b, 10_000, func() error { return workload.Nothing.Try(ctx, db, 1).Err }, direct)
+		paired(b, 10_000, func() error { return pgcmd.Try(ctx, db, workload.Nothing, 1).Err }, direct)
 	})
 }
 
@@ -180,7 +180,7 @@ func TestAllocations(t *testing.T) {
 	}
 	var db pgcmd.DB = cannedConn(t, workload.One)
 	assert.Zero(t, allocs(measure.Side{Run: func(int) error { _, err := workload.Nothing.Run(ctx, db, 1); return err }}))
-	assert.Zero(t, allocs(measure.Side{Run: func(int) error { return workload.Nothing.Try(ctx, db, 1).Err }}))
+	assert.Zero(t, allocs(measure.Side{Run: func(int) error { return pgcmd.Try(ctx, db, workload.Nothing, 1).Err }}))
 }
 
 func expect(err error, ok bool) error {

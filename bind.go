@@ -122,29 +122,27 @@ func embedsPointer(t reflect.Type, fields []field) bool {
 	return false
 }
 
-// An input is memory for the input of a run, which the next can use again, and pointers
-// to the fields that are arguments.
-type argBuffer[In any] struct {
-	in     In
-	fields []any
-}
-
-// arguments reads the arguments of in into args. What a tracer can keep needs an array of
-// its own each time.
-func (i *argBuffer[In]) arguments(args []any, s *statement, in In) ([]any, *Error) {
-	i.in = in
-	if i.fields == nil || s.throughPointer {
-		i.fields = pointers(reflect.ValueOf(&i.in).Elem(), s.fields, false)
+// argumentPointers returns pointers to the fields of in that are arguments, for inputs that
+// are put in the same place; nil if they last for one input only.
+func (s *statement) argumentPointers(in reflect.Value) []any {
+	if s.throughPointer {
+		return nil
 	}
-	return arguments(args, i.fields, s.params)
+	return pointers(in, s.fields, false)
 }
 
-// arguments reads the values behind the pointers into args.
-func arguments(args, pointers []any, params []string) ([]any, *Error) {
-	for i, p := range pointers {
+// readArguments reads the arguments of the input of inv into args.
+func (s *statement) readArguments(args []any, inv *invocation) ([]any, *Error) {
+	for i := range s.fields {
+		var p any
+		if inv.fields != nil {
+			p = inv.fields[i]
+		} else {
+			p = pointer(inv.inValue, s.fields[i].index, false)
+		}
 		switch p := p.(type) {
 		case *string:
-			if e := checkText(*p, params[i]); e != nil {
+			if e := checkText(*p, s.params[i]); e != nil {
 				return nil, e
 			}
 			args[i] = *p
@@ -159,7 +157,7 @@ func arguments(args, pointers []any, params []string) ([]any, *Error) {
 		case *float64:
 			args[i] = *p
 		case nil:
-			return nil, newFieldError(params[i], "required", "is in an embedded struct whose pointer is nil", nil)
+			return nil, newFieldError(s.params[i], "required", "is in an embedded struct whose pointer is nil", nil)
 		default:
 			v := reflect.ValueOf(p).Elem()
 			text := v
@@ -168,13 +166,13 @@ func arguments(args, pointers []any, params []string) ([]any, *Error) {
 			}
 			args[i] = v.Interface()
 			if _, own := args[i].(driver.Valuer); text.Kind() == reflect.String && !own {
-				if e := checkText(text.String(), params[i]); e != nil {
+				if e := checkText(text.String(), s.params[i]); e != nil {
 					return nil, e
 				}
 			}
 		}
 	}
-	return args, rejectPgxOption(args, params)
+	return args, rejectPgxOption(args, s.params)
 }
 
 // rejectPgxOption refuses a first argument that pgx would take for an option of its

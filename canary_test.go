@@ -122,7 +122,7 @@ func TestNoSecretAndNoValueIsEverShown(t *testing.T) {
 			}).Run(ctx, pool, in))
 		},
 		"a hook's own error": func() error {
-			return runErr(accept[byEmail]("x").Before(func(context.Context, *byEmail) error { return errors.New(inputCanary) }).Run(ctx, pool, in))
+			return runErr(pgcmd.Before(accept[byEmail]("x"), func(context.Context, *byEmail) error { return errors.New(inputCanary) }).Run(ctx, pool, in))
 		},
 		"an ad hoc query": func() error {
 			return runErr(pgcmd.AdHoc.Run(ctx, pool, pgcmd.AdHocQuery{SQL: `select 'x' where '` + inputCanary + `' = 1`}))
@@ -175,7 +175,7 @@ func TestOutcomesAsJSON(t *testing.T) {
 	pool := pgcmdtest.Pool(t, usersDDL)
 	find := pgcmd.QueryOne[byEmail, user]("users.find", `select id, email, age from users where email = @email`)
 
-	good := find.Try(t.Context(), pool, byEmail{"ada@example.com"})
+	good := pgcmd.Try(t.Context(), pool, find, byEmail{"ada@example.com"})
 	assert.True(t, good.OK())
 	assert.Positive(t, good.Elapsed)
 	good.Elapsed = 1200_000
@@ -186,13 +186,13 @@ func TestOutcomesAsJSON(t *testing.T) {
 	assert.NoError(t, err)
 	assert.Equal(t, 36, v.Age)
 
-	bad := find.Try(t.Context(), pool, byEmail{"nobody"})
+	bad := pgcmd.Try(t.Context(), pool, find, byEmail{"nobody"})
 	assert.False(t, bad.OK())
 	text, err = json.Marshal(bad)
 	require.NoError(t, err)
 	assert.JSONEq(t, `{"ok":false,"error":{"code":"not_found","effect":"applied","command":"users.find","message":"no row was found","attempts":1}}`, string(text))
 
-	refused := accept[signup]("users.signup").Try(t.Context(), pool, signup{Email: "ada@example.com", Age: 36})
+	refused := pgcmd.Try(t.Context(), pool, accept[signup]("users.signup"), signup{Email: "ada@example.com", Age: 36})
 	text, err = json.Marshal(refused)
 	require.NoError(t, err)
 	assert.JSONEq(t, `{"ok":false,"error":{"code":"invalid","effect":"not_applied","command":"users.signup","message":"the input was refused","attempts":0,

@@ -22,7 +22,7 @@ type Catalog struct {
 // A listing is what a catalog knows of one command.
 type catalogEntry struct {
 	*descriptor
-	def                       Definition
+	def                       *definition
 	info                      CommandInfo
 	inputSchema, outputSchema *schema
 	showsAny                  bool     // the output may hold rows that are maps
@@ -39,7 +39,7 @@ func NewCatalog(defs ...Definition) *Catalog {
 	first := make(map[string]int, len(defs))
 	var mistakes []string
 	for i, def := range defs {
-		if def == nil || def.descriptor() == nil {
+		if def == nil || def.definition() == nil {
 			mistakes = append(mistakes, fmt.Sprintf("definition %d is nil: is the variable set before the catalog is made?", i))
 			continue
 		}
@@ -49,7 +49,7 @@ func NewCatalog(defs ...Definition) *Catalog {
 			continue
 		}
 		first[name] = i
-		l, wrong := newCatalogEntry(def)
+		l, wrong := newCatalogEntry(def.definition())
 		mistakes = append(mistakes, wrong...)
 		c.entries[name] = l
 		c.names = append(c.names, name)
@@ -86,7 +86,7 @@ func (c *Catalog) Limit(name string, maxRows, maxBytes int) *Catalog {
 	if o.MaxBytes == 0 && o.MaxRows == 0 {
 		return c
 	}
-	limited, mistakes := newCatalogEntry(l.def.withMaxRows(o))
+	limited, mistakes := newCatalogEntry(l.def.with(&o))
 	if len(mistakes) > 0 { // there were none
 		panic("pgcmd: Catalog.Limit: " + strings.Join(mistakes, "; "))
 	}
@@ -98,14 +98,14 @@ func (c *Catalog) Limit(name string, maxRows, maxBytes int) *Catalog {
 const catalogMaxRows = 10_000
 
 // newCatalogEntry makes the listing of a command, or says why there can be none.
-func newCatalogEntry(def Definition) (l *catalogEntry, mistakes []string) {
+func newCatalogEntry(def *definition) (l *catalogEntry, mistakes []string) {
 	s := def.descriptor()
 	if s.input.Kind() == reflect.Func {
 		return nil, []string{s.name + ": a Copy cannot be in a catalog, since its sequence has no JSON form: " +
 			"catalog a Transaction or a New command that takes the rows as a slice, and runs the Copy"}
 	}
 	if s.options.MaxRows == 0 && s.returnsMany() {
-		def = def.withMaxRows(Options{MaxRows: catalogMaxRows})
+		def = def.with(&Options{MaxRows: catalogMaxRows})
 		s = def.descriptor()
 	}
 	l = &catalogEntry{descriptor: s, def: def}
@@ -192,17 +192,19 @@ func (c *Catalog) unknown(name string) *Error {
 }
 
 // runJSON decodes and runs. The output is a pointer, and nil if nothing ran.
-func (c *Command[In, Out]) runJSON(ctx context.Context, db DB, input []byte) (any, error) {
-	in := new(In)
-	err := c.def.decode(ctx, input, in)
-	if err == nil && c.def.opts.Trusted { // by its Go callers, and not by these
-		err = c.validate(in, maxProblems)
+func (d *definition) runJSON(ctx context.Context, db DB, input []byte) (any, error) {
+	inv := d.newInvocation()
+	err := d.decode(ctx, input, inv.in)
+	if err == nil && d.opts.Trusted { // by its Go callers, and not by these
+		err = d.validate(inv.in, maxProblems)
 	}
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.Run(ctx, db, *in)
-	return &out, err
+	if _, e := d.runObserved(ctx, db, inv); e != nil {
+		err = e
+	}
+	return inv.out, err
 }
 
 // decode reads the input, and refuses one that validation would find more wrong with
@@ -211,7 +213,7 @@ func (c *definition) decode(ctx context.Context, input []byte, in any) error {
 	v := reflect.ValueOf(in).Elem()
 	problems, err := decodeJSON(ctx, input, v)
 	if err == nil && len(problems) == 0 {
-		problems, err = tooManyProblems(ctx, c.name, v, c.isBatch && !c.isAtomic)
+		problems, err = tooManyProblems(ctx, c.name, v, c.batch != nil && !c.isAtomic)
 	}
 	switch {
 	case err != nil:

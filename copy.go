@@ -39,10 +39,24 @@ import (
 // What is wrong in Row or table panics: see [New].
 func Copy[Row any](name string, table pgx.Identifier) *Command[iter.Seq2[Row, error], int64] {
 	checkName(name)
-	c := newCopier(name, reflect.TypeFor[Row](), table)
-	return defineStatement(name, c, func(o *Options) func(context.Context, DB, iter.Seq2[Row, error]) (int64, error) {
-		return typedCopy[Row]{c.with(name, o)}.run
-	}, func(rows int64) int64 { return rows })
+	d := newDefinition(name, (*iter.Seq2[Row, error])(nil), (*int64)(nil))
+	d.isStatement = true
+	d.body = newCopyDefinition(name, reflect.TypeFor[Row](), table, func(in any) func(row any, each func(error) bool) {
+		rows := *in.(*iter.Seq2[Row, error])
+		if rows == nil {
+			return nil
+		}
+		return func(row any, each func(error) bool) {
+			place := row.(*Row)
+			for r, err := range rows {
+				*place = r
+				if !each(err) {
+					return
+				}
+			}
+		}
+	})
+	return &Command[iter.Seq2[Row, error], int64]{d.prepare()}
 }
 
 // A copier is what is known of a Copy at definition.
@@ -56,9 +70,13 @@ type copyDefinition struct {
 	grows    bool              // a field is behind an embedded pointer
 	checks   *validationChecks // of a row; nil if there is nothing to check, or the rows are trusted
 	progress func(done, total int)
+
+	// rowsOf returns the sequence that in points to, or nil if there is none. It copies each row
+	// to *row before it calls each with the sequence's error.
+	rowsOf func(in any) func(row any, each func(error) bool)
 }
 
-func newCopier(name string, typ reflect.Type, table pgx.Identifier) *copyDefinition {
+func newCopyDefinition(name string, typ reflect.Type, table pgx.Identifier, rowsOf func(in any) func(row any, each func(error) bool)) *copyDefinition {
 	reject := func(format string, args ...any) {
 		panic(fmt.Sprintf("pgcmd: %s: ", name) + fmt.Sprintf(format, args...))
 	}
@@ -89,39 +107,40 @@ func newCopier(name string, typ reflect.Type, table pgx.Identifier) *copyDefinit
 		relation: table[len(table)-1],
 		fields:   fields,
 		grows:    embedsPointer(typ, fields),
+		rowsOf:   rowsOf,
 	}
 }
 
-// with is the copier under options, which panic if a copy cannot have them.
-func (c *copyDefinition) with(name string, o *Options) *copyDefinition {
-	if o.ReadOnly {
-		panic(fmt.Sprintf("pgcmd: %s: Options.ReadOnly, but a Copy is a write", name))
+// configure returns the copy under options, which panic if a copy cannot have them.
+func (c *copyDefinition) configure(d *definition) body {
+	if d.opts.ReadOnly {
+		panic(fmt.Sprintf("pgcmd: %s: Options.ReadOnly, but a Copy is a write", d.name))
 	}
-	d := *c
-	d.progress = o.Progress
-	if !o.Trusted {
-		d.checks = validationOf(name, c.typ)
+	k := *c
+	k.progress, k.checks = d.opts.Progress, nil
+	if !d.opts.Trusted {
+		k.checks = validationOf(d.name, c.typ)
 	}
-	return &d
+	return &k
 }
 
-// typedCopy is a Copy's body.
-type typedCopy[Row any] struct{ *copyDefinition }
+func (c *copyDefinition) rows(inv *invocation) int64 { return inv.outValue.Int() }
 
 // run is the body of a Copy.
-func (c typedCopy[Row]) run(ctx context.Context, db DB, rows iter.Seq2[Row, error]) (int64, error) {
+func (c *copyDefinition) run(ctx context.Context, db DB, inv *invocation) error {
+	rows := c.rowsOf(inv.in)
 	if rows == nil {
-		return 0, &Error{Code: CodeInvalid, Effect: NotApplied,
+		return &Error{Code: CodeInvalid, Effect: NotApplied,
 			Message: "the sequence of rows is nil: pass one that yields nothing to copy nothing"}
 	}
 	l, failure := copyLeaseOf(ctx, db, &c.command)
 	if failure != nil {
-		return 0, failure
+		return failure
 	}
 	defer l.leave()
 	columns, inText, failure := c.describe(ctx, l)
 	if failure != nil {
-		return 0, failure
+		return failure
 	}
 	if l.tx != nil {
 		l.tx.inputConsumed = true
@@ -131,16 +150,17 @@ func (c typedCopy[Row]) run(ctx context.Context, db DB, rows iter.Seq2[Row, erro
 	n, failure := c.stream(ctx, l, columns, inText, rows)
 	if failure != nil {
 		failure.noRetry = true
-		return 0, failure
+		return failure
 	}
+	inv.outValue.SetInt(n)
 	if unreplicatedOn(below) != before {
-		return n, errUnreplicated
+		return errUnreplicated
 	}
-	return n, nil
+	return nil
 }
 
 // stream sends the rows, and returns how many the server has taken.
-func (c typedCopy[Row]) stream(ctx context.Context, l *copyLease, columns []copyColumn, inText bool, rows iter.Seq2[Row, error]) (int64, *Error) {
+func (c *copyDefinition) stream(ctx context.Context, l *copyLease, columns []copyColumn, inText bool, rows func(row any, each func(error) bool)) (int64, *Error) {
 	names := make([]string, len(columns))
 	for i := range columns {
 		names[i] = columns[i].name
@@ -162,7 +182,7 @@ func (c typedCopy[Row]) stream(ctx context.Context, l *copyLease, columns []copy
 		}
 	}()
 	report := reporter(ctx, c.progress)
-	read, failure := c.copyRows(ctx, f, report, newRowEncoder[Row](columns, c.grows, inText), rows)
+	read, failure := c.copyRows(ctx, f, report, newRowEncoder(c.typ, columns, c.grows, inText), rows)
 	if failure != nil {
 		f.abandon()
 		failure.Effect = NotApplied
@@ -195,38 +215,45 @@ const progressRows = 10_000
 
 // copyRows encodes the rows until the sequence ends or the copy does, and returns how
 // many there were. Its failure is the sequence's, or a bad row.
-func (c typedCopy[Row]) copyRows(ctx context.Context, f *copyReader, report func(done, total int), enc *rowEncoder[Row], rows iter.Seq2[Row, error]) (n int, failure *Error) {
+func (c *copyDefinition) copyRows(ctx context.Context, f *copyReader, report func(done, total int), enc *rowEncoder, rows func(row any, each func(error) bool)) (n int, failure *Error) {
 	header, trailer := copyHeader, copyTrailer
 	if enc.inText {
 		header, trailer = "", ""
 	}
 	buf := append(f.buffer(), header...)
-	for row, err := range rows {
+	stopped := false
+	rows(enc.rowPtr, func(err error) bool {
 		n++
+		stopped = true // unless the end of this function is reached
 		if err != nil {
-			return n, fromSequence(ctx, n, err)
+			failure = fromSequence(ctx, n, err)
+			return false
 		}
 		if f.over() {
-			return n, nil
+			return false
 		}
 		if report != nil && n > 1 && n%progressRows == 1 {
 			report(n-1, -1)
 		}
-		enc.row = row
 		if c.checks != nil {
-			if failure := c.check(n, &enc.row); failure != nil {
-				return n, failure
+			if failure = c.check(n, enc.rowPtr); failure != nil {
+				return false
 			}
 		}
 		if buf, failure = enc.append(buf); failure != nil {
-			return n, failure.inRow(n)
+			failure.inRow(n)
+			return false
 		}
 		if len(buf) >= copyChunk || f.wantsFlush() {
 			buf = f.send(buf)
 		}
+		stopped = false
+		return true
+	})
+	if !stopped {
+		f.sendLast(append(buf, trailer...))
 	}
-	f.sendLast(append(buf, trailer...))
-	return n, nil
+	return n, failure
 }
 
 // check validates one row.

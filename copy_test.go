@@ -176,10 +176,10 @@ func TestACopyInATransaction(t *testing.T) {
 	t.Run("Try is isolated", func(t *testing.T) {
 		elsewhere := &pgconn.PgError{Code: "40001", Severity: "ERROR"} // of another database, say
 		_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
-			assert.True(t, copyParts.Try(ctx, tx, manyParts(2, nil)).OK())
-			assert.Equal(t, pgcmd.NotApplied, pgcmd.EffectOf(copyParts.Try(ctx, tx, bad).Err))
-			assert.ErrorIs(t, copyParts.Try(ctx, tx, func(yield func(part, error) bool) { yield(part{}, elsewhere) }).Err, elsewhere)
-			assert.Equal(t, "boom", panics(t, func() { copyParts.Try(ctx, tx, manyParts(5, func(i int) { panicAt(i, 4) })) }))
+			assert.True(t, pgcmd.Try(ctx, tx, copyParts, manyParts(2, nil)).OK())
+			assert.Equal(t, pgcmd.NotApplied, pgcmd.EffectOf(pgcmd.Try(ctx, tx, copyParts, bad).Err))
+			assert.ErrorIs(t, pgcmd.Try(ctx, tx, copyParts, func(yield func(part, error) bool) { yield(part{}, elsewhere) }).Err, elsewhere)
+			assert.Equal(t, "boom", panics(t, func() { pgcmd.Try(ctx, tx, copyParts, manyParts(5, func(i int) { panicAt(i, 4) })) }))
 			return runErr(copyParts.Run(ctx, tx, rowsOf(part{ID: 3})))
 		}).Run(ctx, pool, empty{})
 		require.NoError(t, err)
@@ -187,19 +187,19 @@ func TestACopyInATransaction(t *testing.T) {
 		reset()
 		tx, err := pool.Begin(ctx)
 		require.NoError(t, err)
-		assert.Error(t, copyParts.Try(ctx, tx, bad).Err)
-		assert.True(t, copyParts.Try(ctx, tx, manyParts(2, nil)).OK())
+		assert.Error(t, pgcmd.Try(ctx, tx, copyParts, bad).Err)
+		assert.True(t, pgcmd.Try(ctx, tx, copyParts, manyParts(2, nil)).OK())
 		require.NoError(t, tx.Commit(ctx))
 		assert.Equal(t, 2, count(t, pool, countParts))
 		reset()
 	})
 	t.Run("InTx, so that After can veto it", func(t *testing.T) {
 		veto := func(context.Context, iter.Seq2[part, error], *int64) error { return errHook }
-		_, err := copyParts.With(pgcmd.Options{InTx: true}).After(veto).Run(ctx, pool, manyParts(3, nil))
+		_, err := pgcmd.After(copyParts.With(pgcmd.Options{InTx: true}), veto).Run(ctx, pool, manyParts(3, nil))
 		assert.ErrorIs(t, err, errHook)
 		assert.Equal(t, pgcmd.NotApplied, pgcmd.EffectOf(err))
 		assert.Zero(t, count(t, pool, countParts))
-		_, err = copyParts.After(veto).Run(ctx, pool, manyParts(3, nil))
+		_, err = pgcmd.After(copyParts, veto).Run(ctx, pool, manyParts(3, nil))
 		assert.Equal(t, pgcmd.Applied, pgcmd.EffectOf(err))
 		assert.Equal(t, 3, count(t, pool, countParts))
 		reset()
@@ -250,7 +250,7 @@ func TestACopyIsTriedAgainOnlyBeforeItsSequenceIsBegun(t *testing.T) {
 	})
 
 	proxy.Set(&faults.Fault{Message: 1, Action: faults.CutBefore}) // the question for the columns
-	o := copyParts.With(again).Try(ctx, pool, rows)
+	o := pgcmd.Try(ctx, pool, copyParts.With(again), rows)
 	require.NoError(t, o.Err)
 	assert.Equal(t, 2, o.Attempts)
 	assert.Equal(t, 1, begun)

@@ -12,25 +12,26 @@ import (
 
 // A rowEncoder encodes one row after the other, by pointers to the fields of the
 // only Row that it holds.
-type rowEncoder[Row any] struct {
-	row      Row
+type rowEncoder struct {
+	row      reflect.Value
+	rowPtr   any // a pointer to it
 	columns  []copyColumn
 	pointers []any // pointers[i] is to the field of column i, as its encoder takes it
 	grows    bool  // they are good for one row only
 	inText   bool  // the copy is in text, and not in binary
 }
 
-func newRowEncoder[Row any](columns []copyColumn, grows, inText bool) *rowEncoder[Row] {
-	e := &rowEncoder[Row]{columns: columns, pointers: make([]any, len(columns)), grows: grows, inText: inText}
+func newRowEncoder(typ reflect.Type, columns []copyColumn, grows, inText bool) *rowEncoder {
+	row := reflect.New(typ)
+	e := &rowEncoder{row: row.Elem(), rowPtr: row.Interface(), columns: columns, pointers: make([]any, len(columns)), grows: grows, inText: inText}
 	e.point()
 	return e
 }
 
-func (e *rowEncoder[Row]) point() {
-	row := reflect.ValueOf(&e.row).Elem()
+func (e *rowEncoder) point() {
 	for i := range e.columns {
 		c := &e.columns[i]
-		p := pointer(row, c.field.index, false)
+		p := pointer(e.row, c.field.index, false)
 		if p != nil && c.takes != nil {
 			p = reflect.ValueOf(p).Convert(c.takes).Interface()
 		}
@@ -39,7 +40,7 @@ func (e *rowEncoder[Row]) point() {
 }
 
 // append appends the row to buf.
-func (e *rowEncoder[Row]) append(buf []byte) ([]byte, *Error) {
+func (e *rowEncoder) append(buf []byte) ([]byte, *Error) {
 	if e.grows {
 		e.point()
 	}

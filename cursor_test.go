@@ -125,7 +125,7 @@ func TestStreamAndSavepoints(t *testing.T) {
 	for name, body := range map[string]func(ctx context.Context, tx *pgcmd.Tx){
 		"the cursor goes with the savepoint": func(ctx context.Context, tx *pgcmd.Tx) {
 			for _, at := range []int{5, 0} {
-				assert.ErrorIs(t, failing.Try(ctx, tx, at).Err, errHook)
+				assert.ErrorIs(t, pgcmd.Try(ctx, tx, failing, at).Err, errHook)
 			}
 		},
 		"the loop goes on when what it tries fails": func(ctx context.Context, tx *pgcmd.Tx) {
@@ -133,8 +133,8 @@ func TestStreamAndSavepoints(t *testing.T) {
 			for _, err := range pgcmd.Stream(ctx, tx, numbers, 1000) {
 				require.NoError(t, err)
 				if n++; n%100 == 0 {
-					assert.Equal(t, "23514", failure(t, bad.Try(ctx, tx, n).Err).SQLState)
-					assert.ErrorIs(t, failing.Try(ctx, tx, 5).Err, errHook)
+					assert.Equal(t, "23514", failure(t, pgcmd.Try(ctx, tx, bad, n).Err).SQLState)
+					assert.ErrorIs(t, pgcmd.Try(ctx, tx, failing, 5).Err, errHook)
 				}
 			}
 			assert.Equal(t, 1000, n)

@@ -1,7 +1,6 @@
 package pgcmd
 
 import (
-	"context"
 	"reflect"
 
 	"github.com/jackc/pgx/v5"
@@ -13,9 +12,15 @@ import (
 // every [Command] is one, and nothing else.
 type Definition interface {
 	Name() string
-	descriptor() *descriptor
-	withMaxRows(o Options) Definition
-	runJSON(ctx context.Context, db DB, input []byte) (out any, err error)
+	definition() *definition
+}
+
+// definition is nil for a nil command.
+func (c *Command[In, Out]) definition() *definition {
+	if c == nil {
+		return nil
+	}
+	return c.def
 }
 
 // A subject is a command without its type parameters, for what looks at commands
@@ -45,40 +50,27 @@ type descriptor struct {
 	warnings    []Problem
 }
 
-// descriptor is nil for a nil command.
-func (c *Command[In, Out]) descriptor() *descriptor {
-	if c == nil {
-		return nil
-	}
-	return c.def.descriptor()
-}
-
-func (c *definition) descriptor() *descriptor {
+func (d *definition) descriptor() *descriptor {
 	s := &descriptor{}
-	if c.isBatch {
-		s = c.itemDescriptor()
+	if d.batch != nil {
+		s = d.batch.describe()
 		s.batch, s.isStatement = true, false
 	} else {
-		s.in, s.options, s.isStatement = c.in, c.opts, c.isStatement
-		if source, ok := c.query.(interface{ reveal(s *descriptor) }); ok {
-			source.reveal(s)
+		s.in, s.options, s.isStatement = d.in, d.opts, d.isStatement
+		switch b := d.body.(type) {
+		case *query:
+			s.statement, s.rowType, s.returnsOne = b.statement, b.rowType, b.kind == queryOne
+			if b.rowType != nil {
+				s.row = b.rowType.typ
+			}
+		case *copyDefinition:
+			s.table, s.row, s.fields = b.name, b.typ, b.fields
 		}
-		s.returnsOne = s.rowType != nil && s.row == c.out
 	}
-	s.name, s.own, s.input, s.output = c.name, c.opts, c.in, c.out
-	s.inTx, s.once = c.inTx, s.once || c.isOnce
-	s.hasUserCode = s.hasUserCode || c.handler != nil || len(c.before)+len(c.after)+len(c.onError) > 0
+	s.name, s.own, s.input, s.output = d.name, d.opts, d.in, d.out
+	s.inTx, s.once = d.inTx, s.once || d.isOnce
+	s.hasUserCode = s.hasUserCode || d.handler != nil || len(d.before)+len(d.after)+len(d.onError) > 0
 	return s
-}
-
-func (c *Command[In, Out]) withMaxRows(o Options) Definition { return c.With(o) }
-
-func (q *query[In, Row]) fillDescriptor(s *descriptor) {
-	s.statement, s.rowType, s.row = q.statement, q.rowType, reflect.TypeFor[Row]()
-}
-
-func (c *copyDefinition) fillDescriptor(s *descriptor) {
-	s.table, s.row, s.fields = c.name, c.typ, c.fields
 }
 
 // returnsMany reports whether MaxRows bounds the command: it is a Query, or a batch of

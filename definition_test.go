@@ -75,7 +75,7 @@ func TestMistakesInADefinitionPanicAndNameTheCommandAndTheMend(t *testing.T) {
 		"a nil middleware":             {with(pgcmd.Options{Middleware: []pgcmd.Middleware{nil}}), `Options.Middleware[0] is nil`},
 		"a constraint without a name":  {with(pgcmd.Options{OnConstraint: map[string]error{"": errors.New("x")}}), `OnConstraint maps ""`},
 		"a constraint without meaning": {with(pgcmd.Options{OnConstraint: map[string]error{"k": nil}}), `OnConstraint maps "k"`},
-		"a nil hook":                   {func() { pgcmd.New("x", nothing).Before(nil) }, `pgcmd: x: Before was given a nil function`},
+		"a nil hook":                   {func() { pgcmd.Before(pgcmd.New("x", nothing), nil) }, `pgcmd: x: Before was given a nil function`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -99,8 +99,8 @@ func TestACommandNeverChangesOnceMade(t *testing.T) {
 	note := func(s string) func(context.Context, *empty) error {
 		return func(context.Context, *empty) error { calls += s; return nil }
 	}
-	base := pgcmd.New("x", func(context.Context, pgcmd.DB, empty) (int, error) { return 1, nil }).Before(note("a"))
-	b, c := base.Before(note("b")), base.Before(note("c"))
+	base := pgcmd.Before(pgcmd.New("x", func(context.Context, pgcmd.DB, empty) (int, error) { return 1, nil }), note("a"))
+	b, c := pgcmd.Before(base, note("b")), pgcmd.Before(base, note("c"))
 	slow := base.With(pgcmd.Options{Timeout: time.Hour})
 	for _, x := range []*pgcmd.Command[empty, int]{base, b, c, slow} {
 		calls += " "

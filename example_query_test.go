@@ -106,21 +106,21 @@ func ExampleNew() {
 	// pgcmd: users.ensure: the input was refused: Email must be a valid email address [invalid, not applied]
 }
 
-func ExampleCommand_Try() {
+func ExampleTry() {
 	pool, ctx := examplePool()
 	defer pool.Close()
 
-	outcome := findUser.Try(ctx, pool, FindUser{Email: "nobody@example.com"})
+	outcome := pgcmd.Try(ctx, pool, findUser, FindUser{Email: "nobody@example.com"})
 	text, err := outcome.MarshalJSON()
 	fmt.Println(string(text), err)
 	// Output: {"ok":false,"error":{"code":"not_found","effect":"applied","command":"users.find","message":"no row was found","attempts":1}} <nil>
 }
 
-func ExampleCommand_Before() {
+func ExampleBefore() {
 	pool, ctx := examplePool()
 	defer pool.Close()
 
-	find := findUser.Before(func(_ context.Context, in *FindUser) error {
+	find := pgcmd.Before(findUser, func(_ context.Context, in *FindUser) error {
 		in.Email = strings.ToLower(in.Email)
 		return nil
 	})

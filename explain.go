@@ -3,6 +3,7 @@ package pgcmd
 import (
 	"context"
 	"errors"
+	"reflect"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -16,29 +17,36 @@ import (
 // The plan is for this input and shows its values, except for those of fields
 // tagged `secret:"true"`: PostgreSQL is asked with [secret] or zero in their place.
 func Explain[In, Out any](ctx context.Context, db DB, c *Command[In, Out], in In) (string, error) {
-	if c == nil {
+	d := c.definition()
+	if d == nil {
 		return "", &Error{Code: CodeInternal, Effect: NotApplied, Message: "the command to explain is nil"}
 	}
-	if c.newPipelined == nil {
-		return "", c.def.notSentError(&Error{Code: CodeInternal,
+	if d.query == nil {
+		return "", d.notSentError(&Error{Code: CodeInternal,
 			Message: "only a Query, a QueryOne or an Exec has one plan: explain the statements that this command runs"})
 	}
-	if c.def.validation != nil {
-		if err := c.check(in); err != nil {
-			return "", c.def.notSentError(err)
+	inv := d.newInvocation()
+	*inv.in.(*In) = in
+	return d.explain(ctx, db, inv)
+}
+
+func (d *definition) explain(ctx context.Context, db DB, inv *invocation) (string, error) {
+	if d.validation != nil {
+		if err := d.check(inv); err != nil {
+			return "", d.notSentError(err)
 		}
 	}
-	statement := c.newPipelined(&c.def.opts)
-	var plan string
-	bind, _ := statement.run(ctx)
-	args, failure := bind(withSecretsHidden(in))
+	hidden := &invocation{inValue: reflect.New(d.in).Elem()}
+	hidden.inValue.Set(reflect.ValueOf(withSecretsHidden(inv.inValue.Interface())))
+	args, failure := d.query.arguments(hidden)
 	if failure != nil {
-		return "", c.def.notSentError(failure)
+		return "", d.notSentError(failure)
 	}
-	explain := Transaction(c.def.name, func(ctx context.Context, tx *Tx, none struct{}) (struct{}, error) {
+	var plan string
+	explain := Transaction(d.name, func(ctx context.Context, tx *Tx, none struct{}) (struct{}, error) {
 		tx.Conn() // sends BEGIN or the savepoint, before what the server may refuse
 		// The parentheses keep the statement from bringing options of its own.
-		rows, err := tx.Query(ctx, "explain (analyze false) "+statement.text.SQL, args...)
+		rows, err := tx.Query(ctx, "explain (analyze false) "+d.query.text.SQL, args...)
 		if err == nil {
 			var lines []string
 			if lines, err = pgx.CollectRows(rows, pgx.RowTo[string]); err == nil {
@@ -51,8 +59,8 @@ func Explain[In, Out any](ctx context.Context, db DB, c *Command[In, Out], in In
 			e.Message = "PostgreSQL has no plan for it: EXPLAIN takes queries, insert, update, delete and merge"
 		}
 		return none, e
-	}).With(Options{Timeout: c.def.opts.Timeout, ReadOnly: true, Trusted: true})
-	switch err := explain.Try(ctx, db, struct{}{}).Err; {
+	}).With(Options{Timeout: d.opts.Timeout, ReadOnly: true, Trusted: true})
+	switch err := Try(ctx, db, explain, struct{}{}).Err; {
 	case errors.Is(err, errPlanned):
 		return plan, nil
 	default:

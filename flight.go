@@ -24,13 +24,13 @@ const (
 // Pipeline. Its items are numbered; each is told once how it went.
 type batchItems interface {
 	statement(i int) *statement
-	fits(i int, types *pgtype.Map, columns []pgconn.FieldDescription) *Error
-	bind(i int) ([]any, *Error)
+	checkColumns(i int, types *pgtype.Map, columns []pgconn.FieldDescription) *Error
+	arguments(i int) ([]any, *Error)
 	limits(i int) limits
 	bounded() bool                                // some have MaxBytes
 	read(i int, rows resultRows, l limits) *Error // keeps the value, or returns why it cannot
 	fail(i int, e *Error)                         // instead of the value, or after it was kept
-	warnOf(i int)                                 // that it is committed, and the synchronous standby has not got it
+	warnUnreplicated(i int)                       // that it is committed, and the synchronous standby has not got it
 }
 
 // A flight carries items over one connection in as few round trips as there are
@@ -101,7 +101,7 @@ func (f *batchExec) encodeChunk(items []int, refused func(i int, e *Error) (goOn
 // server's or the connection's.
 func (f *batchExec) encode(l *encodedItem, i int) (e *Error, err error) {
 	s := f.items.statement(i)
-	args, e := f.items.bind(i)
+	args, e := f.items.arguments(i)
 	if e != nil {
 		return e, nil
 	}
@@ -135,7 +135,7 @@ func (f *batchExec) encode(l *encodedItem, i int) (e *Error, err error) {
 			err = l.encoded.Build(f.conn.TypeMap(), sd, args)
 		}
 		if err == nil && len(sd.Fields) > 0 {
-			if e := f.items.fits(i, f.conn.TypeMap(), sd.Fields); e != nil {
+			if e := f.items.checkColumns(i, f.conn.TypeMap(), sd.Fields); e != nil {
 				err = e
 			}
 		}
@@ -146,7 +146,7 @@ func (f *batchExec) encode(l *encodedItem, i int) (e *Error, err error) {
 		case cached: // the schema may have changed since
 			cached = false
 			known.invalidate(s.text.SQL)
-			if args, e = f.items.bind(i); e != nil {
+			if args, e = f.items.arguments(i); e != nil {
 				return e, nil
 			}
 			continue

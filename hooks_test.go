@@ -67,12 +67,8 @@ func recorded(r *recorder) *pgcmd.Command[byEmail, int64] {
 			}
 		}
 	}
-	return pgcmd.Exec[byEmail]("users.grow", `update users set age = age + 1 where email = @email`).
-		With(pgcmd.Options{Middleware: []pgcmd.Middleware{middleware("outer"), middleware("inner")}}).
-		Before(before("before1")).Before(before("before2")).
-		After(after("after1")).After(after("after2")).
-		OnError(onError("onerror1")).OnError(onError("onerror2")).
-		Cleanup(cleanup("cleanup1")).Cleanup(cleanup("cleanup2"))
+	return pgcmd.Cleanup(pgcmd.Cleanup(pgcmd.OnError(pgcmd.OnError(pgcmd.After(pgcmd.After(pgcmd.Before(pgcmd.Before(pgcmd.Exec[byEmail]("users.grow", `update users set age = age + 1 where email = @email`).
+		With(pgcmd.Options{Middleware: []pgcmd.Middleware{middleware("outer"), middleware("inner")}}), before("before1")), before("before2")), after("after1")), after("after2")), onError("onerror1")), onError("onerror2")), cleanup("cleanup1")), cleanup("cleanup2"))
 }
 
 func TestEveryHookPositionThatFails(t *testing.T) {
@@ -135,7 +131,7 @@ func TestEveryHookPositionThatFails(t *testing.T) {
 	t.Run("an error and a panic of OnError, after an error before it", func(t *testing.T) {
 		for _, how := range []func() error{func() error { return pgcmd.Errorf(pgcmd.CodeConflict, "translated") }, func() error { panic("in OnError") }} {
 			r := &recorder{at: "onerror1", how: how}
-			cmd := recorded(r).Before(func(context.Context, *byEmail) error { return errHook })
+			cmd := pgcmd.Before(recorded(r), func(context.Context, *byEmail) error { return errHook })
 			var err error
 			func() {
 				defer func() { _ = recover() }()
@@ -158,8 +154,7 @@ func TestEveryHookPositionThatFails(t *testing.T) {
 	})
 	t.Run("Goexit in a body", func(t *testing.T) {
 		cleaned := false
-		cmd := pgcmd.New("x", func(ctx context.Context, db pgcmd.DB, in empty) (int, error) { runtime.Goexit(); return 0, nil }).
-			Cleanup(func(context.Context, empty) { cleaned = true })
+		cmd := pgcmd.Cleanup(pgcmd.New("x", func(ctx context.Context, db pgcmd.DB, in empty) (int, error) { runtime.Goexit(); return 0, nil }), func(context.Context, empty) { cleaned = true })
 		done := make(chan struct{})
 		go func() { defer close(done); _, _ = cmd.Run(context.Background(), pool, empty{}) }()
 		<-done
@@ -180,11 +175,8 @@ func TestEveryHookPositionThatFails(t *testing.T) {
 	})
 	t.Run("a refused input runs no hook", func(t *testing.T) {
 		ran := false
-		cmd := pgcmd.New("x", func(context.Context, pgcmd.DB, signup) (int, error) { ran = true; return 0, nil }).
-			Before(func(context.Context, *signup) error { ran = true; return nil }).
-			OnError(func(context.Context, signup, error) error { ran = true; return nil }).
-			Cleanup(func(context.Context, signup) { ran = true })
-		o := cmd.Try(t.Context(), pool, signup{})
+		cmd := pgcmd.Cleanup(pgcmd.OnError(pgcmd.Before(pgcmd.New("x", func(context.Context, pgcmd.DB, signup) (int, error) { ran = true; return 0, nil }), func(context.Context, *signup) error { ran = true; return nil }), func(context.Context, signup, error) error { ran = true; return nil }), func(context.Context, signup) { ran = true })
+		o := pgcmd.Try(t.Context(), pool, cmd, signup{})
 		assert.Equal(t, pgcmd.CodeInvalid, pgcmd.CodeOf(o.Err))
 		assert.Zero(t, o.Attempts)
 		assert.False(t, ran)

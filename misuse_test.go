@@ -33,7 +33,7 @@ func TestAPanicWhileEncodingGivesTheConnectionBack(t *testing.T) {
 func TestAMiddlewareThatRecoversHasNoSuccess(t *testing.T) {
 	t.Parallel()
 	for _, recovered := range []error{nil, errHook} {
-		cmd := accept[empty]("x").Before(func(context.Context, *empty) error { panic("in Before") }).With(pgcmd.Options{
+		cmd := pgcmd.Before(accept[empty]("x"), func(context.Context, *empty) error { panic("in Before") }).With(pgcmd.Options{
 			Middleware: []pgcmd.Middleware{func(next pgcmd.Handler) pgcmd.Handler {
 				return func(ctx context.Context, call *pgcmd.Call) (err error) {
 					defer func() { _ = recover(); err = recovered }()

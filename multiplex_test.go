@@ -79,11 +79,10 @@ func TestWhichCommandsAreShared(t *testing.T) {
 		"a QueryOne that is ReadOnly": {func() error { return runErr(one.With(readOnly).Run(ctx, pool, 3)) }, 1},
 		"an Exec that is ReadOnly":    {func() error { return runErr(touch.With(readOnly).Run(ctx, pool, 3)) }, 1},
 		"with a limit and hooks": {func() error {
-			c := all.With(readOnly).With(pgcmd.Options{Timeout: time.Minute, Retry: pgcmd.Retry{Attempts: 2}}).
-				After(func(context.Context, int64, *[]word) error { return nil })
+			c := pgcmd.After(all.With(readOnly).With(pgcmd.Options{Timeout: time.Minute, Retry: pgcmd.Retry{Attempts: 2}}), func(context.Context, int64, *[]word) error { return nil })
 			return runErr(c.Run(ctx, pool, 3))
 		}, 1},
-		"by Try":               {func() error { return one.With(readOnly).Try(ctx, pool, 3).Err }, 1},
+		"by Try":               {func() error { return pgcmd.Try(ctx, pool, one.With(readOnly), 3).Err }, 1},
 		"one that may write":   {func() error { return runErr(one.Run(ctx, pool, 3)) }, 0},
 		"one in a transaction": {func() error { return runErr(one.With(readOnly).With(pgcmd.Options{InTx: true}).Run(ctx, pool, 3)) }, 0},
 		"one on a pgxpool":     {func() error { return run(ctx, pool.Pool) }, 0},
@@ -234,7 +233,7 @@ func TestSharedReadsAnswerAsOrdinaryOnes(t *testing.T) {
 			return pgcmd.New("outer", func(ctx context.Context, db pgcmd.DB, n int64) (int64, error) { return inner.Run(ctx, db, n) }).With(readOnly).Run(ctx, db, 0)
 		},
 		"a domain error": func(db pgcmd.DB) (any, error) {
-			return pgcmd.QueryOne[int64, int64]("t", things).OnError(func(context.Context, int64, error) error { return errors.ErrUnsupported }).With(readOnly).Run(ctx, db, 0)
+			return pgcmd.OnError(pgcmd.QueryOne[int64, int64]("t", things), func(context.Context, int64, error) error { return errors.ErrUnsupported }).With(readOnly).Run(ctx, db, 0)
 		},
 		"cancelled": func(db pgcmd.DB) (any, error) {
 			ctx, cancel := context.WithCancel(ctx)
@@ -245,7 +244,7 @@ func TestSharedReadsAnswerAsOrdinaryOnes(t *testing.T) {
 			return pgcmd.Transaction("tx", func(ctx context.Context, tx *pgcmd.Tx, n int64) (echoed, error) { return echoShared.Run(ctx, db, n) }).Run(ctx, db, 1)
 		},
 		"tried again": func(db pgcmd.DB) (any, error) {
-			o := pgcmd.QueryOne[int64, int64]("t", `select 1 / $1::int8`).With(pgcmd.Options{ReadOnly: true, Retry: pgcmd.Retry{Attempts: 3}}).Try(ctx, db, 0)
+			o := pgcmd.Try(ctx, db, pgcmd.QueryOne[int64, int64]("t", `select 1 / $1::int8`).With(pgcmd.Options{ReadOnly: true, Retry: pgcmd.Retry{Attempts: 3}}), 0)
 			return o.Attempts, o.Err
 		},
 	} {

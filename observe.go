@@ -41,17 +41,17 @@ func (s *observation) finish(failure **Error) {
 }
 
 // runWithMetrics runs the command on a pool: below the pool's middleware, counted and logged.
-func (c *definition) runWithMetrics(ctx context.Context, p *Pool, j invocation) (call Call, failure *Error) {
+func (c *definition) runWithMetrics(ctx context.Context, p *Pool, inv *invocation) (call Call, failure *Error) {
 	s := p.startObservation(c)
 	defer s.finish(&failure)
 	if handler := s.m.handler(c.name, p.config.Middleware); handler != nil && ctx != nil {
-		call, failure = c.runMiddleware(ctx, handler, p, j, func(ctx context.Context, call *Call) *Error {
-			inner, failure := c.run(ctx, p, j)
+		call, failure = c.runMiddleware(ctx, handler, p, inv, func(ctx context.Context, call *Call) *Error {
+			inner, failure := c.runWithMiddleware(ctx, p, inv)
 			call.Attempts, call.Rows, call.replayed, call.unreplicated = inner.Attempts, inner.Rows, inner.replayed, inner.unreplicated
 			return failure
 		})
 	} else {
-		call, failure = c.run(ctx, p, j)
+		call, failure = c.runWithMiddleware(ctx, p, inv)
 	}
 	s.attempts, s.rows, s.unreplicated = call.Attempts, call.Rows, call.unreplicated
 	return call, failure

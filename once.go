@@ -88,7 +88,7 @@ func Once[In, Out any](c *Command[In, Out], key func(In) string) *Command[In, Ou
 	if c == nil {
 		panic("pgcmd: Once was given a nil command")
 	}
-	return c.withDefinition(c.def.defineOnce(key == nil, func(in any) string { return key(*in.(*In)) }))
+	return &Command[In, Out]{c.def.defineOnce(key == nil, func(in any) string { return key(*in.(*In)) })}
 }
 
 // A oncePlan is what a Once computes at definition.
@@ -122,7 +122,7 @@ func (c *definition) defineOnce(missing bool, key func(in any) string) *definiti
 	}
 	k := *c
 	k.inTx, k.isOnce, k.oncePlan = true, true, &oncePlan{key: key, in: in, out: out}
-	return &k
+	return k.prepare()
 }
 
 // A claim is one run's hold on a key.
@@ -138,23 +138,23 @@ type idempotencyKey struct {
 }
 
 // idempotencyKeyFor makes the claim of a run, nil if the command is not a Once.
-func (c *definition) idempotencyKeyFor(j invocation) (*idempotencyKey, *Error) {
+func (c *definition) idempotencyKeyFor(inv *invocation) (*idempotencyKey, *Error) {
 	if !c.isOnce {
 		return nil, nil
 	}
-	cl := &idempotencyKey{scope: c.name, key: c.oncePlan.key(j.input())}
+	cl := &idempotencyKey{scope: c.name, key: c.oncePlan.key(inv.in)}
 	if cl.key == "" || len(cl.key) > maxKey {
 		return nil, newFieldError("", "once", fmt.Sprintf("the key of Once has %d bytes: it must have 1 to %d", len(cl.key), maxKey), nil)
 	}
 	if e := checkText(cl.key, "the key of Once"); e != nil {
 		return nil, e
 	}
-	sum, err := c.oncePlan.in.Sum(j.input())
+	sum, err := c.oncePlan.in.Sum(inv.in)
 	if err != nil {
 		return nil, notCompared(err)
 	}
 	cl.fingerprint = append([]byte{fingerprintVersion}, sum[:]...)
-	cl.old = func() []byte { return oldFingerprint(j.inputValue()) }
+	cl.old = func() []byte { return oldFingerprint(inv.inValue.Interface()) }
 	if len(c.before) > 0 { // they may change what it is made of
 		old := cl.old()
 		cl.old = func() []byte { return old }

@@ -40,11 +40,11 @@ func TestOnceRunsOnceAndReplays(t *testing.T) {
 	pool := connect(t, pgcmdtest.Pool(t, accountsDDL, pgcmd.OnceSchema, pgcmd.OnceSchema), 4)
 	ctx := t.Context()
 
-	first := payOnce.Try(ctx, pool, payment{"k1", 1, 10})
+	first := pgcmd.Try(ctx, pool, payOnce, payment{"k1", 1, 10})
 	require.NoError(t, first.Err)
 	assert.False(t, first.Replayed)
 	assert.EqualValues(t, 90, first.Value.Balance)
-	second := payOnce.Try(ctx, pool, payment{"k1", 1, 10})
+	second := pgcmd.Try(ctx, pool, payOnce, payment{"k1", 1, 10})
 	require.NoError(t, second.Err)
 	assert.True(t, second.Replayed)
 	assert.Equal(t, first.Value.Balance, second.Value.Balance)
@@ -65,13 +65,11 @@ func TestOnceRunsOnceAndReplays(t *testing.T) {
 
 	t.Run("neither body nor After nor AfterCommit run again, and Before comes after the key", func(t *testing.T) {
 		var steps []string
-		cmd := pgcmd.Once(pgcmd.Transaction("x", func(_ context.Context, tx *pgcmd.Tx, in payment) (int, error) {
+		cmd := pgcmd.After(pgcmd.Before(pgcmd.Once(pgcmd.Transaction("x", func(_ context.Context, tx *pgcmd.Tx, in payment) (int, error) {
 			steps = append(steps, "body "+in.Key)
 			tx.AfterCommit(func(context.Context) { steps = append(steps, "committed") })
 			return 1, nil
-		}), func(in payment) string { return in.Key }).
-			Before(func(_ context.Context, in *payment) error { in.Key += time.Now().String(); return nil }).
-			After(func(_ context.Context, _ payment, out *int) error { *out++; return nil })
+		}), func(in payment) string { return in.Key }), func(_ context.Context, in *payment) error { in.Key += time.Now().String(); return nil }), func(_ context.Context, _ payment, out *int) error { *out++; return nil })
 		for range 2 {
 			n, err := cmd.Run(ctx, pool, payment{Key: "k"})
 			require.NoError(t, err)
@@ -100,7 +98,7 @@ func TestOnceRunsOnceAndReplays(t *testing.T) {
 			return errHook
 		}).Run(ctx, pool, empty{})
 		require.Error(t, err)
-		o := payOnce.Try(ctx, pool, payment{"k3", 2, 1})
+		o := pgcmd.Try(ctx, pool, payOnce, payment{"k3", 2, 1})
 		require.NoError(t, o.Err)
 		assert.False(t, o.Replayed)
 	})
@@ -135,7 +133,7 @@ func TestOnceResolvesALostCommit(t *testing.T) {
 	isCommit := func(typ byte, body []byte) bool { return typ == 'Q' && strings.HasPrefix(string(body), "commit") }
 
 	proxy.Set(&faults.Fault{Match: isCommit, Action: faults.CutAfter})
-	o := cmd.Try(t.Context(), pool, payment{"k", 1, 10})
+	o := pgcmd.Try(t.Context(), pool, cmd, payment{"k", 1, 10})
 	require.NoError(t, o.Err)
 	assert.Equal(t, 1, proxy.Fired())
 	assert.Equal(t, 2, o.Attempts)
@@ -148,7 +146,7 @@ func TestOnceResolvesALostCommit(t *testing.T) {
 	e := failure(t, err)
 	assert.Equal(t, pgcmd.CodeUnknownEffect, e.Code)
 	assert.Equal(t, pgcmd.Unknown, e.Effect)
-	o = cmd.Try(t.Context(), pool, payment{"k2", 1, 10})
+	o = pgcmd.Try(t.Context(), pool, cmd, payment{"k2", 1, 10})
 	require.NoError(t, o.Err)
 	assert.True(t, o.Replayed, "an earlier run had applied it")
 	assert.Equal(t, 80, count(t, direct, `select balance from accounts where id = 1`))

@@ -112,7 +112,7 @@ func everyKind(t *testing.T, pool *pgcmd.Pool, n int) {
 		if _, err := insert.Run(ctx, tx, p(i)); err != nil {
 			return 0, err
 		}
-		assert.Error(t, insert.Try(ctx, tx, p(i)).Err, "isolated by a savepoint")
+		assert.Error(t, pgcmd.Try(ctx, tx, insert, p(i)).Err, "isolated by a savepoint")
 		seen := 0
 		for _, err := range pgcmd.Stream(ctx, tx, list, id(0)) {
 			if err != nil {
@@ -166,7 +166,7 @@ func everyKind(t *testing.T, pool *pgcmd.Pool, n int) {
 
 	once := pgcmd.Once(pgcmd.Exec[part]("parts.once", `insert into parts values (@id, @name, @qty)`), func(p part) string { return fmt.Sprint(p.ID) })
 	for i := range 2 {
-		o := once.Try(ctx, pool, p(90))
+		o := pgcmd.Try(ctx, pool, once, p(90))
 		ok("Once", o.Err)
 		assert.Equal(t, i == 1, o.Replayed)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -14,7 +15,7 @@ import (
 // sends them, [Result.Get] returns what each returned. The zero Pipeline is ready.
 // It is for one goroutine, and for one Run.
 type Pipeline struct {
-	items  []queuedItem
+	items  []*queuedItem
 	misuse *Error // of Queue, told by Run
 	ran    bool
 }
@@ -22,18 +23,17 @@ type Pipeline struct {
 // A Result is what a command in a [Pipeline] returned, once that was run.
 type Result[Out any] struct {
 	value Out
-	err   error
-	known bool
+	item  *queuedItem // nil of a nil Pipeline, and of a command that was refused
 }
 
 // Get returns the command's output, or its error: always an [*Error], also before
 // the pipeline was run.
 func (r *Result[Out]) Get() (Out, error) {
-	if r == nil || !r.known {
+	if r == nil || r.item == nil || !r.item.known {
 		var none Out
 		return none, &Error{Code: CodeInternal, Effect: NotApplied, Message: "the pipeline of this result has not been run"}
 	}
-	return r.value, r.err
+	return r.value, r.item.err
 }
 
 // Queue adds a command to the pipeline. It must be a statement command (Query,
@@ -41,28 +41,39 @@ func (r *Result[Out]) Get() (Out, error) {
 // before anything is sent. Its Timeout and Retry are ignored.
 func Queue[In, Out any](p *Pipeline, c *Command[In, Out], in In) *Result[Out] {
 	result := new(Result[Out])
-	refuse := func(format string, args ...any) {
+	if d := c.definition(); p.accepts(d) {
+		input := new(In)
+		*input = in
+		result.item = p.add(d, input, &result.value)
+	}
+	return result
+}
+
+// accepts reports whether d can be added, and otherwise keeps why not.
+func (p *Pipeline) accepts(d *definition) bool {
+	refuse := func(format string, args ...any) bool {
 		if p.misuse == nil {
 			p.misuse = &Error{Code: CodeInternal, Effect: NotApplied, Message: fmt.Sprintf(format, args...)}
 		}
+		return false
 	}
 	switch {
 	case p == nil:
-		return result
+		return false
 	case p.ran:
-		refuse("a command was queued after Run: a pipeline is run once")
-	case c == nil:
-		refuse("item %d is a nil command", len(p.items))
-	default:
-		inner := c.withDefinition(c.def.withoutRetry())
-		if inner.newPipelined == nil || !inner.def.fastPath || inner.def.isOnce {
-			refuse("item %d, %s, cannot travel in a pipeline: it must be a Query, QueryOne or Exec without hooks, middleware, InTx and Once", len(p.items), c.def.name)
-			break
-		}
-		entry := &entry[In, Out]{piped: inner.newPipelined(&inner.def.opts), command: inner, in: in, result: result}
-		p.items = append(p.items, entry)
+		return refuse("a command was queued after Run: a pipeline is run once")
+	case d == nil:
+		return refuse("item %d is a nil command", len(p.items))
+	case !d.pipelines:
+		return refuse("item %d, %s, cannot travel in a pipeline: it must be a Query, QueryOne or Exec without hooks, middleware, InTx and Once", len(p.items), d.name)
 	}
-	return result
+	return true
+}
+
+func (p *Pipeline) add(d *definition, in, out any) *queuedItem {
+	item := &queuedItem{def: d, in: in, out: out}
+	p.items = append(p.items, item)
+	return item
 }
 
 // Run sends the commands, in order, and reads what they return: Atomic, in one
@@ -87,12 +98,14 @@ func (p *Pipeline) Run(ctx context.Context, db DB, mode BatchMode) error {
 	if p.misuse != nil {
 		return p.reconcile(p.misuse.prefixCommand("pipeline"))
 	}
-	c := definition{name: pipelineName, inTx: mode == Atomic, isBatch: true}
-	c.opts.ReadOnly = !slices.ContainsFunc(p.items, func(e queuedItem) bool { return !e.sql().readOnly })
-	if _, e := c.runObserved(ctx, db, &pipelineRun{Pipeline: p, mode: mode, readOnly: c.opts.ReadOnly}); e != nil {
-		return p.reconcile(e)
-	}
-	return p.reconcile(nil)
+	readOnly := !slices.ContainsFunc(p.items, func(item *queuedItem) bool { return !item.def.query.readOnly })
+	run := &pipelineRun{Pipeline: p, mode: mode, readOnly: readOnly}
+	d := &definition{name: pipelineName, body: run, batch: run, inTx: mode == Atomic}
+	d.opts.ReadOnly = readOnly
+	inv := &invocation{in: &p, out: new(struct{})}
+	inv.inValue, inv.outValue = reflect.ValueOf(inv.in).Elem(), reflect.ValueOf(inv.out).Elem()
+	_, failure := d.runObserved(ctx, db, inv)
+	return p.reconcile(failure)
 }
 
 // reconcile makes the results known, and agree with the failure of all, if there is
@@ -113,88 +126,58 @@ func (p *Pipeline) reconcile(failure *Error) error {
 	return errors.Join(errs...)
 }
 
-// A queuedItem is an entry whatever its types.
-type queuedItem interface {
-	sql() *statement
-	name() string
-	validate() *Error
-	start(ctx context.Context)
-	isCommitSafe(l limits) bool
-	fits(types *pgtype.Map, columns []pgconn.FieldDescription) *Error
-	bind() ([]any, *Error)
-	read(rows resultRows, l limits) *Error
-	fail(e *Error)
-	reconcile(failure *Error) *Error
+// A queuedItem is a command of a pipeline, with its input and its result.
+type queuedItem struct {
+	def     *definition
+	in, out any // an *In and an *Out
+	err     error
+	known   bool
+
+	buffer *rowBuffer
 }
 
-type entry[In, Out any] struct {
-	piped   *pipelined[In, Out]
-	command *Command[In, Out]
-	in      In
-	result  *Result[Out]
-	bindIn  binder[In]
-	readOut reader[Out]
-}
-
-func (e *entry[In, Out]) sql() *statement { return e.piped.statement }
-func (e *entry[In, Out]) name() string    { return e.command.def.name }
-func (e *entry[In, Out]) isCommitSafe(l limits) bool {
-	return e.piped.commitSafe(l) && !e.piped.text.Ends
-}
-func (e *entry[In, Out]) start(ctx context.Context) { e.bindIn, e.readOut = e.piped.run(ctx) }
-
-func (e *entry[In, Out]) validate() *Error {
-	if e.command.def.validation == nil {
+func (item *queuedItem) validate() *Error {
+	if item.def.validation == nil {
 		return nil
 	}
-	return e.command.check(e.in)
+	return item.def.check(&invocation{inValue: reflect.ValueOf(item.in).Elem()})
 }
 
-func (e *entry[In, Out]) fits(types *pgtype.Map, columns []pgconn.FieldDescription) *Error {
-	return e.piped.fits(types, columns)
+func (item *queuedItem) fail(failure *Error) {
+	reflect.ValueOf(item.out).Elem().SetZero()
+	item.err = item.def.mapConstraint(failure)
 }
 
-func (e *entry[In, Out]) bind() ([]any, *Error) { return e.bindIn(e.in) }
-
-func (e *entry[In, Out]) read(rows resultRows, l limits) (failure *Error) {
-	e.result.value, failure = e.readOut(rows, l)
-	return failure
-}
-
-func (e *entry[In, Out]) fail(failure *Error) {
-	var none Out
-	e.result.value, e.result.err = none, e.command.def.mapConstraint(failure)
-}
-
-func (e *entry[In, Out]) reconcile(failure *Error) *Error {
-	e.result.known = true
-	known, _ := e.result.err.(*Error)
+// reconcile makes the result known, and agree with the failure of all, if there is one.
+func (item *queuedItem) reconcile(failure *Error) *Error {
+	item.known = true
+	known, _ := item.err.(*Error)
 	switch {
 	case failure == nil || failure.Effect == Applied:
 	case known == nil:
-		e.fail(failure)
+		item.fail(failure)
 		known = failure
 	case failure.Effect == NotApplied && known.Effect == Unknown, isSkipped(known) && known.Effect != failure.Effect:
 		changed := *known
 		changed.Effect = failure.Effect
-		e.result.err, known = &changed, &changed
+		item.err, known = &changed, &changed
 	}
 	return known
 }
 
-// A pipelineRun is the run of a pipeline: a job, and the cargo of its flight.
+// A pipelineRun is the run of a pipeline.
 type pipelineRun struct {
 	*Pipeline
-	unreplicated bool // see job
 	mode         BatchMode
 	readOnly     bool
 	standing     limits // of the pool
+	unreplicated bool
 }
 
 var pipelineName = "pipeline"
 
 // validateItems validates every item. done says that nothing is left to run.
-func (r *pipelineRun) validateItems() (_ []*Error, failure *Error, done bool) {
+func (r *pipelineRun) validateItems(*invocation) (failure *Error, done bool) {
 	left := len(r.items)
 	for i, item := range r.items {
 		if e := item.validate(); e != nil {
@@ -208,11 +191,11 @@ func (r *pipelineRun) validateItems() (_ []*Error, failure *Error, done bool) {
 	switch {
 	case failure != nil && r.mode == Atomic:
 		r.markSkipped(failure)
-		return nil, failure, true
+		return failure, true
 	case left == 0:
-		return nil, nil, true
+		return nil, true
 	}
-	return nil, nil, false
+	return nil, false
 }
 
 // markSkipped marks what has no error of its own as skipped because of the culprit.
@@ -224,37 +207,35 @@ func (r *pipelineRun) markSkipped(culprit *Error) {
 		}
 	}
 	errs := skippedItems(items, culprit, func(path []byte, i int) []byte {
-		return append(append(appendPath(path, pipelineName, i), " > "...), r.items[i].name()...)
+		return append(append(appendPath(path, pipelineName, i), " > "...), r.items[i].def.name...)
 	})
 	for n, i := range items {
 		r.items[i].fail(&errs[n])
 	}
 }
 
-func (r *pipelineRun) body(ctx context.Context, db DB) error {
-	if failure := r.runItems(ctx, db); failure != nil {
+func (r *pipelineRun) run(ctx context.Context, db DB, inv *invocation) error {
+	failure := r.runItems(ctx, db)
+	inv.unreplicated = inv.unreplicated || r.unreplicated
+	if failure != nil {
 		return failure
 	}
 	return nil
 }
 
-// The rest of a job's life a pipeline has no part in.
-func (r *pipelineRun) inputValue() any      { return r.Pipeline }
-func (r *pipelineRun) input() any           { return nil }
-func (r *pipelineRun) output() any          { return nil }
-func (r *pipelineRun) resetOutput()         {}
-func (r *pipelineRun) rows(bool) int64      { return 0 }
-func (r *pipelineRun) finish(int, *Error)   {}
-func (r *pipelineRun) warnUnreplicated()    { r.unreplicated = true }
-func (r *pipelineRun) warnOf(int)           { r.unreplicated = true }
-func (r *pipelineRun) isUnreplicated() bool { return r.unreplicated }
+// The rest of a run has no part in a pipeline.
+func (r *pipelineRun) rows(*invocation) int64          { return 0 }
+func (r *pipelineRun) finish(*invocation, int, *Error) {}
+func (r *pipelineRun) validate(any, int) error         { return nil }
+func (r *pipelineRun) describe() *descriptor           { return nil }
+func (r *pipelineRun) warnUnreplicated(int)            { r.unreplicated = true }
 
 func (r *pipelineRun) runItems(ctx context.Context, db DB) *Error {
 	var items []int
 	for i, item := range r.items {
 		if item.reconcile(nil) == nil {
 			items = append(items, i)
-			item.start(ctx)
+			item.buffer = item.def.query.rowBufferFor(ctx)
 		}
 	}
 	ignore := func(int) {}
@@ -284,8 +265,9 @@ func (r *pipelineRun) runItems(ctx context.Context, db DB) *Error {
 	finish := tx.s.mayPiggybackCommit
 	tx.s.mayPiggybackCommit = false
 	for _, item := range r.items {
-		finish = finish && item.isCommitSafe(item.sql().limits.or(r.standing))
-		tx.s.inspectStatement(item.sql())
+		q := item.def.query
+		finish = finish && q.isCommitSafe(q.limits.or(r.standing)) && !q.text.Ends
+		tx.s.inspectStatement(q.statement)
 	}
 	f := newBatchExec(ctx, tx.s.conn, tx.s, r)
 	defer f.release()
@@ -300,14 +282,22 @@ func (r *pipelineRun) runItems(ctx context.Context, db DB) *Error {
 	return failure
 }
 
-func (r *pipelineRun) statement(i int) *statement { return r.items[i].sql() }
-func (r *pipelineRun) fits(i int, types *pgtype.Map, columns []pgconn.FieldDescription) *Error {
-	return r.items[i].fits(types, columns)
+func (r *pipelineRun) statement(i int) *statement { return r.items[i].def.query.statement }
+
+func (r *pipelineRun) checkColumns(i int, types *pgtype.Map, columns []pgconn.FieldDescription) *Error {
+	return r.items[i].def.query.checkColumns(types, columns)
 }
-func (r *pipelineRun) bind(i int) ([]any, *Error) { return r.items[i].bind() }
-func (r *pipelineRun) limits(i int) limits        { return r.items[i].sql().limits.or(r.standing) }
+
+func (r *pipelineRun) arguments(i int) ([]any, *Error) {
+	item := r.items[i]
+	return item.def.query.arguments(&invocation{inValue: reflect.ValueOf(item.in).Elem()})
+}
+
+func (r *pipelineRun) limits(i int) limits { return r.items[i].def.query.limits.or(r.standing) }
+
 func (r *pipelineRun) read(i int, rows resultRows, l limits) *Error {
-	return r.items[i].read(rows, l)
+	item := r.items[i]
+	return item.def.query.readItem(item.buffer, rows, l, reflect.ValueOf(item.out).Elem())
 }
 
 func (r *pipelineRun) bounded() bool {
@@ -320,6 +310,6 @@ func (r *pipelineRun) bounded() bool {
 }
 
 func (r *pipelineRun) fail(i int, e *Error) {
-	e.prefixCommand(r.items[i].name()).prefixCommand(fmt.Sprintf("pipeline[%d]", i))
+	e.prefixCommand(r.items[i].def.name).prefixCommand(fmt.Sprintf("pipeline[%d]", i))
 	r.items[i].fail(e)
 }

@@ -3,7 +3,11 @@ package pgcmd
 import (
 	"context"
 	"reflect"
+	"strings"
 	"sync"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // Query makes a command of a statement that returns every row, in order; no row
@@ -25,13 +29,7 @@ import (
 //
 // What is wrong in the SQL or the types panics: see [New].
 func Query[In, Row any](name, sql string) *Command[In, []Row] {
-	q := newQuery[In, Row](name, sql)
-	c := defineStatement(name, q, func(o *Options) func(context.Context, DB, In) ([]Row, error) {
-		return q.with(name, o).queryBody()
-	}, func(out []Row) int64 { return int64(len(out)) })
-	c.def.returnsRows, c.def.returnsMany = true, true
-	c.newPipelined = func(o *Options) *pipelined[In, []Row] { return pipeAll(q.with(name, o)) }
-	return c
+	return &Command[In, []Row]{defineQuery(queryAll, name, sql, (*In)(nil), (*[]Row)(nil))}
 }
 
 // QueryOne makes a command of a statement that returns exactly one row: none is
@@ -42,150 +40,167 @@ func Query[In, Row any](name, sql string) *Command[In, []Row] {
 // transaction: the Effect of both is Applied, or NotApplied for a command that
 // says that it is ReadOnly, as a lookup should.
 func QueryOne[In, Row any](name, sql string) *Command[In, Row] {
-	q := newQuery[In, Row](name, sql)
-	c := defineStatement(name, q, func(o *Options) func(context.Context, DB, In) (Row, error) {
-		return q.with(name, o).queryOneBody()
-	}, func(Row) int64 { return 1 })
-	c.def.returnsRows = true
-	c.newPipelined = func(o *Options) *pipelined[In, Row] { return pipeOne(q.with(name, o)) }
-	return c
+	return &Command[In, Row]{defineQuery(queryOne, name, sql, (*In)(nil), (*Row)(nil))}
 }
 
 // Exec makes a command of a statement whose rows, if it returns any, do not
 // matter; its output is the number of rows affected. In and the SQL are as for
 // [Query].
 func Exec[In any](name, sql string) *Command[In, int64] {
-	text := parse(name, sql)
-	q := &query[In, struct{}]{statement: newStatement(name, reflect.TypeFor[In](), text), inputs: new(sync.Pool)}
-	c := defineStatement(name, q, func(o *Options) func(context.Context, DB, In) (int64, error) {
-		return q.with(name, o).execBody()
-	}, func(affected int64) int64 { return affected })
-	c.newPipelined = func(o *Options) *pipelined[In, int64] { return pipeExec(q.with(name, o)) }
-	return c
+	return &Command[In, int64]{defineQuery(queryExec, name, sql, (*In)(nil), (*int64)(nil))}
 }
 
-// defineStatement makes a command whose body depends on its options.
-func defineStatement[In, Out any](name string, query any, body func(o *Options) func(context.Context, DB, In) (Out, error), rows func(Out) int64) *Command[In, Out] {
-	c := &Command[In, Out]{def: definition{name: name, query: query}, newBody: body, rows: rows}
-	return c.prepare()
-}
+type queryKind int
 
-// A query is a statement whose rows are read. Copies made for other options share
-// the shape, and the memory that is used again.
-type query[In, Row any] struct {
+const (
+	queryAll  queryKind = iota // returns every row
+	queryOne                   // returns the only row
+	queryExec                  // returns the number of rows affected
+)
+
+// A query is the body of a Query, a QueryOne or an Exec. Copies made for other options
+// share the row type, and the memory that is used again.
+type query struct {
 	*statement
-	rowType    *rowType
-	inputs     *sync.Pool // of *input[In]
-	rowBuffers *sync.Pool // of *frame[Row]
+	kind       queryKind
+	rowType    *rowType // nil of an Exec
+	rowBuffers *sync.Pool
 }
 
-func newQuery[In, Row any](name, sql string) *query[In, Row] {
+// defineQuery makes the definition of a statement. in and out are nil pointers of the types.
+func defineQuery(kind queryKind, name, sql string, in, out any) *definition {
 	text := parse(name, sql)
-	return &query[In, Row]{
-		statement:  newStatement(name, reflect.TypeFor[In](), text),
-		rowType:    rowTypeOf(name, reflect.TypeFor[Row]()),
-		inputs:     new(sync.Pool),
-		rowBuffers: new(sync.Pool),
+	d := newDefinition(name, in, out)
+	q := &query{statement: newStatement(name, d.in, text), kind: kind, rowBuffers: new(sync.Pool)}
+	switch kind {
+	case queryAll:
+		q.rowType = rowTypeOfSlice(name, d.out)
+	case queryOne:
+		q.rowType = rowTypeOf(name, d.out)
 	}
+	d.body, d.isStatement, d.returnsRows, d.returnsMany = q, true, kind != queryExec, kind == queryAll
+	return d.prepare()
 }
 
-func (q *query[In, Row]) with(name string, o *Options) *query[In, Row] {
+func (q *query) configure(d *definition) body { return q.with(d.name, &d.opts) }
+
+func (q *query) with(name string, o *Options) *query {
 	c := *q
 	c.statement = q.statement.with(name, o)
 	return &c
 }
 
-// bind reads the arguments of a run.
-func (q *query[In, Row]) bind(in In) ([]any, *Error) {
+func (q *query) rows(inv *invocation) int64 {
+	switch q.kind {
+	case queryAll:
+		return int64(inv.outValue.Len())
+	case queryExec:
+		return inv.outValue.Int()
+	}
+	return 1
+}
+
+// run sends the statement and reads its reply.
+func (q *query) run(ctx context.Context, db DB, inv *invocation) error {
+	args, failure := q.arguments(inv)
+	if failure != nil {
+		return failure
+	}
+	r := &inv.result
+	*r = result{}
+	if q.kind != queryExec {
+		r.limits = q.limits.or(limitsOf(db))
+	}
+	if failure = q.send(ctx, db, args, r); failure != nil {
+		return failure
+	}
+	defer q.close(ctx, r)
+	return q.readReply(ctx, inv, r)
+}
+
+// arguments reads the arguments of a run into an array of its own: a tracer can keep it.
+func (q *query) arguments(inv *invocation) ([]any, *Error) {
 	if len(q.fields) == 0 {
-		return nil, nil
+		return inv.args, nil
 	}
-	i, _ := q.inputs.Get().(*argBuffer[In])
-	if i == nil {
-		i = new(argBuffer[In])
-	}
-	args, failure := i.arguments(make([]any, len(q.fields)), q.statement, in)
-	var none In
-	i.in = none
-	q.inputs.Put(i)
-	return args, failure
+	return q.readArguments(make([]any, len(q.fields)), inv)
 }
 
-// queryBody is the body of a Query.
-func (q *query[In, Row]) queryBody() func(context.Context, DB, In) ([]Row, error) {
-	return func(ctx context.Context, db DB, in In) ([]Row, error) {
-		args, failure := q.bind(in)
-		if failure != nil {
-			return nil, failure
-		}
-		out, _, failure, warning := q.collect(ctx, db, args)
-		if failure != nil {
-			return nil, failure
-		}
-		return out, warning
-	}
-}
-
-// collect sends the statement and reads every row.
-func (q *query[In, Row]) collect(ctx context.Context, db DB, args []any) (out []Row, affected int64, failure *Error, warning error) {
-	r := result{limits: q.limits.or(limitsOf(db))}
-	if failure = q.send(ctx, db, args, &r); failure != nil {
-		return nil, 0, failure, nil
-	}
-	defer q.close(ctx, &r)
-	fr := q.rowBufferFor(ctx)
-	if out, failure = q.collectRows(fr, r.rows, r.limits); failure != nil {
-		return nil, 0, q.resultError(ctx, &r, failure), nil
-	}
-	if err := r.rows.Err(); err != nil {
-		return nil, 0, q.statementError(ctx, &r, err), nil
-	}
-	q.putRowBuffer(fr)
-	return out, r.rows.CommandTag().RowsAffected(), nil, r.warning()
-}
-
-// queryOneBody is the body of a QueryOne.
-func (q *query[In, Row]) queryOneBody() func(context.Context, DB, In) (Row, error) {
-	return func(ctx context.Context, db DB, in In) (row Row, err error) {
-		args, failure := q.bind(in)
-		if failure != nil {
-			return row, failure
-		}
-		r := result{limits: q.limits.or(limitsOf(db))}
-		if failure = q.send(ctx, db, args, &r); failure != nil {
-			return row, failure
-		}
-		defer q.close(ctx, &r)
-		fr := q.rowBufferFor(ctx)
-		if failure := q.collectOneRow(fr, r.rows, r.limits); failure != nil {
-			return row, q.resultError(ctx, &r, failure)
-		}
-		if err := r.rows.Err(); err != nil {
-			return row, q.statementError(ctx, &r, err)
-		}
-		var zero Row
-		row, fr.current = fr.current, zero
-		q.putRowBuffer(fr)
-		return row, r.warning()
-	}
-}
-
-// execBody is the body of an Exec.
-func (q *query[In, Row]) execBody() func(context.Context, DB, In) (int64, error) {
-	return func(ctx context.Context, db DB, in In) (int64, error) {
-		args, failure := q.bind(in)
-		if failure != nil {
-			return 0, failure
-		}
-		var r result
-		if failure = q.send(ctx, db, args, &r); failure != nil {
-			return 0, failure
-		}
-		defer q.close(ctx, &r)
+// readReply reads the reply into the output of inv.
+func (q *query) readReply(ctx context.Context, inv *invocation, r *result) error {
+	if q.kind == queryExec {
 		r.rows.Close()
 		if err := r.rows.Err(); err != nil {
-			return 0, q.statementError(ctx, &r, err)
+			return q.statementError(ctx, r, err)
 		}
-		return r.rows.CommandTag().RowsAffected(), r.warning()
+		inv.outValue.SetInt(r.rows.CommandTag().RowsAffected())
+		return r.warning()
 	}
+	b := q.rowBufferFor(ctx)
+	if failure := q.collect(b, r.rows, r.limits); failure != nil {
+		return q.resultError(ctx, r, failure)
+	}
+	if err := r.rows.Err(); err != nil {
+		return q.statementError(ctx, r, err)
+	}
+	b.moveTo(inv.outValue, q.kind)
+	q.putRowBuffer(b)
+	return r.warning()
+}
+
+// collect reads the rows into b. Its failure is one of the client's; what the server and
+// the connection say, rows says.
+func (q *query) collect(b *rowBuffer, rows resultRows, limit limits) *Error {
+	if q.kind == queryOne {
+		return b.collectOneRow(rows, limit)
+	}
+	return b.collectRows(rows, limit)
+}
+
+// readItem reads the reply of an item of a pipeline into out, which must be zero. Its
+// failure is one of the client's, as with collect.
+func (q *query) readItem(b *rowBuffer, rows resultRows, limit limits, out reflect.Value) *Error {
+	if q.kind == queryExec {
+		rows.Close()
+		out.SetInt(rows.CommandTag().RowsAffected())
+		return nil
+	}
+	failure := q.collect(b, rows, limit)
+	if failure == nil && rows.Err() == nil {
+		b.moveTo(out, q.kind)
+	}
+	b.reset()
+	return failure
+}
+
+// isCommitSafe reports whether the server alone decides if the statement has worked, under
+// limits l, so that COMMIT may be sent with it.
+func (q *query) isCommitSafe(l limits) bool {
+	switch {
+	case q.kind == queryExec, q.readOnly, q.callsNothing():
+		return true
+	case q.kind == queryAll:
+		return l.rows == 0 && l.bytes == 0
+	}
+	return q.insertsLiteralRows() && l.bytes == 0
+}
+
+// checkColumns finds out whether the row type can read the columns.
+func (q *query) checkColumns(types *pgtype.Map, columns []pgconn.FieldDescription) *Error {
+	if q.rowType == nil || q.rowType.kind == scannerRow {
+		return nil
+	}
+	return q.rowType.reads(types, columns)
+}
+
+// callsNothing reports whether the statement changes nothing, by its text alone: it is
+// a query, and calls no function.
+func (s *statement) callsNothing() bool { return s.text.Reads && !strings.Contains(s.text.SQL, "(") }
+
+// insertsLiteralRows reports whether the statement inserts the rows that it spells out, so
+// that it returns as many or fails.
+func (s *statement) insertsLiteralRows() bool {
+	sql := strings.ToLower(s.text.SQL)
+	return s.text.Verb == "insert" && strings.Contains(sql, "values") &&
+		!strings.Contains(sql, "conflict") && !strings.Contains(sql, "select")
 }

@@ -300,7 +300,7 @@ func TestWhatErrorsReach(t *testing.T) {
 	})
 	t.Run("the same through a body, with the path of names", func(t *testing.T) {
 		errOwn := errors.New("own")
-		inner := create.OnError(func(context.Context, byEmail, error) error { return errOwn })
+		inner := pgcmd.OnError(create, func(context.Context, byEmail, error) error { return errOwn })
 		outer := pgcmd.New("users.signup", func(ctx context.Context, db pgcmd.DB, in byEmail) (int64, error) {
 			n, err := inner.Run(ctx, db, in)
 			return n, errorsWrap(err)

@@ -131,7 +131,7 @@ func TestASerializationFailureIsTriedAgain(t *testing.T) {
 	}).With(pgcmd.Options{Tx: pgx.TxOptions{IsoLevel: pgx.Serializable}, Retry: pgcmd.Retry{Attempts: 10}})
 	outcomes := make(chan pgcmd.Outcome[int], 2)
 	for _, id := range []int{1, 2} {
-		go func() { outcomes <- skew.Try(context.Background(), pool, id) }()
+		go func() { outcomes <- pgcmd.Try(context.Background(), pool, skew, id) }()
 	}
 	a, b := <-outcomes, <-outcomes
 	require.NoError(t, a.Err)

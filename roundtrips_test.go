@@ -124,7 +124,7 @@ func roundTripsOf(t *testing.T, pool *pgcmd.Pool) map[string]func(ctx context.Co
 	}
 	return map[string]func(ctx context.Context) error{
 		"`Query`, `QueryOne`, `Exec`": run(addTrip),
-		"the same by `Try`":           func(ctx context.Context) error { return addTrip.Try(ctx, pool, one).Err },
+		"the same by `Try`":           func(ctx context.Context) error { return pgcmd.Try(ctx, pool, addTrip, one).Err },
 		"`AdHoc`": func(ctx context.Context) error {
 			_, err := pgcmd.AdHoc.Run(ctx, pool, pgcmd.AdHocQuery{SQL: `select km from trips where id = @id limit 1`, Args: map[string]any{"id": 1}})
 			return err
@@ -142,10 +142,10 @@ func roundTripsOf(t *testing.T, pool *pgcmd.Pool) map[string]func(ctx context.Co
 			return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return threeByHand(ctx, tx) })
 		},
 		"a `Transaction` of two statements by `Try`": tx(func(ctx context.Context, tx *pgcmd.Tx) error {
-			return errors.Join(addTrip.Try(ctx, tx, one).Err, addTrip.Try(ctx, tx, one).Err)
+			return errors.Join(pgcmd.Try(ctx, tx, addTrip, one).Err, pgcmd.Try(ctx, tx, addTrip, one).Err)
 		}),
 		"the same of two without arguments": tx(func(ctx context.Context, tx *pgcmd.Tx) error {
-			return errors.Join(countTrips.Try(ctx, tx, struct{}{}).Err, countTrips.Try(ctx, tx, struct{}{}).Err)
+			return errors.Join(pgcmd.Try(ctx, tx, countTrips, struct{}{}).Err, pgcmd.Try(ctx, tx, countTrips, struct{}{}).Err)
 		}),
 		"a `Transaction` that sends nothing":     tx(func(context.Context, *pgcmd.Tx) error { return nil }),
 		"a statement by `Once`":                  run(pgcmd.Once(addTrip, func(trip) string { return time.Now().String() })),

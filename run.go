@@ -16,37 +16,9 @@ import (
 // cleanupTime bounds all Cleanup hooks of a run together.
 const cleanupTime = 5 * time.Second
 
-// A job is one run of a command, as the life of a run sees it: without the types, so
-// that this life is compiled once and not again for every pair of them.
-type invocation interface {
-	inputValue() any                                              // the input, as a middleware sees it
-	input() any                                                   // a pointer to the input
-	output() any                                                  // a pointer to the output
-	resetOutput()                                                 // the output, before an attempt
-	validateItems() (refused []*Error, failure *Error, done bool) // of a batch
-	body(ctx context.Context, db DB) error
-	rows(failed bool) int64 // returned, or affected
-	warnUnreplicated()      // that it is committed, and the synchronous standby has not got it
-	isUnreplicated() bool
-	finish(attempts int, failure *Error) // the output is that of a run that failed, or, of a batch, that has ended
-}
-
-// runTry runs the command on any DB: if that is a transaction, so that it is left usable.
-func (c *definition) runTry(ctx context.Context, db DB, j invocation) (Call, error) {
-	run := c.runObserved
-	if inTransaction(db) {
-		run = c.runInSavepoint
-	}
-	call, failure := run(ctx, db, j)
-	if failure != nil {
-		return call, failure
-	}
-	return call, nil
-}
-
 // runInSavepoint runs the command under a savepoint of the transaction that db is, so
 // that a failure leaves the transaction usable.
-func (c *definition) runInSavepoint(ctx context.Context, db DB, j invocation) (call Call, failure *Error) {
+func (c *definition) runInSavepoint(ctx context.Context, db DB, inv *invocation) (call Call, failure *Error) {
 	if e := checkArgs(ctx, db); e != nil {
 		return call, c.notSentError(e)
 	}
@@ -58,7 +30,7 @@ func (c *definition) runInSavepoint(ctx context.Context, db DB, j invocation) (c
 	defer func() {
 		_ = nested.endSavepoint(ctx, false) // after a panic; else it has ended
 	}()
-	call, failure = c.run(ctx, nested, j)
+	call, failure = c.runWithMiddleware(ctx, nested, inv)
 	tx.s.checkStatus()
 	ending := nested.endSavepoint(ctx, failure == nil)
 	if tx.s.external && ending == nil {
@@ -74,38 +46,38 @@ func (c *definition) runInSavepoint(ctx context.Context, db DB, j invocation) (c
 		failure.Effect = Unknown
 	}
 	if failure != nil {
-		j.finish(call.Attempts, failure)
+		c.finish(inv, call.Attempts, failure)
 	}
 	return call, failure
 }
 
 // runObserved runs the command on any DB but a transaction that is to be left usable.
-func (c *definition) runObserved(ctx context.Context, db DB, j invocation) (Call, *Error) {
+func (c *definition) runObserved(ctx context.Context, db DB, inv *invocation) (Call, *Error) {
 	if pool, ok := db.(*Pool); ok && pool != nil {
-		return c.runWithMetrics(ctx, pool, j)
+		return c.runWithMetrics(ctx, pool, inv)
 	}
-	return c.run(ctx, db, j)
+	return c.runWithMiddleware(ctx, db, inv)
 }
 
-// run is the whole life of a run (see the package documentation), for a command
+// runWithMiddleware is the whole life of a run (see the package documentation), for a command
 // that has hooks, middleware or limits.
-func (c *definition) run(ctx context.Context, db DB, j invocation) (seen Call, failure *Error) {
+func (c *definition) runWithMiddleware(ctx context.Context, db DB, inv *invocation) (seen Call, failure *Error) {
 	if e := checkArgs(ctx, db); e != nil {
-		j.finish(0, e)
+		c.finish(inv, 0, e)
 		return seen, c.notSentError(e)
 	}
 	if c.handler == nil {
-		failure = c.runValidated(ctx, db, j, &seen)
+		failure = c.runValidated(ctx, db, inv, &seen)
 		return seen, failure
 	}
-	return c.runMiddleware(ctx, c.handler, db, j, func(ctx context.Context, call *Call) *Error { return c.runValidated(ctx, db, j, call) })
+	return c.runMiddleware(ctx, c.handler, db, inv, func(ctx context.Context, call *Call) *Error { return c.runValidated(ctx, db, inv, call) })
 }
 
 // runMiddleware runs next below a chain of middleware, and holds that to its duties.
-func (c *definition) runMiddleware(ctx context.Context, handler Handler, db DB, j invocation, next func(ctx context.Context, call *Call) *Error) (Call, *Error) {
+func (c *definition) runMiddleware(ctx context.Context, handler Handler, db DB, inv *invocation, next func(ctx context.Context, call *Call) *Error) (Call, *Error) {
 	var failure *Error
 	ran, ended := false, false
-	call := &Call{Command: c.name, Input: j.inputValue()}
+	call := &Call{Command: c.name, Input: inv.inValue.Interface()}
 	call.run = func(ctx context.Context, call *Call) error {
 		if ran {
 			return Errorf(CodeInternal, "a middleware called next twice: it must not, trying again is not its business")
@@ -138,25 +110,21 @@ func (c *definition) runMiddleware(ctx context.Context, handler Handler, db DB, 
 		failure.Attempts, failure.Effect = call.Attempts, c.effectAfterSuccess(db)
 	}
 	if failure != nil {
-		j.finish(call.Attempts, failure)
+		c.finish(inv, call.Attempts, failure)
 	}
 	return *call, failure
 }
 
 // runValidated validates, and runs the hooks around the body.
-func (c *definition) runValidated(ctx context.Context, db DB, j invocation, call *Call) *Error {
+func (c *definition) runValidated(ctx context.Context, db DB, inv *invocation, call *Call) *Error {
 	if c.validation != nil {
-		if err := c.validation.validate(j.input()); err != nil {
+		if err := c.validation.validate(inv.in); err != nil {
 			return c.notSentError(err)
 		}
 	}
-	if c.isBatch {
-		refused, failure, done := j.validateItems()
-		if done {
+	if c.batch != nil {
+		if failure, done := c.batch.validateItems(inv); done {
 			return failure
-		}
-		if refused != nil {
-			ctx = context.WithValue(ctx, refusedItemsKey{}, refused)
 		}
 	}
 	caller := ctx
@@ -166,20 +134,31 @@ func (c *definition) runValidated(ctx context.Context, db DB, j invocation, call
 		defer cancel()
 	}
 	if len(c.cleanup) > 0 {
-		defer c.runCleanup(caller, j) // sees what Before made of the input
+		defer c.runCleanup(caller, inv) // sees what Before made of the input
 	}
-	after, failure := c.runWithRetry(ctx, db, j, call)
-	if failure != nil || c.isBatch {
-		j.finish(call.Attempts, failure)
+	after, failure := c.runWithRetry(ctx, db, inv, call)
+	if failure != nil || c.batch != nil {
+		c.finish(inv, call.Attempts, failure)
 	}
-	call.Rows = j.rows(failure != nil)
+	if _, streams := c.body.(*stream); failure == nil || streams {
+		call.Rows = c.body.rows(inv)
+	}
 	if failure != nil {
-		return c.runOnError(caller, j, failure)
+		return c.runOnError(caller, inv, failure)
 	}
 	if len(after) > 0 {
 		runAll(OutsideTx(context.WithoutCancel(caller)), after)
 	}
 	return nil
+}
+
+// finish leaves no output to a run that failed, but of a batch what is known of its items.
+func (c *definition) finish(inv *invocation, attempts int, failure *Error) {
+	if c.batch != nil {
+		c.batch.finish(inv, attempts, failure)
+		return
+	}
+	inv.outValue.SetZero()
 }
 
 // runAll runs the AfterCommit functions in order, each even if one before panics.
@@ -196,13 +175,13 @@ type retryKey struct{}
 
 // runWithRetry runs Before, and then the body and After, again if it failed and may be
 // tried again. It returns the functions to be run now that it has committed.
-func (c *definition) runWithRetry(ctx context.Context, db DB, j invocation, call *Call) (after []func(context.Context), failure *Error) {
-	cl, failure := c.idempotencyKeyFor(j)
+func (c *definition) runWithRetry(ctx context.Context, db DB, inv *invocation, call *Call) (after []func(context.Context), failure *Error) {
+	cl, failure := c.idempotencyKeyFor(inv)
 	if failure != nil {
 		return nil, c.notSentError(failure)
 	}
 	for _, hook := range c.before {
-		if err := hook(ctx, j.input()); err != nil {
+		if err := hook(ctx, inv.in); err != nil {
 			return nil, c.notSentError(nameFailer("a Before hook", classify(ctx, err)))
 		}
 	}
@@ -223,9 +202,9 @@ func (c *definition) runWithRetry(ctx context.Context, db DB, j invocation, call
 		if c.opts.Retry.Attempts > 1 {
 			start = time.Now()
 		}
-		after, failure = c.runOnce(ctx, db, j, cl)
+		after, failure = c.runOnce(ctx, db, inv, cl)
 		if failure == nil {
-			call.replayed, call.unreplicated = cl != nil && cl.replayed, j.isUnreplicated()
+			call.replayed, call.unreplicated = cl != nil && cl.replayed, inv.unreplicated
 			retries.put(call.Attempts > 1)
 			return after, nil
 		}
@@ -255,7 +234,7 @@ func (c *definition) mayRetry(db DB, failure *Error) bool {
 	// A Once can be tried again whatever became of the attempt before.
 	allowed := Retryable(failure) || failure.Effect != Applied && failure.isTransient() &&
 		(c.isOnce || mutant.Planted(mutant.RetryAfterCommit))
-	if c.isBatch && !c.inTx { // its items are tried again one by one
+	if c.batch != nil && !c.inTx { // its items are tried again one by one
 		return false
 	}
 	if c.opts.Retry.Attempts <= 1 || !allowed || failure.noRetry || inTransaction(db) {
@@ -271,23 +250,23 @@ func (c *definition) mayRetry(db DB, failure *Error) bool {
 }
 
 // runOnce runs the body and After once, in a transaction if the command begins one.
-func (c *definition) runOnce(ctx context.Context, db DB, j invocation, cl *idempotencyKey) (after []func(context.Context), failure *Error) {
-	j.resetOutput()
+func (c *definition) runOnce(ctx context.Context, db DB, inv *invocation, cl *idempotencyKey) (after []func(context.Context), failure *Error) {
+	inv.outValue.SetZero()
 	if c.inTx {
-		return c.runTx(ctx, db, j, cl)
+		return c.runTx(ctx, db, inv, cl)
 	}
-	return nil, c.runBody(ctx, db, j)
+	return nil, c.runBody(ctx, db, inv)
 }
 
 // runBody runs the body and After.
-func (c *definition) runBody(ctx context.Context, db DB, j invocation) *Error {
-	if err := j.body(ctx, db); err == errUnreplicated {
-		j.warnUnreplicated()
+func (c *definition) runBody(ctx context.Context, db DB, inv *invocation) *Error {
+	if err := c.body.run(ctx, db, inv); err == errUnreplicated {
+		inv.unreplicated = true
 	} else if err != nil {
 		return c.bodyError(ctx, err)
 	}
 	for _, hook := range slices.Backward(c.after) {
-		if err := hook(ctx, j.input(), j.output()); err != nil {
+		if err := hook(ctx, inv.in, inv.out); err != nil {
 			e := nameFailer("an After hook", classify(ctx, err)).prefixCommand(c.name)
 			e.Attempts, e.Effect = 1, c.effectAfterSuccess(db)
 			return e
@@ -297,10 +276,10 @@ func (c *definition) runBody(ctx context.Context, db DB, j invocation) *Error {
 }
 
 // runOnError lets the OnError hooks translate the failure.
-func (c *definition) runOnError(ctx context.Context, j invocation, failure *Error) *Error {
+func (c *definition) runOnError(ctx context.Context, inv *invocation, failure *Error) *Error {
 	for _, hook := range c.onError {
 		seen := *failure // the hook may keep it, and must not change what is known
-		if err := hook(ctx, j.input(), &seen); err != nil && err != error(&seen) {
+		if err := hook(ctx, inv.in, &seen); err != nil && err != error(&seen) {
 			failure = failure.withTranslation(err)
 		}
 	}
@@ -308,11 +287,11 @@ func (c *definition) runOnError(ctx context.Context, j invocation, failure *Erro
 }
 
 // runCleanup runs the Cleanup hooks, the last added first, each even if another panics.
-func (c *definition) runCleanup(ctx context.Context, j invocation) {
+func (c *definition) runCleanup(ctx context.Context, inv *invocation) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 	defer cancel()
 	for _, hook := range c.cleanup {
-		defer hook(ctx, j.input())
+		defer hook(ctx, inv.in)
 	}
 }
 
@@ -325,7 +304,7 @@ func (c *definition) notSentError(e *Error) *Error {
 // bodyError makes the error of a run whose body failed.
 func (c *definition) bodyError(ctx context.Context, err error) *Error {
 	var e *Error
-	if c.isBatch {
+	if c.batch != nil {
 		e = err.(*Error)
 		e.Attempts = 1
 		if e.Command != "" { // the culprit's own path says all

@@ -28,7 +28,9 @@ type rowType struct {
 	typ            reflect.Type
 	kind           rowKind
 	fields         []field
-	throughPointer bool // a field is behind an embedded pointer, to be made for every row
+	slice          reflect.Type  // of rows; nil of a QueryOne
+	none           reflect.Value // an empty slice, which is not nil
+	throughPointer bool          // a field is behind an embedded pointer, to be made for every row
 	last           atomic.Pointer[columnMapping]
 	read           atomic.Pointer[readable] // what reads found right last
 }
@@ -36,8 +38,9 @@ type rowType struct {
 // A layout matches the columns of a result with the fields of a row.
 type columnMapping struct {
 	columns      []pgconn.FieldDescription
-	fields       []field // fields[i] takes column i
-	builtinTypes bool    // every type is one of PostgreSQL's own
+	fields       []field   // fields[i] takes column i
+	offsets      []uintptr // of these fields in a row, unless one is reached through a pointer
+	builtinTypes bool      // every type is one of PostgreSQL's own
 	plans        atomic.Pointer[[]scanPlans]
 }
 
@@ -114,6 +117,13 @@ func rowTypeOf(command string, row reflect.Type) *rowType {
 	return s
 }
 
+// rowTypeOfSlice looks at the row type of a slice.
+func rowTypeOfSlice(command string, rows reflect.Type) *rowType {
+	t := rowTypeOf(command, rows.Elem())
+	t.slice, t.none = rows, reflect.MakeSlice(rows, 0, 0)
+	return t
+}
+
 // rowFields lists the fields of the struct typ, and panics if one cannot be a column.
 func rowFields(command string, typ reflect.Type) []field {
 	fields, _ := structFields(typ)
@@ -144,7 +154,7 @@ func (s *rowType) cachedMapping(columns []pgconn.FieldDescription) (*columnMappi
 
 // mapColumns makes the layout for the columns of a result.
 func (s *rowType) mapColumns(columns []pgconn.FieldDescription) (*columnMapping, *Error) {
-	l := &columnMapping{columns: slices.Clone(columns), fields: make([]field, len(columns)), builtinTypes: true}
+	l := &columnMapping{columns: slices.Clone(columns), fields: make([]field, len(columns)), offsets: make([]uintptr, len(columns)), builtinTypes: true}
 	for _, c := range columns {
 		l.builtinTypes = l.builtinTypes && c.DataTypeOID < firstUserOID
 	}
@@ -170,7 +180,21 @@ func (s *rowType) mapColumns(columns []pgconn.FieldDescription) (*columnMapping,
 	if err != nil {
 		return nil, err
 	}
+	if !s.throughPointer {
+		for i, f := range l.fields {
+			l.offsets[i] = offsetOf(s.typ, f.index)
+		}
+	}
 	return l, nil
+}
+
+// offsetOf returns the offset of a field in a struct. Of a scalar the index is empty.
+func offsetOf(t reflect.Type, index []int) (offset uintptr) {
+	for _, x := range index {
+		f := t.Field(x)
+		offset, t = offset+f.Offset, f.Type
+	}
+	return offset
 }
 
 func (s *rowType) matchFields(l *columnMapping) *Error {

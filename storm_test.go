@@ -22,7 +22,7 @@ func storm[In, Out any](t *testing.T, pool *pgcmd.Pool, each int, command *pgcmd
 	for range 32 {
 		wg.Go(func() {
 			for range each {
-				o := command.Try(context.Background(), pool, input())
+				o := pgcmd.Try(context.Background(), pool, command, input())
 				assert.NoError(t, o.Err)
 				tries.Add(int64(o.Attempts))
 			}

@@ -3,6 +3,7 @@ package pgcmd
 import (
 	"context"
 	"iter"
+	"reflect"
 	"sync/atomic"
 )
 
@@ -39,12 +40,12 @@ import (
 func Stream[In, Row any](ctx context.Context, db DB, q *Command[In, []Row], in In) iter.Seq2[Row, error] {
 	var used atomic.Bool
 	return func(yield func(Row, error) bool) {
-		s := &stream[In, Row]{yield: yield}
+		s := &stream{yield: func(row any) bool { return yield(*row.(*Row), nil) }}
 		var err error
 		if used.Swap(true) {
-			err = refusedStream(q, "a stream was used twice: it is for one loop, so make another by pgcmd.Stream")
+			err = refuseStream(q.definition(), "a stream was used twice: it is for one loop, so make another by pgcmd.Stream")
 		} else {
-			err = s.run(ctx, db, q, in)
+			err = s.start(ctx, db, q.definition(), &in)
 		}
 		if err != nil && !s.over {
 			var none Row
@@ -53,46 +54,49 @@ func Stream[In, Row any](ctx context.Context, db DB, q *Command[In, []Row], in I
 	}
 }
 
-// A stream is one loop over the rows of a query.
-type stream[In, Row any] struct {
-	yield func(Row, error) bool
-	q     *query[In, Row]
-	rows  int64 // that were yielded
-	over  bool  // the loop has ended, or its body is running: nothing may be yielded
-	alone bool  // the transaction, if there is one, is the stream's own
+// A stream is one loop over the rows of a query: the body of a command that is otherwise
+// the query's.
+type stream struct {
+	yield   func(row any) bool // of a pointer to the row
+	q       *query
+	yielded int64 // rows
+	over    bool  // the loop has ended, or its body is running: nothing may be yielded
+	alone   bool  // the transaction, if there is one, is the stream's own
 
 	warning error // nil, or errUnreplicated
 }
 
-func refusedStream[In, Out any](c *Command[In, Out], why string) *Error {
-	if c == nil {
-		c = new(Command[In, Out])
+func refuseStream(d *definition, why string) *Error {
+	if d == nil {
+		d = new(definition)
 	}
-	return c.def.notSentError(&Error{Code: CodeInternal, Message: why})
+	return d.notSentError(&Error{Code: CodeInternal, Message: why})
 }
 
-// run runs the loop. Its error is for the loop to see, if that has not ended.
-func (s *stream[In, Row]) run(ctx context.Context, db DB, c *Command[In, []Row], in In) error {
-	if c == nil {
-		return refusedStream(c, "the command is nil: pass a Query")
+// start runs the loop. Its error is for the loop to see, if that has not ended. in is a
+// pointer to the input.
+func (s *stream) start(ctx context.Context, db DB, d *definition, in any) error {
+	if d == nil {
+		return refuseStream(d, "the command is nil: pass a Query")
 	}
-	q, ok := c.def.query.(*query[In, Row])
 	switch {
-	case !ok:
-		return refusedStream(c, "only a Query can be streamed, and this is not one")
-	case c.def.isOnce:
-		return refusedStream(c, "a Once command stores its output, and a stream has none: run it")
-	case len(c.def.after) > 0:
-		return refusedStream(c, "it has After hooks, which are for all the rows at once: run it, or stream it without them")
+	case d.query == nil || d.query.kind != queryAll:
+		return refuseStream(d, "only a Query can be streamed, and this is not one")
+	case d.isOnce:
+		return refuseStream(d, "a Once command stores its output, and a stream has none: run it")
+	case len(d.after) > 0:
+		return refuseStream(d, "it has After hooks, which are for all the rows at once: run it, or stream it without them")
 	}
-	opts := c.def.opts
+	opts := d.opts
 	opts.MaxRows, opts.MaxBytes = 0, 0
-	s.q = q.with(c.def.name, &opts)
+	s.q = d.query.with(d.name, &opts)
 	s.q.shared = false // a shared reply is read whole
-	s.alone = c.def.inTx && checkArgs(ctx, db) == nil && join(db) == nil
-	looping := c.def
-	looping.isStatement = true // its errors are
-	_, e := looping.runObserved(ctx, db, &loop[In, Row]{typedInvocation[In, []Row]{c: c, in: in}, s})
+	s.alone = d.inTx && checkArgs(ctx, db) == nil && join(db) == nil
+	loop := *d
+	loop.body, loop.query = s, nil
+	inv := loop.newInvocation()
+	inv.inValue.Set(reflect.ValueOf(in).Elem())
+	_, e := loop.runObserved(ctx, db, inv)
 	if e == nil {
 		return nil
 	}
@@ -100,21 +104,12 @@ func (s *stream[In, Row]) run(ctx context.Context, db DB, c *Command[In, []Row],
 	return e
 }
 
-// A loop is a run of the query with the loop as its body, so that a stream lives as
-// every command does.
-type loop[In, Row any] struct {
-	typedInvocation[In, []Row]
-	s *stream[In, Row]
-}
+// rows are those that were yielded, also by a run that fails.
+func (s *stream) rows(*invocation) int64 { return s.yielded }
 
-func (l *loop[In, Row]) body(ctx context.Context, db DB) error { return l.s.body(ctx, db, l.in) }
-
-// rows are those that were yielded, also of a failure.
-func (l *loop[In, Row]) rows(bool) int64 { return l.s.rows }
-
-// body is one attempt.
-func (s *stream[In, Row]) body(ctx context.Context, db DB, in In) error {
-	args, failure := s.q.bind(in)
+// run is one attempt.
+func (s *stream) run(ctx context.Context, db DB, inv *invocation) error {
+	args, failure := s.q.arguments(inv)
 	if failure == nil {
 		if tx := s.q.cursorIn(db); tx != nil {
 			failure = s.byCursor(ctx, tx, args)
@@ -122,51 +117,50 @@ func (s *stream[In, Row]) body(ctx context.Context, db DB, in In) error {
 			failure = s.direct(ctx, db, args)
 		}
 	}
-	if s.rows > 0 && s.alone {
+	if s.yielded > 0 && s.alone {
 		db.(*Tx).s.inputConsumed = true
 	}
 	if failure != nil {
-		failure.noRetry = s.rows > 0
+		failure.noRetry = s.yielded > 0
 		return failure
 	}
 	return s.warning
 }
 
-// give yields a row, and reports whether the loop wants another.
-func (s *stream[In, Row]) give(row Row) bool {
-	s.rows++
+// give yields the row that row points to, and reports whether the loop wants another.
+func (s *stream) give(row any) bool {
+	s.yielded++
 	s.over = true // while the body runs: after a panic nothing may be yielded
-	s.over = !s.yield(row, nil)
+	s.over = !s.yield(row)
 	return !s.over
 }
 
 // direct yields the rows as they come.
-func (s *stream[In, Row]) direct(ctx context.Context, db DB, args []any) *Error {
+func (s *stream) direct(ctx context.Context, db DB, args []any) *Error {
 	var r result
 	failure := s.q.send(ctx, db, args, &r)
 	if failure != nil {
 		return failure
 	}
 	defer s.q.close(ctx, &r)
-	fr := s.q.getRowBuffer()
+	b := s.q.getRowBuffer()
 	more := r.rows.Next()
 	if r.rows.Err() == nil {
-		failure = fr.prepare(r.rows)
+		failure = b.prepare(r.rows)
 	}
 	var gaveUp error
-	var zero Row
 	for ; more && failure == nil; more = r.rows.Next() {
 		if gaveUp = ctx.Err(); gaveUp != nil {
 			r.rows.Close() // pgx watches the context, too: it reads no more than what has come
 			break
 		}
-		if failure = fr.scan(r.rows); failure != nil {
+		if failure = b.scan(r.rows, b.place); failure != nil {
 			break
 		}
-		row := fr.current
-		fr.current = zero // also if the loop breaks, or panics
-		if !s.give(row) {
-			s.q.putRowBuffer(fr)
+		goOn := s.give(b.rowPtr)
+		b.row.SetZero()
+		if !goOn {
+			s.q.putRowBuffer(b)
 			return nil
 		}
 	}
@@ -179,32 +173,32 @@ func (s *stream[In, Row]) direct(ctx context.Context, db DB, args []any) *Error 
 	if failure != nil {
 		return s.q.resultError(ctx, &r, failure)
 	}
-	s.q.putRowBuffer(fr)
+	s.q.putRowBuffer(b)
 	s.warning = r.warning()
 	return nil
 }
 
 // byCursor yields the rows that a cursor fetches, some at a time.
-func (s *stream[In, Row]) byCursor(ctx context.Context, tx *Tx, args []any) *Error {
-	fr := s.q.getRowBuffer()
+func (s *stream) byCursor(ctx context.Context, tx *Tx, args []any) *Error {
+	b := s.q.getRowBuffer()
+	b.most = fetchRows // all rows of a fetch are in one chunk
 	c := &cursor{statement: s.q.statement, tx: tx, args: args, size: firstFetch}
 	defer c.close(ctx)
 	for {
-		clear(fr.collected)
-		fr.collected = fr.collected[:0]
+		b.reset()
 		more, failure := c.fetch(ctx, func(rows resultRows) (int, int, *Error) {
-			size, failure := s.fill(fr, rows)
-			return len(fr.collected), size, failure
+			size, failure := s.fill(b, rows)
+			return b.count, size, failure
 		})
-		for i := range fr.collected {
+		for i := range b.count {
 			if err := ctx.Err(); err != nil {
 				if failure == nil {
 					failure = c.abandoned(classify(ctx, err))
 				}
 				return failure
 			}
-			if !s.give(fr.collected[i]) {
-				s.q.putRowBuffer(fr)
+			if !s.give(b.at(i)) {
+				s.q.putRowBuffer(b)
 				return nil
 			}
 		}
@@ -212,31 +206,30 @@ func (s *stream[In, Row]) byCursor(ctx context.Context, tx *Tx, args []any) *Err
 			return failure
 		}
 		if !more {
-			s.q.putRowBuffer(fr)
+			s.q.putRowBuffer(b)
 			return nil
 		}
 	}
 }
 
 // fill reads the rows of one fetch into the frame, and tells how many bytes they had.
-func (s *stream[In, Row]) fill(fr *rowBuffer[Row], rows resultRows) (size int, failure *Error) {
+func (s *stream) fill(b *rowBuffer, rows resultRows) (size int, failure *Error) {
 	more := rows.Next()
 	if rows.Err() != nil {
 		return 0, nil
 	}
-	if failure := fr.prepare(rows); failure != nil {
+	if failure := b.prepare(rows); failure != nil {
 		return 0, failure
 	}
-	var zero Row
 	for ; more; more = rows.Next() {
 		for _, raw := range rows.RawValues() {
 			size += len(raw)
 		}
-		if failure := fr.scan(rows); failure != nil {
+		p := b.next()
+		if failure := b.scan(rows, p); failure != nil {
+			b.count-- // the rows before it are yielded
 			return size, failure
 		}
-		fr.collected = append(fr.collected, fr.current)
-		fr.current = zero
 	}
 	return size, nil
 }

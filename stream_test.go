@@ -258,7 +258,7 @@ func TestStreamRefuses(t *testing.T) {
 		"DB is nil":          pgcmd.Stream(ctx, none, numbers, 3),
 		"command is nil":     pgcmd.Stream(ctx, pool, nobody, 3),
 		"only a Query":       pgcmd.Stream(ctx, pool, pgcmd.New("x", func(context.Context, pgcmd.DB, int) ([]int, error) { return nil, nil }), 3),
-		"After hooks":        pgcmd.Stream(ctx, pool, numbers.After(func(context.Context, int, *[]int) error { return nil }), 3),
+		"After hooks":        pgcmd.Stream(ctx, pool, pgcmd.After(numbers, func(context.Context, int, *[]int) error { return nil }), 3),
 		"Once command":       pgcmd.Stream(ctx, pool, pgcmd.Once(numbers, func(int) string { return "x" }), 3),
 		"transaction on the": pgcmd.Stream(insideOf(t, pool), pool, numbers, 3),
 	} {
@@ -307,16 +307,16 @@ func TestStreamRunsHooksAndMiddleware(t *testing.T) {
 	var log []string
 	note := func(format string, args ...any) { log = append(log, fmt.Sprintf(format, args...)) }
 	hooked := func(q *pgcmd.Command[int, []int]) *pgcmd.Command[int, []int] {
-		return q.Before(func(_ context.Context, n *int) error {
+		return pgcmd.Cleanup(pgcmd.OnError(pgcmd.Before(q, func(_ context.Context, n *int) error {
 			note("before %d", *n)
 			if *n++; *n == 1 {
 				return errHook
 			}
 			return nil
-		}).OnError(func(_ context.Context, n int, err error) error {
+		}), func(_ context.Context, n int, err error) error {
 			note("error %s", pgcmd.CodeOf(err))
 			return pgcmd.Errorf(pgcmd.CodeConflict, "translated")
-		}).Cleanup(func(_ context.Context, n int) {
+		}), func(_ context.Context, n int) {
 			note("cleanup %d", n)
 		}).With(pgcmd.Options{Middleware: []pgcmd.Middleware{func(next pgcmd.Handler) pgcmd.Handler {
 			return func(ctx context.Context, call *pgcmd.Call) error {

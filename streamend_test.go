@@ -116,8 +116,8 @@ func TestStreamGivesEverythingBackAfterAPanic(t *testing.T) {
 	pool := pgcmdtest.Pool(t, streamDDL)
 	cleaned := 0
 	for name, q := range map[string]*pgcmd.Command[int, []int]{
-		"plain": numbers, "hooks": numbers.Cleanup(func(context.Context, int) { cleaned++ }),
-		"in a transaction": keeping.With(pgcmd.Options{InTx: true}).Cleanup(func(context.Context, int) { cleaned++ }),
+		"plain": numbers, "hooks": pgcmd.Cleanup(numbers, func(context.Context, int) { cleaned++ }),
+		"in a transaction": pgcmd.Cleanup(keeping.With(pgcmd.Options{InTx: true}), func(context.Context, int) { cleaned++ }),
 	} {
 		assert.Equal(t, "boom", panics(t, func() {
 			for range pgcmd.Stream(ctx, pool, q, 1_000_000) {

@@ -23,28 +23,27 @@ import (
 // outside of tx but by [Tx.AfterCommit].
 //
 // A statement error that aborted the transaction on the server makes the run fail
-// with that error, even if the body swallowed it; use [Command.Try] to let one
+// with that error, even if the body swallowed it; use [Try] to let one
 // statement fail alone.
 func Transaction[In, Out any](name string, body func(ctx context.Context, tx *Tx, in In) (Out, error)) *Command[In, Out] {
-	if body == nil {
-		panic(fmt.Sprintf("pgcmd: %s: the body is nil", name))
-	}
-	checkName(name)
-	c := &Command[In, Out]{def: definition{name: name, inTx: true}, body: func(ctx context.Context, db DB, in In) (Out, error) {
-		return body(ctx, db.(*Tx), in)
-	}}
-	return c.prepare()
+	return &Command[In, Out]{define(name, true, (*In)(nil), (*Out)(nil), body == nil, func(ctx context.Context, db DB, in, out any) error {
+		value, err := body(ctx, db.(*Tx), *in.(*In))
+		if err == nil {
+			*out.(*Out) = value
+		}
+		return err
+	})}
 }
 
 // runTx runs work in a transaction: one that db is already, or one of its own.
 // It returns the functions to be run now that it has committed.
-func (c *definition) runTx(ctx context.Context, db DB, j invocation, cl *idempotencyKey) (after []func(context.Context), failure *Error) {
+func (c *definition) runTx(ctx context.Context, db DB, inv *invocation, cl *idempotencyKey) (after []func(context.Context), failure *Error) {
 	if tx := join(db); tx != nil {
 		if _, ours := db.(*Tx); !ours { // it is for this body alone
 			defer tx.s.closed.Store(true)
 			defer tx.s.closeRows()
 		}
-		return nil, c.joinTx(ctx, tx, j, cl)
+		return nil, c.joinTx(ctx, tx, inv, cl)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, newUnsentError(ctx, err).prefixCommand(c.name)
@@ -62,12 +61,12 @@ func (c *definition) runTx(ctx context.Context, db DB, j invocation, cl *idempot
 			tx.s.rollback(ctx)
 		}
 	}()
-	tx.s.mayPiggybackCommit = c.isBatch && cl == nil && len(c.after) == 0
-	failure = c.runIdempotent(insideTx(ctx, tx.s), tx, j, cl)
+	tx.s.mayPiggybackCommit = c.batch != nil && cl == nil && len(c.after) == 0
+	failure = c.runIdempotent(insideTx(ctx, tx.s), tx, inv, cl)
 	switch {
 	case tx.s.commitSent && failure == nil:
 		if tx.s.unreplicated {
-			j.warnUnreplicated()
+			inv.unreplicated = true
 		}
 		return tx.after, nil
 	case tx.s.commitSent:
@@ -85,7 +84,7 @@ func (c *definition) runTx(ctx context.Context, db DB, j invocation, cl *idempot
 		return nil, c.mapConstraint(failure.prefixCommand(c.name))
 	}
 	if tx.s.unreplicated {
-		j.warnUnreplicated()
+		inv.unreplicated = true
 	}
 	if cl != nil && !cl.inserted && !cl.replayed {
 		return cl.lost, nil // this run's own attempt had committed
@@ -94,28 +93,28 @@ func (c *definition) runTx(ctx context.Context, db DB, j invocation, cl *idempot
 }
 
 // runIdempotent is work between the claim of a Once and the storing of its result.
-func (c *definition) runIdempotent(ctx context.Context, tx *Tx, j invocation, cl *idempotencyKey) *Error {
+func (c *definition) runIdempotent(ctx context.Context, tx *Tx, inv *invocation, cl *idempotencyKey) *Error {
 	if cl == nil {
-		return c.runBody(ctx, tx, j)
+		return c.runBody(ctx, tx, inv)
 	}
-	found, failure := cl.insertKey(ctx, tx, j.output())
+	found, failure := cl.insertKey(ctx, tx, inv.out)
 	switch {
 	case failure != nil:
 		return failure.prefixCommand(c.name)
 	case found:
 		return nil
 	}
-	if failure := c.runBody(ctx, tx, j); failure != nil {
+	if failure := c.runBody(ctx, tx, inv); failure != nil {
 		return failure
 	}
-	if failure := cl.storeResult(ctx, tx, c, j.output()); failure != nil {
+	if failure := cl.storeResult(ctx, tx, c, inv.out); failure != nil {
 		return failure.prefixCommand(c.name)
 	}
 	return nil
 }
 
 // joinTx runs work in a transaction that has begun, and ends with somebody else.
-func (c *definition) joinTx(ctx context.Context, tx *Tx, j invocation, cl *idempotencyKey) *Error {
+func (c *definition) joinTx(ctx context.Context, tx *Tx, inv *invocation, cl *idempotencyKey) *Error {
 	if err := tx.usable(ctx); err != nil {
 		return newUnsentError(ctx, err).prefixCommand(c.name)
 	}
@@ -125,7 +124,7 @@ func (c *definition) joinTx(ctx context.Context, tx *Tx, j invocation, cl *idemp
 	if c.opts.Timeout > 0 {
 		defer tx.s.limitTimeout(ctx)()
 	}
-	failure := c.runIdempotent(ctx, tx, j, cl)
+	failure := c.runIdempotent(ctx, tx, inv, cl)
 	if failure == nil && tx.s.misused != nil && tx.s.external {
 		e := *tx.s.misused
 		failure = e.prefixCommand(c.name)

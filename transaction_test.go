@@ -120,12 +120,12 @@ func TestInTx(t *testing.T) {
 	ctx := t.Context()
 	veto := func(context.Context, int, *int64) error { return errHook }
 
-	_, err := note.With(pgcmd.Options{InTx: true}).After(veto).Run(ctx, pool, 1)
+	_, err := pgcmd.After(note.With(pgcmd.Options{InTx: true}), veto).Run(ctx, pool, 1)
 	assert.ErrorIs(t, err, errHook)
 	assert.Equal(t, pgcmd.NotApplied, failure(t, err).Effect)
 	assert.Zero(t, count(t, pool, countNotes), "After has vetoed it")
 
-	_, err = note.After(veto).Run(ctx, pool, 1)
+	_, err = pgcmd.After(note, veto).Run(ctx, pool, 1)
 	assert.Equal(t, pgcmd.Applied, failure(t, err).Effect, "without InTx it had committed")
 	assert.Equal(t, 1, count(t, pool, countNotes))
 
@@ -166,10 +166,10 @@ func TestNesting(t *testing.T) {
 	t.Run("Try isolates, and releases in both cases", func(t *testing.T) {
 		_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
 			for i := range 5 {
-				o := pay.Try(ctx, tx, transfer{To: 1, Amount: -1000})
+				o := pgcmd.Try(ctx, tx, pay, transfer{To: 1, Amount: -1000})
 				assert.Equal(t, pgcmd.NotApplied, pgcmd.EffectOf(o.Err))
 				assert.Equal(t, "accounts.credit", o.Err.(*pgcmd.Error).Command)
-				assert.True(t, note.Try(ctx, tx, i).OK())
+				assert.True(t, pgcmd.Try(ctx, tx, note, i).OK())
 			}
 			_, err := tx.Exec(ctx, `savepoint probe`)
 			assert.NoError(t, err)
@@ -186,9 +186,9 @@ func TestNesting(t *testing.T) {
 		tx, err := pool.Begin(ctx)
 		require.NoError(t, err)
 		defer tx.Rollback(ctx)
-		assert.Error(t, pay.Try(ctx, tx, transfer{To: 1, Amount: -1000}).Err)
-		assert.NoError(t, note.Try(ctx, tx, 1).Err)
-		assert.True(t, move2.Try(ctx, tx, transfer{1, 2, 3}).OK())
+		assert.Error(t, pgcmd.Try(ctx, tx, pay, transfer{To: 1, Amount: -1000}).Err)
+		assert.NoError(t, pgcmd.Try(ctx, tx, note, 1).Err)
+		assert.True(t, pgcmd.Try(ctx, tx, move2, transfer{1, 2, 3}).OK())
 		require.NoError(t, tx.Commit(ctx))
 		assert.Equal(t, 1, count(t, pool, countNotes))
 		reset()
@@ -302,7 +302,7 @@ func TestTheTimeoutOfACommandThatJoinsIsItsOwn(t *testing.T) {
 		assert.InDelta(t, 60_000, outer, 2_000)
 		require.NoError(t, runErr(inner.Run(ctx, tx, empty{})))
 		assert.Equal(t, outer, timeout(ctx, tx), "the old value is back")
-		err := sleep.Try(ctx, tx, empty{}).Err
+		err := pgcmd.Try(ctx, tx, sleep, empty{}).Err
 		assert.Equal(t, "57014", failure(t, err).SQLState, "the server ended it, and the transaction lives")
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.Equal(t, outer, timeout(ctx, tx))

@@ -117,18 +117,18 @@ func TestTryIsolatesWhatTheServerRefusesToPrepare(t *testing.T) {
 	pool := connect(t, plain, 1)
 	for what, refused := range map[string]func(ctx context.Context, db pgcmd.DB) error{
 		"a query without arguments": func(ctx context.Context, db pgcmd.DB) error {
-			return pgcmd.Query[empty, int]("wrong", `select nowhere`).Try(ctx, db, empty{}).Err
+			return pgcmd.Try(ctx, db, pgcmd.Query[empty, int]("wrong", `select nowhere`), empty{}).Err
 		},
 		"an exec without arguments": func(ctx context.Context, db pgcmd.DB) error {
-			return pgcmd.Exec[empty]("wrong", `delete from nowhere`).Try(ctx, db, empty{}).Err
+			return pgcmd.Try(ctx, db, pgcmd.Exec[empty]("wrong", `delete from nowhere`), empty{}).Err
 		},
 		"one with arguments": func(ctx context.Context, db pgcmd.DB) error {
-			return pgcmd.Exec[int]("wrong", `delete from nowhere where n = $1`).Try(ctx, db, 1).Err
+			return pgcmd.Try(ctx, db, pgcmd.Exec[int]("wrong", `delete from nowhere where n = $1`), 1).Err
 		},
 		"a body's own query": func(ctx context.Context, db pgcmd.DB) error {
-			return transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+			return pgcmd.Try(ctx, db, transact(func(ctx context.Context, tx *pgcmd.Tx) error {
 				return tx.QueryRow(ctx, `select nowhere`).Scan(new(int))
-			}).Try(ctx, db, empty{}).Err
+			}), empty{}).Err
 		},
 	} {
 		try := func(ctx context.Context, db pgcmd.DB) {
@@ -153,7 +153,7 @@ func TestTryIsolatesWhatTheServerRefusesToPrepare(t *testing.T) {
 		tx, err := plain.Begin(t.Context())
 		require.NoError(t, err)
 		try(t.Context(), tx)
-		require.NoError(t, note.Try(t.Context(), tx, 3).Err, what)
+		require.NoError(t, pgcmd.Try(t.Context(), tx, note, 3).Err, what)
 		require.NoError(t, tx.Commit(t.Context()), what)
 		assert.Equal(t, 1, count(t, pool, `delete from notes where n = 3 returning 1`), what)
 	}
@@ -162,13 +162,13 @@ func TestTryIsolatesWhatTheServerRefusesToPrepare(t *testing.T) {
 	some := pgcmd.Query[int, int]("notes.some", `select n from notes where n > $1`)
 	_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
 		for range 3 {
-			require.NoError(t, all.Try(ctx, tx, empty{}).Err)
-			require.NoError(t, some.Try(ctx, tx, 1).Err)
+			require.NoError(t, pgcmd.Try(ctx, tx, all, empty{}).Err)
+			require.NoError(t, pgcmd.Try(ctx, tx, some, 1).Err)
 		}
 		require.NoError(t, runErr(tx.Exec(ctx, `alter table notes rename n to number`)))
 		for range 3 {
-			assert.Equal(t, "42703", failure(t, all.Try(ctx, tx, empty{}).Err).SQLState)
-			assert.Equal(t, "42703", failure(t, some.Try(ctx, tx, 1).Err).SQLState)
+			assert.Equal(t, "42703", failure(t, pgcmd.Try(ctx, tx, all, empty{}).Err).SQLState)
+			assert.Equal(t, "42703", failure(t, pgcmd.Try(ctx, tx, some, 1).Err).SQLState)
 		}
 		return runErr(tx.Exec(ctx, `alter table notes rename number to n`))
 	}).Run(t.Context(), pool, empty{})
@@ -186,7 +186,7 @@ func TestAnArgumentThatCannotBeEncodedAbortsNothing(t *testing.T) {
 	overflow := pgcmd.Exec[int64]("notes.long", `insert into notes values ($1)`)
 	for i, bad := range []func(ctx context.Context, tx *pgcmd.Tx) error{
 		func(ctx context.Context, tx *pgcmd.Tx) error { return runErr(overflow.Run(ctx, tx, 1<<40)) },
-		func(ctx context.Context, tx *pgcmd.Tx) error { return overflow.Try(ctx, tx, 1<<40).Err },
+		func(ctx context.Context, tx *pgcmd.Tx) error { return pgcmd.Try(ctx, tx, overflow, 1<<40).Err },
 		func(ctx context.Context, tx *pgcmd.Tx) error {
 			return runErr(tx.Exec(ctx, `insert into notes values ($1)`, int64(1)<<40))
 		},
@@ -197,7 +197,7 @@ func TestAnArgumentThatCannotBeEncodedAbortsNothing(t *testing.T) {
 		_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
 			require.Error(t, bad(ctx, tx), "as the first statement")
 			require.NoError(t, runErr(note.Run(ctx, tx, i)))
-			require.NoError(t, overflow.Try(ctx, tx, int64(100+i)).Err)
+			require.NoError(t, pgcmd.Try(ctx, tx, overflow, int64(100+i)).Err)
 			err := bad(ctx, tx)
 			require.Error(t, err, "and as a later one")
 			return nil
@@ -243,8 +243,8 @@ func TestAfterCommit(t *testing.T) {
 	failing := transact(func(ctx context.Context, tx *pgcmd.Tx) error { add(tx, "dropped"); return errHook })
 	_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
 		add(tx, "first")
-		assert.NoError(t, inner.Try(ctx, tx, empty{}).Err)
-		assert.Error(t, failing.Try(ctx, tx, empty{}).Err)
+		assert.NoError(t, pgcmd.Try(ctx, tx, inner, empty{}).Err)
+		assert.Error(t, pgcmd.Try(ctx, tx, failing, empty{}).Err)
 		add(tx, "last")
 		context.AfterFunc(cancelled, func() {})
 		return nil
@@ -381,7 +381,7 @@ func TestRowsLeftOpenCostTheTransactionNothingIfTheyAreHere(t *testing.T) {
 		return errors.New("enough")
 	})
 	_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
-		require.Error(t, careless.Try(ctx, tx, empty{}).Err)
+		require.Error(t, pgcmd.Try(ctx, tx, careless, empty{}).Err)
 		_, err := keep.Run(ctx, tx, 1)
 		return err
 	}).Run(t.Context(), pool, empty{})

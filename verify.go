@@ -71,8 +71,8 @@ type checker struct {
 // add takes in the definition that was given at place i.
 func (v *checker) add(i int, def Definition) {
 	var s *descriptor
-	if def != nil {
-		s = def.descriptor()
+	if def != nil && def.definition() != nil {
+		s = def.definition().descriptor()
 	}
 	if s == nil {
 		s = &descriptor{name: fmt.Sprintf("definition %d", i)}

@@ -457,7 +457,7 @@ func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
 			f.items.fail(i, spoilt)
 		default:
 			if now := unreplicatedOn(below); now != unreplicated {
-				f.items.warnOf(i)
+				f.items.warnUnreplicated(i)
 			}
 		}
 		spoilt, refused, unreplicated = nil, nil, unreplicatedOn(below)

@@ -77,7 +77,7 @@ func definitions(ctx context.Context, r *results, p pace) error {
 		{workNew, 10_000, []measure.Side{
 			{Name: ours, Run: func(int) error { _, err := workload.Nothing.Run(ctx, db, 1); return err }},
 			{Name: nameDirect, Run: func(int) error { _, err := workload.DoNothing(ctx, db, 1); return err }},
-			{Name: nameTry, Run: func(int) error { return workload.Nothing.Try(ctx, db, 1).Err }},
+			{Name: nameTry, Run: func(int) error { return pgcmd.Try(ctx, db, workload.Nothing, 1).Err }},
 		}},
 		{workRefused, 1000, []measure.Side{
 			{Name: ours, Run: func(int) error { _, err := workload.SignUp.Run(ctx, db, workload.Refused); return refused(err) }},

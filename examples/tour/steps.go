@@ -121,18 +121,16 @@ func logging(next pgcmd.Handler) pgcmd.Handler {
 	}
 }
 
-var book = pgcmd.QueryOne[Booking, Booking]("history.book",
+var book = pgcmd.After(pgcmd.Before(pgcmd.QueryOne[Booking, Booking]("history.book",
 	`insert into pgbench_history (tid, bid, aid, delta, mtime, filler)
 	 values (1, 1, @account, @delta, now(), @note)
-	 returning aid as account, delta, filler as note`).
-	Before(func(_ context.Context, in *Booking) error {
-		in.Note = strings.ToLower(in.Note)
-		return nil
-	}).
-	After(func(_ context.Context, _ Booking, out *Booking) error {
-		out.Note = strings.TrimRight(out.Note, " ") // of char(22)
-		return nil
-	}).
+	 returning aid as account, delta, filler as note`), func(_ context.Context, in *Booking) error {
+	in.Note = strings.ToLower(in.Note)
+	return nil
+}), func(_ context.Context, _ Booking, out *Booking) error {
+	out.Note = strings.TrimRight(out.Note, " ") // of char(22)
+	return nil
+}).
 	With(pgcmd.Options{Middleware: []pgcmd.Middleware{logging}})
 
 func hooks(ctx context.Context, pool *pgxpool.Pool, see see) {
@@ -143,9 +141,9 @@ func hooks(ctx context.Context, pool *pgxpool.Pool, see see) {
 }
 
 func outcome(ctx context.Context, pool *pgxpool.Pool, see see) {
-	good, _ := json.Marshal(findAccount.Try(ctx, pool, FindAccount{ID: 42}))
+	good, _ := json.Marshal(pgcmd.Try(ctx, pool, findAccount, FindAccount{ID: 42}))
 	see(good, `{"ok":true,"value":{"ID":42,"Branch":1,"Balance":0},"attempts":1,"elapsed_ms":*}`)
 
-	bad, _ := json.Marshal(findAccount.Try(ctx, pool, FindAccount{ID: -1}))
+	bad, _ := json.Marshal(pgcmd.Try(ctx, pool, findAccount, FindAccount{ID: -1}))
 	see(bad, `{"ok":false,"error":{"code":"invalid","effect":"not_applied",*,"attempts":0}}`)
 }

@@ -53,7 +53,7 @@ var transfer = pgcmd.Transaction("bank.transfer", func(ctx context.Context, tx *
 		return 0, err
 	}
 	// A step that may fail alone: what it did is rolled back to a savepoint.
-	_ = note.Try(ctx, tx, strings.Repeat("\x00", in.From%2)).Err
+	_ = pgcmd.Try(ctx, tx, note, strings.Repeat("\x00", in.From%2)).Err
 	tx.AfterCommit(func(context.Context) { sent.Add(1) })
 	return in.Amount, nil
 }).With(pgcmd.Options{
@@ -116,9 +116,9 @@ func run(ctx context.Context, out io.Writer) error {
 	fmt.Fprintf(out, "the reply to COMMIT is lost:\n  %v\n", err)
 
 	loseCommit(proxy)
-	o := transferOnce.Try(ctx, pool, Transfer{Key: "order-7", From: 1, To: 2, Amount: 1})
+	o := pgcmd.Try(ctx, pool, transferOnce, Transfer{Key: "order-7", From: 1, To: 2, Amount: 1})
 	fmt.Fprintf(out, "the same with Once: ok = %v after %d attempts, replayed = %v\n", o.OK(), o.Attempts, o.Replayed)
-	o = transferOnce.Try(ctx, pool, Transfer{Key: "order-7", From: 1, To: 2, Amount: 1})
+	o = pgcmd.Try(ctx, pool, transferOnce, Transfer{Key: "order-7", From: 1, To: 2, Amount: 1})
 	fmt.Fprintf(out, "and asked again: ok = %v, replayed = %v\n", o.OK(), o.Replayed)
 
 	var sum int
@@ -145,7 +145,7 @@ func contend(ctx context.Context, pool *pgcmd.Pool) (attempts int64, err error) 
 		wg.Go(func() {
 			for i := range 8 {
 				from := (worker + i) % 4
-				o := transfer.Try(ctx, pool, Transfer{From: from + 1, To: (from+1)%4 + 1, Amount: 1})
+				o := pgcmd.Try(ctx, pool, transfer, Transfer{From: from + 1, To: (from+1)%4 + 1, Amount: 1})
 				total.Add(int64(o.Attempts))
 				if o.Err != nil {
 					failed.Store(&o.Err)

@@ -159,11 +159,11 @@ func TestBank(t *testing.T) {
 				cmd = pgcmd.Once(cmd, transferKey)
 			}
 			b.work(t.Context(), func(ctx context.Context, in transfer) pgcmd.Outcome[int64] {
-				out := cmd.Try(ctx, b.pool, in)
+				out := pgcmd.Try(ctx, b.pool, cmd, in)
 				// The budget for retries is made for less than this. With a key, to call again is harmless.
 				for again := 0; c.once && out.Err != nil && again < 1000; again++ {
 					attempts := out.Attempts
-					out = cmd.Try(ctx, b.pool, in)
+					out = pgcmd.Try(ctx, b.pool, cmd, in)
 					out.Attempts += attempts
 				}
 				return out

@@ -79,7 +79,7 @@ func changedWorks() (all []work) {
 // changedBatch makes a work's run of a batch of one item.
 func changedBatch(command func(in op) *pgcmd.Command[op, int64], mode pgcmd.BatchMode) func(context.Context, pgcmd.DB, op, pgcmd.Options) pgcmd.Outcome[any] {
 	return func(ctx context.Context, db pgcmd.DB, in op, o pgcmd.Options) pgcmd.Outcome[any] {
-		r := pgcmd.Batch(command(in), mode).With(o).Try(ctx, db, []op{in})
+		r := pgcmd.Try(ctx, db, pgcmd.Batch(command(in), mode).With(o), []op{in})
 		out := pgcmd.Outcome[any]{Err: r.Err, Attempts: r.Attempts}
 		if out.Err == nil {
 			item := r.Value.Outcomes[0]

@@ -22,7 +22,7 @@ import (
 func (s *stage) try(ctx context.Context, cmd *pgcmd.Command[int64, int64], id int64) pgcmd.Outcome[int64] {
 	s.Helper()
 	s.led = s.app
-	out := cmd.With(pgcmd.Options{Retry: pgcmd.Retry{Attempts: 3, Delay: time.Microsecond}}).Try(ctx, s.pool, id)
+	out := pgcmd.Try(ctx, s.pool, cmd.With(pgcmd.Options{Retry: pgcmd.Retry{Attempts: 3, Delay: time.Microsecond}}), id)
 	s.proxy.Set(nil)
 	s.sought = append(s.sought, verdict{id, s.Name(), pgcmd.EffectOf(out.Err)})
 	s.judge(s.sought[len(s.sought)-1], "at once")
@@ -52,7 +52,7 @@ func TestCommitNeverLeft(t *testing.T) {
 		},
 		"a savepoint loses it": func(s *stage, ctx context.Context, tx *pgcmd.Tx) {
 			s.at(read, 77, request, faults.Reset)
-			require.Error(s, s.command(read, `select $1::int8`).Try(ctx, tx, 77).Err)
+			require.Error(s, pgcmd.Try(ctx, tx, s.command(read, `select $1::int8`), 77).Err)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -255,8 +255,8 @@ func TestAPanicChangesNothing(t *testing.T) {
 		cmd   *pgcmd.Command[int64, int64]
 		there int
 	}{
-		{"after a statement that commits by itself", s.healthy(write).After(after), 1},
-		{"in a statement's own transaction", s.healthy(write).With(pgcmd.Options{InTx: true}).After(after), 0},
+		{"after a statement that commits by itself", pgcmd.After(s.healthy(write), after), 1},
+		{"in a statement's own transaction", pgcmd.After(s.healthy(write).With(pgcmd.Options{InTx: true}), after), 0},
 		{"in a body", s.body(func(ctx context.Context, tx *pgcmd.Tx, id int64) error {
 			_, err := tx.Exec(ctx, insertOp, id)
 			require.NoError(s, err)

@@ -92,7 +92,7 @@ func (k condition) run(s *stage, c column, letter string, db pgcmd.DB, pool *pgx
 		ctx, cancel = p.ctx(ctx)
 	}
 	defer cancel()
-	out := cmd.Try(ctx, db, id)
+	out := pgcmd.Try(ctx, db, cmd, id)
 	s.proxy.Set(nil)
 	if p.also != nil {
 		p.also()

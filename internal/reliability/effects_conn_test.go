@@ -23,7 +23,7 @@ func TestABusyConnection(t *testing.T) {
 	again := pgcmd.Options{Retry: pgcmd.Retry{Attempts: 3}}
 	for _, c := range []column{read, write, inTx} {
 		id := newID()
-		out := s.healthy(c).With(again).Try(s.patient(), conn, id)
+		out := pgcmd.Try(s.patient(), conn, s.healthy(c).With(again), id)
 		e := s.failed(out.Err)
 		assert.Equal(t, pgcmd.CodeInternal, e.Code, "%s: %v", c, e)
 		assert.Equal(t, pgcmd.NotApplied, e.Effect, "%s: %v", c, e)
@@ -45,13 +45,13 @@ func TestRetriesOnASingleConnection(t *testing.T) {
 		conn, err := s.pool.Acquire(s.patient())
 		require.NoError(t, err)
 		s.exec(`select setval($1, 1, false)`, s.shots)
-		out := raises("40001")(s, c).cmd.With(again).Try(s.patient(), conn, newID())
+		out := pgcmd.Try(s.patient(), conn, raises("40001")(s, c).cmd.With(again), newID())
 		require.NoError(t, out.Err, c)
 		assert.Equal(t, 2, out.Attempts, c)
 
 		id := newID()
 		s.at(c, id, request, faults.Reset)
-		out = s.healthy(c).With(again).Try(s.patient(), conn, id)
+		out = pgcmd.Try(s.patient(), conn, s.healthy(c).With(again), id)
 		e := s.failed(out.Err)
 		assert.Equal(t, pgcmd.NotApplied, e.Effect, c)
 		assert.Equal(t, 1, out.Attempts, c)

@@ -109,7 +109,7 @@ func bodyConditions() []condition {
 				})}
 			}},
 		{row: 24, how: "an After hook", columns: []column{read, write, inTx}, code: pgcmd.CodeFailed, cause: own,
-			play: func(s *stage, c column) play { return play{cmd: s.healthy(c).After(after)} }},
+			play: func(s *stage, c column) play { return play{cmd: pgcmd.After(s.healthy(c), after)} }},
 		{row: 24, how: "a row that does not fit", columns: []column{read, write, inTx}, code: pgcmd.CodeInternal, cause: anything,
 			play: func(s *stage, c column) play {
 				hit := `select null::int8 where $1::int8 is not null`

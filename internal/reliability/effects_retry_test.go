@@ -41,7 +41,7 @@ func TestTheRetryBudgetUnderATotalOutage(t *testing.T) {
 		for w := range 4 {
 			workers.Go(func() {
 				for n := range runs / 4 {
-					outcome := commands[(w+n)%len(commands)].Try(s.patient(), s.pool, newID())
+					outcome := pgcmd.Try(s.patient(), s.pool, commands[(w+n)%len(commands)], newID())
 					mu.Lock()
 					attempts += int64(outcome.Attempts)
 					mu.Unlock()
@@ -67,7 +67,7 @@ func TestTheRetryBudgetUnderATotalOutage(t *testing.T) {
 	attempts := storm(runs)
 	assert.Equal(t, attempts, dials.Load())
 	assert.LessOrEqual(t, float64(attempts), 1.2*runs, "offered load, once the budget is used up")
-	outcome := commands[0].Try(s.patient(), s.pool, newID())
+	outcome := pgcmd.Try(s.patient(), s.pool, commands[0], newID())
 	e := s.failed(outcome.Err)
 	assert.Equal(t, pgcmd.CodeUnavailable, e.Code, "what it was for")
 	assert.Contains(t, e.Message, "budget")
@@ -77,7 +77,7 @@ func TestTheRetryBudgetUnderATotalOutage(t *testing.T) {
 	out.Store(false)
 	conflict := raises("40001")(s, inTx).cmd.With(again)
 	s.exec(`select setval($1, 1, false)`, s.shots)
-	outcome = conflict.Try(s.patient(), s.pool, newID())
+	outcome = pgcmd.Try(s.patient(), s.pool, conflict, newID())
 	require.NoError(t, outcome.Err, "a conflict is none of the budget's business")
 	assert.Equal(t, 2, outcome.Attempts)
 
@@ -87,7 +87,7 @@ func TestTheRetryBudgetUnderATotalOutage(t *testing.T) {
 	}
 	out.Store(true)
 	s.pool.Reset()
-	outcome = commands[0].Try(s.patient(), s.pool, newID())
+	outcome = pgcmd.Try(s.patient(), s.pool, commands[0], newID())
 	assert.Equal(t, 5, outcome.Attempts)
 	out.Store(false)
 }
@@ -109,7 +109,7 @@ func TestIfCanOnlyNarrow(t *testing.T) {
 			for _, answer := range []bool{false, true} {
 				s.exec(`select setval($1, 1, false)`, s.shots)
 				id := newID()
-				out := raises(state)(s, c).cmd.With(retry(answer)).Try(s.patient(), s.pool, id)
+				out := pgcmd.Try(s.patient(), s.pool, raises(state)(s, c).cmd.With(retry(answer)), id)
 				if !answer {
 					assert.Equal(t, 1, out.Attempts, "%s in %s, If says %v", state, c, answer)
 					assert.Equal(t, most-1, min(asked, most-1), "%s in %s", state, c)
@@ -130,7 +130,7 @@ func TestRetriesStopWhereTheDeadlineLeavesNoRoom(t *testing.T) {
 	for _, c := range everywhere {
 		s.exec(`select setval($1, 1, false)`, s.shots)
 		start := time.Now()
-		out := raises("40001")(s, c).cmd.With(patient).Try(s.patient(), s.pool, newID())
+		out := pgcmd.Try(s.patient(), s.pool, raises("40001")(s, c).cmd.With(patient), newID())
 		e := s.failed(out.Err)
 		assert.Equal(t, 1, out.Attempts, c)
 		assert.Equal(t, "40001", e.SQLState, c)
@@ -144,7 +144,7 @@ func TestRetriesStopWhereTheDeadlineLeavesNoRoom(t *testing.T) {
 	options := patient
 	options.Retry.If = func(error) bool { cancel(); return true }
 	id := newID()
-	out := raises("40001")(s, inTx).cmd.With(options).Try(ctx, s.pool, id)
+	out := pgcmd.Try(ctx, s.pool, raises("40001")(s, inTx).cmd.With(options), id)
 	e := s.failed(out.Err)
 	assert.Equal(t, 1, out.Attempts)
 	assert.Equal(t, pgcmd.NotApplied, e.Effect)
@@ -163,7 +163,7 @@ func TestANestedCommandNeverRetriesByItself(t *testing.T) {
 			return s.failed(err).Attempts, err
 		},
 		"Try": func(ctx context.Context, tx *pgcmd.Tx) (int, error) {
-			out := inner.Try(ctx, tx, 1)
+			out := pgcmd.Try(ctx, tx, inner, 1)
 			return out.Attempts, out.Err
 		},
 		"a transaction": func(ctx context.Context, tx *pgcmd.Tx) (int, error) {
@@ -193,7 +193,7 @@ func TestANestedCommandNeverRetriesByItself(t *testing.T) {
 
 		reset()
 		runs = 0
-		out := outer.With(again).Try(s.patient(), s.pool, id)
+		out := pgcmd.Try(s.patient(), s.pool, outer.With(again), id)
 		require.NoError(t, out.Err, name)
 		assert.Equal(t, 2, out.Attempts, "%s: the outermost is tried again, whole", name)
 		assert.Equal(t, 1, attempts, name)
@@ -217,7 +217,7 @@ func TestANestedCommandNeverRetriesByItself(t *testing.T) {
 		},
 	} {
 		reset()
-		out := inner.Try(s.patient(), db(), 1)
+		out := pgcmd.Try(s.patient(), db(), inner, 1)
 		assert.Equal(t, "40001", s.failed(out.Err).SQLState)
 		assert.Equal(t, 1, out.Attempts, name)
 	}
@@ -240,7 +240,7 @@ func TestLayersDoNotMultiplyAttempts(t *testing.T) {
 	outer := pgcmd.New("ops.outer", func(ctx context.Context, db pgcmd.DB, id int64) (int64, error) {
 		return inner.Run(ctx, db, id)
 	}).With(again)
-	out := outer.Try(s.patient(), s.pool, 1)
+	out := pgcmd.Try(s.patient(), s.pool, outer, 1)
 	assert.Equal(t, "40001", s.failed(out.Err).SQLState)
 	assert.LessOrEqual(t, runs, 3, "attempts of the innermost, of 3 that each layer asks for")
 }

@@ -30,12 +30,8 @@ func (c *troubledColumn) Scan(any) error { return at(c.ctx, "a row") }
 
 // troubled leaves two parts, if nothing happens.
 var (
-	troubled = pgcmd.Transaction("trouble.tx", troubledBody).
-			With(pgcmd.Options{Middleware: []pgcmd.Middleware{troubledMiddleware}}).
-			Before(func(ctx context.Context, _ *troubledIn) error { return at(ctx, "Before") }).
-			After(func(ctx context.Context, _ troubledIn, _ *int64) error { return at(ctx, "After") }).
-			OnError(func(ctx context.Context, _ troubledIn, _ error) error { return at(ctx, "OnError") }).
-			Cleanup(func(ctx context.Context, _ troubledIn) { _ = at(ctx, "Cleanup") })
+	troubled = pgcmd.Cleanup(pgcmd.OnError(pgcmd.After(pgcmd.Before(pgcmd.Transaction("trouble.tx", troubledBody).
+			With(pgcmd.Options{Middleware: []pgcmd.Middleware{troubledMiddleware}}), func(ctx context.Context, _ *troubledIn) error { return at(ctx, "Before") }), func(ctx context.Context, _ troubledIn, _ *int64) error { return at(ctx, "After") }), func(ctx context.Context, _ troubledIn, _ error) error { return at(ctx, "OnError") }), func(ctx context.Context, _ troubledIn) { _ = at(ctx, "Cleanup") })
 	troubledOnce = pgcmd.Once(troubled, func(in troubledIn) string {
 		if at(in.ctx, "the key") != nil {
 			return "" // which is refused
@@ -114,7 +110,7 @@ func troubledNesting(ctx context.Context, tx *pgcmd.Tx, in troubledIn) error {
 	if _, err := inner("a nested command").Run(ctx, tx, in); err != nil {
 		return err
 	}
-	if err := inner("a command that is tried").Try(ctx, tx, in).Err; err != nil {
+	if err := pgcmd.Try(ctx, tx, inner("a command that is tried"), in).Err; err != nil {
 		return err
 	}
 	return pgx.BeginFunc(ctx, tx, func(nested pgx.Tx) error {

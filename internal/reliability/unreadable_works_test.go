@@ -46,7 +46,7 @@ var unreadableWorks = []work{
 			if _, err := addFirst.Run(ctx, tx, in); err != nil {
 				return 0, err
 			}
-			tried := pgcmd.Query[op, small]("works.unreadable", unreadableThenFails).Try(ctx, tx, in)
+			tried := pgcmd.Try(ctx, tx, pgcmd.Query[op, small]("works.unreadable", unreadableThenFails), in)
 			if !failsWith("23514")(tried.Err) {
 				return 0, fmt.Errorf("%w: %w", errBody, tried.Err)
 			}

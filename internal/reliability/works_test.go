@@ -95,7 +95,7 @@ const (
 // of makes a work's run of a command.
 func of[Out any](c *pgcmd.Command[op, Out]) func(context.Context, pgcmd.DB, op, pgcmd.Options) pgcmd.Outcome[any] {
 	return func(ctx context.Context, db pgcmd.DB, in op, o pgcmd.Options) pgcmd.Outcome[any] {
-		r := c.With(o).Try(ctx, db, in)
+		r := pgcmd.Try(ctx, db, c.With(o), in)
 		return pgcmd.Outcome[any]{Value: r.Value, Err: r.Err, Attempts: r.Attempts, Replayed: r.Replayed}
 	}
 }
@@ -197,10 +197,10 @@ var plainWorks = []work{
 		}))},
 	{name: "one that is tried", unit: byCommit, parts: 4, value: 3,
 		run: of(transaction("try", func(ctx context.Context, tx *pgcmd.Tx, in op) (int64, error) {
-			if err := add.Try(ctx, tx, part{in.ID, 4}).Err; err != nil {
+			if err := pgcmd.Try(ctx, tx, add, part{in.ID, 4}).Err; err != nil {
 				return 0, err
 			}
-			return three.Try(ctx, tx, in).Get()
+			return pgcmd.Try(ctx, tx, three, in).Get()
 		}))},
 	{name: "one that is tried and fails", unit: byCommit, parts: 2, value: 2,
 		run: of(transaction("try-failing", tryFailing))},
@@ -294,7 +294,7 @@ func tryFailing(ctx context.Context, tx *pgcmd.Tx, in op) (int64, error) {
 		}
 		return add.Run(ctx, tx, part{in.ID, -1})
 	})
-	if err := failing.Try(ctx, tx, in).Err; err == nil || !failsWith("23514")(err) {
+	if err := pgcmd.Try(ctx, tx, failing, in).Err; err == nil || !failsWith("23514")(err) {
 		return 0, errors.Join(errBody, err)
 	}
 	return pick.Run(ctx, tx, part{in.ID, 2})

@@ -186,7 +186,7 @@ func (s *soak) one(ctx context.Context, id int64) {
 	if in.To < in.From {
 		in.From, in.To, in.Amount = in.To, in.From, -in.Amount
 	}
-	o := s.command.Try(ctx, s.pool, in)
+	o := pgcmd.Try(ctx, s.pool, s.command, in)
 	s.told[id] = pgcmd.EffectOf(o.Err)
 	s.retries.Add(int64(max(0, o.Attempts-1)))
 	s.done.Add(1)

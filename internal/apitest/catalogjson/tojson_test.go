@@ -145,7 +145,7 @@ func TestARowThatAHookHasChangedIsShownAsItIs(t *testing.T) {
 	t.Parallel()
 	pool := pgcmdtest.Pool(t)
 	q := pgcmd.QueryOne[none, map[string]any]("q", `select '2024-01-01'::date d, '{"a":1,"secret":2}'::jsonb j, 'x' s, array[1,2] l`)
-	q = q.After(func(_ context.Context, _ none, row *map[string]any) error {
+	q = pgcmd.After(q, func(_ context.Context, _ none, row *map[string]any) error {
 		delete((*row)["j"].(map[string]any), "secret")
 		(*row)["s"] = "[hidden]"
 		(*row)["l"].([]any)[0] = int32(7)
@@ -200,9 +200,8 @@ func TestTypesThatAreNotRegisteredAreShownAsTheirText(t *testing.T) {
 func TestAnOutcomeShowsNoInsidesOfPgx(t *testing.T) {
 	t.Parallel()
 	pool := pgcmdtest.Pool(t)
-	o := pgcmd.QueryOne[none, map[string]any]("q", `select 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid u, 'infinity'::timestamptz t, '1 day'::interval i, '[1,5)'::int4range r,
-		'10:00'::time c, '(1,2)'::point p, B'101' b, 'NaN'::float8 f, '08:00:2b:01:02:03'::macaddr m, 1.50::numeric n, array['a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid] us`).
-		Try(t.Context(), pool, none{})
+	o := pgcmd.Try(t.Context(), pool, pgcmd.QueryOne[none, map[string]any]("q", `select 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid u, 'infinity'::timestamptz t, '1 day'::interval i, '[1,5)'::int4range r,
+		'10:00'::time c, '(1,2)'::point p, B'101' b, 'NaN'::float8 f, '08:00:2b:01:02:03'::macaddr m, 1.50::numeric n, array['a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid] us`), none{})
 	text, err := json.Marshal(o)
 	require.NoError(t, err)
 	var shown struct{ Value json.RawMessage }

@@ -94,13 +94,13 @@ var bodies = map[string]func(ctx context.Context, tx *pgcmd.Tx, use func(ctx con
 		if _, err := tx.Exec(ctx, insertOne); err != nil {
 			return err
 		}
-		return pgcmd.Transaction("inner", func(ctx context.Context, tx *pgcmd.Tx, _ int) (any, error) { return nil, use(ctx, tx) }).Try(ctx, tx, 1).Err
+		return pgcmd.Try(ctx, tx, pgcmd.Transaction("inner", func(ctx context.Context, tx *pgcmd.Tx, _ int) (any, error) { return nil, use(ctx, tx) }), 1).Err
 	},
 	"a Try whose error is swallowed": func(ctx context.Context, tx *pgcmd.Tx, use func(context.Context, *pgcmd.Tx) error) error {
 		if _, err := tx.Exec(ctx, insertOne); err != nil {
 			return err
 		}
-		pgcmd.Transaction("inner", func(ctx context.Context, tx *pgcmd.Tx, _ int) (any, error) { return nil, use(ctx, tx) }).Try(ctx, tx, 1)
+		pgcmd.Try(ctx, tx, pgcmd.Transaction("inner", func(ctx context.Context, tx *pgcmd.Tx, _ int) (any, error) { return nil, use(ctx, tx) }), 1)
 		return elsewhere
 	},
 	"the loop of a Stream": func(ctx context.Context, tx *pgcmd.Tx, use func(context.Context, *pgcmd.Tx) error) error {
@@ -177,7 +177,7 @@ func TestATransactionOfPgxThatWasEndedOnItsConnectionIsUnknown(t *testing.T) {
 						return nil, goOn(ctx, tx, conn)
 					})
 					if try {
-						err = c.Try(t.Context(), tx, 1).Err
+						err = pgcmd.Try(t.Context(), tx, c, 1).Err
 					} else {
 						_, err = c.Run(t.Context(), tx, 1)
 					}
@@ -224,9 +224,9 @@ var uses = map[string]func(ctx context.Context, tx *pgcmd.Tx) error{
 		})
 	},
 	"a Try that fails": func(ctx context.Context, tx *pgcmd.Tx) error {
-		o := pgcmd.Transaction("inner", func(ctx context.Context, tx *pgcmd.Tx, _ int) (any, error) {
+		o := pgcmd.Try(ctx, tx, pgcmd.Transaction("inner", func(ctx context.Context, tx *pgcmd.Tx, _ int) (any, error) {
 			return nil, script("select 1/0")(ctx, tx.Conn())
-		}).Try(ctx, tx, 1)
+		}), 1)
 		if pgcmd.EffectOf(o.Err) != pgcmd.NotApplied {
 			return pgcmd.Errorf(pgcmd.CodeInternal, "the Effect is %v", pgcmd.EffectOf(o.Err))
 		}

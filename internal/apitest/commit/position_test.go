@@ -50,7 +50,7 @@ var positions = map[string]func(ctx context.Context, tx *pgcmd.Tx) error{
 		return err
 	},
 	"a command in a Try": func(ctx context.Context, tx *pgcmd.Tx) error {
-		return pgcmd.Exec[struct{}]("wrong", wrong).Try(ctx, tx, struct{}{}).Err
+		return pgcmd.Try(ctx, tx, pgcmd.Exec[struct{}]("wrong", wrong), struct{}{}).Err
 	},
 	"Exec in a nested Tx": func(ctx context.Context, tx *pgcmd.Tx) error {
 		return pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {

@@ -158,50 +158,50 @@ func TestACommitThatTheStandbyHasNotGotIsASuccessWithAWarning(t *testing.T) {
 	rows := func(yield func(one, error) bool) { yield(one{1}, nil) }
 	mine := map[string]func(ctx context.Context, db pgcmd.DB) shown{ // transactions that pgcmd commits
 		"a statement InTx": func(ctx context.Context, db pgcmd.DB) shown {
-			return show(insert.With(pgcmd.Options{InTx: true}).Try(ctx, db, 1))
+			return show(pgcmd.Try(ctx, db, insert.With(pgcmd.Options{InTx: true}), 1))
 		},
-		"a transaction": func(ctx context.Context, db pgcmd.DB) shown { return show(both.Try(ctx, db, 1)) },
+		"a transaction": func(ctx context.Context, db pgcmd.DB) shown { return show(pgcmd.Try(ctx, db, both, 1)) },
 		"a Once": func(ctx context.Context, db pgcmd.DB) shown {
-			return show(pgcmd.Once(both, func(int) string { return fmt.Sprint(time.Now().UnixNano()) }).Try(ctx, db, 1))
+			return show(pgcmd.Try(ctx, db, pgcmd.Once(both, func(int) string { return fmt.Sprint(time.Now().UnixNano()) }), 1))
 		},
 		"an atomic batch": func(ctx context.Context, db pgcmd.DB) shown {
-			return items(t, pgcmd.Batch(insert, pgcmd.Atomic).Try(ctx, db, []int{1, 2}), true)
+			return items(t, pgcmd.Try(ctx, db, pgcmd.Batch(insert, pgcmd.Atomic), []int{1, 2}), true)
 		},
 		"an isolated batch": func(ctx context.Context, db pgcmd.DB) shown {
-			return items(t, pgcmd.Batch(insert, pgcmd.Isolated).Try(ctx, db, []int{1, 2}), true)
+			return items(t, pgcmd.Try(ctx, db, pgcmd.Batch(insert, pgcmd.Isolated), []int{1, 2}), true)
 		},
 		"an atomic batch of transactions": func(ctx context.Context, db pgcmd.DB) shown {
-			return items(t, pgcmd.Batch(both, pgcmd.Atomic).Try(ctx, db, []int{1, 2}), true)
+			return items(t, pgcmd.Try(ctx, db, pgcmd.Batch(both, pgcmd.Atomic), []int{1, 2}), true)
 		},
 		"an independent batch of transactions": func(ctx context.Context, db pgcmd.DB) shown {
-			return items(t, pgcmd.Batch(both, pgcmd.Independent).Try(ctx, db, []int{1, 2}), true)
+			return items(t, pgcmd.Try(ctx, db, pgcmd.Batch(both, pgcmd.Independent), []int{1, 2}), true)
 		},
 		"a copy InTx": func(ctx context.Context, db pgcmd.DB) shown {
-			return show(pgcmd.Copy[one]("t.copy", pgx.Identifier{"t"}).With(pgcmd.Options{InTx: true}).Try(ctx, db, rows))
+			return show(pgcmd.Try(ctx, db, pgcmd.Copy[one]("t.copy", pgx.Identifier{"t"}).With(pgcmd.Options{InTx: true}), rows))
 		},
 	}
 	alone := map[string]func(ctx context.Context, db pgcmd.DB, want bool) shown{ // that the server commits by itself
-		"an Exec": func(ctx context.Context, db pgcmd.DB, _ bool) shown { return show(insert.Try(ctx, db, 1)) },
+		"an Exec": func(ctx context.Context, db pgcmd.DB, _ bool) shown { return show(pgcmd.Try(ctx, db, insert, 1)) },
 		"a Query": func(ctx context.Context, db pgcmd.DB, _ bool) shown {
-			return show(pgcmd.Query[int, int]("q", returning).Try(ctx, db, 1))
+			return show(pgcmd.Try(ctx, db, pgcmd.Query[int, int]("q", returning), 1))
 		},
 		"a QueryOne": func(ctx context.Context, db pgcmd.DB, _ bool) shown {
-			return show(pgcmd.QueryOne[int, int]("q", returning).Try(ctx, db, 1))
+			return show(pgcmd.Try(ctx, db, pgcmd.QueryOne[int, int]("q", returning), 1))
 		},
 		"an Exec with a hook": func(ctx context.Context, db pgcmd.DB, _ bool) shown {
-			return show(insert.Before(func(context.Context, *int) error { return nil }).Try(ctx, db, 1))
+			return show(pgcmd.Try(ctx, db, pgcmd.Before(insert, func(context.Context, *int) error { return nil }), 1))
 		},
 		"an AdHoc": func(ctx context.Context, db pgcmd.DB, _ bool) shown {
-			return show(pgcmd.AdHoc.Try(ctx, db, pgcmd.AdHocQuery{SQL: `insert into t values (1)`}))
+			return show(pgcmd.Try(ctx, db, pgcmd.AdHoc, pgcmd.AdHocQuery{SQL: `insert into t values (1)`}))
 		},
 		"a copy": func(ctx context.Context, db pgcmd.DB, _ bool) shown {
-			return show(pgcmd.Copy[one]("t.copy", pgx.Identifier{"t"}).Try(ctx, db, rows))
+			return show(pgcmd.Try(ctx, db, pgcmd.Copy[one]("t.copy", pgx.Identifier{"t"}), rows))
 		},
 		"an independent batch": func(ctx context.Context, db pgcmd.DB, want bool) shown {
-			return items(t, pgcmd.Batch(insert, pgcmd.Independent).Try(ctx, db, []int{1, 2}), want)
+			return items(t, pgcmd.Try(ctx, db, pgcmd.Batch(insert, pgcmd.Independent), []int{1, 2}), want)
 		},
 		"a sequential batch": func(ctx context.Context, db pgcmd.DB, want bool) shown {
-			return items(t, pgcmd.Batch(insert, pgcmd.Sequential).Try(ctx, db, []int{1, 2}), want)
+			return items(t, pgcmd.Try(ctx, db, pgcmd.Batch(insert, pgcmd.Sequential), []int{1, 2}), want)
 		},
 	}
 	core, logged := observer.New(zapcore.DebugLevel)
@@ -254,7 +254,7 @@ func TestACommitThatTheStandbyHasNotGotIsASuccessWithAWarning(t *testing.T) {
 				if kind == "one with Instrument" {
 					require.Positive(t, notices.Load()-before, "the pool's own OnNotice is called")
 				}
-				o := pgcmd.QueryOne[struct{}, int]("t.count", `select count(*) from t`).Try(ctx, db, struct{}{})
+				o := pgcmd.Try(ctx, db, pgcmd.QueryOne[struct{}, int]("t.count", `select count(*) from t`), struct{}{})
 				require.NoError(t, o.Err)
 				require.False(t, o.DurabilityWarning, "of what comes later")
 			})

@@ -44,7 +44,7 @@ func TestOptionsThatACommandCannotHavePanic(t *testing.T) {
 		"Batch of Once":     with(pgcmd.Batch(pgcmd.Once(pgcmd.Transaction("x", inTx), key), pgcmd.Independent)),
 		"Batch of batches":  with(pgcmd.Batch(pgcmd.Batch(query, pgcmd.Atomic), pgcmd.Independent)),
 		"Batch of AdHoc":    with(pgcmd.Batch(pgcmd.AdHoc, pgcmd.Independent)),
-		"Query with a hook": with(query.After(func(context.Context, int, *[]int) error { return nil })),
+		"Query with a hook": with(pgcmd.After(query, func(context.Context, int, *[]int) error { return nil })),
 	}
 	options := map[string]pgcmd.Options{
 		"Description":  {Description: "x"},

@@ -84,7 +84,7 @@ func TestTheTextOfAPackageLevelErrorIsShown(t *testing.T) {
 					assert.NotContains(t, err.Error(), value)
 					assert.NotContains(t, err.Error(), os.Getenv("PATH"))
 				}
-				_, err := command.Before(func(context.Context, *int) error { return c.err }).Run(t.Context(), pool, 1)
+				_, err := pgcmd.Before(command, func(context.Context, *int) error { return c.err }).Run(t.Context(), pool, 1)
 				assert.ErrorContains(t, err, "a Before hook failed with")
 				wrapped := pgcmd.Errorf(pgcmd.CodeConflict, "paying: %w", c.err).Error()
 				if c.want != "" {

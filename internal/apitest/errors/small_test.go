@@ -56,15 +56,15 @@ func TestANilErrorOfPgcmdIsAnErrorAndNoPanic(t *testing.T) {
 				return e
 			},
 			"a Before hook": func() error {
-				_, e := command.Before(func(context.Context, *int) error { return err }).Run(t.Context(), pool, 1)
+				_, e := pgcmd.Before(command, func(context.Context, *int) error { return err }).Run(t.Context(), pool, 1)
 				return e
 			},
 			"an After hook": func() error {
-				_, e := command.After(func(context.Context, int, *int) error { return err }).Run(t.Context(), pool, 1)
+				_, e := pgcmd.After(command, func(context.Context, int, *int) error { return err }).Run(t.Context(), pool, 1)
 				return e
 			},
 			"an OnError hook": func() error {
-				_, e := failing.OnError(func(context.Context, int, error) error { return err }).Run(t.Context(), pool, 1)
+				_, e := pgcmd.OnError(failing, func(context.Context, int, error) error { return err }).Run(t.Context(), pool, 1)
 				return e
 			},
 			"a middleware": func() error {

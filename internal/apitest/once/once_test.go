@@ -31,10 +31,10 @@ func pay[In any](name string) *pgcmd.Command[In, int] {
 func try[In any](t *testing.T, pool *pgxpool.Pool, a, b In) pgcmd.Outcome[int] {
 	t.Helper()
 	c := pay[In](t.Name())
-	first := c.Try(t.Context(), pool, a)
+	first := pgcmd.Try(t.Context(), pool, c, a)
 	require.NoError(t, first.Err)
 	require.False(t, first.Replayed)
-	return c.Try(t.Context(), pool, b)
+	return pgcmd.Try(t.Context(), pool, c, b)
 }
 
 func same[In any](name string, a, b In) (string, func(t *testing.T, pool *pgxpool.Pool)) {
@@ -122,8 +122,8 @@ func TestADeployThatAddsAFieldMakesNoRetryAConflict(t *testing.T) {
 		Tags []string
 		At   *time.Time
 	}
-	require.NoError(t, pay[v1]("pay").Try(t.Context(), pool, v1{"a", 1}).Err)
-	o := pay[v2]("pay").Try(t.Context(), pool, v2{Key: "a", N: 1})
+	require.NoError(t, pgcmd.Try(t.Context(), pool, pay[v1]("pay"), v1{"a", 1}).Err)
+	o := pgcmd.Try(t.Context(), pool, pay[v2]("pay"), v2{Key: "a", N: 1})
 	require.NoError(t, o.Err)
 	assert.True(t, o.Replayed)
 	_, err := pay[v2]("pay").Run(t.Context(), pool, v2{Key: "a", N: 1, Note: "x"})
@@ -143,7 +143,7 @@ func TestRowsOfAnOlderVersionAreAnswered(t *testing.T) {
 		require.NoError(t, err)
 	}
 	write("pay")
-	o := pay[in]("pay").Try(t.Context(), pool, in{"a", 1})
+	o := pgcmd.Try(t.Context(), pool, pay[in]("pay"), in{"a", 1})
 	require.NoError(t, o.Err)
 	assert.True(t, o.Replayed)
 	assert.Equal(t, 7, o.Value)
@@ -151,8 +151,8 @@ func TestRowsOfAnOlderVersionAreAnswered(t *testing.T) {
 	assert.Equal(t, pgcmd.CodeConflict, pgcmd.CodeOf(err))
 
 	write("hooked")
-	hooked := pay[in]("hooked").Before(func(_ context.Context, in *in) error { in.N++; return nil })
-	o = hooked.Try(t.Context(), pool, in{"a", 1})
+	hooked := pgcmd.Before(pay[in]("hooked"), func(_ context.Context, in *in) error { in.N++; return nil })
+	o = pgcmd.Try(t.Context(), pool, hooked, in{"a", 1})
 	require.NoError(t, o.Err)
 	assert.Equal(t, 7, o.Value)
 }

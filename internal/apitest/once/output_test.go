@@ -83,7 +83,7 @@ func comesBack[Out any](t *testing.T, pool *pgxpool.Pool, name string, v Out, sa
 	t.Run(name, func(t *testing.T) {
 		t.Parallel()
 		c := giving(t.Name(), v)
-		first, second := c.Try(t.Context(), pool, "k"), c.Try(t.Context(), pool, "k")
+		first, second := pgcmd.Try(t.Context(), pool, c, "k"), pgcmd.Try(t.Context(), pool, c, "k")
 		require.NoError(t, first.Err)
 		require.NoError(t, second.Err)
 		assert.True(t, second.Replayed)

@@ -98,7 +98,7 @@ func TestEveryItemOfABatchIsToldTheTruth(t *testing.T) {
 			runMixtures(t, pool, look, "Query", pgcmd.Query[tagged, small]("w.many", two))
 			runMixtures(t, pool, look, "QueryOne", pgcmd.QueryOne[tagged, small]("w.one", `select max(v)::int as v from (`+two+`) x`))
 			runMixtures(t, pool, look, "struct", pgcmd.Query[tagged, plain]("w.plain", two))
-			runMixtures(t, pool, look, "hook", pgcmd.Query[tagged, small]("w.hook", two).After(func(context.Context, tagged, *[]small) error { return nil }))
+			runMixtures(t, pool, look, "hook", pgcmd.After(pgcmd.Query[tagged, small]("w.hook", two), func(context.Context, tagged, *[]small) error { return nil }))
 			usable(t, pool)
 		})
 	}
@@ -109,7 +109,7 @@ func runMixtures[Out any](t *testing.T, pool *pgcmd.Pool, look *pgx.Conn, name s
 		for _, mixture := range mixtures {
 			what := fmt.Sprintf("%s, %v, %s", name, mode, mixture)
 			items := itemsOf(mixture)
-			out := batch.Try(t.Context(), pool, items)
+			out := pgcmd.Try(t.Context(), pool, batch, items)
 			found := there(t, look, "w")
 			for i, o := range out.Value.Outcomes {
 				agree(t, o.Err, found[i+1], fmt.Sprintf("%s, item %d", what, i))
@@ -148,7 +148,7 @@ func TestABatchThatJoinsATransactionIsToldTheTruth(t *testing.T) {
 				var out pgcmd.Outcome[pgcmd.BatchResult[[]small]]
 				_, err := pgcmd.Transaction("joined", func(ctx context.Context, tx *pgcmd.Tx, in []tagged) (int, error) {
 					if try {
-						out = batch.Try(ctx, tx, in)
+						out = pgcmd.Try(ctx, tx, batch, in)
 					} else {
 						out.Value, out.Err = batch.Run(ctx, tx, in)
 					}
@@ -230,7 +230,7 @@ func TestItemsOfManyChunksAreToldTheTruth(t *testing.T) {
 					items[i].Unreadable, items[i].Fail = kind.Unreadable, kind.Fail
 				}
 			}
-			out := batch.Try(t.Context(), pool, items)
+			out := pgcmd.Try(t.Context(), pool, batch, items)
 			found := there(t, look, "w")
 			require.Len(t, out.Value.Outcomes, len(items))
 			for i, o := range out.Value.Outcomes {
@@ -254,7 +254,7 @@ func TestAConstraintThatFailsBehindAScanErrorAtTheEndOfATransaction(t *testing.T
 	// Item 1 cannot be scanned, and its parent is missing, which is found out at COMMIT.
 	insert := pgcmd.Query[int, small]("child.add", `insert into child values ($1, 1) returning case when $1 = 1 then 100000 else 1 end as v`)
 	for mode, batch := range batches(insert) {
-		out := batch.Try(t.Context(), pool, []int{1, 2})
+		out := pgcmd.Try(t.Context(), pool, batch, []int{1, 2})
 		found := there(t, look, "child")
 		assert.Empty(t, found, "%v", mode)
 		for i, o := range out.Value.Outcomes {

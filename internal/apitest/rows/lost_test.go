@@ -35,11 +35,11 @@ func TestAConnectionThatIsLostBehindAScanError(t *testing.T) {
 			return err
 		},
 		"Isolated": func(ctx context.Context, db pgcmd.DB, in tagged) error {
-			out := pgcmd.Batch(many, pgcmd.Isolated).Try(ctx, db, []tagged{in})
+			out := pgcmd.Try(ctx, db, pgcmd.Batch(many, pgcmd.Isolated), []tagged{in})
 			return out.Value.Outcomes[0].Err
 		},
 		"Independent": func(ctx context.Context, db pgcmd.DB, in tagged) error {
-			out := pgcmd.Batch(many, pgcmd.Independent).Try(ctx, db, []tagged{in})
+			out := pgcmd.Try(ctx, db, pgcmd.Batch(many, pgcmd.Independent), []tagged{in})
 			return out.Value.Outcomes[0].Err
 		},
 		"Stream": func(ctx context.Context, db pgcmd.DB, in tagged) error {

@@ -110,7 +110,7 @@ func TestMaxBytesOfConfigIsForCommandsThatSayNothing(t *testing.T) {
 	}).Run(t.Context(), pool, in)
 	require.NoError(t, err)
 	for mode, batch := range batches(many) {
-		out := batch.Try(t.Context(), pool, []texts{{10, 100}, in})
+		out := pgcmd.Try(t.Context(), pool, batch, []texts{{10, 100}, in})
 		tooMuch(t, out.Value.Outcomes[1].Err, 1000, mode.String())
 	}
 	p := new(pgcmd.Pipeline)
@@ -155,7 +155,7 @@ func TestAWriteThatReturnsTooMuchIsAppliedAndSaysSo(t *testing.T) {
 			assert.Zero(t, count(t, look, "docs"), what)
 
 			_, err = pgcmd.Transaction("try", func(ctx context.Context, tx *pgcmd.Tx, in texts) (int, error) {
-				o := insert.Try(ctx, tx, in)
+				o := pgcmd.Try(ctx, tx, insert, in)
 				tooMuch(t, o.Err, 5000, what)
 				_, err := tx.Exec(ctx, `insert into docs values (1, 'y')`)
 				return 0, err
@@ -165,7 +165,7 @@ func TestAWriteThatReturnsTooMuchIsAppliedAndSaysSo(t *testing.T) {
 		}
 		for batchMode, batch := range batches(insert) {
 			what := fmt.Sprintf("%s %v", mode, batchMode)
-			out := batch.Try(t.Context(), pool, []texts{{1, 10}, {1, 1_000_000}, {1, 10}})
+			out := pgcmd.Try(t.Context(), pool, batch, []texts{{1, 10}, {1, 1_000_000}, {1, 10}})
 			n := count(t, look, "docs")
 			told := 0
 			for _, o := range out.Value.Outcomes {

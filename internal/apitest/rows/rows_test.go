@@ -187,8 +187,7 @@ func addRow[Row any](add func(string, way), name string) {
 		return nil
 	})
 	add("a hook after a Query of "+name, func(ctx context.Context, db pgcmd.DB, in item) error {
-		_, err := many.After(func(context.Context, item, *[]Row) error { return nil }).
-			OnError(func(_ context.Context, _ item, err error) error { return err }).Run(ctx, db, in)
+		_, err := pgcmd.OnError(pgcmd.After(many, func(context.Context, item, *[]Row) error { return nil }), func(_ context.Context, _ item, err error) error { return err }).Run(ctx, db, in)
 		return err
 	})
 	add("InTx of "+name, func(ctx context.Context, db pgcmd.DB, in item) error {
@@ -232,7 +231,7 @@ func TestBothErrorsAreReached(t *testing.T) {
 	require.ErrorIs(t, err, errTooMuch)
 	assert.Equal(t, "23514", failure(t, err).SQLState)
 	for mode := range batches(pgcmd.Query[item, small]("many", five)) {
-		out := pgcmd.Batch(pgcmd.Query[item, small]("many", five), mode).Try(t.Context(), pool, []item{good, both})
+		out := pgcmd.Try(t.Context(), pool, pgcmd.Batch(pgcmd.Query[item, small]("many", five), mode), []item{good, both})
 		isServers(t, out.Value.Outcomes[1].Err, mode.String())
 	}
 	var never = errors.New("never")
@@ -350,7 +349,7 @@ func TestTryUndoesAStatementThatFailedBehindAScanError(t *testing.T) {
 		pool := connect(t, url, inMode(mode))
 		for _, in := range []item{both, scan, fails} {
 			_, err := pgcmd.Transaction("try", func(ctx context.Context, tx *pgcmd.Tx, in item) (int, error) {
-				o := many.Try(ctx, tx, in)
+				o := pgcmd.Try(ctx, tx, many, in)
 				e := failure(t, o.Err)
 				assert.Equal(t, pgcmd.NotApplied, e.Effect, "%s %v", mode, in)
 				if in.Fail > 0 {

@@ -118,7 +118,7 @@ func ending[Row any](t *testing.T, want string, row string) {
 				}
 			},
 			"InTx": func(ctx context.Context, db pgcmd.DB) { _, _ = many.With(pgcmd.Options{InTx: true}).Run(ctx, db, 1) },
-			"Try":  func(ctx context.Context, db pgcmd.DB) { many.Try(ctx, db, 1) },
+			"Try":  func(ctx context.Context, db pgcmd.DB) { pgcmd.Try(ctx, db, many, 1) },
 			"Pipeline": func(ctx context.Context, db pgcmd.DB) {
 				p := new(pgcmd.Pipeline)
 				pgcmd.Queue(p, clean, 1)

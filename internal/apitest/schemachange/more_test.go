@@ -103,7 +103,7 @@ func TestWhatIsWrongInItselfIsNotTriedAgain(t *testing.T) {
 		for _, sql := range []string{`select a from nosuch where id = $1`, `select broken($1)`, `select $1::text::regclass::text`, `select a from s where id = $1 and nosuch`} {
 			c := pgcmd.QueryOne[string, string]("wrong", sql).With(pgcmd.Options{ReadOnly: true, Retry: pgcmd.Retry{Attempts: 5}})
 			for range 3 {
-				o := c.Try(t.Context(), pool, "nosuch")
+				o := pgcmd.Try(t.Context(), pool, c, "nosuch")
 				require.Error(t, o.Err, sql)
 				assert.Equal(t, 1, o.Attempts, "%s: %s: %v", name, sql, o.Err)
 			}
