@@ -45,11 +45,11 @@ func write(root string, r *results, p pace) error {
 }
 
 const (
-	beginMark = "<!-- of make bench, from here -->"
-	endMark   = "<!-- to here -->"
+	beginMark = "<!-- make bench: begin -->"
+	endMark   = "<!-- make bench: end -->"
 )
 
-// marked finds what is between the marks, and what is around it.
+// marked returns what is between the two markers, before the first and after the second, both markers with the latter.
 func marked(text string) (inside, before, after string, ok bool) {
 	begin, end := strings.Index(text, beginMark), strings.Index(text, endMark)
 	if begin < 0 || end < begin {
@@ -74,7 +74,7 @@ func (p *page) row(cells ...string) { p.line("| %s |", strings.Join(cells, " | "
 // summaryOf is the README's part.
 func summaryOf(r *results) string {
 	p := new(page)
-	p.line("\nOne run of `make bench` (%s): medians, with the interval that holds the middle half of the ratios. The whole of it is in [bench/REPORT.md](bench/REPORT.md).", machine())
+	p.line("\nOne run of `make bench` (%s). Times are medians. A ratio is pgcmd's time divided by the other's, so below 1 pgcmd is faster; the range in brackets holds the middle half of the measured ratios. The full report is [bench/REPORT.md](bench/REPORT.md).", machine())
 	p.head("Work, 5 columns", "pgcmd", "pgx by hand", "ratio", "allocations", "pgx's helpers¹", "ratio")
 	p.row("*Client work alone, on an in-process server*", "", "", "", "", "", "")
 	for _, w := range []workload.Work{workload.One, workload.Named, workload.Simple, workload.Many} {
@@ -106,11 +106,17 @@ func summaryOf(r *results) string {
 	}
 	tpcb, _ := find(r.pgbench, workTPCB)
 	sel, _ := find(r.pgbench, workSelect)
-	p.line("\nA `New` command over a direct call of its body costs %s and no allocation; `Try` instead of `Run`, %s. An input refused for three reasons is an `*Error` after %s. "+
-		"100 goroutines on ten connections find %s rows a second on a `*pgcmd.Pool`, and %s by hand on a pgxpool; with `Config.Multiplex` %s times as many as by hand, and %s times at a round trip of 1 ms. Beside `pgbench -M prepared`, the C client, the same transactions reach of its TPC-B-like %s statement by statement (by hand %s) and %s as a Pipeline, and of its select-only %s (by hand %s) and %s with Multiplex.\n",
-		ns(new.rows[0].time.Median-direct.time.Median), ns(try.time.Median-direct.time.Median), ns(definitionOf(r, workRefused).rows[0].time.Median),
-		perSecond(pool.time.Median), perSecond(hand.time.Median), spread(multiplexed("0s")), spread(multiplexed("1ms")),
-		ofPgbench(tpcb, ours), ofPgbench(tpcb, byHand), ofPgbench(tpcb, sidePipeline), ofPgbench(sel, ours), ofPgbench(sel, byHand), ofPgbench(sel, sharer))
+	p.head("Other work", "pgcmd", "compare")
+	p.row("a `New` command, over a direct call of its body", ns(new.rows[0].time.Median-direct.time.Median), "no allocation")
+	p.row("the same by `Try` instead of `Run`", ns(try.time.Median-direct.time.Median), "")
+	p.row("an input refused for three reasons, to an `*Error`", ns(definitionOf(r, workRefused).rows[0].time.Median), "")
+	p.row("100 goroutines on ten connections, rows a second", perSecond(pool.time.Median)+" on a `*pgcmd.Pool`", perSecond(hand.time.Median)+" by hand on a pgxpool")
+	p.row("the same with `Config.Multiplex`", spread(multiplexed("0s"))+" times by hand", "")
+	p.row("the same with `Config.Multiplex`, at a round trip of 1 ms", spread(multiplexed("1ms"))+" times by hand", "")
+	p.head("Transactions, as a multiple of `pgbench -M prepared` (the C client)", "pgcmd", "pgx by hand", "pgcmd in its fastest form")
+	p.row("TPC-B-like", ofPgbench(tpcb, ours), ofPgbench(tpcb, byHand), ofPgbench(tpcb, sidePipeline)+", as a Pipeline")
+	p.row("select-only", ofPgbench(sel, ours), ofPgbench(sel, byHand), ofPgbench(sel, sharer)+", with Multiplex")
+	p.line("")
 	return p.String()
 }
 
