@@ -6,6 +6,8 @@ import (
 	"io"
 	"math"
 
+	"github.com/pgcmd/pgcmd/bench/internal/compilecost"
+	"github.com/pgcmd/pgcmd/internal/measure"
 	"github.com/pgcmd/pgcmd/internal/workload"
 )
 
@@ -14,7 +16,7 @@ type budget struct {
 	what    string
 	bound   float64
 	atLeast bool // else at most
-	exact   bool // an allocation or a round trip: no margin
+	exact   bool // an allocation, a round trip or a function: no margin
 	figure  func(r *results) (float64, bool)
 }
 
@@ -44,7 +46,43 @@ func clientBudgets() []budget {
 		{what: "named arguments, time of NamedArgs", bound: 1, figure: ratio(client, workload.Named.Name, nameNamed)},
 		{what: "named arguments, time of StructArgs", bound: 1, figure: ratio(client, workload.Named.Name, nameStruct)},
 		{what: "an input refused for three reasons, ns at the reference's speed", bound: 3000, figure: scaled(took(definition, workRefused, ours))},
+		{what: "functions that the compiler makes of a command", bound: compilecost.MaxFunctionsPerCommand, exact: true,
+			figure: func(r *results) (float64, bool) { return r.functions, r.functions > 0 }},
 	}
+}
+
+// compileBudgets are of what a package of commands costs to compile.
+func compileBudgets() []budget {
+	return []budget{
+		{what: "compiling 200 commands, CPU of the same by hand", bound: 2.5, figure: ofCompiling(200, func(p compiled) measure.Times { return p.cpu })},
+		{what: "compiling 200 commands, memory of the same by hand", bound: 2, figure: ofCompiling(200, func(p compiled) measure.Times { return p.memory })},
+		{what: "compiling 200 commands, archive of the same by hand", bound: 3, figure: ofCompiling(200, func(p compiled) measure.Times { return measure.Times{p.archive} })},
+		{what: "compiling, CPU of each command from 50 to 500, of each from 50 to 200", bound: 1.3,
+			figure: func(r *results) (float64, bool) {
+				large, ok := cpuPerCommand(r, 50, 500)
+				small, too := cpuPerCommand(r, 50, 200)
+				return large / small, ok && too
+			}},
+	}
+}
+
+// ofCompiling is the ratio of a figure of pgcmd's package of n commands to that of the package by hand.
+func ofCompiling(n int, figure func(compiled) measure.Times) func(r *results) (float64, bool) {
+	return func(r *results) (float64, bool) {
+		us, ok := findCompiled(r, n, ours)
+		hand, too := findCompiled(r, n, byHand)
+		if !ok || !too {
+			return 0, false
+		}
+		return figure(us).Over(figure(hand)).Median, true
+	}
+}
+
+// cpuPerCommand is the compiler's CPU for each command that pgcmd's package of more has beyond that of fewer.
+func cpuPerCommand(r *results, fewer, more int) (float64, bool) {
+	small, ok := findCompiled(r, fewer, ours)
+	large, too := findCompiled(r, more, ours)
+	return (large.cpu.Spread().Median - small.cpu.Spread().Median) / float64(more-fewer), ok && too
 }
 
 // serverBudgets are of figures with PostgreSQL.

@@ -33,7 +33,7 @@ func TestACheckCanFail(t *testing.T) {
 	err := check(t.Context(), true, planted, nil, &out)
 	require.ErrorIs(t, err, errBroken)
 	assert.Contains(t, out.String(), "BROKEN planted ")
-	assert.EqualError(t, err, "a budget is broken: 1 of 6")
+	assert.EqualError(t, err, "a budget is broken: 1 of 7")
 }
 
 func TestVerdicts(t *testing.T) {

@@ -2,10 +2,11 @@
 //
 //	go run . report   # everything, into REPORT.md, the plots and the README
 //	go run . check    # whether the budgets hold; the exit status says so
+//	go run . compile  # what a package of commands costs to compile, alone
 //	go run . soak     # 10,000 operations a second for a minute
 //
-// With BENCH_SHORT=1 a report is quick and rough, and a check is of the in-process server alone: allocations exactly,
-// time with a wide margin.
+// With BENCH_SHORT=1 a report is quick and rough, and a check is of the in-process server and of the functions that the
+// compiler makes of a command: allocations and functions exactly, time with a wide margin.
 package main
 
 import (
@@ -14,6 +15,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 )
 
 func main() {
@@ -43,7 +45,16 @@ func do(ctx context.Context, what string, short bool, out io.Writer) error {
 		}
 		return write("..", r, p)
 	case "check":
-		return check(ctx, short, clientBudgets(), serverBudgets(), out)
+		return check(ctx, short, clientBudgets(), append(compileBudgets(), serverBudgets()...), out)
+	case "compile":
+		r, err := run(ctx, []section{compileSection, functionsSection}, p, say)
+		if err != nil {
+			return err
+		}
+		text := new(page)
+		text.compileCosts(r)
+		say("%s", text)
+		return nil
 	case "soak":
 		r, err := run(ctx, []section{{"soak", soak}}, p, say)
 		if err != nil {
@@ -52,23 +63,27 @@ func do(ctx context.Context, what string, short bool, out io.Writer) error {
 		say("%s\n", soakLine(r))
 		return nil
 	}
-	return fmt.Errorf("say what: report, check or soak, and not %q", what)
+	return fmt.Errorf("say what: report, check, compile or soak, and not %q", what)
 }
 
 var (
-	clientSections = []section{{"client work", clientWork}, {"without a server", definitions}}
+	compileSection   = section{"compile", compilePackages}
+	functionsSection = section{"functions of a command", countFunctions}
+
+	clientSections = []section{{"client work", clientWork}, {"without a server", definitions}, functionsSection}
 	serverSections = []section{
 		{"peers, client work", clientPeers}, {"peers, PostgreSQL", serverWork}, {"at 1 ms", distantWork},
 		{"callers", callers}, {"pgbench", besidePgbench}, {"shared connections", sharedConnections}}
-	everything = append(append(append([]section{}, clientSections...), serverSections...),
-		section{"cost by component", costs}, section{"connect", connecting}, section{"soak", soak})
+	// checkSections begins with compileSection, because the compiler's peak memory is not measured below that of this process.
+	checkSections = slices.Concat([]section{compileSection}, clientSections, serverSections)
+	everything    = append(slices.Clone(checkSections), section{"cost by component", costs}, section{"connect", connecting}, section{"soak", soak})
 )
 
 // check measures what the budgets are of, and returns errBroken if one is broken. The short form is of the first kind
 // alone.
-func check(ctx context.Context, short bool, client, server []budget, out io.Writer) error {
-	sections, p, m := append(append([]section{}, clientSections...), serverSections...), full, margin
-	budgets := append(append([]budget{}, client...), server...)
+func check(ctx context.Context, short bool, client, others []budget, out io.Writer) error {
+	sections, p, m := checkSections, full, margin
+	budgets := slices.Concat(client, others)
 	if short {
 		sections, p, m, budgets = clientSections, brief, shortMargin, client
 	}

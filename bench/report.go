@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -226,11 +227,13 @@ func render(r *results, pace pace, summary string) string {
 		}
 	}
 
+	p.compileCosts(r)
+
 	p.line("\n## Soak\n\n%s", soakLine(r))
 
-	p.line("\n## Budgets\n\nOf DESIGN.md, section 5, and what goes beyond it. `make bench-check` measures them anew and fails if one is broken: a time by more than %.0f%%, an allocation or a round trip by any.", 100*margin)
+	p.line("\n## Budgets\n\nOf DESIGN.md, section 5, and what goes beyond it. `make bench-check` measures them anew and fails if one is broken: a time by more than %.0f%%, an allocation, a round trip or a function by any.", 100*margin)
 	p.head("", "bound", "measured", "")
-	for _, v := range judge(append(clientBudgets(), serverBudgets()...), r, margin) {
+	for _, v := range judge(slices.Concat(clientBudgets(), compileBudgets(), serverBudgets()), r, margin) {
 		state := "held"
 		if !v.held {
 			state = "**broken**"

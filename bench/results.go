@@ -16,11 +16,12 @@ type pace struct {
 	pgbench   time.Duration // of one run
 	rounds    int           // of pgbench, and of throughput
 	soak      time.Duration
+	compiles  int // of each package of commands
 }
 
 var (
-	full  = pace{race: 6 * time.Second, latencies: 3 * time.Second, allocs: 200, pgbench: time.Second, rounds: 21, soak: time.Minute}
-	brief = pace{race: 800 * time.Millisecond, latencies: 300 * time.Millisecond, allocs: 100, pgbench: time.Second, rounds: 3, soak: 3 * time.Second}
+	full  = pace{race: 6 * time.Second, latencies: 3 * time.Second, allocs: 200, pgbench: time.Second, rounds: 21, soak: time.Minute, compiles: 3}
+	brief = pace{race: 800 * time.Millisecond, latencies: 300 * time.Millisecond, allocs: 100, pgbench: time.Second, rounds: 3, soak: 3 * time.Second, compiles: 1}
 )
 
 // Results are what one run measured.
@@ -39,6 +40,8 @@ type results struct {
 	soak       measure.Latency
 	soaked     time.Duration
 	trips      map[string]int // round trips, by what takes them
+	compiled   []compiled     // packages of commands, by number of commands and form
+	functions  float64        // that the compiler makes of a command
 }
 
 // A table is a work, and what each side took for it.
