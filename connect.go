@@ -40,11 +40,11 @@ func Connect(ctx context.Context, cfg Config) (*Pool, error) {
 	p.sem = newSemaphore(p.Pool, p.tracker, orDefault(cfg.AcquireTimeout, defaultAcquireTimeout))
 	start := time.Now()
 	if cfg.Multiplex > 0 {
-		if problems := multiplexes(p.Pool.Config()); len(problems) > 0 {
+		if problems := multiplexProblems(p.Pool.Config()); len(problems) > 0 {
 			p.end()
 			return refuse(&Error{Code: CodeInvalid, Message: "the settings were refused", Problems: problems})
 		}
-		p.mux = p.share(p.Pool, p.tracker)
+		p.mux = p.newMuxOf(p.Pool, p.tracker)
 	}
 	if e := p.warm(ctx); e != nil {
 		p.end()
@@ -59,7 +59,7 @@ func Connect(ctx context.Context, cfg Config) (*Pool, error) {
 		}
 		r := &replica{number: i, pool: pool, tracker: keeper}
 		if p.mux != nil {
-			r.mux = p.share(pool, keeper)
+			r.mux = p.newMuxOf(pool, keeper)
 		}
 		p.replicas = append(p.replicas, r)
 	}
@@ -114,7 +114,7 @@ func (p *Pool) warm(ctx context.Context) *Error {
 	var shared *Error
 	var all sync.WaitGroup
 	if p.mux != nil {
-		all.Go(func() { shared = p.mux.first(ctx) })
+		all.Go(func() { shared = p.mux.connectFirst(ctx) })
 	}
 	for i := range conns {
 		all.Go(func() {

@@ -123,7 +123,7 @@ func (c *cursor) fetchRoundTrip(ctx context.Context, read func(rows resultRows))
 		}
 		c.portal = s.newCursor()
 	}
-	rows := &portalRows{c: c, pg: s.conn.PgConn(), types: s.conn.TypeMap(), before: len(s.deferred)}
+	rows := &portalRows{c: c, pg: s.conn.PgConn(), types: s.conn.TypeMap(), skip: len(s.deferred)}
 	to := rows.pg.Frontend()
 	for _, q := range s.deferred {
 		sendInternal(to, q)
@@ -137,13 +137,13 @@ func (c *cursor) fetchRoundTrip(ctx context.Context, read func(rows resultRows))
 	c.watch(ctx)
 	func() {
 		defer rows.end(ctx) // also if user code that scans panics
-		if rows.lost = to.Flush(); rows.lost == nil {
+		if rows.connErr = to.Flush(); rows.connErr == nil {
 			read(rows)
 		}
 	}()
 	err = rows.err
 	if opening {
-		forgetIfDoubtful(s.conn, c.text.SQL, err)
+		invalidateAfter(s.conn, c.text.SQL, err)
 	}
 	s.beginSent = s.beginSent || err == nil || s.status() != 'I'
 	return rows.more, err

@@ -82,7 +82,7 @@ func (s *statement) statementError(ctx context.Context, r *result, err error) *E
 	if answered && s.checkKinds != nil && r.rows != nil && r.rows.Conn() != nil { // the schema may have changed
 		delete(paramsOf(r.rows.Conn()), s.text.SQL)
 	}
-	e.outdated = answered && (r.described || remembers(r.connection())) && s.outdated(r.connection(), err)
+	e.outdated = answered && (r.described || cachesDescriptions(r.connection())) && s.isOutdated(r.connection(), err)
 	if r.conn != nil {
 		discardConn(r.conn.Conn(), e)
 	}

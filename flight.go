@@ -375,7 +375,7 @@ type ownStatement struct{ name, sql string }
 // not done so before.
 func (w *exchange) prepareSavepoints() {
 	d := statementCacheOf(w.f.conn)
-	if d.savepoints || !prepares(w.f.conn) {
+	if d.savepoints || !cachesStatements(w.f.conn) {
 		return
 	}
 	for _, s := range [...]ownStatement{savepointStmt, releaseStmt, rollbackToStmt} {

@@ -52,7 +52,7 @@ func wrapHooks(cfg *pgxpool.Config) {
 	cfg.ShouldPing = func(ctx context.Context, p pgxpool.ShouldPingParams) (ping bool) {
 		w := netConnOf(p.Conn)
 		suspicious := w.needsPing(p.IdleDuration)
-		w.refresh(ctx, p.Conn)
+		w.invalidateStale(ctx, p.Conn)
 		if p.Conn.IsClosed() || suspicious {
 			return true // it finds out, and pgxpool takes another one
 		}

@@ -81,7 +81,7 @@ func (p *Pool) Health(ctx context.Context) Health {
 	case saturated:
 		h.Status, h.Reason = HealthDegraded, "all connections are in use: "+p.tracker.leases()
 	}
-	if queue := p.mux.full(); queue != "" && h.Status == HealthUp {
+	if queue := p.mux.fullMessage(); queue != "" && h.Status == HealthUp {
 		h.Status, h.Reason = HealthDegraded, queue
 	}
 	h.Latency = latency

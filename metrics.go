@@ -88,7 +88,7 @@ func (p *Pool) Metrics() Metrics {
 func poolMetrics(pool *pgxpool.Pool, k *tracker, shared *mux) PoolMetrics {
 	s := pool.Stat()
 	m := PoolMetrics{Max: s.MaxConns(), Acquired: s.AcquiredConns(), Idle: s.IdleConns(), Constructing: s.ConstructingConns(),
-		Acquires: s.AcquireCount(), EmptyAcquires: s.EmptyAcquireCount(), Waited: s.EmptyAcquireWaitTime(), Shared: shared.read()}
+		Acquires: s.AcquireCount(), EmptyAcquires: s.EmptyAcquireCount(), Waited: s.EmptyAcquireWaitTime(), Shared: shared.stats()}
 	if k != nil {
 		m.Resets = k.generation.Load()
 	}

@@ -9,97 +9,96 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// How often an ask that was not answered is sent anew: as the one that a connection may
-// have been lost because of, or as one that could not help it.
+// How often a request that was not answered is sent again: after its connection was lost,
+// perhaps because of it, and in all.
 const (
-	maxLosses = 3
-	maxMoves  = 10
+	maxLostRuns = 3
+	maxReruns   = 10
 )
 
-// share asks over the shared connections. It is not done if the statement has to go
-// the ordinary way.
-func (s *statement) share(ctx context.Context, p *Pool, args []any, doubts unverifiedArgs, r *result) (failure *Error, done bool) {
+// runShared runs the statement on the shared connections. It returns false for done if the
+// statement has to run on a connection of its own.
+func (s *statement) runShared(ctx context.Context, p *Pool, args []any, doubts unverifiedArgs, r *result) (failure *Error, done bool) {
 	if err := ctx.Err(); err != nil {
 		return newUnsentError(ctx, err), true
 	}
 	if failure := nested(ctx, p.Pool); failure != nil {
 		return failure, true
 	}
-	var losses, moves, stale int
+	var lostRuns, reruns, stale int
 	var in *mux // that let it in
 	for again := false; ; again = true {
-		l, d, failure, done := p.enter(ctx, s, again, in)
+		c, stmt, failure, done := p.enterMux(ctx, s, again, in)
 		if !done || failure != nil {
 			return failure, done
 		}
-		in = l.m
-		a, d, came, failure := l.do(ctx, s, d, args, doubts)
-		switch came {
+		in = c.mux
+		req, stmt, outcome, failure := c.do(ctx, s, stmt, args, doubts)
+		switch outcome {
 		case outcomeFailed:
 			return failure, true
 		case outcomeUseDedicated:
-			in.exit()
+			in.leave()
 			return nil, false
-		case outcomeConnClosed: // before it was there
+		case outcomeConnClosed: // before the request was queued
 			continue
 		case outcomeStalePlan:
-			l.invalidate(s.text.SQL, d)
+			c.invalidate(s.text.SQL, stmt)
 			continue
 		case outcomeRequeued:
-			if moves++; a.headOfLine {
-				losses++
+			if reruns++; req.headOfLine {
+				lostRuns++
 			}
 			switch {
-			case losses == maxLosses:
-				in.exit()
-				return s.statementError(ctx, r, a.cause), true
-			case moves == maxMoves:
-				in.exit()
+			case lostRuns == maxLostRuns:
+				in.leave()
+				return s.statementError(ctx, r, req.cause), true
+			case reruns == maxReruns:
+				in.leave()
 				return nil, false
 			}
 			continue
 		}
 		in = nil
-		if a.refused == nil {
-			r.rows, r.sharedRequest = a.rows, a
+		if req.pgErr == nil {
+			r.rows, r.sharedRequest = req.rows, req
 			return nil, true
 		}
-		// The server's word.
-		err := a.refused
-		a.rows.end(err)
+		err := req.pgErr
+		req.rows.end(err)
 		switch {
-		case (err.Code == "26000" || provesOutdated(err)) && stale < maxMoves:
+		case (err.Code == "26000" || provesOutdated(err)) && stale < maxReruns:
 			stale++
-			if l.m.invalidate(s.text.SQL, l, d) {
+			if c.mux.invalidate(s.text.SQL, c, stmt) {
 				p.stale.add(s.text.SQL, nil)
 			}
-		case err.Code == queryCanceled && l.imposed && !strings.Contains(err.Message, "user request"):
-			l.m.leaveWaiting(s.text.SQL) // by our own limit, which the ordinary way does not have
+		case err.Code == queryCanceled && c.imposed && !strings.Contains(err.Message, "user request"):
+			c.mux.bypassStatement(s.text.SQL) // by imposedTimeout, which other connections do not have
 			return nil, false
 		default:
 			if invalidates(err.Code) {
-				l.invalidate(s.text.SQL, d)
+				c.invalidate(s.text.SQL, stmt)
 			}
 			return s.statementError(ctx, r, err), true
 		}
 	}
 }
 
-// enter finds a place on a shared connection: of a replica, if one is fit, as take does.
-// in is the mux that has let the caller in before, nil if none has.
-func (p *Pool) enter(ctx context.Context, s *statement, again bool, in *mux) (l *sharedConn, d *preparedStmt, failure *Error, done bool) {
+// enterMux reserves a place on a shared connection, of a healthy replica if there is one. in
+// is the mux in which the caller has a slot already; nil: none.
+func (p *Pool) enterMux(ctx context.Context, s *statement, again bool, in *mux) (c *sharedConn, stmt *preparedStmt, failure *Error, done bool) {
 	if p.closed.Load() {
 		if in != nil {
-			in.exit()
+			in.leave()
 		}
 		return nil, nil, poolClosed(), true
 	}
 	try := func(m *mux, patience time.Duration) {
 		if in != nil && in != m {
-			in.exit()
+			in.leave()
 			in = nil
 		}
-		l, d, failure, done = m.enter(ctx, s, again, in != nil, patience)
+		c, stmt, failure, done = m.enter(ctx, s, again, in != nil, patience)
 		in = nil
 	}
 	if len(p.replicas) > 0 && ctx.Value(primaryKey{}) == nil {
@@ -109,26 +108,26 @@ func (p *Pool) enter(ctx context.Context, s *statement, again bool, in *mux) (l 
 				break
 			}
 			if try(r.mux, replicaTime); failure == nil || ctx.Err() != nil {
-				return l, d, failure, done
+				return c, stmt, failure, done
 			}
-			if failure.Code == CodeExhausted && r.mux.open() {
-				break // it is busy, not down
+			if failure.Code == CodeExhausted && r.mux.hasConn() {
+				break // busy, not down
 			}
 			p.markUnhealthy(r, "no connection could be made")
 		}
 	}
 	try(p.mux, orDefault(p.config.AcquireTimeout, defaultAcquireTimeout))
-	return l, d, failure, done
+	return c, stmt, failure, done
 }
 
-// multiplexes lists why the settings of pgx's do not allow shared connections.
-func multiplexes(settings *pgxpool.Config) (problems []Problem) {
+// multiplexProblems lists the pgx settings that do not allow shared connections.
+func multiplexProblems(settings *pgxpool.Config) (problems []Problem) {
 	add := func(message string) {
 		problems = append(problems, Problem{Field: "Multiplex", Rule: "config", Message: message})
 	}
-	//lint:ignore SA1019 a pool that sets it has to be refused all the same
+	//lint:ignore SA1019 a pool that sets it has to be refused
 	if settings.PrepareConn != nil || settings.BeforeAcquire != nil {
-		add("cannot be had with PrepareConn or BeforeAcquire, which make a connection ready for one caller, where many share it")
+		add("cannot be used with PrepareConn or BeforeAcquire: they prepare a connection for one caller, and many share it")
 	}
 	if settings.ConnConfig.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement {
 		add("needs prepared statements: leave DefaultQueryExecMode at QueryExecModeCacheStatement, or Multiplex at zero")
@@ -136,8 +135,8 @@ func multiplexes(settings *pgxpool.Config) (problems []Problem) {
 	return problems
 }
 
-// waitingFor is the context of a wait that is bounded by patience, if that is positive.
-func waitingFor(ctx context.Context, patience time.Duration) (context.Context, context.CancelFunc) {
+// withPatience bounds ctx by patience, if that is positive.
+func withPatience(ctx context.Context, patience time.Duration) (context.Context, context.CancelFunc) {
 	if deadline, ok := ctx.Deadline(); patience > 0 && (!ok || time.Until(deadline) > patience) {
 		return context.WithTimeout(ctx, patience)
 	}

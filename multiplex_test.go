@@ -21,10 +21,10 @@ import (
 	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
 
-// shared is a pool that shares so many connections.
-func shared(t testing.TB, url string, lanes int, change ...func(*pgcmd.Config)) *pgcmd.Pool {
+// shared connects a pool with so many shared connections.
+func shared(t testing.TB, url string, conns int, change ...func(*pgcmd.Config)) *pgcmd.Pool {
 	t.Helper()
-	cfg := pgcmd.Config{URL: url, MaxConns: 4, Multiplex: lanes}
+	cfg := pgcmd.Config{URL: url, MaxConns: 4, Multiplex: conns}
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -42,8 +42,7 @@ type echoed struct {
 	Pid  int32
 }
 
-// A lookup asks for what only its own reply can hold, and is held up on the server by
-// whoever has the advisory lock.
+// A lookup is the input of heldUp, which returns N as soon as the advisory lock is free.
 type lookup struct {
 	N    int64
 	Lock int64
@@ -112,7 +111,7 @@ func TestWhichCommandsAreShared(t *testing.T) {
 			}
 			return nil
 		}, 0},
-		"more than 64 KB to ask with": {func() error {
+		"a request of more than 64 KB": {func() error {
 			long := pgcmd.QueryOne[string, int64]("words.long", `select length($1)`).With(readOnly)
 			return runErr(long.Run(ctx, pool, strings.Repeat("x", 1<<17)))
 		}, 0},
@@ -135,8 +134,8 @@ func (p *picky) ScanRow(rows pgx.Rows) error {
 	return nil
 }
 
-// What a caller gets must not depend on Multiplex: values, and every part of an error.
-func TestSharedReadsAnswerAsOrdinaryOnes(t *testing.T) {
+// Multiplex must not change what a caller gets: values, and every part of an error.
+func TestSharedReadsReturnWhatOthersReturn(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), pgcmdtest.URL(t, `create type mood as enum ('sad', 'happy'); create table things (id int8, name text, at timestamptz, tags text[], price numeric, doc jsonb, mood mood, raw bytea);
 		insert into things values (1, 'one', '2020-02-02', '{a,b}', 1.25, '{"k": [1]}', 'happy', '\x0102'), (2, null, null, null, null, null, null, null)`)
@@ -269,8 +268,8 @@ func TestSharedReadsAnswerAsOrdinaryOnes(t *testing.T) {
 	assert.Equal(t, 1, sharedMetrics(pool).Conns, "one at a time needs one")
 }
 
-// Many callers of many statements: each gets its own reply.
-func TestSharedRepliesMatchTheirQuestions(t *testing.T) {
+// Many callers run many statements, and each gets its own reply.
+func TestSharedRepliesMatchTheirRequests(t *testing.T) {
 	t.Parallel()
 	pool := shared(t, pgcmdtest.URL(t), 3)
 	var all errgroup.Group
@@ -348,7 +347,7 @@ func TestASchemaChangesUnderSharedReads(t *testing.T) {
 	require.NoError(t, all.Wait())
 }
 
-func TestWhatMultiplexCannotBeHadWith(t *testing.T) {
+func TestWhatMultiplexCannotBeUsedWith(t *testing.T) {
 	t.Parallel()
 	url := pgcmdtest.URL(t)
 	for name, c := range map[string]struct {
@@ -391,7 +390,7 @@ func (tr *traced) TraceQueryEnd(_ context.Context, _ *pgx.Conn, data pgx.TraceQu
 	tr.lines = append(tr.lines, fmt.Sprint("end ", data.CommandTag, data.Err))
 }
 
-// The service's own settings hold for shared connections as well.
+// The service's settings apply to shared connections, too.
 func TestTypesTracersAndNoticesOfSharedConnections(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -430,7 +429,7 @@ func TestTypesTracersAndNoticesOfSharedConnections(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, []pair{{4, "x"}}, got.P)
 	}))
-	assert.Zero(t, reads(func() { // an enum's codec keeps what it has read, for one connection
+	assert.Zero(t, reads(func() { // an enum's codec has state, for one connection
 		got, err := pgcmd.QueryOne[string, []string]("moods", `select array[$1::mood]`).With(readOnly).Run(ctx, pool, "sad")
 		require.NoError(t, err)
 		assert.Equal(t, []string{"sad"}, got)
@@ -444,8 +443,8 @@ func TestTypesTracersAndNoticesOfSharedConnections(t *testing.T) {
 	assert.Equal(t, []string{"start select say($1)1 true", "end SELECT 1 <nil>"}, tr.lines[len(tr.lines)-2:])
 }
 
-// A select can change what lasts for a session. Whoever shares the connection must not
-// meet it for long.
+// A select can change the settings of a session. Others that share the connection must not be
+// affected for long.
 func TestAConnectionWhoseSettingsChangeIsNotShared(t *testing.T) {
 	t.Parallel()
 	pool := shared(t, pgcmdtest.URL(t), 1)

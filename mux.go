@@ -14,75 +14,75 @@ import (
 )
 
 const (
-	// maxQueued is how many asks a lane takes, sent or waiting to be.
+	// maxQueued is how many requests a shared connection accepts, sent and queued.
 	maxQueued = 256
-	// bypassTime is how long a statement that was too slow or too big goes the ordinary
-	// way.
+	// bypassTime is how long a statement that was too slow or too large runs on connections
+	// of its own.
 	bypassTime = 30 * time.Second
-	// redialPause is how long a server that refuses one more connection is left alone,
-	// while there are others to it.
+	// redialPause is the pause after a failed dial while there are other connections.
 	redialPause = time.Second
 )
 
-// A mux is the lanes to one server: connections that many callers share. What is asked
-// is sent at once, whatever is under way, and answered in order; a Sync after each ask
-// makes it a transaction of its own, so that one that fails does not touch the next.
+// A mux multiplexes the queries of many callers over a few connections to one server. A
+// request is sent at once, whatever else is outstanding, and answered in order. A Sync
+// after each request makes it a transaction of its own, so that an error does not affect
+// the next.
 //
-// Everything that changes is guarded by mu, the lanes included.
+// All mutable state, that of the connections too, is guarded by mu.
 type mux struct {
-	pool    *pgxpool.Pool // whose settings and hooks the lanes are made with
-	tracker *tracker
-	size    int   // how many lanes there are at most, those apart excepted
-	impose  bool  // the lanes are made with imposedTimeout: the user sets no statement_timeout
-	epoch   int64 // counts the renewals; guarded by mu
+	pool          *pgxpool.Pool // its settings and hooks make the shared connections
+	tracker       *tracker
+	size          int   // maximum of conns
+	imposeTimeout bool  // imposedTimeout is set: the user sets no statement_timeout
+	generation    int64 // number of renewals; guarded by mu
 
-	ctx    context.Context // done when it closes
-	cancel context.CancelFunc
-	ended  sync.WaitGroup // all goroutines
+	ctx        context.Context // done when the mux closes
+	cancel     context.CancelFunc
+	goroutines sync.WaitGroup // all that the mux has started
 
 	mu          sync.Mutex
 	conns       []*sharedConn
-	draining    map[*sharedConn]struct{} // each has one slow ask left, and takes no other
-	admitted    int                      // asks and those about to ask
-	waiting     []*waiter                // for admission, in order
-	connWaiters []*waiter                // for the first lane
+	draining    map[*sharedConn]struct{} // finish their requests and accept no others
+	admitted    int                      // callers that have a slot
+	waiting     []*waiter                // for a slot, in order
+	connWaiters []*waiter                // for a connection, when there is none
 	dialing     bool
-	redial      time.Time             // not before
-	bypassed    map[string]time.Time  // statements that go the ordinary way, until then
-	slow        map[string]*slowStats // of statements
+	redial      time.Time             // not before this time
+	bypassed    map[string]time.Time  // until when a statement runs on connections of its own
+	slow        map[string]*slowStats // by SQL
 	watching    bool
 	watch       chan struct{}
 	closed      bool
 
-	requests, moves, handovers, bypasses int64 // counted
+	requests, reruns, isolations, bypasses int64 // counters
 }
 
-// A waiter is a caller that waits. What came is sent once.
+// A waiter is a caller that waits in a queue. ready is sent one value.
 type waiter struct {
 	command string
 	ready   chan *Error
 }
 
-func newMux(pool *pgxpool.Pool, k *tracker, size int) *mux {
-	m := &mux{pool: pool, tracker: k, size: size, draining: map[*sharedConn]struct{}{}, bypassed: map[string]time.Time{}, slow: map[string]*slowStats{}, watch: make(chan struct{}, 1)}
-	m.impose = !setsTimeout(pool.Config().ConnConfig)
+func newMux(pool *pgxpool.Pool, t *tracker, size int) *mux {
+	m := &mux{pool: pool, tracker: t, size: size, draining: map[*sharedConn]struct{}{}, bypassed: map[string]time.Time{}, slow: map[string]*slowStats{}, watch: make(chan struct{}, 1)}
+	m.imposeTimeout = !setsTimeout(pool.Config().ConnConfig)
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	m.ended.Go(m.monitor)
+	m.goroutines.Go(m.monitor)
 	return m
 }
 
-// share makes the shared connections of a pool.
-func (p *Pool) share(pool *pgxpool.Pool, k *tracker) *mux {
-	m := newMux(pool, k, p.config.Multiplex)
-	k.reset = func() {
+// newMuxOf makes the mux of a pool, whose reset then renews the shared connections too.
+func (p *Pool) newMuxOf(pool *pgxpool.Pool, t *tracker) *mux {
+	m := newMux(pool, t, p.config.Multiplex)
+	t.reset = func() {
 		pool.Reset()
 		m.renew()
 	}
 	return m
 }
 
-// first makes the first lane.
-func (m *mux) first(ctx context.Context) *Error {
+// connectFirst makes the first shared connection.
+func (m *mux) connectFirst(ctx context.Context) *Error {
 	m.mu.Lock()
 	if len(m.conns) > 0 {
 		m.mu.Unlock()
@@ -95,10 +95,10 @@ func (m *mux) first(ctx context.Context) *Error {
 	return m.wait(ctx, w, &m.connWaiters)
 }
 
-// enter takes a place on a lane, which put has to use. Who has to come again does not
-// wait; who is in was let in before and has not left. It is not done if the statement has
-// to go the ordinary way.
-func (m *mux) enter(ctx context.Context, s *statement, again, in bool, patience time.Duration) (l *sharedConn, d *preparedStmt, failure *Error, done bool) {
+// enter takes a slot and reserves a place on a shared connection, for do to use. A caller
+// that runs again does not queue for a slot; with in it still has one. It returns false for
+// done if the statement has to run on a connection of its own.
+func (m *mux) enter(ctx context.Context, s *statement, again, in bool, patience time.Duration) (c *sharedConn, stmt *preparedStmt, failure *Error, done bool) {
 	m.mu.Lock()
 	if len(m.bypassed) > 0 && m.isBypassed(s.text.SQL) {
 		if in {
@@ -111,33 +111,33 @@ func (m *mux) enter(ctx context.Context, s *statement, again, in bool, patience 
 		if !in {
 			m.admitted++
 		}
-		if l, d := m.pickConn(s); l != nil {
+		if c, stmt := m.pickConn(s); c != nil {
 			m.mu.Unlock()
-			return l, d, nil, true
+			return c, stmt, nil, true
 		}
 		m.mu.Unlock()
 	} else {
 		w := &waiter{s.name, make(chan *Error, 1)}
 		m.waiting = append(m.waiting, w)
 		m.mu.Unlock()
-		ctx, cancel := waitingFor(ctx, patience)
+		ctx, cancel := withPatience(ctx, patience)
 		defer cancel()
 		if failure := m.wait(ctx, w, &m.waiting); failure != nil {
 			return nil, nil, failure, true
 		}
 	}
-	l, d, failure = m.waitForConn(ctx, s, patience)
-	return l, d, failure, true
+	c, stmt, failure = m.waitForConn(ctx, s, patience)
+	return c, stmt, failure, true
 }
 
-// waitForConn waits for a lane, for one who is admitted.
+// waitForConn blocks an admitted caller until a shared connection is available.
 func (m *mux) waitForConn(ctx context.Context, s *statement, patience time.Duration) (*sharedConn, *preparedStmt, *Error) {
 	var bounded context.Context
 	for {
 		m.mu.Lock()
-		if l, d := m.pickConn(s); l != nil {
+		if c, stmt := m.pickConn(s); c != nil {
 			m.mu.Unlock()
-			return l, d, nil
+			return c, stmt, nil
 		}
 		w := &waiter{s.name, make(chan *Error, 1)}
 		if m.closed {
@@ -149,17 +149,17 @@ func (m *mux) waitForConn(ctx context.Context, s *statement, patience time.Durat
 		m.mu.Unlock()
 		if bounded == nil {
 			var cancel context.CancelFunc
-			bounded, cancel = waitingFor(ctx, patience)
+			bounded, cancel = withPatience(ctx, patience)
 			defer cancel()
 		}
 		if failure := m.wait(bounded, w, &m.connWaiters); failure != nil {
-			m.exit()
+			m.leave()
 			return nil, nil, failure
 		}
 	}
 }
 
-// wait waits in a queue for what comes.
+// wait waits for a waiter of the queue to become ready.
 func (m *mux) wait(ctx context.Context, w *waiter, queue *[]*waiter) *Error {
 	select {
 	case failure := <-w.ready:
@@ -169,7 +169,7 @@ func (m *mux) wait(ctx context.Context, w *waiter, queue *[]*waiter) *Error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	i := slices.Index(*queue, w)
-	if i < 0 { // it has come meanwhile
+	if i < 0 { // it became ready meanwhile
 		failure := <-w.ready
 		if failure == nil && queue == &m.waiting {
 			m.releaseSlot()
@@ -180,11 +180,11 @@ func (m *mux) wait(ctx context.Context, w *waiter, queue *[]*waiter) *Error {
 	} else {
 		*queue = slices.Delete(*queue, i, i+1)
 	}
-	return m.exhausted(ctx)
+	return m.waitError(ctx)
 }
 
-// exhausted is the error of one who has waited for nothing.
-func (m *mux) exhausted(ctx context.Context) *Error {
+// waitError is the error of a caller whose context ended while it waited.
+func (m *mux) waitError(ctx context.Context) *Error {
 	e := newUnsentError(ctx, ctx.Err())
 	if e.Code != CodeTimeout {
 		return e
@@ -194,17 +194,17 @@ func (m *mux) exhausted(ctx context.Context) *Error {
 		e.Message = "no shared connection could be made before the deadline"
 		return e
 	}
-	e.Message = fmt.Sprintf("no place came free before the deadline: %d reads were under way on %d shared connections, and %d others waited (raise Multiplex, or ask less at a time)%s",
+	e.Message = fmt.Sprintf("the shared connections were full until the deadline: %d reads were under way on %d shared connections, and %d others waited (raise Multiplex, or run fewer reads at a time)%s",
 		m.admitted, len(m.conns)+len(m.draining), len(m.waiting), m.waitingCommands())
 	return e
 }
 
-// waitingCommands says in words whose asks there are.
+// waitingCommands describes which commands the requests belong to.
 func (m *mux) waitingCommands() string {
 	counts := map[string]int{}
-	for l := range m.all() {
-		for _, a := range l.requests() {
-			counts[a.command]++
+	for c := range m.allConns() {
+		for _, req := range c.pending() {
+			counts[req.command]++
 		}
 	}
 	if len(counts) == 0 {
@@ -223,29 +223,29 @@ func (m *mux) waitingCommands() string {
 	return ": " + strings.Join(parts, "; ")
 }
 
-// all yields the lanes, those apart included.
-func (m *mux) all() func(yield func(*sharedConn) bool) {
+// allConns yields all shared connections, draining ones too.
+func (m *mux) allConns() func(yield func(*sharedConn) bool) {
 	return func(yield func(*sharedConn) bool) {
-		for _, l := range m.conns {
-			if !yield(l) {
+		for _, c := range m.conns {
+			if !yield(c) {
 				return
 			}
 		}
-		for l := range m.draining {
-			if !yield(l) {
+		for c := range m.draining {
+			if !yield(c) {
 				return
 			}
 		}
 	}
 }
 
-// pickConn reserves a place on the lane that has the least to do. If all have something,
-// and there may be one more, that is made, for those who come.
+// pickConn reserves a place on the least loaded connection. If all are busy and one more is
+// allowed, it dials one for later callers.
 func (m *mux) pickConn(s *statement) (*sharedConn, *preparedStmt) {
 	var best *sharedConn
-	for _, l := range m.conns {
-		if best == nil || l.weight() < best.weight() {
-			best = l
+	for _, c := range m.conns {
+		if best == nil || c.weight() < best.weight() {
+			best = c
 		}
 	}
 	if best == nil || m.closed {
@@ -258,14 +258,14 @@ func (m *mux) pickConn(s *statement) (*sharedConn, *preparedStmt) {
 	return best, best.statements[s.text.SQL]
 }
 
-// exit is discharge for one who has not been answered.
-func (m *mux) exit() {
+// leave releases the slot of a caller that was not answered.
+func (m *mux) leave() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.releaseSlot()
 }
 
-// releaseSlot lets the next in.
+// releaseSlot passes a slot on to the first waiter.
 func (m *mux) releaseSlot() {
 	m.admitted--
 	if len(m.waiting) > 0 && m.admitted < m.size*maxQueued {
@@ -276,7 +276,7 @@ func (m *mux) releaseSlot() {
 	}
 }
 
-// isBypassed reports whether the statement goes the ordinary way for now.
+// isBypassed reports whether the statement has to run on a connection of its own for now.
 func (m *mux) isBypassed(sql string) bool {
 	until, ok := m.bypassed[sql]
 	if ok && time.Now().After(until) {
@@ -286,21 +286,21 @@ func (m *mux) isBypassed(sql string) bool {
 	return ok
 }
 
-// leaveWaiting lets the statement go the ordinary way for a while.
-func (m *mux) leaveWaiting(sql string) {
+// bypassStatement makes the statement run on connections of its own for bypassTime.
+func (m *mux) bypassStatement(sql string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.bypass(sql)
 }
 
 func (m *mux) bypass(sql string) {
-	limit(m.bypassed)
+	makeRoom(m.bypassed)
 	m.bypassed[sql] = time.Now().Add(bypassTime)
 	m.bypasses++
 }
 
-// limit makes room for one more.
-func limit[V any](statements map[string]V) {
+// makeRoom removes an entry if the map has maxStatements.
+func makeRoom[V any](statements map[string]V) {
 	if len(statements) >= maxStatements {
 		for old := range statements {
 			delete(statements, old)
@@ -309,41 +309,41 @@ func limit[V any](statements map[string]V) {
 	}
 }
 
-// open reports whether there is a lane.
-func (m *mux) open() bool {
+// hasConn reports whether there is a shared connection that accepts requests.
+func (m *mux) hasConn() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.conns) > 0
 }
 
-// renew makes the lanes anew: what is under way on the old ones is answered there.
+// renew replaces the shared connections. The old ones finish their requests.
 func (m *mux) renew() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.epoch++ // one that is being made is made again
-	for _, l := range slices.Clone(m.conns) {
-		m.drainConn(l)
+	m.generation++ // a connection that is being dialed is discarded
+	for _, c := range slices.Clone(m.conns) {
+		m.drainConn(c)
 	}
 }
 
-// drainConn takes a lane out: it takes no more asks, and closes when it has answered.
-func (m *mux) drainConn(l *sharedConn) {
-	m.remove(l)
-	m.draining[l] = struct{}{}
-	l.draining = true
-	if l.done() {
-		l.drop(nil)
+// drainConn makes a connection accept no more requests, and close when it has answered all.
+func (m *mux) drainConn(c *sharedConn) {
+	m.remove(c)
+	m.draining[c] = struct{}{}
+	c.draining = true
+	if c.unwanted() {
+		c.close(nil)
 	}
 }
 
-func (m *mux) remove(l *sharedConn) {
-	if i := slices.Index(m.conns, l); i >= 0 {
+func (m *mux) remove(c *sharedConn) {
+	if i := slices.Index(m.conns, c); i >= 0 {
 		m.conns = slices.Delete(m.conns, i, i+1)
 	}
-	delete(m.draining, l)
+	delete(m.draining, c)
 }
 
-// close refuses what comes, waits for what is under way, and closes the lanes.
+// close refuses new callers, waits for the running requests, and closes the connections.
 func (m *mux) close() {
 	if m == nil {
 		return
@@ -358,29 +358,29 @@ func (m *mux) close() {
 			}
 			*queue = nil
 		}
-		for _, l := range slices.Clone(m.conns) {
-			m.drainConn(l)
+		for _, c := range slices.Clone(m.conns) {
+			m.drainConn(c)
 		}
-		for l := range m.draining {
-			if l.done() {
-				l.drop(nil)
+		for c := range m.draining {
+			if c.unwanted() {
+				c.close(nil)
 			}
 		}
 	}
 	m.mu.Unlock()
-	m.ended.Wait()
+	m.goroutines.Wait()
 }
 
-// held is how many asks there are, and whose.
-func (m *mux) held() (n int, who string) {
+// underWay returns how many requests are running, and which commands they belong to.
+func (m *mux) underWay() (n int, commands string) {
 	if m == nil {
 		return 0, ""
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for l := range m.all() {
-		for _, a := range l.requests() {
-			if !a.abandoned {
+	for c := range m.allConns() {
+		for _, req := range c.pending() {
+			if !req.abandoned {
 				n++
 			}
 		}
@@ -388,8 +388,8 @@ func (m *mux) held() (n int, who string) {
 	return n, m.waitingCommands()
 }
 
-// full says in words that there is no place, if so.
-func (m *mux) full() string {
+// fullMessage describes that all slots are taken, or is empty.
+func (m *mux) fullMessage() string {
 	if m == nil {
 		return ""
 	}
@@ -401,25 +401,25 @@ func (m *mux) full() string {
 	return fmt.Sprintf("the shared connections are full, %d reads wait%s", len(m.waiting), m.waitingCommands())
 }
 
-// SharedMetrics is the state of the connections that [Config.Multiplex] shares. Those
-// of the pool do not include them.
+// SharedMetrics is the state of the connections that [Config.Multiplex] shares. They are not
+// counted in the pool's metrics.
 type SharedMetrics struct {
-	Conns      int   // that take reads
-	Apart      int   // that have a slow read left, or were replaced, and take no others
+	Conns      int   // that accept reads
+	Apart      int   // that finish their reads, a slow one or those from before a renewal, and accept no others
 	InFlight   int   // reads that were sent or are about to be
-	Waiting    int   // reads that wait for a place
+	Waiting    int   // reads that wait for a slot
 	Reads      int64 // that were answered
-	Reruns     int64 // that were sent anew: their connection was lost, or held by a slow one
+	Reruns     int64 // that were sent again: their connection was lost, or held by a slow one
 	HandedOver int64 // connections that were left to a slow read
-	Aside      int64 // statements that were sent to go the ordinary way for a while
+	Aside      int64 // how often a statement was moved to connections of its own for a while
 }
 
-func (m *mux) read() (s SharedMetrics) {
+func (m *mux) stats() (s SharedMetrics) {
 	if m == nil {
 		return s
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return SharedMetrics{Conns: len(m.conns), Apart: len(m.draining), InFlight: m.admitted, Waiting: len(m.waiting),
-		Reads: m.requests, Reruns: m.moves, HandedOver: m.handovers, Aside: m.bypasses}
+		Reads: m.requests, Reruns: m.reruns, HandedOver: m.isolations, Aside: m.bypasses}
 }

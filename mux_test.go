@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Who waits for a place gets it in the order in which they came, also past one who gave up.
-func TestNobodyIsOvertakenInTheQueue(t *testing.T) {
+// Waiters get a slot in the order of arrival, also if one of them gives up.
+func TestWaitersGetASlotInOrder(t *testing.T) {
 	t.Parallel()
 	m := &mux{size: 1, admitted: maxQueued}
 	var waiters []*waiter
@@ -21,22 +21,22 @@ func TestNobodyIsOvertakenInTheQueue(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.NotNil(t, m.wait(ctx, waiters[1], &m.waiting), "the second gives up")
-	came := func(w *waiter) bool { return len(w.ready) > 0 }
+	ready := func(w *waiter) bool { return len(w.ready) > 0 }
 	m.releaseSlot()
-	assert.True(t, came(waiters[0]))
-	assert.False(t, came(waiters[2]))
+	assert.True(t, ready(waiters[0]))
+	assert.False(t, ready(waiters[2]))
 	m.releaseSlot()
-	assert.True(t, came(waiters[2]))
+	assert.True(t, ready(waiters[2]))
 	assert.Equal(t, maxQueued, m.admitted)
 
-	// One who gives up when a place has come gives it to the next.
+	// A waiter that gives up when it already has a slot passes it on.
 	late, next := &waiter{"a", make(chan *Error, 1)}, &waiter{"b", make(chan *Error, 1)}
 	m.waiting = []*waiter{next}
 	late.ready <- nil
-	if m.wait(ctx, late, &m.waiting) == nil { // it has the place, and may as well take it
-		m.exit()
+	if m.wait(ctx, late, &m.waiting) == nil { // it may take the slot instead
+		m.leave()
 	}
-	assert.True(t, came(next))
+	assert.True(t, ready(next))
 	m.releaseSlot()
 	assert.Equal(t, maxQueued-1, m.admitted)
 }

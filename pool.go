@@ -85,7 +85,7 @@ func (p *Pool) Close(ctx context.Context) error {
 		if who := p.tracker.leases(); who != "" {
 			e.Message += ": " + who
 		}
-		if n, who := p.mux.held(); n > 0 {
+		if n, who := p.mux.underWay(); n > 0 {
 			e.Message += fmt.Sprintf("; %d reads are under way on shared connections%s", n, who)
 		}
 		return e

@@ -134,7 +134,7 @@ func (q *semaphore) release(conn *pgxpool.Conn) {
 // nobody is to see that it changes hands.
 func (q *semaphore) hands(conn *pgxpool.Conn, w *netConn) bool {
 	c := conn.Conn().PgConn()
-	return q.handOff && w != nil && w.handed < handsInARow && w.epoch == q.tracker.generation.Load() && w.current() &&
+	return q.handOff && w != nil && w.handed < handsInARow && w.epoch == q.tracker.generation.Load() && w.upToDate() &&
 		!c.IsClosed() && !c.IsBusy() && c.TxStatus() == 'I'
 }
 

@@ -11,9 +11,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// invalidates reports whether an error of the server with this SQLSTATE may mean that what
-// a connection remembers of the statement, its parameter and result types, is out of date.
-// Only what is raised by the execution of a plan that fits says nothing against it.
+// invalidates reports whether a server error with this SQLSTATE may mean that a cached
+// description of the statement, its parameter and result types, is out of date. Only an
+// error that a valid plan raises when it is executed cannot.
 func invalidates(sqlstate string) bool {
 	switch sqlstate {
 	case "22P02", "22P03", "22021": // the text, the bytes, the encoding of a parameter, too
@@ -24,11 +24,11 @@ func invalidates(sqlstate string) bool {
 	return !strings.HasPrefix(sqlstate, "22") && !strings.HasPrefix(sqlstate, "23")
 }
 
-// provesOutdated reports whether err proves that the server refused a statement because it was
-// described, or prepared, for a schema that is no more: before it executed anything. The
-// statement must have been sent with a description. What the server finds wrong in the
-// text of a statement (Position), it finds when it describes the statement; found later,
-// it was right then. The parameter types are the one thing that is not looked up again.
+// provesOutdated reports whether err proves that the server refused a statement, before it
+// executed anything, because the schema has changed since it was described or prepared.
+// The statement must have been sent with a description. An error in the text of a
+// statement (Position) is found when the statement is described; if it is found later, the
+// text was right then. Only the parameter types are not looked up again.
 func provesOutdated(err error) bool {
 	if _, describing := errors.AsType[*pgconn.PrepareError](err); describing {
 		return false
@@ -50,24 +50,23 @@ func provesOutdated(err error) bool {
 	return pgErr.Position > 0
 }
 
-// refusedAtBind reports whether the server refused the form of a Bind: it has another
-// number of parameters or of result formats than the statement. A pooler's 08P01 names no
-// routine.
+// refusedAtBind reports whether the server refused a Bind because its number of parameters
+// or result formats differs from the statement's. A pooler's 08P01 names no routine.
 func refusedAtBind(pgErr *pgconn.PgError) bool {
 	return pgErr.Code == "08P01" && (pgErr.Routine == "PortalSetResultFormat" || pgErr.Routine == "exec_bind_message")
 }
 
-// outdated reports whether err proves the statement to be outdated on conn, and has the
-// other connections of its pool forget the statement before they are used again.
-func (s *statement) outdated(conn *pgx.Conn, err error) bool {
+// isOutdated reports whether err proves that the statement's description on conn is
+// outdated. If so, the other connections of the pool drop theirs before their next use.
+func (s *statement) isOutdated(conn *pgx.Conn, err error) bool {
 	switch s.text.Verb {
 	case "select", "insert", "update", "delete", "merge", "with", "values", "table":
-		return outdatedOn(conn, s.text.SQL, err)
+		return noteOutdated(conn, s.text.SQL, err)
 	}
-	return false // of a utility statement nothing is looked up before it is executed
+	return false // a utility statement is not analyzed before it is executed
 }
 
-func outdatedOn(conn *pgx.Conn, sql string, err error) bool {
+func noteOutdated(conn *pgx.Conn, sql string, err error) bool {
 	if conn == nil || !provesOutdated(err) {
 		return false
 	}
@@ -77,8 +76,8 @@ func outdatedOn(conn *pgx.Conn, sql string, err error) bool {
 	return true
 }
 
-// remembers reports whether pgx keeps descriptions of the statements on conn.
-func remembers(conn *pgx.Conn) bool {
+// cachesDescriptions reports whether pgx caches statement descriptions on conn.
+func cachesDescriptions(conn *pgx.Conn) bool {
 	if conn == nil {
 		return false
 	}
@@ -86,20 +85,20 @@ func remembers(conn *pgx.Conn) bool {
 	return mode == pgx.QueryExecModeCacheStatement || mode == pgx.QueryExecModeCacheDescribe
 }
 
-// staleStatements is the statements that were found outdated on one connection of a pool,
-// for the others to forget. They are numbered in the order in which they were found.
+// staleStatements lists the statements that were found outdated on one connection of a pool,
+// for the others to invalidate. They are numbered in the order in which they were found.
 type staleStatements struct {
 	count atomic.Int64 // the number of the last
 
 	mu    sync.Mutex
 	last  map[string]int64 // the last number of a statement
-	floor int64            // those up to here are not in last any more
+	floor int64            // last has no numbers up to this one any more
 }
 
 func newStaleStatements() *staleStatements { return &staleStatements{last: map[string]int64{}} }
 
-// add adds a statement that was found outdated on w, if w is not just behind: then it is
-// known already. w may be nil.
+// add adds a statement that was found outdated on w, unless w has only missed an earlier add
+// of it. w may be nil.
 func (s *staleStatements) add(sql string, w *netConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,13 +112,13 @@ func (s *staleStatements) add(sql string, w *netConn) {
 	n := s.count.Load() + 1
 	s.last[sql] = n
 	if w != nil && w.seen == n-1 {
-		w.seen = n // pgx has forgotten it there
+		w.seen = n // pgx has invalidated it there
 	}
 	s.count.Store(n)
 }
 
 // since returns the statements with numbers above seen, and the last number. ok is false
-// if they are not known any more.
+// if some of them were dropped.
 func (s *staleStatements) since(seen int64) (list []string, count int64, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,15 +130,15 @@ func (s *staleStatements) since(seen int64) (list []string, count int64, ok bool
 	return list, s.count.Load(), seen >= s.floor
 }
 
-// current reports whether the connection has forgotten all statements that were found
+// upToDate reports whether the connection has invalidated all statements that were found
 // outdated on others.
-func (w *netConn) current() bool { return w.stale == nil || w.stale.count.Load() == w.seen }
+func (w *netConn) upToDate() bool { return w.stale == nil || w.stale.count.Load() == w.seen }
 
-// refresh has conn, whose wire is w, forget the statements that were found outdated on
-// others. It closes a connection that cannot: where a tracer would see it, or where it is
-// too many statements behind.
-func (w *netConn) refresh(ctx context.Context, conn *pgx.Conn) {
-	if w == nil || w.current() {
+// invalidateStale invalidates on conn, whose netConn is w, the statements that were found
+// outdated on others. It closes a connection where a tracer would see that, or that is too
+// many statements behind.
+func (w *netConn) invalidateStale(ctx context.Context, conn *pgx.Conn) {
+	if w == nil || w.upToDate() {
 		return
 	}
 	list, count, ok := w.stale.since(w.seen)
@@ -148,32 +147,31 @@ func (w *netConn) refresh(ctx context.Context, conn *pgx.Conn) {
 		return
 	}
 	for _, sql := range list {
-		forgetOn(ctx, conn, sql)
+		invalidateOn(ctx, conn, sql)
 	}
 }
 
-// forgetOn has a connection describe the statement again before it is used.
-func forgetOn(ctx context.Context, conn *pgx.Conn, sql string) {
+// invalidateOn makes a connection describe the statement again before its next use.
+func invalidateOn(ctx context.Context, conn *pgx.Conn, sql string) {
 	statementCacheOf(conn).invalidate(sql)
 	delete(paramsOf(conn), sql)
-	// pgx forgets a statement that failed. With a mode that does not exist it fails before
-	// anything is sent.
+	// pgx invalidates a statement that failed. With a mode that does not exist it fails
+	// before anything is sent.
 	rows, _ := conn.Query(ctx, sql, pgx.QueryExecMode(-1))
 	rows.Close()
 }
 
-// forgetIfDoubtful forgets our own description of a statement that failed with err, if
-// that may be because of the description.
-func forgetIfDoubtful(conn *pgx.Conn, sql string, err error) {
+// invalidateAfter drops the cached description of a statement that failed with err, if that
+// may be because of the description.
+func invalidateAfter(conn *pgx.Conn, sql string, err error) {
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && invalidates(pgErr.Code) {
 		statementCacheOf(conn).invalidate(sql)
 	}
 }
 
-// queryAgain is db.Query. An argument that does not fit what the statement was described
-// with, before this call, is encoded again for what it is described with now: pgx has
-// forgotten the description then.
-func queryAgain(ctx context.Context, db querier, sql string, args []any) (pgx.Rows, error) {
+// queryReencoding is db.Query. If an argument does not fit the cached description, pgx drops
+// that, and the argument is encoded again for a new one.
+func queryReencoding(ctx context.Context, db querier, sql string, args []any) (pgx.Rows, error) {
 	rows, err := db.Query(ctx, sql, args...)
 	if err != nil && strings.HasPrefix(err.Error(), encodeFailed) {
 		return db.Query(ctx, sql, args...)
@@ -185,5 +183,5 @@ type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
-// encodeFailed is what pgx's errors of arguments begin with. They have no type.
+// encodeFailed begins the text of pgx's encoding errors, which have no type.
 const encodeFailed = "failed to encode args["

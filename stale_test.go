@@ -10,12 +10,12 @@ import (
 
 func TestWhichErrorsMayMeanThatADescriptionIsOutOfDate(t *testing.T) {
 	t.Parallel()
-	harmless := map[string]bool{"25P02": true, "40001": true, "40P01": true, "57014": true, "P0001": true, "P0002": true, "P0003": true, "P0004": true}
+	unrelated := map[string]bool{"25P02": true, "40001": true, "40P01": true, "57014": true, "P0001": true, "P0002": true, "P0003": true, "P0004": true}
 	n := 0
 	for line := range strings.Lines(sqlstates) {
 		state := strings.Fields(line)[0]
 		n++
-		want := !harmless[state]
+		want := !unrelated[state]
 		switch state[:2] {
 		case "22":
 			want = state == "22P02" || state == "22P03" || state == "22021"
@@ -58,15 +58,15 @@ func TestWhichErrorsProveThatADescriptionIsOutOfDate(t *testing.T) {
 	assert.False(t, provesOutdated(assert.AnError))
 }
 
-func TestAConnectionForgetsWhatOthersFoundOutdated(t *testing.T) {
+func TestAConnectionInvalidatesWhatOthersFoundOutdated(t *testing.T) {
 	t.Parallel()
 	s := newStaleStatements()
 	one, two := &netConn{stale: s}, &netConn{stale: s}
 	s.add("a", one)
-	assert.True(t, one.current(), "its own it has forgotten")
-	assert.False(t, two.current())
+	assert.True(t, one.upToDate(), "its own is invalidated already")
+	assert.False(t, two.upToDate())
 	s.add("a", two)
-	assert.EqualValues(t, 1, s.count.Load(), "two was behind: it is no news")
+	assert.EqualValues(t, 1, s.count.Load(), "two had missed it: nothing new")
 	list, count, ok := s.since(two.seen)
 	assert.Equal(t, []string{"a"}, list)
 	assert.EqualValues(t, 1, count)
@@ -75,7 +75,7 @@ func TestAConnectionForgetsWhatOthersFoundOutdated(t *testing.T) {
 		s.add(strings.Repeat("b", i+1), nil)
 	}
 	_, _, ok = s.since(two.seen)
-	assert.False(t, ok, "too many, and forgotten")
+	assert.False(t, ok, "too many: some were dropped")
 	list, count, ok = s.since(s.count.Load())
 	assert.Empty(t, list)
 	assert.EqualValues(t, 1+maxStatements, count)

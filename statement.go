@@ -103,7 +103,7 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *result) (fai
 		r.conn, failure = acquire(ctx, db)
 	case *Pool:
 		if s.shared && db.mux != nil {
-			if failure, done := s.share(ctx, db, args, doubts, r); done {
+			if failure, done := s.runShared(ctx, db, args, doubts, r); done {
 				return failure
 			}
 		}
@@ -127,7 +127,7 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *result) (fai
 			}
 			r.bind(conn)
 		}
-		rows, err := queryAgain(ctx, db, s.text.SQL, args)
+		rows, err := queryReencoding(ctx, db, s.text.SQL, args)
 		r.rows = rows
 		if err != nil {
 			if conn != nil {
@@ -172,7 +172,7 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *result) (fai
 	}
 	r.bind(conn)
 	// Query and not Exec, whose simple protocol would run several statements.
-	rows, err := queryAgain(ctx, conn, s.text.SQL, args)
+	rows, err := queryReencoding(ctx, conn, s.text.SQL, args)
 	r.rows = rows
 	if err != nil {
 		r.bound.release()

@@ -326,7 +326,7 @@ func (s *txn) query(ctx context.Context, sql string, args []any) (pgx.Rows, pgx.
 		}
 	}
 	if len(s.deferred) == 0 {
-		rows, err := queryAgain(ctx, s.db, sql, args)
+		rows, err := queryReencoding(ctx, s.db, sql, args)
 		if err == nil && len(args) == 0 && s.conn != nil {
 			remember(paramsOf(s.conn), sql, nil) // pgx has prepared it
 		}

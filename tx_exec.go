@@ -66,7 +66,7 @@ func countWithout(prefix string, err error) {
 
 // suspectConn keeps in mind that err proves a statement of the body's own to be outdated.
 func (s *txn) suspectConn(sql string, err error) {
-	if err != nil && remembers(s.conn) && outdatedOn(s.conn, sql, err) {
+	if err != nil && cachesDescriptions(s.conn) && noteOutdated(s.conn, sql, err) {
 		s.outdated = err
 	}
 }

@@ -92,10 +92,10 @@ func (s *txn) exchange(send func(to *pgproto3.Frontend)) error {
 	_ = pg.Conn().SetDeadline(time.Now().Add(endTime))
 	send(pg.Frontend())
 	pg.Frontend().SendSync(&pgproto3.Sync{})
-	rows := portalRows{pg: pg, lost: pg.Frontend().Flush()}
-	if rows.Close(); rows.lost != nil {
+	rows := portalRows{pg: pg, connErr: pg.Frontend().Flush()}
+	if rows.Close(); rows.connErr != nil {
 		abortConn(pg)
-		return rows.lost
+		return rows.connErr
 	}
 	_ = pg.Conn().SetDeadline(time.Time{})
 	return rows.err

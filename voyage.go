@@ -206,8 +206,8 @@ func (f *batchExec) itemError(i int, err error) *Error {
 	s := f.items.statement(i)
 	e, _ := s.classifyStatement(f.ctx, err)
 	e.Effect = NotApplied
-	forgetIfDoubtful(f.conn, s.text.SQL, err)
-	e.outdated = s.outdated(f.conn, err)
+	invalidateAfter(f.conn, s.text.SQL, err)
+	e.outdated = s.isOutdated(f.conn, err)
 	return e
 }
 

@@ -1,4 +1,4 @@
-// Package multiplex_test tests what shared connections take for granted of their sessions.
+// Package multiplex_test tests shared connections whose sessions have settings of their own.
 package multiplex_test
 
 import (
@@ -42,10 +42,10 @@ func TestASharedReadMayTakeAsLongAsItsSessionAllows(t *testing.T) {
 		sql     string
 		seconds float64
 	}{
-		"AfterConnect raises the library's own": {sql: `set statement_timeout = '30s'`, seconds: 3.5},
-		"AfterConnect lifts the library's own":  {sql: `set statement_timeout = 0`, seconds: 3.5},
-		"AfterConnect raises Config's":          {cfg: pgcmd.Config{StatementTimeout: 100 * time.Millisecond}, sql: `set statement_timeout = '1min'`, seconds: 1.5},
-		"AfterConnect lifts Config's":           {cfg: pgcmd.Config{StatementTimeout: 100 * time.Millisecond}, sql: `set statement_timeout to default; set statement_timeout = 0`, seconds: 1.5},
+		"AfterConnect raises the imposed timeout":  {sql: `set statement_timeout = '30s'`, seconds: 3.5},
+		"AfterConnect removes the imposed timeout": {sql: `set statement_timeout = 0`, seconds: 3.5},
+		"AfterConnect raises Config's":             {cfg: pgcmd.Config{StatementTimeout: 100 * time.Millisecond}, sql: `set statement_timeout = '1min'`, seconds: 1.5},
+		"AfterConnect removes Config's":            {cfg: pgcmd.Config{StatementTimeout: 100 * time.Millisecond}, sql: `set statement_timeout to default; set statement_timeout = 0`, seconds: 1.5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -73,7 +73,7 @@ func TestASharedReadEndsByTheTimeoutThatItsSessionHas(t *testing.T) {
 			_, err = sleep.Run(t.Context(), pool, 60)
 			require.Error(t, err)
 			assert.Equal(t, pgcmd.CodeTimeout, pgcmd.CodeOf(err))
-			assert.Zero(t, pool.Metrics().Pool.Shared.Aside, "it is the user's limit: it was not run again without")
+			assert.Zero(t, pool.Metrics().Pool.Shared.Aside, "the limit is the user's: the read was not run again without it")
 		})
 	}
 }
@@ -89,7 +89,7 @@ func TestATimeoutInTheOptionsOfTheURLIsTheUsers(t *testing.T) {
 	assert.EqualValues(t, 1, pool.Metrics().Pool.Shared.Reads)
 }
 
-func TestAPoolerThatKeepsTheTimeoutToItselfIsFoundOut(t *testing.T) {
+func TestAPoolerThatDropsTheTimeoutIsDetected(t *testing.T) {
 	t.Parallel()
 	server, err := pgcmdtest.Start(t.Context(), pgcmdtest.WithTCP(), pgcmdtest.WithSetting("statement_timeout", "30s"))
 	require.NoError(t, err)
@@ -114,14 +114,14 @@ func TestAnOpenTransactionOfAfterConnectIsRefused(t *testing.T) {
 	assert.Equal(t, pgcmd.CodeInternal, pgcmd.CodeOf(err))
 }
 
-// A backend that is ended while its connection is set up is often seen as a lost connection
-// only: its last words go with it.
-func TestASharedConnectionThatIsLostInItsSetUpIsMadeAgain(t *testing.T) {
+// If a backend is terminated while its connection is set up, the client often sees a lost
+// connection only, not the server's error.
+func TestASharedConnectionThatIsLostInSetupIsDialedAgain(t *testing.T) {
 	t.Parallel()
 	var made atomic.Int32
 	pool, err := pgcmd.Connect(t.Context(), pgcmd.Config{URL: pgcmdtest.URL(t), MaxConns: 2, Multiplex: 1, Pgx: func(c *pgxpool.Config) {
 		c.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
-			if n := made.Add(1); n > 2 && n < 5 { // the first are the pool's and the shared one
+			if n := made.Add(1); n > 2 && n < 5 { // the first two are the pool's and the shared connection
 				return conn.PgConn().Conn().Close()
 			}
 			return nil

@@ -32,7 +32,7 @@ const before = `
 
 const newMood = `drop type mood; create type mood as enum ('two', 'three');`
 
-// A change is one of the schema under a statement that goes on meaning the same.
+// A change changes the schema under a statement whose meaning stays the same.
 type change struct {
 	name, sql, arg, want string
 	ddl                  string
@@ -44,13 +44,13 @@ var changes = []change{
 		ddl: `drop view v; alter table s alter id type uuid using id::uuid`},
 	{name: "a column of another type, written", sql: `insert into s (id, a) values ($1, 'one') on conflict (id) do update set a = excluded.a returning a`, arg: someID, want: "one",
 		ddl: `drop view v; alter table s alter id type uuid using id::uuid`, writes: true},
-	{name: "an enum made anew", sql: `select $1::mood::text`, arg: "two", want: "two", ddl: `drop table e;` + newMood},
-	{name: "an enum made anew, as a result", sql: `select m from (select 'two'::mood as m, $1::text) t`, arg: "two", want: "two", ddl: `drop table e;` + newMood},
-	{name: "an enum made anew, in an array", sql: `select ($1::mood[])[1]::text`, arg: "{two}", want: "two", ddl: `drop table e;` + newMood},
-	{name: "an enum made anew, written", sql: `update e set m = $1 where id = 1 returning m::text`, arg: "two", want: "two", writes: true,
+	{name: "an enum made again", sql: `select $1::mood::text`, arg: "two", want: "two", ddl: `drop table e;` + newMood},
+	{name: "an enum made again, as a result", sql: `select m from (select 'two'::mood as m, $1::text) t`, arg: "two", want: "two", ddl: `drop table e;` + newMood},
+	{name: "an enum made again, in an array", sql: `select ($1::mood[])[1]::text`, arg: "{two}", want: "two", ddl: `drop table e;` + newMood},
+	{name: "an enum made again, written", sql: `update e set m = $1 where id = 1 returning m::text`, arg: "two", want: "two", writes: true,
 		ddl: `alter table e alter m type text;` + newMood + `alter table e alter m type mood using m::mood`},
-	{name: "a composite type made anew", sql: `select row(($1::pair).*)::text`, arg: "(1,one)", want: "(1,one)", ddl: `drop type pair; create type pair as (b text, a text)`},
-	{name: "a domain made anew", sql: `update e set d = $1 where id = 1 returning d::text`, arg: "one", want: "one", writes: true,
+	{name: "a composite type made again", sql: `select row(($1::pair).*)::text`, arg: "(1,one)", want: "(1,one)", ddl: `drop type pair; create type pair as (b text, a text)`},
+	{name: "a domain made again", sql: `update e set d = $1 where id = 1 returning d::text`, arg: "one", want: "one", writes: true,
 		ddl: `alter table e alter d type text; drop domain dom; create domain dom as text; alter table e alter d type dom`},
 	{name: "a function of another argument", sql: `select f($1)`, arg: someID, want: "one",
 		ddl: `drop function f; create function f(uuid) returns text language sql as $$ select 'one' $$`},
@@ -60,20 +60,20 @@ var changes = []change{
 		ddl: `drop view v; create view v as select id, a::varchar as a from s`},
 	{name: "a view with a column more", sql: `select max(v.a) from v where id = $1 group by v`, arg: someID, want: "one",
 		ddl: `create or replace view v as select id, a, 1 as n from s`},
-	{name: "a table made anew", sql: `select a from s where id = $1`, arg: someID, want: "one",
+	{name: "a table made again", sql: `select a from s where id = $1`, arg: someID, want: "one",
 		ddl: `drop table s cascade; create table s (id uuid, a text); insert into s values ('` + someID + `', 'one')`},
 	{name: "another schema under the name", sql: `select a from app.s where id = $1`, arg: someID, want: "one",
 		ddl: `alter schema app rename to old; alter schema new rename to app`},
 }
 
-// A way is one to run a statement.
+// A way is one of the ways to run a statement.
 type way struct {
 	name    string
 	cfg     pgcmd.Config
 	run     func(ctx context.Context, pool *pgcmd.Pool, c *pgcmd.Command[string, string], in string) (string, error)
-	retries bool // it may be given a Retry
-	reads   bool // it is for reads
-	rare    bool // it is tried with a Retry alone
+	retries bool // it accepts a Retry
+	reads   bool // it runs reads only
+	rare    bool // it is tested with a Retry only
 }
 
 var ways = []way{
@@ -106,11 +106,11 @@ var ways = []way{
 	{name: "a transaction that another command joins", rare: true, retries: true, run: inTransaction(func(ctx context.Context, tx *pgcmd.Tx, c *pgcmd.Command[string, string], in string) (string, error) {
 		return c.With(pgcmd.Options{InTx: true}).Run(ctx, tx, in)
 	})},
-	{name: "SQL of the body's own", retries: true, run: inTransaction(func(ctx context.Context, tx *pgcmd.Tx, c *pgcmd.Command[string, string], in string) (out string, err error) {
+	{name: "SQL in the body", retries: true, run: inTransaction(func(ctx context.Context, tx *pgcmd.Tx, c *pgcmd.Command[string, string], in string) (out string, err error) {
 		err = tx.QueryRow(ctx, sqlOf(ctx), in).Scan(&out)
 		return out, err
 	})},
-	{name: "a batch of the body's own", retries: true, run: inTransaction(func(ctx context.Context, tx *pgcmd.Tx, c *pgcmd.Command[string, string], in string) (out string, err error) {
+	{name: "a batch in the body", retries: true, run: inTransaction(func(ctx context.Context, tx *pgcmd.Tx, c *pgcmd.Command[string, string], in string) (out string, err error) {
 		var b pgx.Batch
 		b.Queue(sqlOf(ctx), in).QueryRow(func(row pgx.Row) error { return row.Scan(&out) })
 		return out, tx.SendBatch(ctx, &b).Close()
@@ -138,7 +138,7 @@ func (tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQuery
 }
 func (tracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// A statement carries what only some ways need.
+// A statement holds what only some ways need.
 type statement struct {
 	sql   string
 	retry pgcmd.Retry
@@ -197,7 +197,7 @@ func asStream(o pgcmd.Options) func(context.Context, *pgcmd.Pool, *pgcmd.Command
 	}
 }
 
-// A site is a pool on which a way was run before the change, on both of its connections.
+// A site is a pool with two connections, on both of which a way was run before the change.
 type site struct {
 	way
 	pool    *pgcmd.Pool
@@ -215,7 +215,7 @@ func (s *site) once() error {
 	return err
 }
 
-// onBoth runs it once on each connection of the pool.
+// onBoth runs the way once on each connection of the pool.
 func (s *site) onBoth(t *testing.T) (errs []error) {
 	one, err := s.pool.Acquire(t.Context())
 	require.NoError(t, err)

@@ -29,9 +29,9 @@ func TestACopyOutlivesAChangeOfTheSchema(t *testing.T) {
 	type row struct{ ID, Mood, Dom string }
 	for name, ddl := range map[string]string{
 		"a column of another type": `alter table c alter id type uuid using id::uuid`,
-		"an enum made anew":        `alter table c alter mood type text; ` + newMood + ` alter table c alter mood type mood using mood::mood`,
-		"a domain made anew":       `alter table c alter dom type text; drop domain dom; create domain dom as text; alter table c alter dom type dom`,
-		"a table made anew":        `drop table c; create table c (dom text, id uuid, mood varchar)`,
+		"an enum made again":       `alter table c alter mood type text; ` + newMood + ` alter table c alter mood type mood using mood::mood`,
+		"a domain made again":      `alter table c alter dom type text; drop domain dom; create domain dom as text; alter table c alter dom type dom`,
+		"a table made again":       `drop table c; create table c (dom text, id uuid, mood varchar)`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -94,7 +94,7 @@ func TestAValueThatFitsTheColumnNowIsSent(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestWhatIsWrongInItselfIsNotTriedAgain(t *testing.T) {
+func TestAStatementThatIsWrongInAnySchemaIsNotRetried(t *testing.T) {
 	t.Parallel()
 	url := pgcmdtest.URL(t, before+`;
 		create function broken(text) returns text language plpgsql as $$ declare x text; begin execute 'select nosuch' into x; return x; end $$`)
@@ -111,7 +111,7 @@ func TestWhatIsWrongInItselfIsNotTriedAgain(t *testing.T) {
 	}
 }
 
-func TestOneConnectionFindsOutForAll(t *testing.T) {
+func TestOneConnectionInvalidatesForAll(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	pool := connect(t, pgcmd.Config{URL: pgcmdtest.URL(t, before), MaxConns: 4})
@@ -134,7 +134,7 @@ func TestOneConnectionFindsOutForAll(t *testing.T) {
 	_, err := pool.Exec(ctx, `drop view v; alter table s alter id type uuid using id::uuid`)
 	require.NoError(t, err)
 	errs := onEach()
-	require.Len(t, slices.DeleteFunc(errs, func(err error) bool { return err == nil }), 1, "the others have forgotten it")
+	require.Len(t, slices.DeleteFunc(errs, func(err error) bool { return err == nil }), 1, "the others have invalidated it")
 	for _, err := range onEach() {
 		require.NoError(t, err)
 	}
@@ -216,14 +216,14 @@ func TestBytesThatTheColumnTakesNowAreSent(t *testing.T) {
 			require.NoError(t, err)
 			require.EqualValues(t, 1, n)
 			_, err = run(ctx, pool, noText)
-			require.Equal(t, pgcmd.CodeInvalid, pgcmd.CodeOf(err), "no text holds these")
+			require.Equal(t, pgcmd.CodeInvalid, pgcmd.CodeOf(err), "no text has these bytes")
 			conn, err := pool.Acquire(ctx)
 			require.NoError(t, err)
 			_, err = conn.Exec(ctx, `alter table b alter v type bytea using '\xfffe'::bytea`)
 			require.NoError(t, err)
 			conn.Release()
 			failed := 0
-			require.Eventually(t, func() bool { // shared connections ask again after a second
+			require.Eventually(t, func() bool { // shared connections prepare again after a second
 				n, err = run(ctx, pool, noText)
 				if err != nil {
 					failed++

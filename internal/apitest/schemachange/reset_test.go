@@ -20,7 +20,7 @@ var (
 	pid      = pgcmd.QueryOne[struct{}, int32]("pid", `select pg_backend_pid()`)
 )
 
-// connect makes a pool that is closed with the test.
+// connect makes a pool that is closed when the test ends.
 func connect(t *testing.T, cfg pgcmd.Config) *pgcmd.Pool {
 	t.Helper()
 	pool, err := pgcmd.Connect(t.Context(), cfg)
@@ -33,8 +33,8 @@ func connect(t *testing.T, cfg pgcmd.Config) *pgcmd.Pool {
 	return pool
 }
 
-// settle gives a role a search_path for its sessions to come.
-func settle(t *testing.T, pool *pgcmd.Pool, schema string) {
+// setSearchPath sets the database's search_path for later sessions.
+func setSearchPath(t *testing.T, pool *pgcmd.Pool, schema string) {
 	t.Helper()
 	_, err := pool.Exec(t.Context(), `do $$ begin execute format('alter database %I set search_path = `+schema+`', current_database()); end $$`)
 	require.NoError(t, err)
@@ -52,7 +52,7 @@ func TestNoCommandSeesTheOldSearchPathAfterReset(t *testing.T) {
 				stop := make(chan struct{})
 				end := sync.OnceFunc(func() { close(stop); load.Wait() })
 				defer end()
-				for range 8 { // those who wait are handed connections, which must not be old ones
+				for range 8 { // waiters are handed connections, which must be new ones
 					load.Go(func() {
 						for {
 							select {
@@ -65,7 +65,7 @@ func TestNoCommandSeesTheOldSearchPathAfterReset(t *testing.T) {
 						}
 					})
 				}
-				settle(t, pool, schema)
+				setSearchPath(t, pool, schema)
 				pool.Reset()
 				for range 200 {
 					seen, err := path.Run(ctx, pool, struct{}{})
@@ -109,13 +109,13 @@ func TestResetReplacesTheConnectionsOfReplicas(t *testing.T) {
 			require.NoError(t, err)
 			is, err := standing.Run(ctx, pool, struct{}{})
 			require.NoError(t, err)
-			require.True(t, is, "it is the replica that is asked")
+			require.True(t, is, "the replica answers")
 			assert.NotEqual(t, before, after)
 		})
 	}
 }
 
-func TestWhatIsUnderWayOutlivesReset(t *testing.T) {
+func TestRunningCommandsOutliveReset(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	pool := connect(t, pgcmd.Config{URL: pgcmdtest.URL(t), MaxConns: 4, Multiplex: 1})
@@ -148,7 +148,7 @@ func TestWhatIsUnderWayOutlivesReset(t *testing.T) {
 		resets.Go(pool.Reset)
 	}
 	resets.Wait()
-	assert.True(t, waiting(2)(), "both still wait, for the first time")
+	assert.True(t, waiting(2)(), "both still wait, and were not run again")
 	_, err = lock.Exec(ctx, `select pg_advisory_unlock(1)`)
 	require.NoError(t, err)
 	old := map[int32]bool{}
@@ -162,7 +162,7 @@ func TestWhatIsUnderWayOutlivesReset(t *testing.T) {
 	for range 10 {
 		now, err := pid.Run(ctx, pool, struct{}{})
 		require.NoError(t, err)
-		assert.False(t, old[now], "a connection of before the Reset is closed when it comes back")
+		assert.False(t, old[now], "a connection from before the Reset is closed when it is released")
 		now, err = pid.With(readOnly).Run(ctx, pool, struct{}{})
 		require.NoError(t, err)
 		assert.False(t, old[now])

@@ -16,7 +16,7 @@ import (
 	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
 
-// locked holds an advisory lock until unlock is called.
+// locked takes an advisory lock, held until unlock is called.
 func locked(t *testing.T, url string, key int64) (unlock func()) {
 	t.Helper()
 	conn := pgcmdtestConn(t, url)
@@ -28,7 +28,7 @@ func locked(t *testing.T, url string, key int64) (unlock func()) {
 	}
 }
 
-func TestACallerThatGivesUpLeavesAtOnce(t *testing.T) {
+func TestACancelledSharedReadReturnsAtOnce(t *testing.T) {
 	t.Parallel()
 	url := pgcmdtest.URL(t)
 	pool := shared(t, url, 1, sharedTimes(60))
@@ -38,21 +38,21 @@ func TestACallerThatGivesUpLeavesAtOnce(t *testing.T) {
 	go func() { left <- runErr(heldUp.Run(ctx, pool, lookup{1, 1})) }()
 	eventually(t, url, waiting, 1)
 	cancel()
-	err := <-left // the lock is held: nothing else ends it
+	err := <-left // the lock is held: only the context can end it
 	require.ErrorIs(t, err, context.Canceled)
 	assert.Equal(t, pgcmd.CodeCanceled, pgcmd.CodeOf(err))
 	assert.Equal(t, pgcmd.NotApplied, pgcmd.EffectOf(err))
-	eventually(t, url, waiting, 0) // the server stops, since nobody wants it
+	eventually(t, url, waiting, 0) // the statement is cancelled on the server
 	unlock()
 	for n := range int64(10) {
 		got, err := echoShared.Run(t.Context(), pool, n)
 		require.NoError(t, err)
-		assert.Equal(t, n, got.N, "no reply of those before")
+		assert.Equal(t, n, got.N, "no earlier reply")
 	}
 	assert.Zero(t, sharedMetrics(pool).InFlight)
 }
 
-func TestASlowReadDoesNotHoldTheOthers(t *testing.T) {
+func TestASlowSharedReadDoesNotDelayOthers(t *testing.T) {
 	t.Parallel()
 	url := pgcmdtest.URL(t)
 	pool := shared(t, url, 1, sharedTimes(60))
@@ -77,8 +77,9 @@ func TestASlowReadDoesNotHoldTheOthers(t *testing.T) {
 	require.NoError(t, <-slow)
 }
 
-// It is not the read's doing, so that it is asked anew more often than one that its connections may be lost because of.
-func TestAReadOutlivesThoseWhoEndItsConnection(t *testing.T) {
+// The read is not the reason, so it is sent again more often than a read that may have caused
+// the loss of its connections.
+func TestASharedReadOutlivesTerminatedBackends(t *testing.T) {
 	t.Parallel()
 	url := pgcmdtest.URL(t)
 	pool := shared(t, url, 1, sharedTimes(60))
@@ -86,7 +87,7 @@ func TestAReadOutlivesThoseWhoEndItsConnection(t *testing.T) {
 	failures := make(chan int, 1)
 	go func() {
 		n := 0
-		for runErr(heldUp.Run(context.Background(), pool, lookup{1, 1})) != nil { // or there would be nothing to end
+		for runErr(heldUp.Run(context.Background(), pool, lookup{1, 1})) != nil { // so that there is a backend to terminate
 			n++
 		}
 		failures <- n
@@ -107,12 +108,12 @@ func TestAServerTimeoutBoundsSharedReads(t *testing.T) {
 	t.Parallel()
 	url := pgcmdtest.URL(t)
 	unlock := locked(t, url, 1)
-	theirs := shared(t, url, 1, func(c *pgcmd.Config) { c.StatementTimeout = 100 * time.Millisecond })
-	err := runErr(heldUp.Run(t.Context(), theirs, lookup{1, 1}))
+	limited := shared(t, url, 1, func(c *pgcmd.Config) { c.StatementTimeout = 100 * time.Millisecond })
+	err := runErr(heldUp.Run(t.Context(), limited, lookup{1, 1}))
 	assert.Equal(t, pgcmd.CodeTimeout, pgcmd.CodeOf(err))
 	assert.Equal(t, pgcmd.NotApplied, pgcmd.EffectOf(err))
 
-	// Our own limit is no reason for a command to fail.
+	// The timeout that the library imposes must not fail a command.
 	ours := shared(t, url, 1)
 	done := make(chan error)
 	go func() { done <- runErr(heldUp.Run(context.Background(), ours, lookup{1, 1})) }()
@@ -125,13 +126,13 @@ func TestAServerTimeoutBoundsSharedReads(t *testing.T) {
 	require.NoError(t, <-done)
 }
 
-func TestAFullQueueIsWaitedForAndThenExhausted(t *testing.T) {
+func TestReadsBeyondTheQueueWaitAndThenAreExhausted(t *testing.T) {
 	t.Parallel()
 	const depth = 256
 	url := pgcmdtest.URL(t)
 	pool := shared(t, url, 1, sharedTimes(60), func(c *pgcmd.Config) { c.AcquireTimeout = 20 * time.Millisecond })
 	unlock := locked(t, url, 1)
-	// Statements of many texts, since one that was slow goes the ordinary way.
+	// Many SQL texts, since a statement that was slow is not shared.
 	held := make([]*pgcmd.Command[lookup, int64], depth)
 	for i := range held {
 		held[i] = pgcmd.QueryOne[lookup, int64]("shared.filler", fmt.Sprintf(`select %d + @n::int8 from pg_advisory_xact_lock_shared(@lock)`, i)).With(readOnly)
@@ -166,7 +167,7 @@ func TestAFullQueueIsWaitedForAndThenExhausted(t *testing.T) {
 	assert.Equal(t, pgcmd.HealthUp, pool.Health(t.Context()).Status)
 }
 
-func TestABigResultGoesTheOrdinaryWay(t *testing.T) {
+func TestALargeResultIsNotShared(t *testing.T) {
 	t.Parallel()
 	pool := shared(t, pgcmdtest.URL(t), 1)
 	big := pgcmd.Query[int64, string]("shared.big", `select repeat('x', 1000) || n from generate_series(1, $1::int8) n`).With(readOnly)
@@ -192,7 +193,7 @@ func TestABigResultGoesTheOrdinaryWay(t *testing.T) {
 	}
 	require.NoError(t, all.Wait())
 	assert.EqualValues(t, 1, sharedMetrics(pool).Aside)
-	// What is as big as a reply may be.
+	// Nearly as large as a shared reply may be.
 	rows, err := pgcmd.Query[int64, string]("shared.fit", `select repeat('x', 1000) from generate_series(1, $1::int8) n`).With(readOnly).Run(t.Context(), pool, 200)
 	require.NoError(t, err)
 	assert.Len(t, rows, 200)
@@ -215,7 +216,7 @@ func (b fuse) Int64Value() (pgtype.Int8, error) {
 	return pgtype.Int8{Int64: b.N, Valid: true}, nil
 }
 
-func TestAPanicReachesItsCallerAlone(t *testing.T) {
+func TestAPanicInASharedReadReachesOnlyItsCaller(t *testing.T) {
 	t.Parallel()
 	pool := shared(t, pgcmdtest.URL(t), 1)
 	type in struct{ N fuse }
@@ -244,8 +245,8 @@ func TestAPanicReachesItsCallerAlone(t *testing.T) {
 	assert.Zero(t, sharedMetrics(pool).InFlight)
 }
 
-// Refused statements and inputs among good ones: the good ones do not notice.
-func TestAFailureTouchesOnlyItsCaller(t *testing.T) {
+// Bad statements and inputs run among good ones, which succeed.
+func TestAnErrorOfASharedReadReachesOnlyItsCaller(t *testing.T) {
 	t.Parallel()
 	pool := shared(t, pgcmdtest.URL(t), 1)
 	conns := sharedMetrics(pool)
@@ -303,5 +304,5 @@ func TestCloseWaitsForSharedReads(t *testing.T) {
 	unlock()
 	require.NoError(t, <-done)
 	require.NoError(t, pool.Close(context.Background()))
-	eventually(t, url, `select count(*) = 2 from pg_stat_activity where datname = current_database()`) // this one, and the lock's
+	eventually(t, url, `select count(*) = 2 from pg_stat_activity where datname = current_database()`) // this connection, and that of the lock
 }

@@ -6,19 +6,19 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// safeToShare reports whether values of a type can be read and written by several
-// goroutines, each with a copy of the connection's types. PostgreSQL's own types can: all
-// connections of pgx's share them. One that was registered can if it keeps no memory,
-// which an enum's does. One that was not is read as text, by rules that a copy may lack
-// if somebody has registered any.
-func (l *sharedConn) safeToShare(oid uint32) bool {
-	t, ok := l.conn.TypeMap().TypeForOID(oid)
+// safeToShare reports whether several goroutines, each with a copy of the connection's type
+// map, can encode and scan values of a type. PostgreSQL's own types can: all connections
+// of pgx share their codecs. A registered type can if its codec has no state; an enum's
+// has. An unregistered type is read as text, by rules that a copy may lack if AfterConnect
+// has added any.
+func (c *sharedConn) safeToShare(oid uint32) bool {
+	t, ok := c.conn.TypeMap().TypeForOID(oid)
 	if !ok {
-		return !l.custom
+		return !c.customTypes
 	}
 	own, ok := pgtype.NewMap().TypeForOID(oid)
 	if ok && own == t {
-		return oid != pgtype.RecordOID || !l.custom
+		return oid != pgtype.RecordOID || !c.customTypes
 	}
 	return isStatelessCodec(t, 0)
 }

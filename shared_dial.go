@@ -14,8 +14,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// imposedTimeout is the statement_timeout of lanes, if the user sets none. A statement
-// that reaches it is run again the ordinary way.
+// imposedTimeout is the statement_timeout of shared connections if the user sets none. A
+// statement that reaches it is run again on a connection of its own.
 const imposedTimeout = 2 * time.Second
 
 // setsTimeout reports whether the settings of a connection have a statement_timeout.
@@ -24,27 +24,27 @@ func setsTimeout(cc *pgx.ConnConfig) bool {
 	return ok || strings.Contains(cc.RuntimeParams["options"], "statement_timeout")
 }
 
-// startDial makes a lane, if one is not being made already.
+// startDial dials a shared connection, if none is being dialed already.
 func (m *mux) startDial() {
 	if m.dialing || m.closed {
 		return
 	}
 	m.dialing = true
-	m.ended.Go(m.dial)
+	m.goroutines.Go(m.dial)
 }
 
 func (m *mux) dial() {
 	for lost := 0; ; {
 		m.mu.Lock()
-		epoch := m.epoch
+		epoch := m.generation
 		m.mu.Unlock()
-		l, err := m.connect()
+		c, err := m.connect()
 		again := isStartingUp(err)
 		if errors.Is(err, errLostInSetup) {
 			lost++
-			again = again || lost < maxLosses
+			again = again || lost < maxLostRuns
 		}
-		if again && m.dialed() && sleep(m.ctx, startingUpPause) {
+		if again && m.hasConnWaiters() && sleep(m.ctx, startingUpPause) {
 			continue
 		}
 		var failure *Error
@@ -52,9 +52,9 @@ func (m *mux) dial() {
 			failure = newAcquireError(m.ctx, m.pool, m.tracker, err)
 		}
 		m.mu.Lock()
-		if l != nil && epoch != m.epoch && !m.closed { // renewed while it was made
+		if c != nil && epoch != m.generation && !m.closed { // renewed meanwhile
 			m.mu.Unlock()
-			l.end()
+			c.closeNet()
 			continue
 		}
 		defer m.mu.Unlock()
@@ -62,14 +62,14 @@ func (m *mux) dial() {
 		switch {
 		case m.closed:
 			failure = poolClosed()
-			if l != nil {
-				l.closed = true
-				l.end()
+			if c != nil {
+				c.closed = true
+				c.closeNet()
 			}
-		case l != nil:
+		case c != nil:
 			m.redial = time.Time{}
-			m.conns = append(m.conns, l)
-			l.start()
+			m.conns = append(m.conns, c)
+			c.start()
 		default:
 			m.redial = time.Now().Add(redialPause)
 		}
@@ -86,18 +86,18 @@ func (m *mux) dial() {
 	}
 }
 
-// dialed reports whether somebody waits for a lane.
-func (m *mux) dialed() bool {
+// hasConnWaiters reports whether a caller waits for a connection.
+func (m *mux) hasConnWaiters() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.connWaiters) > 0
 }
 
-// connect makes a lane as the pool makes its connections.
-func (m *mux) connect() (l *sharedConn, err error) {
+// connect makes a shared connection as the pool makes its own.
+func (m *mux) connect() (c *sharedConn, err error) {
 	settings := m.pool.Config()
 	cc := settings.ConnConfig
-	if m.impose {
+	if m.imposeTimeout {
 		cc.RuntimeParams["statement_timeout"] = strconv.FormatInt(imposedTimeout.Milliseconds(), 10)
 	}
 	if settings.BeforeConnect != nil {
@@ -110,7 +110,7 @@ func (m *mux) connect() (l *sharedConn, err error) {
 		return nil, err
 	}
 	defer func() {
-		if l != nil {
+		if c != nil {
 			return
 		}
 		if conn.IsClosed() {
@@ -126,7 +126,7 @@ func (m *mux) connect() (l *sharedConn, err error) {
 	if conn.PgConn().TxStatus() != 'I' {
 		return nil, errOpenTx
 	}
-	ctx, cancel := waitingFor(m.ctx, orDefault(cc.ConnectTimeout, defaultConnectTimeout))
+	ctx, cancel := withPatience(m.ctx, orDefault(cc.ConnectTimeout, defaultConnectTimeout))
 	defer cancel()
 	timeout, err := timeoutOf(ctx, conn)
 	if err != nil {
@@ -140,20 +140,20 @@ func (m *mux) connect() (l *sharedConn, err error) {
 	if err != nil {
 		return nil, err
 	}
-	l = newSharedConn(m, settings, conn, raw, w)
-	l.timeout, l.imposed = timeout, m.impose && timeout == imposedTimeout
-	return l, nil
+	c = newSharedConn(m, settings, conn, raw, w)
+	c.timeout, c.imposed = timeout, m.imposeTimeout && timeout == imposedTimeout
+	return c, nil
 }
 
-// errLostInSetup is the error of a connection that was made, and lost before it was ready:
-// somebody has ended its backend, and the next one may live.
+// errLostInSetup is the error of a connection that was lost after it was made and before it
+// was ready, for example because its backend was terminated. Another may succeed.
 var errLostInSetup = errors.New("pgcmd: the connection was lost while it was set up")
 
-// errOpenTx is the error of a connection that cannot be shared.
+// errOpenTx is the error of a connection that AfterConnect left in a transaction.
 var errOpenTx = errors.New("pgcmd: AfterConnect left a transaction open")
 
-// timeoutOf asks for the session's statement_timeout, whoever has set it: the startup
-// message, which a pooler may not pass on, or AfterConnect. Zero: none.
+// timeoutOf returns the session's statement_timeout, however it was set: by the startup
+// message, which a pooler may not pass on, or by AfterConnect. Zero: none.
 func timeoutOf(ctx context.Context, conn *pgx.Conn) (time.Duration, error) {
 	result := conn.PgConn().ExecParams(ctx, `select setting from pg_catalog.pg_settings where name = 'statement_timeout'`, nil, nil, nil, nil).Read()
 	if result.Err != nil {
@@ -167,15 +167,15 @@ func timeoutOf(ctx context.Context, conn *pgx.Conn) (time.Duration, error) {
 }
 
 func newSharedConn(m *mux, settings *pgxpool.Config, conn *pgx.Conn, raw *pgconn.HijackedConn, w *netConn) *sharedConn {
-	l := &sharedConn{m: m, conn: conn, net: raw.Conn, wire: w, wake: make(chan struct{}, 1), gone: make(chan struct{}), statements: map[string]*preparedStmt{}, describing: map[string]chan struct{}{},
-		custom: settings.AfterConnect != nil, beforeClose: settings.BeforeClose, onNotice: cc(conn).OnNotice}
+	c := &sharedConn{mux: m, conn: conn, net: raw.Conn, tracked: w, wake: make(chan struct{}, 1), closing: make(chan struct{}), statements: map[string]*preparedStmt{}, preparing: map[string]chan struct{}{},
+		customTypes: settings.AfterConnect != nil, beforeClose: settings.BeforeClose, onNotice: connConfig(conn).OnNotice}
 	if settings.MaxConnLifetime > 0 {
 		jitter := time.Duration(rand.Float64() * float64(settings.MaxConnLifetimeJitter))
-		l.expires = time.Now().Add(settings.MaxConnLifetime + jitter)
+		c.expires = time.Now().Add(settings.MaxConnLifetime + jitter)
 	}
-	l.tracer = cc(conn).Tracer
-	l.free.New = func() any { return newRequest(l) }
-	return l
+	c.tracer = connConfig(conn).Tracer
+	c.free.New = func() any { return newRequest(c) }
+	return c
 }
 
-func cc(conn *pgx.Conn) *pgx.ConnConfig { return conn.Config() }
+func connConfig(conn *pgx.Conn) *pgx.ConnConfig { return conn.Config() }

@@ -9,20 +9,20 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// statementCache is a connection's memory of the statements that were prepared on it
-// for what goes by pgconn, below pgx's own cache: batches, cursors.
+// statementCache holds the statements that were prepared on a connection for batches and
+// cursors, which use pgconn, below pgx's own cache.
 type statementCache struct {
 	statements   map[string]*pgconn.StatementDescription // by SQL
-	named        int                                     // how many names were given
-	toDeallocate []string                                // names that are to be deallocated
-	held         bool                                    // a chunk that is not sent yet may use them
+	lastName     int                                     // number of the last statement name
+	toDeallocate []string                                // names of statements to deallocate
+	held         bool                                    // a chunk that is not sent yet may use toDeallocate
 
-	cursors int // how many cursors, and markers of transactions, were named
+	cursors int // number of the last name of a cursor or transaction marker
 
-	savepoints bool // the statements of a healing pass are prepared
+	savepoints bool // savepointStmt and its like are prepared
 }
 
-// maxStatements bounds what is remembered for each connection.
+// maxStatements is how many statements are cached for each connection.
 const maxStatements = 512
 
 func statementCacheOf(conn *pgx.Conn) *statementCache {
@@ -35,18 +35,18 @@ func statementCacheOf(conn *pgx.Conn) *statementCache {
 	return d
 }
 
-// describe returns what the server knows of sql, and prepares it under a name, if
-// the connection is set to use prepared statements; behind a pooler it is not, and
-// the description has no name. It costs a round trip, the first time.
+// describe returns the description of sql, and prepares it under a name if the connection
+// is set to use prepared statements; behind a pooler it is not, and the description has no
+// name. The first call for a statement costs a round trip.
 func describe(ctx context.Context, conn *pgx.Conn, sql string) (*pgconn.StatementDescription, error) {
 	d := statementCacheOf(conn)
 	if sd := d.statements[sql]; sd != nil {
 		return sd, nil
 	}
 	name := ""
-	if prepares(conn) {
-		d.named++
-		name = statementName(conn.PgConn().PID(), d.named)
+	if cachesStatements(conn) {
+		d.lastName++
+		name = statementName(conn.PgConn().PID(), d.lastName)
 	}
 	if len(d.statements) >= maxStatements {
 		for old := range maps.Keys(d.statements) {
@@ -54,7 +54,7 @@ func describe(ctx context.Context, conn *pgx.Conn, sql string) (*pgconn.Statemen
 			break
 		}
 	}
-	if !d.held && conn.PgConn().TxStatus() != 'E' { // where nothing can be done
+	if !d.held && conn.PgConn().TxStatus() != 'E' { // where the server refuses it
 		for _, old := range d.toDeallocate {
 			if err := conn.PgConn().Deallocate(ctx, old); err != nil {
 				return nil, err
@@ -70,17 +70,17 @@ func describe(ctx context.Context, conn *pgx.Conn, sql string) (*pgconn.Statemen
 	return sd, nil
 }
 
-// statementName names the nth statement that was prepared on a connection. With the
-// number of its process it is no other client's name, so that behind a pooler which has
-// not been declared a statement is missed rather than another executed.
+// statementName is the name of the nth statement that was prepared on a connection. The
+// process ID makes it unique, so that behind a pooler that was not declared a statement is
+// missing rather than another one executed.
 func statementName(pid uint32, n int) string { return fmt.Sprintf("pgcmd_%d_%d", pid, n) }
 
-// prepares reports whether the connection is set to keep prepared statements.
-func prepares(conn *pgx.Conn) bool {
+// cachesStatements reports whether the connection is set to cache prepared statements.
+func cachesStatements(conn *pgx.Conn) bool {
 	return configOf(conn).DefaultQueryExecMode == pgx.QueryExecModeCacheStatement
 }
 
-// configOf is conn.Config, which copies at every call, copied once for a connection. It
+// configOf is conn.Config, copied once for a connection: conn.Config copies at every call. It
 // must not be changed.
 func configOf(conn *pgx.Conn) *pgx.ConnConfig {
 	data := conn.PgConn().CustomData()
@@ -92,8 +92,8 @@ func configOf(conn *pgx.Conn) *pgx.ConnConfig {
 	return config
 }
 
-// invalidate makes the next describe ask again: the schema has changed, or the server
-// has lost the statement.
+// invalidate makes the next describe prepare sql again: the schema has changed, or the
+// server has lost the statement.
 func (d *statementCache) invalidate(sql string) {
 	if sd := d.statements[sql]; sd != nil && sd.Name != "" {
 		d.toDeallocate = append(d.toDeallocate, sd.Name)

@@ -13,37 +13,37 @@ import (
 
 // portalRows are the rows of one fetch of a cursor.
 type portalRows struct {
-	c      *cursor
-	pg     *pgconn.PgConn
-	types  *pgtype.Map
-	before int // results of statements of our own that are to come first
-	values [][]byte
-	tag    pgconn.CommandTag
-	more   bool // the portal has more rows
-	ready  bool // the server is, for the next message
-	closed bool // nobody wants the rows that are left
-	err    error
-	lost   error // the connection is
+	c       *cursor
+	pg      *pgconn.PgConn
+	types   *pgtype.Map
+	skip    int // results of internal statements that come first
+	values  [][]byte
+	tag     pgconn.CommandTag
+	more    bool // PostgreSQL has suspended the portal: it has more rows
+	ready   bool // ReadyForQuery was read
+	discard bool // the remaining rows are discarded
+	err     error
+	connErr error // why the connection is lost
 }
 
 // Next reads the next row.
 func (r *portalRows) Next() bool {
-	for !r.ready && r.lost == nil {
+	for !r.ready && r.connErr == nil {
 		var message pgproto3.BackendMessage
-		if message, r.lost = r.pg.ReceiveMessage(context.Background()); r.lost != nil {
+		if message, r.connErr = r.pg.ReceiveMessage(context.Background()); r.connErr != nil {
 			break
 		}
 		switch m := message.(type) {
 		case *pgproto3.DataRow:
-			if r.before == 0 && !r.closed {
+			if r.skip == 0 && !r.discard {
 				r.values = m.Values
 				return true
 			}
 		case *pgproto3.RowDescription:
 			r.c.columns = columnsOf(m)
 		case *pgproto3.CommandComplete:
-			if r.before > 0 {
-				r.before--
+			if r.skip > 0 {
+				r.skip--
 			} else {
 				r.tag = pgconn.NewCommandTag(string(m.CommandTag))
 			}
@@ -57,7 +57,7 @@ func (r *portalRows) Next() bool {
 			r.ready = true
 		}
 	}
-	r.closed = true
+	r.discard = true
 	return false
 }
 
@@ -72,25 +72,25 @@ func columnsOf(m *pgproto3.RowDescription) []pgconn.FieldDescription {
 	return columns
 }
 
-// end reads what is left, and gives up a connection on which that fails.
+// end reads the rest of the reply, and closes a connection on which that fails.
 func (r *portalRows) end(ctx context.Context) {
 	r.Close()
 	r.c.watcher.Unwatch()
-	if r.lost == nil {
+	if r.connErr == nil {
 		return
 	}
 	abortConn(r.pg)
 	switch {
-	case r.err != nil: // the server's reason
+	case r.err != nil: // the server's error is the reason
 	case ctx.Err() != nil:
-		r.err = errors.Join(ctx.Err(), r.lost)
+		r.err = errors.Join(ctx.Err(), r.connErr)
 	default:
-		r.err = r.lost
+		r.err = r.connErr
 	}
 }
 
-// abortConn closes a connection that is in the middle of something, and asks the server to
-// stop what it is doing, as pgconn does: it has no other way to be asked for that.
+// abortConn closes a connection in the middle of a reply and cancels its statement, as pgconn
+// does: pgconn has no other way to request that.
 func abortConn(pg *pgconn.PgConn) {
 	_ = pg.Conn().SetDeadline(time.Unix(1, 0))
 	p := pg.StartPipeline(context.Background())
@@ -99,13 +99,13 @@ func abortConn(pg *pgconn.PgConn) {
 }
 
 func (r *portalRows) Close() {
-	r.closed = true
+	r.discard = true
 	r.Next()
 }
 
 func (r *portalRows) Err() error {
 	if r.err == nil {
-		return r.lost
+		return r.connErr
 	}
 	return r.err
 }

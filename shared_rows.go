@@ -10,35 +10,35 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// bufferedRows are the rows of a reply that has come whole. They are read by the caller, and
-// each caller gets its own: what somebody keeps of them reads nobody else's.
+// bufferedRows are the rows of a complete reply. Each request has its own, so that rows which
+// a caller keeps too long never read another caller's reply.
 type bufferedRows struct {
-	req    *request // nil once closed
-	conn   *sharedConn
-	types  *pgtype.Map
-	fields []pgconn.FieldDescription
-	at     int
-	values [][]byte
-	tag    string
-	err    error
-	traced context.Context // of the tracer, if there is one
+	request *request // nil once closed
+	conn    *sharedConn
+	types   *pgtype.Map
+	fields  []pgconn.FieldDescription
+	offset  int
+	values  [][]byte
+	tag     string
+	err     error
+	traced  context.Context // from the tracer; nil without one
 }
 
 func (r *bufferedRows) Next() bool {
-	for r.req != nil {
-		if r.at == len(r.req.in) {
+	for r.request != nil {
+		if r.offset == len(r.request.reply) {
 			r.Close()
 			return false
 		}
-		typ, body, rest := nextMessage(r.req.in[r.at:])
-		r.at = len(r.req.in) - len(rest)
+		typ, body, rest := nextMessage(r.request.reply[r.offset:])
+		r.offset = len(r.request.reply) - len(rest)
 		switch typ {
 		case 'D':
-			if r.values = split(r.req.values[:0], body); len(r.values) != len(r.fields) {
+			if r.values = splitRow(r.request.values[:0], body); len(r.values) != len(r.fields) {
 				r.fatal(errMalformed)
 				return false
 			}
-			r.req.values = r.values
+			r.request.values = r.values
 			return true
 		case 'N':
 			r.notice(body)
@@ -52,8 +52,8 @@ func (r *bufferedRows) Next() bool {
 	return false
 }
 
-// split reads a DataRow. It returns nil if it is malformed.
-func split(values [][]byte, body []byte) [][]byte {
+// splitRow splits a DataRow into its values. It returns nil if it is malformed.
+func splitRow(values [][]byte, body []byte) [][]byte {
 	if len(body) < 2 {
 		return nil
 	}
@@ -77,7 +77,7 @@ func split(values [][]byte, body []byte) [][]byte {
 	return values
 }
 
-// notice calls the hook as pgx does while it reads: for the caller, who may be hurt.
+// notice calls OnNotice in the caller's goroutine, as pgx does: a panic is the caller's.
 func (r *bufferedRows) notice(body []byte) {
 	if r.conn.onNotice == nil {
 		return
@@ -89,9 +89,9 @@ func (r *bufferedRows) notice(body []byte) {
 }
 
 func (r *bufferedRows) Close() {
-	for r.req != nil && r.at < len(r.req.in) {
-		typ, body, rest := nextMessage(r.req.in[r.at:])
-		r.at = len(r.req.in) - len(rest)
+	for r.request != nil && r.offset < len(r.request.reply) {
+		typ, body, rest := nextMessage(r.request.reply[r.offset:])
+		r.offset = len(r.request.reply) - len(rest)
 		switch typ {
 		case 'N':
 			r.notice(body)
@@ -102,12 +102,12 @@ func (r *bufferedRows) Close() {
 	r.end(r.err)
 }
 
-// end lets the reply go. It may be called twice.
+// end releases the reply. It may be called twice.
 func (r *bufferedRows) end(err error) {
-	if r.req == nil {
+	if r.request == nil {
 		return
 	}
-	r.req, r.values = nil, nil
+	r.request, r.values = nil, nil
 	if r.traced != nil {
 		r.conn.tracer.TraceQueryEnd(r.traced, r.conn.conn, pgx.TraceQueryEndData{CommandTag: r.CommandTag(), Err: err})
 		r.traced = nil

@@ -1,0 +1,377 @@
+package pgcmd
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// A request is one query on a shared connection, with its reply. It is reused only after it
+// was answered, since the connection may still refer to an unanswered one.
+type request struct {
+	command   string
+	sql       string
+	isPrepare bool // it prepares a statement, and has no slot of its own
+	message   []byte
+	done      chan requestOutcome // is sent one value
+	conn      *sharedConn
+	slow      *slowStats
+	types     *pgtype.Map // a copy of the connection's: a map is for one goroutine at a time
+	encoded   pgx.ExtendedQueryBuilder
+	rows      *bufferedRows
+	values    [][]byte
+
+	// Guarded by mux.mu:
+	sent      bool
+	abandoned bool // its caller has gone
+	completed bool // it is answered or requeued
+
+	// Written before done is sent to:
+	reply      []byte          // its messages, without ReadyForQuery
+	pgErr      *pgconn.PgError // the server's error, if it reported one
+	cause      error           // why it was requeued
+	headOfLine bool            // the server worked on it when the connection was lost, perhaps because of it
+}
+
+// A requestOutcome is how a request ended.
+type requestOutcome int
+
+const (
+	outcomeAnswered     requestOutcome = iota
+	outcomeRequeued                    // it has to be sent on another connection
+	outcomeUseDedicated                // it has to run on a connection of its own
+	outcomeConnClosed                  // the connection accepts no requests any more
+	outcomeStalePlan                   // it cannot be encoded, perhaps because the schema has changed
+	outcomeFailed                      // by the client, or the caller's context is done
+)
+
+func newRequest(c *sharedConn) *request {
+	req := &request{conn: c, done: make(chan requestOutcome, 1)}
+	types := c.conn.TypeMap()
+	req.types = types.Copy()
+	req.types.TryWrapEncodePlanFuncs = slices.Clone(types.TryWrapEncodePlanFuncs)
+	req.types.TryWrapScanPlanFuncs = slices.Clone(types.TryWrapScanPlanFuncs)
+	return req
+}
+
+// maxRequestSize is how many bytes a request may have. A larger one runs on a connection of its own.
+const maxRequestSize = 64 << 10
+
+// do sends a request, for which a place is reserved, and waits for its outcome.
+func (c *sharedConn) do(ctx context.Context, s *statement, stmt *preparedStmt, args []any, doubts unverifiedArgs) (req *request, with *preparedStmt, outcome requestOutcome, failure *Error) {
+	queued := false
+	defer func() {
+		if !queued {
+			c.unreserve(outcome == outcomeFailed || outcome == outcomeAnswered) // the zero outcome: a panic
+		}
+	}()
+	if stmt == nil {
+		var err error
+		if stmt, outcome, err = c.prepare(ctx, s); err != nil {
+			return nil, nil, outcomeFailed, s.statementError(ctx, &result{}, err)
+		}
+		if outcome != outcomeAnswered {
+			return nil, nil, outcome, nil
+		}
+	}
+	if stmt.useDedicated {
+		return nil, nil, outcomeUseDedicated, nil
+	}
+	for _, oid := range doubts.oidOfArg(stmt.sd.ParamOIDs) {
+		if _, known := c.conn.TypeMap().TypeForOID(oid); !known {
+			return nil, nil, outcomeUseDedicated, nil // which can query the catalog
+		}
+	}
+	req = c.free.Get().(*request)
+	req.command, req.sql, req.slow = s.name, s.text.SQL, stmt.slow
+	req.rows = &bufferedRows{request: req, fields: stmt.fields, types: req.types, conn: c}
+	if c.tracer != nil {
+		req.rows.traced = c.tracer.TraceQueryStart(ctx, c.conn, pgx.TraceQueryStartData{SQL: s.text.SQL, Args: args})
+	}
+	if failure := s.verifyArgs(types{known: req.types}, stmt.sd.ParamOIDs, args, doubts, false); failure != nil {
+		req.rows.end(failure)
+		if stmt.mayBeOutdated() {
+			return nil, stmt, outcomeStalePlan, nil
+		}
+		return nil, nil, outcomeFailed, failure
+	}
+	if err := req.encode(stmt, args); err != nil {
+		req.rows.end(err)
+		if stmt.mayBeOutdated() {
+			return nil, stmt, outcomeStalePlan, nil
+		}
+		if failure := s.unsendable(ctx, req.types, nil, args, err); failure != nil && failure.Code != CodeInternal {
+			return nil, nil, outcomeFailed, failure
+		} else if failure != nil {
+			return nil, nil, outcomeUseDedicated, nil // which can query the type's name
+		}
+		return nil, nil, outcomeFailed, s.statementError(ctx, &result{}, err)
+	}
+	if len(req.message) > maxRequestSize {
+		req.rows.end(nil)
+		return nil, nil, outcomeUseDedicated, nil
+	}
+	queued = true
+	if !c.enqueue(req) {
+		req.rows.end(nil)
+		return nil, nil, outcomeConnClosed, nil
+	}
+	outcome, err := c.wait(ctx, req)
+	switch {
+	case err != nil:
+		req.rows.end(err)
+		return nil, nil, outcomeFailed, s.statementError(ctx, &result{}, err)
+	case outcome != outcomeAnswered:
+		req.rows.end(req.cause)
+	}
+	return req, stmt, outcome, nil
+}
+
+// unreserve gives back a reserved place that was not used, and the caller's slot too if
+// leave is set.
+func (c *sharedConn) unreserve(leave bool) {
+	c.mux.mu.Lock()
+	defer c.mux.mu.Unlock()
+	if c.reserved--; leave {
+		c.mux.releaseSlot()
+	}
+}
+
+// wait waits for the outcome of a queued request. An error is the context's: then the
+// request is abandoned and its reply discarded.
+func (c *sharedConn) wait(ctx context.Context, req *request) (requestOutcome, error) {
+	select {
+	case outcome := <-req.done:
+		return outcome, nil
+	case <-ctx.Done():
+	}
+	m := c.mux
+	m.mu.Lock()
+	if req.completed { // the outcome is on its way
+		m.mu.Unlock()
+		return <-req.done, nil
+	}
+	req.abandoned = true
+	if i := slices.Index(c.queue, req); i >= 0 { // it was not sent, so that nothing refers to it
+		c.queue = slices.Delete(c.queue, i, i+1)
+		if !req.isPrepare {
+			m.releaseSlot()
+		}
+	}
+	if c.draining && c.unwanted() {
+		c.cancelRequest()
+		c.close(nil)
+	}
+	m.mu.Unlock()
+	return outcomeAnswered, ctx.Err()
+}
+
+// encode encodes the messages. It runs user code, which may panic.
+func (r *request) encode(stmt *preparedStmt, args []any) (err error) {
+	if err := r.encoded.Build(r.types, stmt.sd, args); err != nil {
+		return err
+	}
+	r.message, err = (&pgproto3.Bind{PreparedStatement: stmt.sd.Name, ParameterFormatCodes: r.encoded.ParamFormats,
+		Parameters: r.encoded.ParamValues, ResultFormatCodes: stmt.formats}).Encode(r.message[:0])
+	if err == nil {
+		r.message = append(r.message, "E\x00\x00\x00\x09\x00\x00\x00\x00\x00S\x00\x00\x00\x04"...) // Execute and Sync
+	}
+	return err
+}
+
+// setError records the reply's ErrorResponse.
+func (r *request) setError(message []byte) { r.pgErr = parseError(message) }
+
+// free makes an answered request available to the next caller on the connection.
+func (r *request) free() {
+	if cap(r.reply) > maxRequestSize || cap(r.message) > maxRequestSize {
+		return
+	}
+	clear(r.values)
+	r.command, r.sql, r.rows = "", "", nil
+	r.sent, r.abandoned, r.completed = false, false, false
+	r.pgErr, r.cause, r.headOfLine = nil, nil, false
+	r.conn.free.Put(r)
+}
+
+// preparedStmt is a statement that is prepared on a shared connection.
+type preparedStmt struct {
+	sd           *pgconn.StatementDescription
+	formats      []int16                   // of the results
+	fields       []pgconn.FieldDescription // with their formats
+	preparedAt   time.Time
+	slow         *slowStats
+	useDedicated bool // it has types whose codecs cannot be shared
+}
+
+// mayBeOutdated reports whether the statement is prepared again before an argument that does
+// not fit is refused. One that was prepared less than a second ago is not.
+func (d *preparedStmt) mayBeOutdated() bool { return time.Since(d.preparedAt) > time.Second }
+
+// prepare prepares the statement on the connection, once for all callers that need it.
+func (c *sharedConn) prepare(ctx context.Context, s *statement) (stmt *preparedStmt, outcome requestOutcome, err error) {
+	m, sql := c.mux, s.text.SQL
+	for {
+		m.mu.Lock()
+		stmt, begun := c.statements[sql], c.preparing[sql]
+		if stmt != nil {
+			m.mu.Unlock()
+			return stmt, outcomeAnswered, nil
+		}
+		if begun == nil {
+			break
+		}
+		m.mu.Unlock()
+		select {
+		case <-begun: // if that failed, it may have been because of that caller's context
+		case <-c.closing:
+			return nil, outcomeConnClosed, nil
+		case <-ctx.Done():
+			return nil, outcomeAnswered, ctx.Err()
+		}
+	}
+	begun := make(chan struct{})
+	c.preparing[sql] = begun
+	c.lastName++
+	req := &request{command: s.name, sql: sql, isPrepare: true, done: make(chan requestOutcome, 1)}
+	name := statementName(c.conn.PgConn().PID(), c.lastName)
+	for _, old := range c.toDeallocate {
+		req.message, err = (&pgproto3.Close{ObjectType: 'S', Name: old}).Encode(req.message)
+	}
+	c.toDeallocate = nil
+	m.mu.Unlock()
+	defer func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(c.preparing, sql)
+		if stmt == nil {
+			c.toDeallocate = append(c.toDeallocate, name)
+		} else {
+			if len(c.statements) >= maxStatements {
+				for old, stmt := range c.statements {
+					c.invalidateLocked(old, stmt)
+					break
+				}
+			}
+			c.statements[sql], stmt.slow = stmt, m.slowStatsOf(sql)
+		}
+		close(begun)
+	}()
+	if err == nil {
+		req.message, err = (&pgproto3.Parse{Name: name, Query: sql}).Encode(req.message)
+	}
+	if err == nil {
+		req.message, err = (&pgproto3.Describe{ObjectType: 'S', Name: name}).Encode(req.message)
+	}
+	if err == nil {
+		req.message, err = (&pgproto3.Sync{}).Encode(req.message)
+	}
+	switch {
+	case err != nil:
+		return nil, outcomeAnswered, err
+	case len(req.message) > maxRequestSize:
+		return nil, outcomeUseDedicated, nil
+	case !c.enqueue(req):
+		return nil, outcomeConnClosed, nil
+	}
+	if outcome, err = c.wait(ctx, req); err != nil || outcome != outcomeAnswered {
+		if outcome == outcomeRequeued {
+			outcome = outcomeConnClosed
+		}
+		return nil, outcome, err
+	}
+	if req.pgErr != nil {
+		return nil, outcomeAnswered, req.pgErr
+	}
+	sd := &pgconn.StatementDescription{Name: name, SQL: sql}
+	if err := req.description(sd); err != nil {
+		return nil, outcomeAnswered, err
+	}
+	return c.resultFormats(sd), outcomeAnswered, nil
+}
+
+// invalidate makes the next use prepare the statement again.
+func (c *sharedConn) invalidate(sql string, stmt *preparedStmt) {
+	c.mux.mu.Lock()
+	defer c.mux.mu.Unlock()
+	if c.statements[sql] == stmt {
+		c.invalidateLocked(sql, stmt)
+	}
+}
+
+// invalidate makes all connections prepare a statement again that c found outdated as stmt.
+// It returns false if that was known already.
+func (m *mux) invalidate(sql string, c *sharedConn, stmt *preparedStmt) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c.statements[sql] != stmt {
+		return false
+	}
+	for c := range m.allConns() {
+		if stmt := c.statements[sql]; stmt != nil {
+			c.invalidateLocked(sql, stmt)
+		}
+	}
+	return true
+}
+
+func (c *sharedConn) invalidateLocked(sql string, stmt *preparedStmt) {
+	c.toDeallocate = append(c.toDeallocate, stmt.sd.Name)
+	delete(c.statements, sql)
+}
+
+// description reads the reply to a prepare request.
+func (r *request) description(sd *pgconn.StatementDescription) error {
+	for b := r.reply; len(b) > 0; {
+		typ, body, rest := nextMessage(b)
+		switch typ {
+		case 't':
+			var msg pgproto3.ParameterDescription
+			if err := msg.Decode(body); err != nil {
+				return err
+			}
+			sd.ParamOIDs = slices.Clone(msg.ParameterOIDs)
+		case 'T':
+			var msg pgproto3.RowDescription
+			if err := msg.Decode(body); err != nil {
+				return err
+			}
+			sd.Fields = make([]pgconn.FieldDescription, len(msg.Fields))
+			for i, f := range msg.Fields {
+				sd.Fields[i] = pgconn.FieldDescription{Name: string(f.Name), TableOID: f.TableOID, TableAttributeNumber: f.TableAttributeNumber,
+					DataTypeOID: f.DataTypeOID, DataTypeSize: f.DataTypeSize, TypeModifier: f.TypeModifier}
+			}
+		case '1', 'n', '3', 'N', 'S', 'A':
+		default:
+			return errMalformed
+		}
+		b = rest
+	}
+	return nil
+}
+
+// resultFormats chooses the format of each result column, and whether the types can be shared.
+func (c *sharedConn) resultFormats(sd *pgconn.StatementDescription) *preparedStmt {
+	stmt := &preparedStmt{sd: sd, preparedAt: time.Now(), formats: make([]int16, len(sd.Fields)), fields: slices.Clone(sd.Fields)}
+	types := c.conn.TypeMap()
+	for i, f := range sd.Fields {
+		stmt.formats[i] = types.FormatCodeForOID(f.DataTypeOID)
+		stmt.fields[i].Format = stmt.formats[i]
+		stmt.useDedicated = stmt.useDedicated || !c.safeToShare(f.DataTypeOID)
+	}
+	for _, oid := range sd.ParamOIDs {
+		stmt.useDedicated = stmt.useDedicated || !c.safeToShare(oid)
+	}
+	return stmt
+}
+
+// nextMessage splits off the first message of b, which holds whole messages only.
+func nextMessage(b []byte) (typ byte, body, rest []byte) {
+	size := 1 + int(uint32(b[1])<<24|uint32(b[2])<<16|uint32(b[3])<<8|uint32(b[4]))
+	return b[0], b[5:size], b[size:]
+}
