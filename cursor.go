@@ -12,6 +12,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
 // A cursor reads the rows of a statement in a transaction, some at a time, so that
@@ -191,12 +193,12 @@ func (c *cursor) watch(ctx context.Context) {
 // user's.
 func (c *cursor) encode(ctx context.Context) error {
 	s := c.tx.s
-	known := statementCacheOf(s.conn)
+	known := stmtcache.OnConn(s.conn)
 	doubts, refused := c.checkArgs(c.args)
 	if refused != nil {
 		return refused
 	}
-	for cached := known.statements[c.text.SQL] != nil; ; cached = false {
+	for cached := known.Described(c.text.SQL); ; cached = false {
 		if !cached {
 			// A statement that the server refuses must not abort the transaction before
 			// the savepoint that waits is made.
@@ -217,7 +219,7 @@ func (c *cursor) encode(ctx context.Context) error {
 			if refused := c.verifyArgs(t, sd.ParamOIDs, c.args, doubts, false); refused != nil && !cached {
 				return refused
 			} else if refused != nil {
-				known.invalidate(c.text.SQL) // the schema may have changed since
+				known.Invalidate(c.text.SQL) // the schema may have changed since
 				continue
 			}
 		}
@@ -231,7 +233,7 @@ func (c *cursor) encode(ctx context.Context) error {
 			}
 			return err
 		}
-		known.invalidate(c.text.SQL) // the schema may have changed since
+		known.Invalidate(c.text.SQL) // the schema may have changed since
 	}
 }
 
@@ -245,9 +247,7 @@ type openCursor struct {
 
 // newCursor makes a name that no cursor on the connection has had.
 func (s *txn) newCursor() *openCursor {
-	known := statementCacheOf(s.conn)
-	known.cursors++
-	p := &openCursor{name: fmt.Sprintf("pgcmd_cursor_%d", known.cursors), after: s.savepoints, maybeClosed: s.external}
+	p := &openCursor{name: fmt.Sprintf("pgcmd_cursor_%d", stmtcache.OnConn(s.conn).NextID()), after: s.savepoints, maybeClosed: s.external}
 	s.cursors = append(s.cursors, p)
 	return p
 }

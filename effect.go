@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
 // unsent reports whether nothing has left for the server since the statement was
@@ -80,7 +82,7 @@ func (s *statement) statementError(ctx context.Context, r *result, err error) *E
 	}
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
 	if answered && s.checkKinds != nil && r.rows != nil && r.rows.Conn() != nil { // the schema may have changed
-		delete(paramsOf(r.rows.Conn()), s.text.SQL)
+		stmtcache.OnConn(r.rows.Conn()).InvalidateParamsOf(s.text.SQL)
 	}
 	e.outdated = answered && (r.described || cachesDescriptions(r.connection())) && s.isOutdated(r.connection(), err)
 	if r.conn != nil {

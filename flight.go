@@ -11,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
 // A chunk is what is sent before its replies are read: so many items, or so many
@@ -68,8 +70,8 @@ func (f *batchExec) release() {
 // says whether to go on. An error is the whole flight's.
 func (f *batchExec) encodeChunk(items []int, refused func(i int, e *Error) (goOn bool)) (chunk []encodedItem, rest []int, failure error) {
 	size := 0
-	known := statementCacheOf(f.conn)
-	defer func() { known.held = false }()
+	known := stmtcache.OnConn(f.conn)
+	defer func() { known.Held = false }()
 	for n, i := range items {
 		if len(chunk) == chunkItems || size >= chunkBytes {
 			return chunk, items[n:], nil
@@ -78,7 +80,7 @@ func (f *batchExec) encodeChunk(items []int, refused func(i int, e *Error) (goOn
 			*f.encoded = append(*f.encoded, encodedItem{})
 		}
 		l := &(*f.encoded)[len(chunk)]
-		known.held = len(chunk) > 0
+		known.Held = len(chunk) > 0
 		e, err := f.encode(l, i)
 		if err != nil {
 			return nil, items[n:], err
@@ -109,8 +111,8 @@ func (f *batchExec) encode(l *encodedItem, i int) (e *Error, err error) {
 	if e != nil {
 		return e, nil
 	}
-	known := statementCacheOf(f.conn)
-	_, cached := known.statements[s.text.SQL]
+	known := stmtcache.OnConn(f.conn)
+	cached := known.Described(s.text.SQL)
 	for {
 		if !cached && f.s != nil {
 			// As for every statement that the server may refuse: see companion.
@@ -145,7 +147,7 @@ func (f *batchExec) encode(l *encodedItem, i int) (e *Error, err error) {
 			return nil, nil
 		case cached: // the schema may have changed since
 			cached = false
-			known.invalidate(s.text.SQL)
+			known.Invalidate(s.text.SQL)
 			if args, e = f.items.arguments(i); e != nil {
 				return e, nil
 			}
@@ -374,19 +376,19 @@ type ownStatement struct{ name, sql string }
 // prepareSavepoints prepares them, in the same wave, if the connection can and has
 // not done so before.
 func (w *exchange) prepareSavepoints() {
-	d := statementCacheOf(w.f.conn)
-	if d.savepoints || !cachesStatements(w.f.conn) {
+	d := stmtcache.OnConn(w.f.conn)
+	if d.SavepointsPrepared || !cachesStatements(w.f.conn) {
 		return
 	}
 	for _, s := range [...]ownStatement{savepointStmt, releaseStmt, rollbackToStmt} {
 		w.p.SendPrepare(s.name, s.sql, nil)
 		w.expected = append(w.expected, expectedReply{internalReply, nil})
 	}
-	d.savepoints = true
+	d.SavepointsPrepared = true
 }
 
 func (w *exchange) savepoint(s ownStatement) {
-	if !statementCacheOf(w.f.conn).savepoints {
+	if !stmtcache.OnConn(w.f.conn).SavepointsPrepared {
 		w.sendInternal(internalReply, s.sql)
 		return
 	}

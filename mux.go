@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
 const (
@@ -47,9 +49,9 @@ type mux struct {
 	waiting     []*waiter                // for a slot, in order
 	connWaiters []*waiter                // for a connection, when there is none
 	dialing     bool
-	redial      time.Time             // not before this time
-	bypassed    map[string]time.Time  // until when a statement runs on connections of its own
-	slow        map[string]*slowStats // by SQL
+	redial      time.Time                  // not before this time
+	bypassed    *stmtcache.LRU[time.Time]  // until when a statement runs on connections of its own
+	slow        *stmtcache.LRU[*slowStats] // by SQL
 	watching    bool
 	watch       chan struct{}
 	closed      bool
@@ -64,7 +66,7 @@ type waiter struct {
 }
 
 func newMux(pool *pgxpool.Pool, t *tracker, size int) *mux {
-	m := &mux{pool: pool, tracker: t, size: size, draining: map[*sharedConn]struct{}{}, bypassed: map[string]time.Time{}, slow: map[string]*slowStats{}, watch: make(chan struct{}, 1)}
+	m := &mux{pool: pool, tracker: t, size: size, draining: map[*sharedConn]struct{}{}, bypassed: stmtcache.NewLRU[time.Time](stmtcache.Size, nil), slow: stmtcache.NewLRU[*slowStats](stmtcache.Size, nil), watch: make(chan struct{}, 1)}
 	m.imposeTimeout = !setsTimeout(pool.Config().ConnConfig)
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.goroutines.Go(m.monitor)
@@ -100,7 +102,7 @@ func (m *mux) connectFirst(ctx context.Context) *Error {
 // done if the statement has to run on a connection of its own.
 func (m *mux) enter(ctx context.Context, s *statement, again, in bool, patience time.Duration) (c *sharedConn, stmt *preparedStmt, failure *Error, done bool) {
 	m.mu.Lock()
-	if len(m.bypassed) > 0 && m.isBypassed(s.text.SQL) {
+	if m.bypassed.Len() > 0 && m.isBypassed(s.text.SQL) {
 		if in {
 			m.releaseSlot()
 		}
@@ -255,7 +257,8 @@ func (m *mux) pickConn(s *statement) (*sharedConn, *preparedStmt) {
 		m.startDial()
 	}
 	best.reserved++
-	return best, best.statements[s.text.SQL]
+	stmt, _ := best.statements.Get(s.text.SQL)
+	return best, stmt
 }
 
 // leave releases the slot of a caller that was not answered.
@@ -278,9 +281,9 @@ func (m *mux) releaseSlot() {
 
 // isBypassed reports whether the statement has to run on a connection of its own for now.
 func (m *mux) isBypassed(sql string) bool {
-	until, ok := m.bypassed[sql]
+	until, ok := m.bypassed.Get(sql)
 	if ok && time.Now().After(until) {
-		delete(m.bypassed, sql)
+		m.bypassed.Delete(sql)
 		return false
 	}
 	return ok
@@ -294,19 +297,8 @@ func (m *mux) bypassStatement(sql string) {
 }
 
 func (m *mux) bypass(sql string) {
-	makeRoom(m.bypassed)
-	m.bypassed[sql] = time.Now().Add(bypassTime)
+	m.bypassed.Put(sql, time.Now().Add(bypassTime))
 	m.bypasses++
-}
-
-// makeRoom removes an entry if the map has maxStatements.
-func makeRoom[V any](statements map[string]V) {
-	if len(statements) >= maxStatements {
-		for old := range statements {
-			delete(statements, old)
-			return
-		}
-	}
 }
 
 // hasConn reports whether there is a shared connection that accepts requests.

@@ -13,6 +13,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
 // A care says what has to be looked at in the values of a parameter before they are
@@ -170,8 +172,8 @@ func (s *statement) verifyArgsOnConn(ctx context.Context, conn *pgx.Conn, args [
 		return nil, nil
 	}
 	mode := configOf(conn).DefaultQueryExecMode
-	known := paramsOf(conn)
-	oids, ok := known[s.text.SQL]
+	known := stmtcache.OnConn(conn)
+	oids, ok := known.Params(s.text.SQL)
 	// Who has it described each time wants no memory of it.
 	if !ok || mode != pgx.QueryExecModeCacheStatement && mode != pgx.QueryExecModeCacheDescribe {
 		sd, err := conn.PgConn().Prepare(ctx, "", s.text.SQL, nil)
@@ -179,7 +181,7 @@ func (s *statement) verifyArgsOnConn(ctx context.Context, conn *pgx.Conn, args [
 			return nil, err
 		}
 		oids = sd.ParamOIDs
-		remember(known, s.text.SQL, oids)
+		known.SetParams(s.text.SQL, oids)
 	}
 	t, err := typesOf(ctx, conn, d.oidOfArg(oids)...)
 	if err != nil {
@@ -188,7 +190,7 @@ func (s *statement) verifyArgsOnConn(ctx context.Context, conn *pgx.Conn, args [
 	blind := mode == pgx.QueryExecModeExec || mode == pgx.QueryExecModeSimpleProtocol
 	refused := s.verifyArgs(t, oids, args, d, blind)
 	if refused != nil && ok { // the schema may have changed since
-		delete(known, s.text.SQL)
+		known.InvalidateParamsOf(s.text.SQL)
 		return s.verifyArgsOnConn(ctx, conn, args, d)
 	}
 	return refused, nil
@@ -200,7 +202,7 @@ func (s *statement) verifyArgsInTx(ctx context.Context, tx *txn, args []any, d u
 	if tx.conn == nil || len(d) == 0 {
 		return nil, nil
 	}
-	if _, ok := paramsOf(tx.conn)[s.text.SQL]; !ok {
+	if _, ok := stmtcache.OnConn(tx.conn).Params(s.text.SQL); !ok {
 		if err := tx.sendDeferred(ctx); err != nil {
 			return nil, err
 		}

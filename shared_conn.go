@@ -12,6 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
 // maxReplySize is how many bytes a reply may have. A statement with a larger one runs on a
@@ -50,7 +52,7 @@ type sharedConn struct {
 	draining   bool       // it accepts no requests, and closes when all are answered
 	closed     bool
 
-	statements   map[string]*preparedStmt // by SQL
+	statements   *stmtcache.LRU[*preparedStmt]
 	preparing    map[string]chan struct{} // closed when preparing has ended
 	lastName     int                      // number of the last statement name
 	toDeallocate []string                 // names of statements to close

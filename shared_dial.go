@@ -12,6 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
 // imposedTimeout is the statement_timeout of shared connections if the user sets none. A
@@ -167,8 +169,9 @@ func timeoutOf(ctx context.Context, conn *pgx.Conn) (time.Duration, error) {
 }
 
 func newSharedConn(m *mux, settings *pgxpool.Config, conn *pgx.Conn, raw *pgconn.HijackedConn, w *netConn) *sharedConn {
-	c := &sharedConn{mux: m, conn: conn, net: raw.Conn, tracked: w, wake: make(chan struct{}, 1), closing: make(chan struct{}), statements: map[string]*preparedStmt{}, preparing: map[string]chan struct{}{},
+	c := &sharedConn{mux: m, conn: conn, net: raw.Conn, tracked: w, wake: make(chan struct{}, 1), closing: make(chan struct{}), preparing: map[string]chan struct{}{},
 		customTypes: settings.AfterConnect != nil, beforeClose: settings.BeforeClose, onNotice: connConfig(conn).OnNotice}
+	c.statements = stmtcache.NewLRU(stmtcache.Size, func(_ string, stmt *preparedStmt) { c.toDeallocate = append(c.toDeallocate, stmt.sd.Name) })
 	if settings.MaxConnLifetime > 0 {
 		jitter := time.Duration(rand.Float64() * float64(settings.MaxConnLifetimeJitter))
 		c.expires = time.Now().Add(settings.MaxConnLifetime + jitter)

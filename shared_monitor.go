@@ -129,11 +129,10 @@ func (m *mux) recordSlow(req *request, now time.Time) {
 
 // slowStatsOf returns the slowStats of a statement, one for all connections.
 func (m *mux) slowStatsOf(sql string) *slowStats {
-	stats := m.slow[sql]
-	if stats == nil {
-		makeRoom(m.slow)
-		stats = &slowStats{}
-		m.slow[sql] = stats
+	t, _ := m.slow.Get(sql)
+	if t == nil {
+		t = &slowStats{}
+		m.slow.Put(sql, t)
 	}
-	return stats
+	return t
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
 // A request is one query on a shared connection, with its reply. It is reused only after it
@@ -218,7 +220,8 @@ func (c *sharedConn) prepare(ctx context.Context, s *statement) (stmt *preparedS
 	m, sql := c.mux, s.text.SQL
 	for {
 		m.mu.Lock()
-		stmt, begun := c.statements[sql], c.preparing[sql]
+		stmt, _ = c.statements.Get(sql)
+		begun := c.preparing[sql]
 		if stmt != nil {
 			m.mu.Unlock()
 			return stmt, outcomeAnswered, nil
@@ -239,7 +242,7 @@ func (c *sharedConn) prepare(ctx context.Context, s *statement) (stmt *preparedS
 	c.preparing[sql] = begun
 	c.lastName++
 	req := &request{command: s.name, sql: sql, isPrepare: true, done: make(chan requestOutcome, 1)}
-	name := statementName(c.conn.PgConn().PID(), c.lastName)
+	name := stmtcache.Name(c.conn.PgConn().PID(), c.lastName)
 	for _, old := range c.toDeallocate {
 		req.message, err = (&pgproto3.Close{ObjectType: 'S', Name: old}).Encode(req.message)
 	}
@@ -252,13 +255,8 @@ func (c *sharedConn) prepare(ctx context.Context, s *statement) (stmt *preparedS
 		if stmt == nil {
 			c.toDeallocate = append(c.toDeallocate, name)
 		} else {
-			if len(c.statements) >= maxStatements {
-				for old, stmt := range c.statements {
-					c.invalidateLocked(old, stmt)
-					break
-				}
-			}
-			c.statements[sql], stmt.slow = stmt, m.slowStatsOf(sql)
+			stmt.slow = m.slowStatsOf(sql)
+			c.statements.Put(sql, stmt)
 		}
 		close(begun)
 	}()
@@ -299,7 +297,7 @@ func (c *sharedConn) prepare(ctx context.Context, s *statement) (stmt *preparedS
 func (c *sharedConn) invalidate(sql string, stmt *preparedStmt) {
 	c.mux.mu.Lock()
 	defer c.mux.mu.Unlock()
-	if c.statements[sql] == stmt {
+	if known, _ := c.statements.Get(sql); known == stmt {
 		c.invalidateLocked(sql, stmt)
 	}
 }
@@ -309,11 +307,11 @@ func (c *sharedConn) invalidate(sql string, stmt *preparedStmt) {
 func (m *mux) invalidate(sql string, c *sharedConn, stmt *preparedStmt) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if c.statements[sql] != stmt {
+	if known, _ := c.statements.Get(sql); known != stmt {
 		return false
 	}
 	for c := range m.allConns() {
-		if stmt := c.statements[sql]; stmt != nil {
+		if stmt, _ := c.statements.Get(sql); stmt != nil {
 			c.invalidateLocked(sql, stmt)
 		}
 	}
@@ -322,7 +320,7 @@ func (m *mux) invalidate(sql string, c *sharedConn, stmt *preparedStmt) bool {
 
 func (c *sharedConn) invalidateLocked(sql string, stmt *preparedStmt) {
 	c.toDeallocate = append(c.toDeallocate, stmt.sd.Name)
-	delete(c.statements, sql)
+	c.statements.Delete(sql)
 }
 
 // description reads the reply to a prepare request.

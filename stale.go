@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
 // invalidates reports whether a server error with this SQLSTATE may mean that a cached
@@ -85,6 +87,9 @@ func cachesDescriptions(conn *pgx.Conn) bool {
 	return mode == pgx.QueryExecModeCacheStatement || mode == pgx.QueryExecModeCacheDescribe
 }
 
+// maxStatements is how many statements are remembered, of a connection and of a pool.
+const maxStatements = stmtcache.Size
+
 // staleStatements lists the statements that were found outdated on one connection of a pool,
 // for the others to invalidate. They are numbered in the order in which they were found.
 type staleStatements struct {
@@ -153,8 +158,9 @@ func (w *netConn) invalidateStale(ctx context.Context, conn *pgx.Conn) {
 
 // invalidateOn makes a connection describe the statement again before its next use.
 func invalidateOn(ctx context.Context, conn *pgx.Conn, sql string) {
-	statementCacheOf(conn).invalidate(sql)
-	delete(paramsOf(conn), sql)
+	known := stmtcache.OnConn(conn)
+	known.Invalidate(sql)
+	known.InvalidateParamsOf(sql)
 	// pgx invalidates a statement that failed. With a mode that does not exist it fails
 	// before anything is sent.
 	rows, _ := conn.Query(ctx, sql, pgx.QueryExecMode(-1))
@@ -165,7 +171,7 @@ func invalidateOn(ctx context.Context, conn *pgx.Conn, sql string) {
 // may be because of the description.
 func invalidateAfter(conn *pgx.Conn, sql string, err error) {
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && invalidates(pgErr.Code) {
-		statementCacheOf(conn).invalidate(sql)
+		stmtcache.OnConn(conn).Invalidate(sql)
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
 // A Tx is the transaction that a body runs in. It is a [pgx.Tx], so that code
@@ -295,7 +297,7 @@ func (s *txn) recordResult(err error) {
 		case pgErr.Code == serializationFailure || pgErr.Code == deadlockDetected:
 			s.unrecoverable = err
 		case invalidates(pgErr.Code) && s.conn != nil:
-			clear(paramsOf(s.conn)) // the schema may have changed: pgx prepares again what it knew
+			stmtcache.OnConn(s.conn).InvalidateParams() // the schema may have changed: pgx prepares again what it knew
 		}
 	}
 	if s.status() == 'E' {
@@ -328,7 +330,7 @@ func (s *txn) query(ctx context.Context, sql string, args []any) (pgx.Rows, pgx.
 	if len(s.deferred) == 0 {
 		rows, err := queryReencoding(ctx, s.db, sql, args)
 		if err == nil && len(args) == 0 && s.conn != nil {
-			remember(paramsOf(s.conn), sql, nil) // pgx has prepared it
+			stmtcache.OnConn(s.conn).SetParams(sql, nil) // pgx has prepared it
 		}
 		return rows, nil, err
 	}
@@ -353,11 +355,11 @@ func (s *txn) prepareToBatch(ctx context.Context, sql string, args []any) (strin
 		return sql, args, s.sendDeferred(ctx)
 	}
 	if len(args) == 0 {
-		known := paramsOf(s.conn)
-		if _, ok := known[sql]; !ok && preparesFirst(s.conn) {
+		known := stmtcache.OnConn(s.conn)
+		if _, ok := known.Params(sql); !ok && preparesFirst(s.conn) {
 			return sql, args, s.sendDeferred(ctx)
 		}
-		remember(known, sql, nil)
+		known.SetParams(sql, nil)
 		return sql, args, nil
 	}
 	switch first := args[0].(type) {
@@ -369,8 +371,8 @@ func (s *txn) prepareToBatch(ctx context.Context, sql string, args []any) (strin
 	case pgx.QueryExecMode, pgx.QueryResultFormats, pgx.QueryResultFormatsByOID:
 		return sql, args, s.sendDeferred(ctx)
 	}
-	known := paramsOf(s.conn)
-	types, ok := known[sql]
+	known := stmtcache.OnConn(s.conn)
+	types, ok := known.Params(sql)
 	for {
 		if !ok {
 			// What the server refuses must not abort the transaction before the savepoint
@@ -383,7 +385,7 @@ func (s *txn) prepareToBatch(ctx context.Context, sql string, args []any) (strin
 				return sql, args, err
 			}
 			types = sd.ParamOIDs
-			remember(known, sql, types)
+			known.SetParams(sql, types)
 		}
 		err := new(pgx.ExtendedQueryBuilder).Build(s.conn.TypeMap(), &pgconn.StatementDescription{ParamOIDs: types}, args)
 		if err == nil || !ok {
@@ -391,24 +393,6 @@ func (s *txn) prepareToBatch(ctx context.Context, sql string, args []any) (strin
 		}
 		ok = false // the schema may have changed since
 	}
-}
-
-// paramsOf is a connection's memory of its statements' parameter types.
-func paramsOf(conn *pgx.Conn) map[string][]uint32 {
-	data := conn.PgConn().CustomData()
-	known, ok := data["pgcmd.params"].(map[string][]uint32)
-	if !ok {
-		known = map[string][]uint32{}
-		data["pgcmd.params"] = known
-	}
-	return known
-}
-
-func remember(known map[string][]uint32, sql string, types []uint32) {
-	if _, ok := known[sql]; !ok && len(known) >= maxStatements {
-		clear(known)
-	}
-	known[sql] = types
 }
 
 // preparesFirst reports whether pgx prepares the statements of a batch in a message

@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
 // Conn returns the connection, after a BEGIN that was still waiting for company has
@@ -61,9 +63,7 @@ func (s *txn) setMarker(ctx context.Context) error {
 	if s.conn == nil || s.marker != "" || s.savepointsUsed || s.status() == 'E' {
 		return s.sendDeferred(ctx)
 	}
-	known := statementCacheOf(s.conn)
-	known.cursors++
-	name := fmt.Sprintf("pgcmd_marker_%d", known.cursors)
+	name := fmt.Sprintf("pgcmd_marker_%d", stmtcache.OnConn(s.conn).NextID())
 	prefix := s.deferred
 	s.deferred = nil
 	err := s.exchange(func(to *pgproto3.Frontend) {

@@ -6,6 +6,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
 // A leg is one chunk of a flight within a transaction, and what came of it.
@@ -137,7 +139,7 @@ func (l *chunkRun) read(w *exchange, bad func(i int, e *Error, spoilt bool)) {
 			if err != nil && l.failure == nil {
 				l.failure = newUnsentError(l.f.ctx, err)
 				if l.perItemSavepoints && l.failure.invalidatesConn() {
-					statementCacheOf(l.f.conn).savepoints = false // somebody has deallocated them
+					stmtcache.OnConn(l.f.conn).SavepointsPrepared = false // somebody has deallocated them
 				}
 				first = err
 			}

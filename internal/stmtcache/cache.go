@@ -1,0 +1,147 @@
+// Package stmtcache caches what is known of the statements of one connection, by their SQL:
+// the descriptions of those that were prepared on it, and the parameter types of others. It
+// does not know when a schema has changed; its user invalidates what may be outdated.
+package stmtcache
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Size is how many statements are cached for each connection.
+const Size = 512
+
+// A Cache holds the statements of one connection. It is for the user of the connection
+// alone, as the connection is.
+type Cache struct {
+	// Held is set while statements are encoded that are not sent yet: none of their
+	// descriptions may be deallocated.
+	Held bool
+
+	// SavepointsPrepared is set when the statements that set, release and roll back
+	// savepoints are prepared on the connection.
+	SavepointsPrepared bool
+
+	statements   *LRU[*entry]
+	lastName     int      // number of the last statement name
+	lastID       int      // see NextID
+	toDeallocate []string // names of statements to deallocate
+	generation   int      // number of InvalidateParams
+}
+
+type entry struct {
+	description *pgconn.StatementDescription // nil: not described
+	params      []uint32
+	hasParams   bool
+	generation  int // of params
+}
+
+// OnConn returns the Cache of a connection.
+func OnConn(conn *pgx.Conn) *Cache {
+	data := conn.PgConn().CustomData()
+	c, ok := data["pgcmd.statements"].(*Cache)
+	if !ok {
+		c = &Cache{}
+		c.statements = NewLRU(Size, func(_ string, e *entry) { c.drop(e) })
+		data["pgcmd.statements"] = c
+	}
+	return c
+}
+
+// NextID returns a number that it has not returned before for the connection.
+func (c *Cache) NextID() int {
+	c.lastID++
+	return c.lastID
+}
+
+// Described reports whether Describe has the description of sql.
+func (c *Cache) Described(sql string) bool {
+	e, _ := c.statements.Get(sql)
+	return e != nil && e.description != nil
+}
+
+// Describe returns the description of sql. The first call for a statement costs a round
+// trip. It prepares the statement under a name if named is set; behind a pooler it must
+// not be, and the description has no name.
+func (c *Cache) Describe(ctx context.Context, conn *pgconn.PgConn, sql string, named bool) (*pgconn.StatementDescription, error) {
+	e := c.entry(sql)
+	if e.description != nil {
+		return e.description, nil
+	}
+	name := ""
+	if named {
+		c.lastName++
+		name = Name(conn.PID(), c.lastName)
+	}
+	if !c.Held && conn.TxStatus() != 'E' { // where the server refuses it
+		for _, old := range c.toDeallocate {
+			if err := conn.Deallocate(ctx, old); err != nil {
+				return nil, err
+			}
+		}
+		c.toDeallocate = nil
+	}
+	sd, err := conn.Prepare(ctx, name, sql, nil)
+	if err != nil {
+		return nil, err
+	}
+	e.description = sd
+	return sd, nil
+}
+
+// Name is the name of the nth statement that was prepared on a connection. The process ID
+// makes it unique, so that behind a pooler that was not declared a statement is missing
+// rather than another one executed.
+func Name(pid uint32, n int) string { return fmt.Sprintf("pgcmd_%d_%d", pid, n) }
+
+// Invalidate makes the next Describe prepare sql again.
+func (c *Cache) Invalidate(sql string) {
+	if e, _ := c.statements.Get(sql); e != nil {
+		c.drop(e)
+	}
+}
+
+// drop drops the description of a statement.
+func (c *Cache) drop(e *entry) {
+	if e.description != nil && e.description.Name != "" {
+		c.toDeallocate = append(c.toDeallocate, e.description.Name)
+	}
+	e.description = nil
+}
+
+// Params returns the parameter types of a statement, as SetParams has set them.
+func (c *Cache) Params(sql string) (oids []uint32, ok bool) {
+	e, _ := c.statements.Get(sql)
+	if e == nil || !e.hasParams || e.generation != c.generation {
+		return nil, false
+	}
+	return e.params, true
+}
+
+// SetParams sets the parameter types of a statement that pgx has prepared, or is about to.
+func (c *Cache) SetParams(sql string, oids []uint32) {
+	e := c.entry(sql)
+	e.params, e.hasParams, e.generation = oids, true, c.generation
+}
+
+// InvalidateParamsOf drops the parameter types of a statement.
+func (c *Cache) InvalidateParamsOf(sql string) {
+	if e, _ := c.statements.Get(sql); e != nil {
+		e.params, e.hasParams = nil, false
+	}
+}
+
+// InvalidateParams drops the parameter types of all statements.
+func (c *Cache) InvalidateParams() { c.generation++ }
+
+func (c *Cache) entry(sql string) *entry {
+	e, _ := c.statements.Get(sql)
+	if e == nil {
+		e = &entry{}
+		c.statements.Put(sql, e)
+	}
+	return e
+}
