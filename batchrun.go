@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // A batchRun is one attempt at a batch.
@@ -117,7 +116,7 @@ func (r *batchRun) runPipelined(ctx context.Context, tx *Tx) *Error {
 	}
 	defer tx.s.unlock() // what came of it has been noted
 	tx.s.inspectStatement(r.query.statement)
-	f := r.newExec(ctx, tx, tx.s.conn, tx.s)
+	f := r.newExec(ctx, tx.s.limits, tx.s.conn, tx.s)
 	finish := tx.s.mayPiggybackCommit && r.query.isCommitSafe(r.limit) && !r.query.text.Ends
 	tx.s.mayPiggybackCommit = false
 	defer f.release()
@@ -141,8 +140,8 @@ func (r *batchRun) runPipelined(ctx context.Context, tx *Tx) *Error {
 	return r.stopAt(culpritError, 0)
 }
 
-func (r *batchRun) newExec(ctx context.Context, db DB, conn *pgx.Conn, s *txn) *batchExec {
-	r.limit = r.query.limits.or(limitsOf(db))
+func (r *batchRun) newExec(ctx context.Context, standing limits, conn *pgx.Conn, s *txn) *batchExec {
+	r.limit = r.query.limits.or(standing)
 	if r.item == nil {
 		r.item = r.inner.newInvocation()
 		r.item.fields = r.query.argumentPointers(r.item.inValue)
@@ -241,22 +240,29 @@ func (r *batchRun) keptEffect(culprit *Error, kept int) *Error {
 // independent runs the items, each in a transaction of its own.
 func (r *batchRun) independent(ctx context.Context, db DB) *Error {
 	return r.retryFailed(ctx, db, r.left(), func(items []int) *Error {
-		if conn, done, failure := r.connection(ctx, db); failure != nil {
-			return r.failAll(items, failure)
-		} else if conn != nil {
-			defer done()
-			f := r.newExec(ctx, db, conn, nil)
-			defer f.release()
-			return f.independent(items, r.progress)
+		if r.query == nil {
+			return r.concurrently(ctx, db, items)
 		}
-		return r.concurrently(ctx, db, items)
+		if err := ctx.Err(); err != nil {
+			return r.failAll(items, newUnsentError(ctx, err))
+		}
+		t := resolve(db)
+		l, failure := t.acquire(ctx, &r.batch.name, r.options.ReadOnly)
+		if failure != nil {
+			return r.failAll(items, failure)
+		}
+		defer r.releaseConn(ctx, &l)
+		f := r.newExec(ctx, t.limits(), l.conn, nil)
+		defer f.release()
+		return f.independent(items, r.progress)
 	})
 }
 
 // retryFailed runs items, and those that failed and may be tried again, until the policy
 // has had enough. It returns the last failure of all.
 func (r *batchRun) retryFailed(ctx context.Context, db DB, items []int, pass func(items []int) *Error) (failure *Error) {
-	retries := retryBucketOf(db)
+	target := resolve(db)
+	retries := target.retryBucket()
 	earlier := map[int][]*Error{}
 	for r.tried = 1; ; r.tried++ {
 		start := time.Now()
@@ -296,40 +302,26 @@ func (r *batchRun) retryFailed(ctx context.Context, db DB, items []int, pass fun
 	}
 }
 
-// connection takes the connection for a pipeline; it is nil if there is none.
-func (r *batchRun) connection(ctx context.Context, db DB) (conn *pgx.Conn, done func(), failure *Error) {
-	if r.query == nil {
-		return nil, nil, nil
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, nil, newUnsentError(ctx, err)
-	}
-	conn, pool, release, failure := connectionOf(ctx, db, &r.batch.name, r.options.ReadOnly)
-	if failure != nil || pool == nil {
-		return conn, release, failure
-	}
-	return conn, func() {
+// releaseConn gives the connection back, or closes it if an item failed so that it cannot
+// be used any more.
+func (r *batchRun) releaseConn(ctx context.Context, l *connLease) {
+	if l.pooled != nil {
 		for i := range r.values.len() {
 			if e := r.errorOf(i); e != nil && e.invalidatesConn() {
-				_ = conn.Close(ctx)
+				_ = l.conn.Close(ctx)
 				break
 			}
 		}
-		release()
-	}, nil
+	}
+	l.release()
 }
 
 // concurrently runs items with Go bodies, as many at a time as there may be
 // connections. A panic or a Goexit in one goes on in the caller's goroutine, when
 // the others have ended.
 func (r *batchRun) concurrently(ctx context.Context, db DB, items []int) *Error {
-	workers := 1
-	switch db := db.(type) {
-	case *Pool:
-		workers = int(db.Stat().MaxConns())
-	case *pgxpool.Pool:
-		workers = int(db.Stat().MaxConns())
-	}
+	t := resolve(db)
+	workers := t.maxConns()
 	var (
 		mu       sync.Mutex
 		next     int

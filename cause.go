@@ -37,7 +37,7 @@ func classify(ctx context.Context, err error) *Error {
 	case errors.Is(err, pgx.ErrTxClosed):
 		e.Code, e.Message = CodeInternal, "the transaction has ended: it was committed or rolled back before this command"
 	case e.setFromContext(err, err):
-	case strings.HasPrefix(withoutBatch(err).Error(), encodeFailed):
+	case isEncodeError(withoutBatch(err)):
 		e.Code, e.Message = CodeInvalid, "an argument does not fit the type of its parameter in the SQL"
 	case isConnectError(err):
 		e.Code, e.Message = CodeUnavailable, "no connection could be made: is the server running, and is the address right?"

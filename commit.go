@@ -17,14 +17,6 @@ import (
 // commitTime bounds a COMMIT where nothing else does.
 const commitTime = 5 * time.Second
 
-// commitTimeoutOf is what the pool says about its COMMITs; zero: nothing.
-func commitTimeoutOf(db DB) time.Duration {
-	if pool, ok := db.(*Pool); ok {
-		return pool.config.CommitTimeout
-	}
-	return 0
-}
-
 // commitDeadline is until when a COMMIT that begins now is waited for.
 func (s *txn) commitDeadline(ctx context.Context) time.Time {
 	if s.commitTimeout > 0 {

@@ -6,15 +6,13 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // A copyLink is the connection that a copy goes over.
 type copyLease struct {
-	conn    *pgx.Conn
-	pooled  *pgxpool.Conn // taken from a pool for this copy alone; nil if the caller's
-	tx      *txn          // the Tx that the copy is part of; nil if none
-	joined  bool          // the copy is part of a transaction that began before it
+	connLease
+	tx      *txn // the Tx that the copy is part of; nil if none
+	joined  bool // the copy is part of a transaction that began before it
 	prepare preparer
 
 	err     error  // what the server or the connection said at last
@@ -31,35 +29,21 @@ func copyLeaseOf(ctx context.Context, db DB, command *string) (l *copyLease, fai
 		return nil, newUnsentError(ctx, err)
 	}
 	l = &copyLease{}
-	switch db := db.(type) {
-	case *pgxpool.Pool:
-		l.pooled, failure = acquire(ctx, db)
-	case *Pool:
-		l.pooled, failure = db.acquireFor(ctx, command, false)
-	case *pgxpool.Conn:
-		l.conn = db.Conn()
-	case *pgx.Conn:
-		l.conn = db
-	case *Tx:
-		return l, l.join(ctx, db)
-	case pgx.Tx:
-		l.conn, l.prepare, l.joined = db.Conn(), db, true // it knows whether it has ended
-	}
+	t := resolve(db)
 	switch {
-	case failure != nil:
-		return nil, failure
-	case l.pooled != nil:
-		l.conn = l.pooled.Conn()
-	case l.conn == nil:
+	case t.tx != nil:
+		return l, l.join(ctx, t.tx)
+	case t.foreign != nil && t.conn != nil && !t.conn.IsClosed():
+		l.conn, l.prepare, l.joined = t.conn, t.foreign, true // it knows whether it has ended
+		return l, nil
+	case t.pool == nil && t.conn == nil:
 		return nil, noConnection(db)
-	case l.conn.IsClosed():
-		return nil, &Error{Code: CodeUnavailable, Effect: NotApplied, Message: "the connection was closed before this command: take another one"}
-	default:
-		l.joined = l.joined || l.conn.PgConn().TxStatus() != 'I'
 	}
-	if l.prepare == nil {
-		l.prepare = l.conn
+	t.foreign = nil // its connection was closed, which is an error below
+	if l.connLease, failure = t.acquire(ctx, command, false); failure != nil {
+		return nil, failure
 	}
+	l.joined, l.prepare = l.conn.PgConn().TxStatus() != 'I', l.conn
 	return l, nil
 }
 
@@ -98,10 +82,7 @@ func (l *copyLease) leave() {
 			l.tx.aborted = l.failure // why, and not what the server says of our giving up
 		}
 	}
-	if l.pooled != nil {
-		release(l.pooled, netConnOf(l.pooled.Conn()))
-		l.pooled = nil
-	}
+	l.release()
 }
 
 // traceCopy tells the connection's tracer of the copy, as pgx would.

@@ -43,7 +43,8 @@ const (
 
 // cursorIn returns the Tx in which the statement is to be read by a cursor, or nil.
 func (s *statement) cursorIn(db DB) *Tx {
-	if tx := join(db); tx != nil && tx.s.conn != nil && !s.text.Ends {
+	t := resolve(db)
+	if tx := t.join(); tx != nil && tx.s.conn != nil && !s.text.Ends {
 		return tx
 	}
 	return nil

@@ -117,7 +117,8 @@ func (d *definition) runOnPool(ctx context.Context, pool *Pool, inv *invocation)
 // precheck returns why a run on the fast path cannot begin. What is checked is a copy,
 // since user code may keep it.
 func (d *definition) precheck(ctx context.Context, db DB, inv *invocation) *Error {
-	e := checkArgs(ctx, db)
+	t := resolve(db)
+	e := checkArgs(ctx, &t)
 	if e == nil && d.validation != nil {
 		e = d.check(inv)
 	}

@@ -30,17 +30,6 @@ func (l limits) or(others limits) limits {
 	return l
 }
 
-// limitsOf is what the pool says about commands that say nothing.
-func limitsOf(db DB) limits {
-	switch db := db.(type) {
-	case *Pool:
-		return limits{rows: db.config.MaxRows, bytes: db.config.MaxBytes}
-	case *Tx:
-		return db.s.limits
-	}
-	return limits{}
-}
-
 // A counter is what a reply may still have of its bytes.
 type counter struct {
 	limits

@@ -239,18 +239,19 @@ func (r *pipelineRun) runItems(ctx context.Context, db DB) *Error {
 		}
 	}
 	ignore := func(int) {}
-	r.standing = limitsOf(db)
+	target := resolve(db)
+	r.standing = target.limits()
 	if r.mode == Independent {
-		if inTransaction(db) {
+		if target.inTransaction() {
 			return &Error{Code: CodeInternal, Effect: NotApplied,
 				Message: "an independent pipeline has a transaction for each item, and cannot join one: use Atomic, or run it on the pool"}
 		}
-		conn, _, done, failure := connectionOf(ctx, db, &pipelineName, r.readOnly)
+		l, failure := target.acquire(ctx, &pipelineName, r.readOnly)
 		if failure != nil {
 			return failure
 		}
-		defer done()
-		f := newBatchExec(ctx, conn, nil, r)
+		defer l.release()
+		f := newBatchExec(ctx, l.conn, nil, r)
 		defer f.release()
 		return f.independent(items, ignore)
 	}

@@ -109,12 +109,24 @@ func (q *query) run(ctx context.Context, db DB, inv *invocation) error {
 	r := &inv.result
 	*r = result{}
 	if q.kind != queryExec {
-		r.limits = q.limits.or(limitsOf(db))
+		t := resolve(db)
+		r.limits = q.limits.or(t.limits())
 	}
-	if failure = q.send(ctx, db, args, r); failure != nil {
+	if failure = q.prepareSend(ctx, db, args, r); failure != nil {
 		return failure
 	}
-	defer q.close(ctx, r)
+	defer q.close(ctx, r) // also if user code panics while pgx encodes or traces
+	if r.direct != nil {
+		// Not by send, and with as little as possible on the stack: what pgx needs makes the
+		// stack of a new goroutine grow.
+		rows, err := r.direct.Query(ctx, q.text.SQL, args...)
+		if isEncodeError(err) {
+			rows, err = r.direct.Query(ctx, q.text.SQL, args...)
+		}
+		if failure = q.sent(ctx, args, r, rows, err); failure != nil {
+			return failure
+		}
+	}
 	return q.readReply(ctx, inv, r)
 }
 

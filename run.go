@@ -7,9 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/pgcmd/pgcmd/internal/mutant"
 )
 
@@ -19,10 +16,11 @@ const cleanupTime = 5 * time.Second
 // runInSavepoint runs the command under a savepoint of the transaction that db is, so
 // that a failure leaves the transaction usable.
 func (c *definition) runInSavepoint(ctx context.Context, db DB, inv *invocation) (call Call, failure *Error) {
-	if e := checkArgs(ctx, db); e != nil {
+	t := resolve(db)
+	if e := checkArgs(ctx, &t); e != nil {
 		return call, c.notSentError(e)
 	}
-	tx := join(db)
+	tx := t.join()
 	if err := tx.usable(ctx); err != nil {
 		return call, newUnsentError(ctx, err).prefixCommand(c.name)
 	}
@@ -62,7 +60,8 @@ func (c *definition) runObserved(ctx context.Context, db DB, inv *invocation) (C
 // runWithMiddleware is the whole life of a run (see the package documentation), for a command
 // that has hooks, middleware or limits.
 func (c *definition) runWithMiddleware(ctx context.Context, db DB, inv *invocation) (seen Call, failure *Error) {
-	if e := checkArgs(ctx, db); e != nil {
+	if t := resolve(db); t.missing || ctx == nil {
+		e := checkArgs(ctx, &t)
 		c.finish(inv, 0, e)
 		return seen, c.notSentError(e)
 	}
@@ -185,7 +184,8 @@ func (c *definition) runWithRetry(ctx context.Context, db DB, inv *invocation, c
 			return nil, c.notSentError(nameFailer("a Before hook", classify(ctx, err)))
 		}
 	}
-	retries := retryBucketOf(db)
+	target := resolve(db)
+	retries := target.retryBucket()
 	outermost := true
 	if c.opts.Retry.Attempts > 1 && (c.inTx || c.opts.ReadOnly) {
 		outermost = ctx.Value(retryKey{}) == nil
@@ -213,7 +213,7 @@ func (c *definition) runWithRetry(ctx context.Context, db DB, inv *invocation, c
 		if unknown {
 			failure.Effect = Unknown
 		}
-		if !outermost || !c.mayRetry(db, failure) || failure.retryAtMostOnce() && len(earlier) > 0 || !c.opts.Retry.allows(failure, call.Attempts) {
+		if !outermost || !c.mayRetry(&target, failure) || failure.retryAtMostOnce() && len(earlier) > 0 || !c.opts.Retry.allows(failure, call.Attempts) {
 			return nil, failure
 		}
 		if !retries.take(failure) {
@@ -230,23 +230,17 @@ func (c *definition) runWithRetry(ctx context.Context, db DB, inv *invocation, c
 
 // mayRetry reports whether a failed attempt on db may be tried again: only by the
 // outermost command, and only on a connection that lives.
-func (c *definition) mayRetry(db DB, failure *Error) bool {
+func (c *definition) mayRetry(t *target, failure *Error) bool {
 	// A Once can be tried again whatever became of the attempt before.
 	allowed := Retryable(failure) || failure.Effect != Applied && failure.isTransient() &&
 		(c.isOnce || mutant.Planted(mutant.RetryAfterCommit))
 	if c.batch != nil && !c.inTx { // its items are tried again one by one
 		return false
 	}
-	if c.opts.Retry.Attempts <= 1 || !allowed || failure.noRetry || inTransaction(db) {
+	if c.opts.Retry.Attempts <= 1 || !allowed || failure.noRetry || t.inTransaction() {
 		return false
 	}
-	switch db := db.(type) {
-	case *pgxpool.Conn:
-		return !db.Conn().IsClosed()
-	case *pgx.Conn:
-		return !db.IsClosed()
-	}
-	return true
+	return t.conn == nil || !t.conn.IsClosed()
 }
 
 // runOnce runs the body and After once, in a transaction if the command begins one.
@@ -388,48 +382,4 @@ func nameFailer(who string, e *Error) *Error {
 		e.Message = who + " " + e.Message
 	}
 	return e
-}
-
-// checkArgs refuses a context or a DB that is nil, a nil pointer in it included.
-func checkArgs(ctx context.Context, db DB) *Error {
-	missing := ctx == nil
-	if missing {
-		return &Error{Code: CodeInternal, Message: "the context is nil: pass the caller's, or context.Background()"}
-	}
-	switch db := db.(type) {
-	case *pgxpool.Pool:
-		missing = db == nil
-	case *Pool:
-		missing = db == nil || db.Pool == nil
-	case *Tx:
-		missing = db == nil || db.s == nil
-	case *pgxpool.Conn:
-		missing = db == nil
-	case *pgxpool.Tx:
-		missing = db == nil
-	case *pgx.Conn:
-		missing = db == nil
-	default:
-		missing = db == nil
-	}
-	if missing {
-		return &Error{Code: CodeInternal, Message: "the DB is nil: pass a pool, a connection or a transaction"}
-	}
-	return nil
-}
-
-// inTransaction reports whether what runs on db waits for somebody's COMMIT.
-func inTransaction(db DB) bool {
-	switch db := db.(type) {
-	case *pgxpool.Pool, *Pool:
-		return false
-	case *Tx:
-		return true
-	case *pgxpool.Conn:
-		return db != nil && db.Conn().PgConn().TxStatus() != 'I'
-	case *pgx.Conn:
-		return db != nil && db.PgConn().TxStatus() != 'I'
-	}
-	_, ok := db.(pgx.Tx)
-	return ok
 }

@@ -69,31 +69,6 @@ func timeoutMargin(remaining time.Duration) time.Duration {
 	return min(50*time.Millisecond, remaining/4)
 }
 
-// join returns the Tx for a DB that is in a transaction already, or nil: then the
-// caller has to begin one.
-func join(db DB) *Tx {
-	switch db := db.(type) {
-	case *Tx:
-		return db
-	case *pgxpool.Pool, *Pool:
-		return nil
-	case *pgxpool.Conn:
-		return joinConn(db.Conn())
-	case *pgx.Conn:
-		return joinConn(db)
-	case pgx.Tx:
-		return &Tx{s: &txn{db: db, conn: db.Conn(), external: true, beginSent: true}}
-	}
-	return nil
-}
-
-func joinConn(conn *pgx.Conn) *Tx {
-	if conn.PgConn().TxStatus() == 'I' || conn.IsClosed() {
-		return nil
-	}
-	return &Tx{s: &txn{db: conn, conn: conn, external: true, beginSent: true}}
-}
-
 // checkCompatible refuses a command that asks for more than the transaction gives.
 func (s *txn) checkCompatible(o Options) *Error {
 	switch {
@@ -214,11 +189,4 @@ func (s *txn) mustRollBack() bool {
 		return false
 	}
 	return s.unrecoverable != nil || s.connLost != nil || s.conn != nil && s.status() != 'T' && s.beginSent && !s.endedBySQL
-}
-
-func retryBucketOf(db DB) *retryBucket {
-	if pool, ok := db.(*Pool); ok {
-		return &pool.retries
-	}
-	return nil
 }

@@ -179,7 +179,7 @@ func invalidateAfter(conn *pgx.Conn, sql string, err error) {
 // that, and the argument is encoded again for a new one.
 func queryReencoding(ctx context.Context, db querier, sql string, args []any) (pgx.Rows, error) {
 	rows, err := db.Query(ctx, sql, args...)
-	if err != nil && strings.HasPrefix(err.Error(), encodeFailed) {
+	if isEncodeError(err) {
 		return db.Query(ctx, sql, args...)
 	}
 	return rows, err
@@ -189,5 +189,8 @@ type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
-// encodeFailed begins the text of pgx's encoding errors, which have no type.
-const encodeFailed = "failed to encode args["
+// isEncodeError reports whether err is pgx's for an argument that it cannot encode. Those
+// errors have no type.
+func isEncodeError(err error) bool {
+	return err != nil && strings.HasPrefix(err.Error(), "failed to encode args[")
+}

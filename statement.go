@@ -64,6 +64,7 @@ func (s *statement) with(command string, o *Options) *statement {
 type result struct {
 	rows             resultRows
 	results          pgx.BatchResults // that the rows came in, if they did
+	direct           *pgx.Conn        // that the statement is sent on by Query; nil if it is sent otherwise
 	conn             *pgxpool.Conn    // taken from a pool for this statement alone; nil if the caller's
 	sharedRequest    *request         // on a shared connection; nil if it was not
 	heldTx           *txn             // the Tx that the statement is part of, to be given back; nil if none
@@ -87,112 +88,130 @@ func (r *result) bind(conn *pgx.Conn) {
 	}
 }
 
-// send sends the statement and fills in its reply. Unless it returns an error, the caller
+// send sends the statement and fills in its result. Unless it returns an error, the caller
 // must close that.
-func (s *statement) send(ctx context.Context, db DB, args []any, r *result) (failure *Error) {
+func (s *statement) send(ctx context.Context, db DB, args []any, r *result) *Error {
+	if failure := s.prepareSend(ctx, db, args, r); failure != nil || r.direct == nil {
+		return failure
+	}
+	defer s.closeUnsent(ctx, r)
+	rows, err := queryReencoding(ctx, r.direct, s.text.SQL, args)
+	return s.sent(ctx, args, r, rows, err)
+}
+
+// prepareSend does what comes before pgx's Query: it finds or acquires the connection,
+// which is r.direct, and the caller has to call Query on that, and then sent. On
+// others than connections it sends the statement itself, and r.direct is nil.
+func (s *statement) prepareSend(ctx context.Context, db DB, args []any, r *result) (failure *Error) {
 	if err := ctx.Err(); err != nil {
 		return newUnsentError(ctx, err)
 	}
-	doubts, failure := s.checkArgs(args)
+	unverified, failure := s.checkArgs(args)
 	if failure != nil {
 		return failure
 	}
-	var conn *pgx.Conn
-	switch db := db.(type) {
-	case *pgxpool.Pool:
-		r.conn, failure = acquire(ctx, db)
-	case *Pool:
-		if s.shared && db.mux != nil {
-			if failure, done := s.runShared(ctx, db, args, doubts, r); done {
-				return failure
-			}
-		}
-		r.conn, failure = db.acquireFor(ctx, &s.name, s.readOnly)
-	case *pgxpool.Conn:
-		conn = db.Conn()
-	case *pgx.Conn:
-		conn = db
-	case *Tx:
-		return s.sendInTx(ctx, db, args, doubts, r)
-	default:
-		r.joined = inTransaction(db)
-		if tx, ok := db.(pgx.Tx); ok {
-			conn = tx.Conn()
-			if len(doubts) > 0 && conn != nil && tx.SendBatch(ctx, new(pgx.Batch)).Close() == nil { // it has not ended
-				if failure, err := s.verifyArgsOnConn(ctx, conn, args, doubts); failure != nil {
-					return failure
-				} else if err != nil {
-					return s.statementError(ctx, r, err)
-				}
-			}
-			r.bind(conn)
-		}
-		rows, err := queryReencoding(ctx, db, s.text.SQL, args)
-		r.rows = rows
-		if err != nil {
-			if conn != nil {
-				r.bound.release()
-				if failure := s.unsendable(ctx, conn.TypeMap(), conn, args, err); failure != nil {
-					return failure
-				}
-			}
-			return s.statementError(ctx, r, err)
-		}
-		return nil
-	}
+	t := resolve(db)
 	switch {
-	case failure != nil:
-		return failure
-	case r.conn != nil:
-		conn = r.conn.Conn()
-	case conn.IsClosed():
-		return &Error{Code: CodeUnavailable, Effect: NotApplied, Message: "the connection was closed before this command: take another one"}
-	default:
-		r.joined = conn.PgConn().TxStatus() != 'I'
+	case t.own != nil && s.shared && t.own.mux != nil:
+		if failure, done := s.runShared(ctx, t.own, args, unverified, r); done {
+			return failure
+		}
+	case t.tx != nil:
+		return s.sendInTx(ctx, t.tx, args, unverified, r)
+	case t.pool == nil && (t.conn == nil || t.foreign != nil):
+		return s.sendForeign(ctx, &t, args, unverified, r)
 	}
-	defer func() {
-		if r.rows == nil { // user code panicked while pgx encoded or traced
-			s.close(ctx, r)
-		}
-	}()
-	r.netConn = netConnOf(conn)
-	if len(doubts) > 0 {
-		failure, err := s.verifyArgsOnConn(ctx, conn, args, doubts)
-		if err != nil {
-			failure = s.statementError(ctx, r, err)
-			failure.Effect = NotApplied // it was only described
-			failure.reconcileCode()
-		}
-		if failure != nil {
+	l, failure := t.acquire(ctx, &s.name, s.readOnly)
+	if failure != nil {
+		return failure
+	}
+	r.direct, r.conn = l.conn, l.pooled
+	r.joined = l.pooled == nil && l.conn.PgConn().TxStatus() != 'I'
+	r.netConn = netConnOf(l.conn)
+	if len(unverified) > 0 {
+		if failure := s.verifyBeforeSend(ctx, args, unverified, r); failure != nil {
 			return failure
 		}
 	}
 	if r.netConn != nil {
 		r.sent, r.unreplicated = r.netConn.sent.Load(), r.netConn.unreplicated.Load()
 	}
-	r.bind(conn)
-	// Query and not Exec, whose simple protocol would run several statements.
-	rows, err := queryReencoding(ctx, conn, s.text.SQL, args)
-	r.rows = rows
-	if err != nil {
-		r.bound.release()
-		if failure := s.unsendable(ctx, conn.TypeMap(), conn, args, err); failure != nil {
-			s.close(ctx, r)
-			return failure
-		}
-		return s.queryError(ctx, conn, r, err)
-	}
+	r.bind(l.conn)
 	return nil
 }
 
-// queryError is the failure of a Query itself, which comes only while that prepares and
-// encodes; what the execution says, the rows say. Not so in the simple protocol, which
-// prepares nothing.
-func (s *statement) queryError(ctx context.Context, conn *pgx.Conn, r *result, err error) *Error {
-	r.failedBeforeSend = configOf(conn).DefaultQueryExecMode != pgx.QueryExecModeSimpleProtocol
+// closeUnsent gives the connection back if the statement was not sent: user code panicked
+// while pgx encoded or traced, or an argument was refused.
+func (s *statement) closeUnsent(ctx context.Context, r *result) {
+	if r.rows == nil {
+		s.close(ctx, r)
+	}
+}
+
+// sent takes what Query returned.
+func (s *statement) sent(ctx context.Context, args []any, r *result, rows pgx.Rows, err error) *Error {
+	r.rows = rows
+	if err == nil {
+		return nil
+	}
+	r.bound.release()
+	if failure := s.unsendable(ctx, r.direct.TypeMap(), r.direct, args, err); failure != nil {
+		s.close(ctx, r)
+		return failure
+	}
+	// An error of Query itself comes only while that prepares and encodes; what the execution
+	// says, the rows say. Not so in the simple protocol, which prepares nothing.
+	r.failedBeforeSend = configOf(r.direct).DefaultQueryExecMode != pgx.QueryExecModeSimpleProtocol
 	failure := s.statementError(ctx, r, err)
 	s.close(ctx, r)
 	return failure
+}
+
+// verifyBeforeSend asks the server what it needs to know of the arguments' types. If they
+// are refused, or user code panics, the connection is given back.
+func (s *statement) verifyBeforeSend(ctx context.Context, args []any, unverified unverifiedArgs, r *result) (failure *Error) {
+	verified := false
+	defer func() {
+		if !verified {
+			s.close(ctx, r)
+		}
+	}()
+	failure, err := s.verifyArgsOnConn(ctx, r.direct, args, unverified)
+	if err != nil {
+		failure = s.statementError(ctx, r, err)
+		failure.Effect = NotApplied // it was only described
+		failure.reconcileCode()
+	}
+	verified = failure == nil
+	return failure
+}
+
+// sendForeign sends the statement on a transaction of pgx's, or on a DB that the core does
+// not know.
+func (s *statement) sendForeign(ctx context.Context, t *target, args []any, unverified unverifiedArgs, r *result) *Error {
+	r.joined = t.inTransaction()
+	if t.foreign != nil {
+		if len(unverified) > 0 && t.conn != nil && t.foreign.SendBatch(ctx, new(pgx.Batch)).Close() == nil { // it has not ended
+			if failure, err := s.verifyArgsOnConn(ctx, t.conn, args, unverified); failure != nil {
+				return failure
+			} else if err != nil {
+				return s.statementError(ctx, r, err)
+			}
+		}
+		r.bind(t.conn)
+	}
+	rows, err := queryReencoding(ctx, t.db, s.text.SQL, args)
+	r.rows = rows
+	if err == nil {
+		return nil
+	}
+	if t.conn != nil {
+		r.bound.release()
+		if failure := s.unsendable(ctx, t.conn.TypeMap(), t.conn, args, err); failure != nil {
+			return failure
+		}
+	}
+	return s.statementError(ctx, r, err)
 }
 
 // sendInTx sends the statement on a Tx.

@@ -91,7 +91,8 @@ func (s *stream) start(ctx context.Context, db DB, d *definition, in any) error 
 	opts.MaxRows, opts.MaxBytes = 0, 0
 	s.q = d.query.with(d.name, &opts)
 	s.q.shared = false // a shared reply is read whole
-	s.alone = d.inTx && checkArgs(ctx, db) == nil && join(db) == nil
+	t := resolve(db)
+	s.alone = d.inTx && checkArgs(ctx, &t) == nil && t.join() == nil
 	loop := *d
 	loop.body, loop.query = s, nil
 	inv := loop.newInvocation()

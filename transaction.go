@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgcmd/pgcmd/internal/mutant"
 )
@@ -38,7 +37,8 @@ func Transaction[In, Out any](name string, body func(ctx context.Context, tx *Tx
 // runTx runs work in a transaction: one that db is already, or one of its own.
 // It returns the functions to be run now that it has committed.
 func (c *definition) runTx(ctx context.Context, db DB, inv *invocation, cl *idempotencyKey) (after []func(context.Context), failure *Error) {
-	if tx := join(db); tx != nil {
+	target := resolve(db)
+	if tx := target.join(); tx != nil {
 		if _, ours := db.(*Tx); !ours { // it is for this body alone
 			defer tx.s.closed.Store(true)
 			defer tx.s.closeRows()
@@ -48,14 +48,14 @@ func (c *definition) runTx(ctx context.Context, db DB, inv *invocation, cl *idem
 	if err := ctx.Err(); err != nil {
 		return nil, newUnsentError(ctx, err).prefixCommand(c.name)
 	}
-	conn, pool, done, failure := connectionOf(ctx, db, &c.name, c.opts.ReadOnly)
+	l, failure := target.acquire(ctx, &c.name, c.opts.ReadOnly)
 	if failure != nil {
 		return nil, failure.prefixCommand(c.name)
 	}
-	defer done()
-	tx := begin(ctx, conn, pool, c.txOptions())
-	tx.s.commitTimeout = commitTimeoutOf(db)
-	tx.s.limits = limitsOf(db)
+	defer l.release()
+	tx := begin(ctx, l.conn, target.pool, c.txOptions())
+	tx.s.commitTimeout = target.commitTimeout()
+	tx.s.limits = target.limits()
 	defer func() {
 		if !tx.s.closed.Load() && !mutant.Planted(mutant.NoRollbackOnPanic) { // a panic, or Goexit
 			tx.s.rollback(ctx)
@@ -145,37 +145,6 @@ func (c *definition) txOptions() pgx.TxOptions {
 		o.AccessMode = pgx.ReadOnly
 	}
 	return o
-}
-
-// connectionOf finds or takes the connection of a DB that is not in a transaction;
-// done gives it back.
-func connectionOf(ctx context.Context, db DB, command *string, readOnly bool) (conn *pgx.Conn, pool *pgxpool.Pool, done func(), failure *Error) {
-	var pooled *pgxpool.Conn
-	switch db := db.(type) {
-	case *Pool:
-		pool = db.Pool
-		pooled, failure = db.acquireFor(ctx, command, readOnly)
-	case *pgxpool.Pool:
-		pool = db
-		pooled, failure = acquire(ctx, db)
-	case *pgxpool.Conn:
-		conn = db.Conn()
-	case *pgx.Conn:
-		conn = db
-	default:
-		return nil, nil, nil, &Error{Code: CodeInternal, Effect: NotApplied,
-			Message: fmt.Sprintf("it needs a connection to itself, and a %T gives none: pass a pool, a connection or a transaction of pgcmd's or pgx's", db)}
-	}
-	if failure != nil {
-		return nil, nil, nil, failure
-	}
-	if pool != nil {
-		return pooled.Conn(), pool, func() { release(pooled, netConnOf(pooled.Conn())) }, nil
-	}
-	if conn.IsClosed() {
-		return nil, nil, nil, &Error{Code: CodeUnavailable, Effect: NotApplied, Message: "the connection was closed before this command: take another one"}
-	}
-	return conn, nil, func() {}, nil
 }
 
 // checkTxOptions panics on options that pgx would put into its BEGIN as they are.

@@ -36,7 +36,8 @@ func Verify(ctx context.Context, db DB, defs ...Definition) error {
 // OnConstraint names, numerics in floats, times of day cut off by a date, JSON in
 // strings.
 func VerifyWarnings(ctx context.Context, db DB, defs ...Definition) (warnings []Problem, err error) {
-	if e := checkArgs(ctx, db); e != nil {
+	t := resolve(db)
+	if e := checkArgs(ctx, &t); e != nil {
 		return nil, notVerified(e)
 	}
 	if len(defs) == 0 {
