@@ -4,6 +4,8 @@ import (
 	"context"
 	"reflect"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // An invocation is one run of a command. On the fast path its memory is used again.
@@ -12,11 +14,12 @@ type invocation struct {
 	in, out      any         // an *In and an *Out
 	inValue      reflect.Value
 	outValue     reflect.Value
-	fields       []any    // of the fast path: pointers to the fields of in that are arguments
-	result       result   // of the statement
-	args         []any    // of a statement without fields: an AdHoc
-	refused      []*Error // of a batch, by the number of the item; nil if none was
-	unreplicated bool     // what it did is committed, and the synchronous standby has not got it
+	fields       []any           // of the fast path: pointers to the fields of in that are arguments
+	ctx          context.Context // of the fast path, to close the result with
+	result       result          // of the statement
+	args         []any           // of a statement without fields: an AdHoc
+	refused      []*Error        // of a batch, by the number of the item; nil if none was
+	unreplicated bool            // what it did is committed, and the synchronous standby has not got it
 }
 
 // invocationFor returns memory for a run on db: one that is used again if no user code can
@@ -57,7 +60,7 @@ func (inv *invocation) free() {
 	if d == nil {
 		return
 	}
-	inv.def = nil
+	inv.def, inv.ctx, inv.args, inv.unreplicated = nil, nil, nil, false
 	inv.inValue.SetZero()
 	inv.outValue.SetZero()
 	inv.result = result{}
@@ -65,7 +68,31 @@ func (inv *invocation) free() {
 }
 
 // run runs the command on any DB, and leaves its output in inv.
+//
+// The fast path of a statement calls pgx's Query from here, with as little as possible on
+// the stack: what pgx needs makes the stack of a new goroutine grow.
 func (d *definition) run(ctx context.Context, db DB, inv *invocation) error {
+	if d.query == nil || inv.def == nil || isOwnPool(db) {
+		return d.runOther(ctx, db, inv)
+	}
+	if failure := d.beginQuery(ctx, db, inv); failure != nil {
+		return failure
+	}
+	defer inv.closeResult()
+	if inv.result.direct == nil {
+		return d.readReply(ctx, inv)
+	}
+	rows, err := inv.result.direct.Query(ctx, d.query.text.SQL, inv.args...)
+	return d.readQuery(ctx, inv, rows, err)
+}
+
+func isOwnPool(db DB) bool {
+	pool, _ := db.(*Pool)
+	return pool != nil
+}
+
+// runOther is run for what is not a statement on the fast path of a DB of pgx's.
+func (d *definition) runOther(ctx context.Context, db DB, inv *invocation) error {
 	if inv.def == nil {
 		if _, e := d.runObserved(ctx, db, inv); e != nil {
 			return e
@@ -78,12 +105,32 @@ func (d *definition) run(ctx context.Context, db DB, inv *invocation) error {
 	if failure := d.precheck(ctx, db, inv); failure != nil {
 		return failure
 	}
-	var err error
-	if d.query != nil {
-		err = d.query.run(ctx, db, inv)
-	} else {
-		err = d.body.run(ctx, db, inv)
+	return d.ended(ctx, inv, d.body.run(ctx, db, inv))
+}
+
+func (d *definition) beginQuery(ctx context.Context, db DB, inv *invocation) *Error {
+	if failure := d.precheck(ctx, db, inv); failure != nil {
+		return failure
 	}
+	if failure := d.query.begin(ctx, db, inv); failure != nil {
+		return d.bodyError(ctx, failure)
+	}
+	inv.ctx = ctx
+	return nil
+}
+
+func (d *definition) readReply(ctx context.Context, inv *invocation) error {
+	return d.ended(ctx, inv, d.query.readReply(ctx, inv, &inv.result))
+}
+
+func (d *definition) readQuery(ctx context.Context, inv *invocation, rows pgx.Rows, err error) error {
+	return d.ended(ctx, inv, d.query.readQuery(ctx, inv, rows, err))
+}
+
+func (inv *invocation) closeResult() { inv.def.query.close(inv.ctx, &inv.result) }
+
+// ended makes the error of a run on the fast path of what its body returned.
+func (d *definition) ended(ctx context.Context, inv *invocation, err error) error {
 	switch {
 	case err == nil:
 		return nil

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -102,30 +103,41 @@ func (q *query) rows(inv *invocation) int64 {
 
 // run sends the statement and reads its reply.
 func (q *query) run(ctx context.Context, db DB, inv *invocation) error {
-	args, failure := q.arguments(inv)
-	if failure != nil {
+	if failure := q.begin(ctx, db, inv); failure != nil {
 		return failure
 	}
 	r := &inv.result
-	*r = result{}
-	if q.kind != queryExec {
-		t := resolve(db)
-		r.limits = q.limits.or(t.limits())
-	}
-	if failure = q.prepareSend(ctx, db, args, r); failure != nil {
-		return failure
-	}
 	defer q.close(ctx, r) // also if user code panics while pgx encodes or traces
-	if r.direct != nil {
-		// Not by send, and with as little as possible on the stack: what pgx needs makes the
-		// stack of a new goroutine grow.
-		rows, err := r.direct.Query(ctx, q.text.SQL, args...)
-		if isEncodeError(err) {
-			rows, err = r.direct.Query(ctx, q.text.SQL, args...)
-		}
-		if failure = q.sent(ctx, args, r, rows, err); failure != nil {
+	if r.direct == nil {
+		return q.readReply(ctx, inv, r)
+	}
+	rows, err := r.direct.Query(ctx, q.text.SQL, inv.args...)
+	return q.readQuery(ctx, inv, rows, err)
+}
+
+// begin does what comes before pgx's Query, as prepareSend does.
+func (q *query) begin(ctx context.Context, db DB, inv *invocation) (failure *Error) {
+	if len(q.fields) > 0 { // an AdHoc has its arguments already
+		if inv.args, failure = q.arguments(inv); failure != nil {
 			return failure
 		}
+	}
+	inv.result = result{}
+	if q.kind != queryExec {
+		t := resolve(db)
+		inv.result.limits = q.limits.or(t.limits())
+	}
+	return q.prepareSend(ctx, db, inv.args, &inv.result)
+}
+
+// readQuery takes what Query returned, and reads the reply.
+func (q *query) readQuery(ctx context.Context, inv *invocation, rows pgx.Rows, err error) error {
+	r := &inv.result
+	if isEncodeError(err) {
+		rows, err = r.direct.Query(ctx, q.text.SQL, inv.args...)
+	}
+	if failure := q.sent(ctx, inv.args, r, rows, err); failure != nil {
+		return failure
 	}
 	return q.readReply(ctx, inv, r)
 }
@@ -133,7 +145,7 @@ func (q *query) run(ctx context.Context, db DB, inv *invocation) error {
 // arguments reads the arguments of a run into an array of its own: a tracer can keep it.
 func (q *query) arguments(inv *invocation) ([]any, *Error) {
 	if len(q.fields) == 0 {
-		return inv.args, nil
+		return nil, nil
 	}
 	return q.readArguments(make([]any, len(q.fields)), inv)
 }
