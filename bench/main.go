@@ -70,7 +70,7 @@ var (
 	compileSection   = section{"compile", compilePackages}
 	functionsSection = section{"functions of a command", countFunctions}
 
-	clientSections = []section{{"client work", clientWork}, {"without a server", definitions}, functionsSection}
+	clientSections = []section{{"client work", clientWork}, {"without a server", definitions}, {"new goroutines", newGoroutines}, functionsSection}
 	serverSections = []section{
 		{"peers, client work", clientPeers}, {"peers, PostgreSQL", serverWork}, {"at 1 ms", distantWork},
 		{"callers", callers}, {"pgbench", besidePgbench}, {"shared connections", sharedConnections}}

@@ -155,6 +155,12 @@ func render(r *results, pace pace, summary string) string {
 		p.comparison(t)
 	}
 
+	p.line("\n### In a new goroutine\n\nOne row, in a goroutine of its own for every run, by how much of its stack the caller uses. What pgx needs makes the stack grow, and what pgcmd has above it decides at which depths it grows once more.")
+	p.head("bytes of the stack", "pgcmd", byHand, "ratio")
+	for depth, t := range r.goroutines {
+		p.row(fmt.Sprint(120*depth), ns(t.rows[0].time.Median), ns(t.rows[1].time.Median), spread(t.rows[1].ratio))
+	}
+
 	p.line("\n## Where the time goes\n\n![cost by component](components.svg)\n\nOf a `QueryOne` of five columns, by differences of medians: all but the last two on the in-process server, those on PostgreSQL.")
 	p.head("What", "Time")
 	for _, c := range r.components {

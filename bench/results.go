@@ -28,6 +28,7 @@ var (
 type results struct {
 	client     []table // on the in-process server, on one connection
 	definition []table // without any server
+	goroutines []table // one row in a new goroutine, by the depth of the stack
 	peers      []table // on the in-process server, on everybody's pool
 	server     []table // on PostgreSQL, on everybody's pool
 	connect    table
