@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgcmd/pgcmd/internal/mutant"
+	"github.com/pgcmd/pgcmd/internal/pgrows"
 )
 
 // commitTime bounds a COMMIT where nothing else does.
@@ -93,7 +94,7 @@ func (s *txn) sendCommit(ctx context.Context) (tag pgconn.CommandTag, err error)
 	case *pgproto3.CommandComplete:
 		tag = pgconn.NewCommandTag(string(message.CommandTag))
 	default:
-		return tag, errMalformed
+		return tag, pgrows.ErrMalformed
 	}
 	// The COMMIT is over, and its transaction's status is for pgconn to know.
 	for ready := false; !ready; {

@@ -10,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pgcmd/pgcmd/internal/pgrows"
 )
 
 // A pipeline is what a wave is sent through.
@@ -226,7 +228,7 @@ func (c *commitPipeline) GetResults() (any, error) {
 				continue
 			}
 		case *pgproto3.RowDescription:
-			if c.rows.columns = columnsOf(message); r.kind != prepareRequest {
+			if c.rows.columns = pgrows.Fields(message); r.kind != prepareRequest {
 				continue
 			}
 		case *pgproto3.ReadyForQuery:
@@ -243,7 +245,7 @@ func (c *commitPipeline) GetResults() (any, error) {
 		if r.kind == prepareRequest {
 			return &pgconn.StatementDescription{}, nil
 		}
-		return nil, c.lose(errMalformed)
+		return nil, c.lose(pgrows.ErrMalformed)
 	}
 }
 
@@ -281,13 +283,13 @@ func (c *commitPipeline) Close() error {
 	c.closed = true
 	defer func() {
 		if c.err == nil && c.at < len(c.queue) { // a panic of the user's OnNotice
-			_ = c.lose(errMalformed)
+			_ = c.lose(pgrows.ErrMalformed)
 		}
 		_ = c.p.Close()
 		c.unbound()
 	}()
 	if len(c.queue) > 0 && !c.flushed {
-		_ = c.lose(errMalformed) // what was queued is in pgconn's buffer
+		_ = c.lose(pgrows.ErrMalformed) // what was queued is in pgconn's buffer
 	}
 	for c.err == nil && c.at < len(c.queue) {
 		_, _ = c.GetResults()
@@ -335,7 +337,7 @@ func (r *pipelineRows) take(message pgproto3.BackendMessage) {
 	case *pgproto3.EmptyQueryResponse:
 		r.open = false
 	default:
-		r.open, r.err = false, r.c.lose(errMalformed)
+		r.open, r.err = false, r.c.lose(pgrows.ErrMalformed)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
@@ -126,8 +127,9 @@ func (c *cursor) fetchRoundTrip(ctx context.Context, read func(rows resultRows))
 		}
 		c.portal = s.newCursor()
 	}
-	rows := &portalRows{c: c, pg: s.conn.PgConn(), types: s.conn.TypeMap(), skip: len(s.deferred)}
-	to := rows.pg.Frontend()
+	pg := s.conn.PgConn()
+	rows := pgrows.NewPortal(pg, s.conn.TypeMap(), &c.columns, len(s.deferred))
+	to := pg.Frontend()
 	for _, q := range s.deferred {
 		sendInternal(to, q)
 	}
@@ -139,17 +141,20 @@ func (c *cursor) fetchRoundTrip(ctx context.Context, read func(rows resultRows))
 	to.SendSync(&pgproto3.Sync{})
 	c.watch(ctx)
 	func() {
-		defer rows.end(ctx) // also if user code that scans panics
-		if rows.connErr = to.Flush(); rows.connErr == nil {
+		defer func() { // also if user code that scans panics
+			rows.Close()
+			c.watcher.Unwatch()
+			err = rows.Finish(ctx)
+		}()
+		if rows.Flush() == nil {
 			read(rows)
 		}
 	}()
-	err = rows.err
 	if opening {
 		invalidateAfter(s.conn, c.text.SQL, err)
 	}
 	s.beginSent = s.beginSent || err == nil || s.status() != 'I'
-	return rows.more, err
+	return rows.More(), err
 }
 
 // open queues what makes the portal.

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
@@ -301,7 +302,7 @@ func (w *exchange) next() (x expectedReply, rows resultRows, err error, ok bool)
 			rows = w.rowsOf(result)
 		}
 		if rows == nil && err == nil && (x.kind == itemReply || x.kind == commitReply) { // out of step
-			w.lost = errMalformed
+			w.lost = pgrows.ErrMalformed
 			_ = w.f.conn.PgConn().Conn().Close()
 			break
 		}

@@ -65,7 +65,7 @@ func (s *statement) runShared(ctx context.Context, p *Pool, args []any, doubts u
 			return nil, true
 		}
 		err := req.pgErr
-		req.rows.end(err)
+		req.rows.End(err)
 		switch {
 		case (err.Code == "26000" || provesOutdated(err)) && stale < maxReruns:
 			stale++

@@ -11,8 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
@@ -59,7 +59,6 @@ type sharedConn struct {
 }
 
 var (
-	errMalformed     = errors.New("pgcmd: the server's reply is malformed")
 	errNoReply       = errors.New("pgcmd: the server does not answer within its statement_timeout")
 	errInTransaction = errors.New("pgcmd: a statement began a transaction on a shared connection")
 )
@@ -212,7 +211,7 @@ func (c *sharedConn) read() {
 		for end-at >= 5 {
 			size := 1 + int(binary.BigEndian.Uint32(buf[at+1:]))
 			if size < 5 {
-				err = errMalformed
+				err = pgrows.ErrMalformed
 				break
 			}
 			if end-at < size {
@@ -222,7 +221,7 @@ func (c *sharedConn) read() {
 			case 'D', 'N', 'A', 't', '3':
 			case '1', '2':
 				if next.opener != 0 {
-					err = errMalformed
+					err = pgrows.ErrMalformed
 				}
 				next.opener = buf[at]
 			case 'C', 'I', 'T', 'n':
@@ -233,7 +232,7 @@ func (c *sharedConn) read() {
 				changed = true
 			case 'Z':
 				if size != 6 {
-					err = errMalformed
+					err = pgrows.ErrMalformed
 					break
 				}
 				next.from, next.to, next.status = from, at, buf[at+5]
@@ -241,7 +240,7 @@ func (c *sharedConn) read() {
 				next = replyFrame{errorAt: -1}
 				from = at + size
 			default: // such as COPY's, which needs an answer
-				err = errMalformed
+				err = pgrows.ErrMalformed
 			}
 			if err != nil {
 				break
@@ -285,12 +284,12 @@ func (c *sharedConn) deliver(buf []byte, frames []replyFrame, changed bool) (fai
 	var answered [32]*request
 	requests := answered[:0]
 	if len(frames) > len(c.sent) { // more replies than requests
-		frames, failure = frames[:len(c.sent)], errMalformed
+		frames, failure = frames[:len(c.sent)], pgrows.ErrMalformed
 	}
 	for i, frame := range frames {
 		req := c.sent[i]
 		if !frame.answers(req) {
-			frames, failure = frames[:i], errMalformed
+			frames, failure = frames[:i], pgrows.ErrMalformed
 			break
 		}
 		if !req.isPrepare {
@@ -327,7 +326,7 @@ func (c *sharedConn) deliver(buf []byte, frames []replyFrame, changed bool) (fai
 	for i, req := range requests {
 		if req != nil {
 			frame := frames[i]
-			req.reply = append(req.reply[:0], buf[frame.from:frame.to]...)
+			req.reply.Messages = append(req.reply.Messages[:0], buf[frame.from:frame.to]...)
 			if frame.errorAt >= 0 {
 				req.setError(buf[frame.errorAt:frame.to])
 			}
@@ -350,7 +349,7 @@ func (c *sharedConn) fail(err error, last []byte) {
 	m := c.mux
 	var fatal *pgconn.PgError
 	if last != nil {
-		fatal = parseError(last)
+		fatal = pgrows.ParseError(last)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -448,14 +447,4 @@ func (c *sharedConn) replyTooLarge() {
 	}
 	c.cancelRequest()
 	c.close(nil)
-}
-
-// parseError decodes the ErrorResponse at the start of b.
-func parseError(b []byte) *pgconn.PgError {
-	size := 1 + int(binary.BigEndian.Uint32(b[1:]))
-	var msg pgproto3.ErrorResponse
-	if size > len(b) || msg.Decode(b[5:size]) != nil {
-		return &pgconn.PgError{Severity: "FATAL", Code: "08P01", Message: "malformed error"}
-	}
-	return pgconn.ErrorResponseToPgError(&msg)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
@@ -162,7 +163,7 @@ func timeoutOf(ctx context.Context, conn *pgx.Conn) (time.Duration, error) {
 		return 0, result.Err
 	}
 	if len(result.Rows) != 1 || len(result.Rows[0]) != 1 {
-		return 0, errMalformed
+		return 0, pgrows.ErrMalformed
 	}
 	ms, err := strconv.ParseInt(string(result.Rows[0][0]), 10, 64)
 	return time.Duration(ms) * time.Millisecond, err

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
@@ -25,8 +26,7 @@ type request struct {
 	slow      *slowStats
 	types     *pgtype.Map // a copy of the connection's: a map is for one goroutine at a time
 	encoded   pgx.ExtendedQueryBuilder
-	rows      *bufferedRows
-	values    [][]byte
+	rows      *pgrows.Buffered
 
 	// Guarded by mux.mu:
 	sent      bool
@@ -34,7 +34,7 @@ type request struct {
 	completed bool // it is answered or requeued
 
 	// Written before done is sent to:
-	reply      []byte          // its messages, without ReadyForQuery
+	reply      pgrows.Reply
 	pgErr      *pgconn.PgError // the server's error, if it reported one
 	cause      error           // why it was requeued
 	headOfLine bool            // the server worked on it when the connection was lost, perhaps because of it
@@ -91,19 +91,22 @@ func (c *sharedConn) do(ctx context.Context, s *statement, stmt *preparedStmt, a
 	}
 	req = c.free.Get().(*request)
 	req.command, req.sql, req.slow = s.name, s.text.SQL, stmt.slow
-	req.rows = &bufferedRows{request: req, fields: stmt.fields, types: req.types, conn: c}
+	req.rows = &pgrows.Buffered{Reply: &req.reply, Fields: stmt.fields, Types: req.types, PgConn: c.conn.PgConn(), OnNotice: c.onNotice}
 	if c.tracer != nil {
-		req.rows.traced = c.tracer.TraceQueryStart(ctx, c.conn, pgx.TraceQueryStartData{SQL: s.text.SQL, Args: args})
+		traced := c.tracer.TraceQueryStart(ctx, c.conn, pgx.TraceQueryStartData{SQL: s.text.SQL, Args: args})
+		req.rows.OnEnd = func(tag pgconn.CommandTag, err error) {
+			c.tracer.TraceQueryEnd(traced, c.conn, pgx.TraceQueryEndData{CommandTag: tag, Err: err})
+		}
 	}
 	if failure := s.verifyArgs(types{known: req.types}, stmt.sd.ParamOIDs, args, doubts, false); failure != nil {
-		req.rows.end(failure)
+		req.rows.End(failure)
 		if stmt.mayBeOutdated() {
 			return nil, stmt, outcomeStalePlan, nil
 		}
 		return nil, nil, outcomeFailed, failure
 	}
 	if err := req.encode(stmt, args); err != nil {
-		req.rows.end(err)
+		req.rows.End(err)
 		if stmt.mayBeOutdated() {
 			return nil, stmt, outcomeStalePlan, nil
 		}
@@ -115,21 +118,21 @@ func (c *sharedConn) do(ctx context.Context, s *statement, stmt *preparedStmt, a
 		return nil, nil, outcomeFailed, s.statementError(ctx, &result{}, err)
 	}
 	if len(req.message) > maxRequestSize {
-		req.rows.end(nil)
+		req.rows.End(nil)
 		return nil, nil, outcomeUseDedicated, nil
 	}
 	queued = true
 	if !c.enqueue(req) {
-		req.rows.end(nil)
+		req.rows.End(nil)
 		return nil, nil, outcomeConnClosed, nil
 	}
 	outcome, err := c.wait(ctx, req)
 	switch {
 	case err != nil:
-		req.rows.end(err)
+		req.rows.End(err)
 		return nil, nil, outcomeFailed, s.statementError(ctx, &result{}, err)
 	case outcome != outcomeAnswered:
-		req.rows.end(req.cause)
+		req.rows.End(req.cause)
 	}
 	return req, stmt, outcome, nil
 }
@@ -187,14 +190,14 @@ func (r *request) encode(stmt *preparedStmt, args []any) (err error) {
 }
 
 // setError records the reply's ErrorResponse.
-func (r *request) setError(message []byte) { r.pgErr = parseError(message) }
+func (r *request) setError(message []byte) { r.pgErr = pgrows.ParseError(message) }
 
 // free makes an answered request available to the next caller on the connection.
 func (r *request) free() {
-	if cap(r.reply) > maxRequestSize || cap(r.message) > maxRequestSize {
+	if cap(r.reply.Messages) > maxRequestSize || cap(r.message) > maxRequestSize {
 		return
 	}
-	clear(r.values)
+	r.reply.Reset()
 	r.command, r.sql, r.rows = "", "", nil
 	r.sent, r.abandoned, r.completed = false, false, false
 	r.pgErr, r.cause, r.headOfLine = nil, nil, false
@@ -325,8 +328,8 @@ func (c *sharedConn) invalidateLocked(sql string, stmt *preparedStmt) {
 
 // description reads the reply to a prepare request.
 func (r *request) description(sd *pgconn.StatementDescription) error {
-	for b := r.reply; len(b) > 0; {
-		typ, body, rest := nextMessage(b)
+	for b := r.reply.Messages; len(b) > 0; {
+		typ, body, rest := pgrows.NextMessage(b)
 		switch typ {
 		case 't':
 			var msg pgproto3.ParameterDescription
@@ -339,14 +342,10 @@ func (r *request) description(sd *pgconn.StatementDescription) error {
 			if err := msg.Decode(body); err != nil {
 				return err
 			}
-			sd.Fields = make([]pgconn.FieldDescription, len(msg.Fields))
-			for i, f := range msg.Fields {
-				sd.Fields[i] = pgconn.FieldDescription{Name: string(f.Name), TableOID: f.TableOID, TableAttributeNumber: f.TableAttributeNumber,
-					DataTypeOID: f.DataTypeOID, DataTypeSize: f.DataTypeSize, TypeModifier: f.TypeModifier}
-			}
+			sd.Fields = pgrows.Fields(&msg)
 		case '1', 'n', '3', 'N', 'S', 'A':
 		default:
-			return errMalformed
+			return pgrows.ErrMalformed
 		}
 		b = rest
 	}
@@ -366,10 +365,4 @@ func (c *sharedConn) resultFormats(sd *pgconn.StatementDescription) *preparedStm
 		stmt.useDedicated = stmt.useDedicated || !c.safeToShare(oid)
 	}
 	return stmt
-}
-
-// nextMessage splits off the first message of b, which holds whole messages only.
-func nextMessage(b []byte) (typ byte, body, rest []byte) {
-	size := 1 + int(uint32(b[1])<<24|uint32(b[2])<<16|uint32(b[3])<<8|uint32(b[4]))
-	return b[0], b[5:size], b[size:]
 }

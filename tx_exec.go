@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/sqltext"
 )
 
@@ -118,14 +119,14 @@ func (s *txn) inspectSQL(sql string) {
 // their end, before the transaction can do anything else.
 func (tx *Tx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	if err := tx.lock(ctx); err != nil {
-		return failedRows{err: err}, err
+		return pgrows.Failed(err), err
 	}
 	tx.s.inspectSQL(sql)
 	rows, results, err := tx.s.query(ctx, sql, args)
 	if err != nil {
 		tx.s.suspectConn(sql, err)
 		err = tx.s.unlockWith(err)
-		return failedRows{err: err}, err
+		return pgrows.Failed(err), err
 	}
 	tx.s.open = &txRows{Rows: rows, row: currentRow{rows: rows}, s: tx.s, sql: sql, results: results}
 	return tx.s.open, nil
@@ -228,23 +229,6 @@ func (r txRow) Scan(dest ...any) error {
 	return r.rows.Err()
 }
 
-// failedRows are those of a query that was not sent. The interface is embedded
-// since it grows: what is not here is not to be called on rows that failed.
-type failedRows struct {
-	pgx.Rows
-	err error
-}
-
-func (r failedRows) Close()                                       {}
-func (r failedRows) Err() error                                   { return r.err }
-func (r failedRows) CommandTag() pgconn.CommandTag                { return pgconn.CommandTag{} }
-func (r failedRows) FieldDescriptions() []pgconn.FieldDescription { return nil }
-func (r failedRows) Next() bool                                   { return false }
-func (r failedRows) Scan(...any) error                            { return r.err }
-func (r failedRows) Values() ([]any, error)                       { return nil, r.err }
-func (r failedRows) RawValues() [][]byte                          { return nil }
-func (r failedRows) Conn() *pgx.Conn                              { return nil }
-
 // SendBatch is [pgx.Conn.SendBatch]. Its results must be closed before the
 // transaction can do anything else.
 func (tx *Tx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
@@ -289,8 +273,8 @@ type failedBatch struct {
 }
 
 func (f failedBatch) Exec() (pgconn.CommandTag, error) { return pgconn.CommandTag{}, f.err }
-func (f failedBatch) Query() (pgx.Rows, error)         { return failedRows{err: f.err}, f.err }
-func (f failedBatch) QueryRow() pgx.Row                { return txRow{failedRows{err: f.err}} }
+func (f failedBatch) Query() (pgx.Rows, error)         { return pgrows.Failed(f.err), f.err }
+func (f failedBatch) QueryRow() pgx.Row                { return txRow{pgrows.Failed(f.err)} }
 func (f failedBatch) Close() error                     { return f.err }
 
 // CopyFrom is [pgx.Conn.CopyFrom].

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
@@ -92,13 +93,11 @@ func (s *txn) exchange(send func(to *pgproto3.Frontend)) error {
 	_ = pg.Conn().SetDeadline(time.Now().Add(endTime))
 	send(pg.Frontend())
 	pg.Frontend().SendSync(&pgproto3.Sync{})
-	rows := portalRows{pg: pg, connErr: pg.Frontend().Flush()}
-	if rows.Close(); rows.connErr != nil {
-		abortConn(pg)
-		return rows.connErr
+	err := pgrows.Exchange(pg)
+	if !pg.IsClosed() {
+		_ = pg.Conn().SetDeadline(time.Time{})
 	}
-	_ = pg.Conn().SetDeadline(time.Time{})
-	return rows.err
+	return err
 }
 
 // checkStatus finds out whether somebody who has the connection has ended the transaction,
