@@ -92,21 +92,22 @@ func Batch[In, Out any](c *Command[In, Out], mode BatchMode) *Command[[]In, Batc
 	d := newDefinition(c.def.name+"[]", (*[]In)(nil), (*BatchResult[Out])(nil))
 	d.opts = Options{Description: c.def.opts.Description, ReadOnly: c.def.opts.ReadOnly, Trusted: c.def.opts.Trusted}
 	d.inTx, d.isAtomic = mode == Atomic || mode == Isolated, mode == Atomic
-	d.body = &batch{name: c.def.name, mode: mode, items: c.def.withoutRetry(), values: func(in, out any) batchValues {
+	d.body = newBatch(c.def, mode, func(in, out any) batchValues {
 		v := &typedBatchValues[In, Out]{in: *in.(*[]In)}
 		v.out, _ = out.(*BatchResult[Out])
 		return v
-	}}
+	})
 	return &Command[[]In, BatchResult[Out]]{d.prepare()}
 }
 
-// batchValues are the inputs and the outcomes of a batch, whose types the core does not
-// know.
+// batchValues are the inputs and the outcomes of a Batch, or those of a Pipeline, whose
+// types the core does not know.
 type batchValues interface {
 	len() int
-	load(i int, in any) // copies input i to *in
-	outcomes() int      // how many there are
-	reset()             // makes an outcome for each input
+	load(i int, in any)    // copies input i to *in
+	own(i int) *invocation // the memory of item i of a Pipeline, whose input is there; nil of a Batch
+	outcomes() int         // how many there are
+	reset()                // makes an outcome for each input
 	outcome(i int) runOutcome
 	set(i int, o runOutcome)              // keeps the value
 	store(i int, o runOutcome, value any) // with the value that value points to, or zero if it is nil
@@ -118,10 +119,11 @@ type typedBatchValues[In, Out any] struct {
 	out *BatchResult[Out]
 }
 
-func (v *typedBatchValues[In, Out]) len() int           { return len(v.in) }
-func (v *typedBatchValues[In, Out]) load(i int, in any) { *in.(*In) = v.in[i] }
-func (v *typedBatchValues[In, Out]) outcomes() int      { return len(v.out.Outcomes) }
-func (v *typedBatchValues[In, Out]) reset()             { v.out.Outcomes = make([]Outcome[Out], len(v.in)) }
+func (v *typedBatchValues[In, Out]) len() int            { return len(v.in) }
+func (v *typedBatchValues[In, Out]) load(i int, in any)  { *in.(*In) = v.in[i] }
+func (v *typedBatchValues[In, Out]) own(int) *invocation { return nil }
+func (v *typedBatchValues[In, Out]) outcomes() int       { return len(v.out.Outcomes) }
+func (v *typedBatchValues[In, Out]) reset()              { v.out.Outcomes = make([]Outcome[Out], len(v.in)) }
 
 func (v *typedBatchValues[In, Out]) outcome(i int) runOutcome {
 	o := &v.out.Outcomes[i]
@@ -145,15 +147,23 @@ func (v *typedBatchValues[In, Out]) count(succeeded, failed, skipped int) {
 	v.out.Succeeded, v.out.Failed, v.out.Skipped = succeeded, failed, skipped
 }
 
-// A batch is the body of a Batch under its options.
+// A batch is the body of a Batch, or of a Pipeline.
 type batch struct {
-	name    string // of the items' command
-	mode    BatchMode
-	options Options
-	items   *definition // of the items' command, as it was given to Batch
-	inner   *definition // of it, with the options of the batch
-	query   *query      // nil if the items run one by one
-	values  func(in, out any) batchValues
+	name      string // users.create[], or pipeline
+	mode      BatchMode
+	options   Options
+	pipelined bool        // the items are sent through a pipeline, and not run one by one
+	items     *definition // of a Batch: of its items' command, as it was given
+	inner     *definition // the same with the options of the batch
+
+	item       func(i int) *definition
+	appendPath func(path []byte, i int) []byte // appends the path of an item, as in users.create[3]
+	values     func(in, out any) batchValues
+}
+
+func newBatch(d *definition, mode BatchMode, values func(in, out any) batchValues) *batch {
+	return &batch{name: d.name + "[]", mode: mode, items: d.withoutRetry(), values: values,
+		appendPath: func(path []byte, i int) []byte { return appendPath(path, d.name, i) }}
 }
 
 func (b *batch) configure(d *definition) body {
@@ -161,13 +171,10 @@ func (b *batch) configure(d *definition) body {
 	if o.InTx && b.mode > Isolated {
 		panic(fmt.Sprintf("pgcmd: %s: Options.InTx, but an %v batch has a transaction for each item: use Atomic or Isolated", d.name, b.mode))
 	}
+	inner := b.items.with(&Options{ReadOnly: o.ReadOnly, Trusted: o.Trusted, MaxRows: o.MaxRows, MaxBytes: o.MaxBytes, OnConstraint: o.OnConstraint})
 	c := *b
-	c.options = *o
-	c.inner = b.items.with(&Options{ReadOnly: o.ReadOnly, Trusted: o.Trusted, MaxRows: o.MaxRows, MaxBytes: o.MaxBytes, OnConstraint: o.OnConstraint})
-	c.query = nil
-	if c.inner.pipelines {
-		c.query = c.inner.query
-	}
+	c.options, c.inner, c.pipelined = *o, inner, inner.pipelines
+	c.item = func(int) *definition { return inner }
 	return &c
 }
 
@@ -179,7 +186,7 @@ func (b *batch) rows(inv *invocation) int64 { return inv.outValue.FieldByName("S
 // validate reports the problems of all items, each with its index, or, if most is not
 // zero, of items until there are more than that.
 func (b *batch) validate(in any, most int) error {
-	whole := &Error{Code: CodeInvalid, Effect: NotApplied, Command: b.name + "[]"}
+	whole := &Error{Code: CodeInvalid, Effect: NotApplied, Command: b.name}
 	var causes []error
 	values := b.values(in, nil)
 	for i := range values.len() {
@@ -213,14 +220,22 @@ func (b *batch) validateItems(inv *invocation) (failure *Error, done bool) {
 		v.reset()
 		return nil, true
 	}
-	if b.inner.validation == nil {
-		return nil, false
-	}
 	left := v.len()
-	item := b.inner.newInvocation()
+	var shared *invocation
 	for i := range v.len() {
-		v.load(i, item.in)
-		e := b.inner.check(item)
+		d := b.item(i)
+		if d.validation == nil {
+			continue
+		}
+		item := v.own(i)
+		if item == nil {
+			if shared == nil {
+				shared = d.newInvocation()
+			}
+			item = shared
+			v.load(i, item.in)
+		}
+		e := d.check(item)
 		if e == nil {
 			continue
 		}
@@ -269,7 +284,7 @@ func (b *batch) markSkipped(v batchValues, first int, culprit *Error) {
 			items = append(items, i)
 		}
 	}
-	errs := skippedItems(items, culprit, func(path []byte, i int) []byte { return appendPath(path, b.name, i) })
+	errs := skippedItems(items, culprit, b.appendPath)
 	for n, i := range items {
 		v.store(i, runOutcome{err: &errs[n]}, nil)
 	}
@@ -355,7 +370,7 @@ func (b *batch) finish(inv *invocation, attempts int, failure *Error) {
 	count(v)
 }
 
-func (b *batch) path(i int) string { return string(appendPath(nil, b.name, i)) }
+func (b *batch) path(i int) string { return string(b.appendPath(nil, i)) }
 
 func appendPath(path []byte, name string, item int) []byte {
 	return append(strconv.AppendInt(append(append(path, name...), '['), int64(item), 10), ']')

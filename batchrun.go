@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -16,22 +15,23 @@ import (
 // A batchRun is one attempt at a batch.
 type batchRun struct {
 	*batch
-	values batchValues
-	start  time.Time
-	tried  int    // the attempt at the items that are left
-	limit  limits // of each item
+	ctx      context.Context // of the run
+	values   batchValues
+	start    time.Time
+	tried    int    // the attempt at the items that are left
+	standing limits // of the pool
 
 	// Of items that are sent through a pipeline:
-	item   *invocation // memory for one item
-	args   []any
-	buffer *rowBuffer
+	shared  *invocation // memory for one item of a Batch
+	args    []any
+	buffers map[*query]*rowBuffer
 
 	report func(done, total int) // nil if nobody wants to know
 }
 
 // run is the body of a batch.
 func (b *batch) run(ctx context.Context, db DB, inv *invocation) error {
-	r := &batchRun{batch: b, values: b.values(inv.in, inv.out), start: time.Now(), tried: 1, report: reporter(ctx, b.options.Progress)}
+	r := &batchRun{batch: b, ctx: ctx, values: b.values(inv.in, inv.out), start: time.Now(), tried: 1, report: reporter(ctx, b.options.Progress)}
 	refused := inv.refused
 	if len(refused) != r.values.len() { // a Before hook changed the items
 		refused = nil
@@ -79,14 +79,21 @@ func (r *batchRun) runItems(ctx context.Context, db DB) *Error {
 	switch r.mode {
 	case Atomic, Isolated:
 		tx := db.(*Tx)
-		if r.query != nil && tx.s.conn != nil {
+		switch {
+		case r.pipelined && tx.s.conn != nil:
 			return r.runPipelined(ctx, tx)
+		case r.inner == nil:
+			return &Error{Code: CodeInternal, Effect: NotApplied, Message: "the transaction does not tell its connection, which a pipeline needs"}
 		}
 		return r.runInTx(ctx, tx)
 	}
 	if inTransaction(db) {
+		what, modes := "batch", "Atomic or Isolated"
+		if r.inner == nil {
+			what, modes = "pipeline", "Atomic"
+		}
 		return r.failAll(r.left(), &Error{Code: CodeInternal, Effect: NotApplied,
-			Message: "an " + r.mode.String() + " batch has a transaction for each item, and cannot join one: use Atomic or Isolated, or run it on the pool"})
+			Message: "an " + r.mode.String() + " " + what + " has a transaction for each item, and cannot join one: use " + modes + ", or run it on the pool"})
 	}
 	if r.mode == Sequential {
 		return r.sequential(ctx, db)
@@ -96,7 +103,7 @@ func (r *batchRun) runItems(ctx context.Context, db DB) *Error {
 
 // failAll is a failure that is every item's.
 func (r *batchRun) failAll(items []int, e *Error) *Error {
-	e.prefixCommand(r.name + "[]")
+	e.prefixCommand(r.name)
 	for _, i := range items {
 		r.values.store(i, runOutcome{err: e, attempts: r.tried, elapsed: time.Since(r.start)}, nil)
 	}
@@ -115,12 +122,20 @@ func (r *batchRun) runPipelined(ctx context.Context, tx *Tx) *Error {
 		return newUnsentError(ctx, err)
 	}
 	defer tx.s.unlock() // what came of it has been noted
-	tx.s.inspectStatement(r.query.statement)
-	f := r.newExec(ctx, tx.s.limits, tx.s.conn, tx.s)
-	finish := tx.s.mayPiggybackCommit && r.query.isCommitSafe(r.limit) && !r.query.text.Ends
+	r.standing = tx.s.limits
+	finish := tx.s.mayPiggybackCommit
 	tx.s.mayPiggybackCommit = false
-	defer f.release()
 	items := r.left()
+	var last *query
+	for _, i := range items {
+		if q := r.item(i).query; q != last {
+			last = q
+			finish = finish && q.isCommitSafe(r.limits(i)) && !q.text.Ends
+			tx.s.inspectStatement(q.statement)
+		}
+	}
+	f := newBatchExec(ctx, tx.s.conn, tx.s, r)
+	defer f.release()
 	if r.mode == Isolated {
 		return f.isolated(tx, items, finish, r.progress)
 	}
@@ -138,17 +153,6 @@ func (r *batchRun) runPipelined(ctx context.Context, tx *Tx) *Error {
 		return culpritError // it is there, with all the others
 	}
 	return r.stopAt(culpritError, 0)
-}
-
-func (r *batchRun) newExec(ctx context.Context, standing limits, conn *pgx.Conn, s *txn) *batchExec {
-	r.limit = r.query.limits.or(standing)
-	if r.item == nil {
-		r.item = r.inner.newInvocation()
-		r.item.fields = r.query.argumentPointers(r.item.inValue)
-		r.args = make([]any, len(r.query.fields))
-	}
-	r.buffer = r.query.rowBufferFor(ctx)
-	return newBatchExec(ctx, conn, s, r)
 }
 
 // progress tells how many items are done, when so many are left.
@@ -204,7 +208,7 @@ func (r *batchRun) attempt(ctx context.Context, db DB, i int) {
 // addIndex gives the error of item i its index.
 func (r *batchRun) addIndex(i int) {
 	e := *r.errorOf(i)
-	e.Command = r.path(i) + strings.TrimPrefix(e.Command, r.name)
+	e.Command = r.path(i) + strings.TrimPrefix(e.Command, r.inner.name)
 	r.setError(i, &e)
 }
 
@@ -240,19 +244,20 @@ func (r *batchRun) keptEffect(culprit *Error, kept int) *Error {
 // independent runs the items, each in a transaction of its own.
 func (r *batchRun) independent(ctx context.Context, db DB) *Error {
 	return r.retryFailed(ctx, db, r.left(), func(items []int) *Error {
-		if r.query == nil {
+		if !r.pipelined {
 			return r.concurrently(ctx, db, items)
 		}
 		if err := ctx.Err(); err != nil {
 			return r.failAll(items, newUnsentError(ctx, err))
 		}
 		t := resolve(db)
-		l, failure := t.acquire(ctx, &r.batch.name, r.options.ReadOnly)
+		l, failure := t.acquire(ctx, &r.name, r.options.ReadOnly)
 		if failure != nil {
 			return r.failAll(items, failure)
 		}
 		defer r.releaseConn(ctx, &l)
-		f := r.newExec(ctx, t.limits(), l.conn, nil)
+		r.standing = t.limits()
+		f := newBatchExec(ctx, l.conn, nil, r)
 		defer f.release()
 		return f.independent(items, r.progress)
 	})
@@ -371,24 +376,67 @@ func (r *batchRun) concurrently(ctx context.Context, db DB, items []int) *Error 
 	return nil
 }
 
-func (r *batchRun) statement(int) *statement { return r.query.statement }
+func (r *batchRun) statement(i int) *statement { return r.item(i).query.statement }
 
-func (r *batchRun) checkColumns(_ int, types *pgtype.Map, columns []pgconn.FieldDescription) *Error {
-	return r.query.checkColumns(types, columns)
+func (r *batchRun) checkColumns(i int, types *pgtype.Map, columns []pgconn.FieldDescription) *Error {
+	return r.item(i).query.checkColumns(types, columns)
 }
 
+// invocation returns the memory of item i.
+func (r *batchRun) invocation(i int) *invocation {
+	if inv := r.values.own(i); inv != nil {
+		return inv
+	}
+	if r.shared == nil {
+		d := r.item(i)
+		r.shared = d.newInvocation()
+		r.shared.fields = d.query.argumentPointers(r.shared.inValue)
+	}
+	return r.shared
+}
+
+// arguments returns the arguments of item i, in memory that the next item uses again.
 func (r *batchRun) arguments(i int) ([]any, *Error) {
-	r.values.load(i, r.item.in)
-	return r.query.readArguments(r.args, r.item)
+	inv := r.invocation(i)
+	if inv == r.shared {
+		r.values.load(i, inv.in)
+	}
+	q := r.item(i).query
+	if n := len(q.fields); cap(r.args) < n {
+		r.args = make([]any, n)
+	} else {
+		r.args = r.args[:n]
+	}
+	return q.readArguments(r.args, inv)
 }
 
-func (r *batchRun) limits(int) limits { return r.limit }
-func (r *batchRun) bounded() bool     { return r.limit.bytes > 0 }
+func (r *batchRun) limits(i int) limits { return r.item(i).query.limits.or(r.standing) }
+
+func (r *batchRun) bounded() bool {
+	for i := range r.values.len() {
+		if r.limits(i).bytes > 0 {
+			return true
+		}
+		if r.inner != nil { // all are alike
+			break
+		}
+	}
+	return false
+}
 
 func (r *batchRun) read(i int, rows resultRows, l limits) *Error {
-	r.item.outValue.SetZero()
-	e := r.query.readItem(r.buffer, rows, l, r.item.outValue)
-	r.values.store(i, runOutcome{attempts: r.tried, elapsed: time.Since(r.start)}, r.item.out)
+	q, inv := r.item(i).query, r.invocation(i)
+	b := r.buffers[q]
+	if b == nil {
+		b = q.rowBufferFor(r.ctx)
+		if r.buffers == nil {
+			r.buffers = map[*query]*rowBuffer{}
+		}
+		r.buffers[q] = b
+	}
+	inv.outValue.SetZero()
+	e := q.readItem(b, rows, l, inv.outValue)
+	r.values.store(i, runOutcome{attempts: r.tried, elapsed: time.Since(r.start)}, inv.out)
 	return e
 }
 
@@ -397,7 +445,7 @@ func (r *batchRun) fail(i int, e *Error) {
 	if len(e.Problems) > 0 {
 		attempts-- // it was not sent
 	}
-	e = r.inner.mapConstraint(e.prefixCommand(r.path(i)))
+	e = r.item(i).mapConstraint(e.prefixCommand(r.path(i)))
 	e.Attempts = attempts
 	r.values.store(i, runOutcome{err: e, attempts: attempts, elapsed: time.Since(r.start)}, nil)
 }
