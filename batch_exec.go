@@ -1,0 +1,898 @@
+package pgcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pgcmd/pgcmd/internal/pgrows"
+	"github.com/pgcmd/pgcmd/internal/stmtcache"
+)
+
+// A chunk is what is sent before its replies are read: up to chunkItems items or
+// chunkBytes bytes, whichever comes first. It bounds the memory of both sides.
+const (
+	chunkItems = 1000
+	chunkBytes = 8 << 20
+)
+
+// batchItems is the set of statements that one batchExec sends, of a Batch or a Pipeline.
+// For every item read or fail is called.
+type batchItems interface {
+	statement(i int) *statement
+	checkColumns(i int, types *pgtype.Map, columns []pgconn.FieldDescription) *Error
+	arguments(i int) ([]any, *Error)
+	limits(i int) limits
+	bounded() bool                                // some have MaxBytes
+	read(i int, rows resultRows, l limits) *Error // keeps the value, or returns why it cannot
+	fail(i int, e *Error)                         // instead of the value, or after it was kept
+	warnUnreplicated(i int)                       // it is committed, and the synchronous standby has not got it
+}
+
+// A batchExec runs items on one connection with a round trip a chunk: it sends a chunk
+// whole, and then reads the replies.
+type batchExec struct {
+	ctx     context.Context
+	conn    *pgx.Conn
+	s       *txn // the transaction that it is part of; nil if each item has its own
+	items   batchItems
+	encoded *[]encodedItem
+}
+
+// An encodedItem holds an item's encoded arguments. All items of a chunk are encoded before
+// any is sent, because encoding may run user code that panics.
+type encodedItem struct {
+	item    int
+	sd      *pgconn.StatementDescription
+	encoded pgx.ExtendedQueryBuilder
+}
+
+var encodedItems = sync.Pool{New: func() any { return new([]encodedItem) }}
+
+func newBatchExec(ctx context.Context, conn *pgx.Conn, s *txn, items batchItems) *batchExec {
+	return &batchExec{ctx: ctx, conn: conn, s: s, items: items, encoded: encodedItems.Get().(*[]encodedItem)}
+}
+
+// release gives the memory to the next batchExec.
+func (f *batchExec) release() {
+	encodedItems.Put(f.encoded)
+	f.encoded = nil
+}
+
+// encodeChunk encodes items until the chunk is full, and returns it and the items that are
+// left. refused is called for an item that cannot be encoded, and says whether to go on.
+// The error is of the server or the connection.
+func (f *batchExec) encodeChunk(items []int, refused func(i int, e *Error) (goOn bool)) (chunk []encodedItem, rest []int, failure error) {
+	size := 0
+	known := stmtcache.OnConn(f.conn)
+	defer func() { known.Held = false }()
+	for n, i := range items {
+		if len(chunk) == chunkItems || size >= chunkBytes {
+			return chunk, items[n:], nil
+		}
+		if len(chunk) == len(*f.encoded) {
+			*f.encoded = append(*f.encoded, encodedItem{})
+		}
+		l := &(*f.encoded)[len(chunk)]
+		known.Held = len(chunk) > 0
+		e, err := f.encode(l, i)
+		if err != nil {
+			return nil, items[n:], err
+		}
+		if e != nil {
+			if !refused(i, e) {
+				return nil, items[n+1:], nil
+			}
+			continue
+		}
+		for _, v := range l.encoded.ParamValues {
+			size += len(v)
+		}
+		chunk = (*f.encoded)[:len(chunk)+1]
+	}
+	return chunk, nil, nil
+}
+
+// encode encodes item i. e is why the item cannot be sent; err is of the server or the
+// connection.
+func (f *batchExec) encode(l *encodedItem, i int) (e *Error, err error) {
+	s := f.items.statement(i)
+	args, e := f.items.arguments(i)
+	if e != nil {
+		return e, nil
+	}
+	doubts, e := s.checkArgs(args)
+	if e != nil {
+		return e, nil
+	}
+	known := stmtcache.OnConn(f.conn)
+	cached := known.Described(s.text.SQL)
+	for {
+		if !cached && f.s != nil {
+			// As for every statement that the server may refuse: see prepareToBatch.
+			if err := f.s.sendDeferred(f.ctx); err != nil {
+				return nil, &describeError{i, err}
+			}
+		}
+		sd, err := describe(f.ctx, f.conn, s.text.SQL)
+		if err != nil {
+			return nil, &describeError{i, err}
+		}
+		if len(doubts) > 0 {
+			t, lost := typesOf(f.ctx, f.conn, doubts.oidOfArg(sd.ParamOIDs)...)
+			if lost != nil {
+				return nil, &describeError{i, lost}
+			}
+			if e := s.verifyArgs(t, sd.ParamOIDs, args, doubts, false); e != nil {
+				err = e
+			}
+		}
+		if err == nil {
+			err = l.encoded.Build(f.conn.TypeMap(), sd, args)
+		}
+		if err == nil && len(sd.Fields) > 0 {
+			if e := f.items.checkColumns(i, f.conn.TypeMap(), sd.Fields); e != nil {
+				err = e
+			}
+		}
+		switch {
+		case err == nil:
+			l.item, l.sd = i, sd
+			return nil, nil
+		case cached: // the schema may have changed since
+			cached = false
+			known.Invalidate(s.text.SQL)
+			if args, e = f.items.arguments(i); e != nil {
+				return e, nil
+			}
+			continue
+		}
+		if e, ok := err.(*Error); ok {
+			e.Effect = NotApplied
+			return e, nil
+		}
+		if e := s.unsendable(f.ctx, f.conn.TypeMap(), f.conn, args, err); e != nil {
+			return e, nil
+		}
+		e, _ := s.classifyStatement(f.ctx, err)
+		e.Effect = NotApplied
+		return e, nil
+	}
+}
+
+// describeError is an error of the server or the connection while the statement of an item
+// was described, before anything of the chunk was sent.
+type describeError struct {
+	item int
+	err  error
+}
+
+func (d *describeError) Error() string { return d.err.Error() }
+func (d *describeError) Unwrap() error { return d.err }
+
+// An exchange is one use of a pipeline: statements that are sent together, and the replies
+// that are to come for them.
+type exchange struct {
+	f        *batchExec
+	p        pipeline
+	before   int64 // bytes that were sent on the connection before it
+	counted  bool
+	expected []expectedReply
+	at       int
+	skipping bool  // up to the next Sync, after an error
+	lost     error // the error with which the connection was lost
+	bound    rowBound
+	bytes    int // MaxBytes of the item that is being read
+}
+
+// expectedReply is a reply that is to come.
+type expectedReply struct {
+	kind replyKind
+	item *encodedItem // of an item
+}
+
+type replyKind int
+
+const (
+	internalReply replyKind = iota // of a statement of pgcmd, which must work
+	itemReply
+	commitReply
+	syncReply
+)
+
+// newExchange begins an exchange, which may end with COMMIT.
+func (f *batchExec) newExchange(commit bool) *exchange {
+	w := &exchange{f: f}
+	w.before, w.counted = sentBytes(f.conn)
+	if f.items.bounded() {
+		w.bound = boundRows(f.conn)
+	}
+	if commit {
+		w.p = newCommitPipeline(f.ctx, f.conn, f.s)
+	} else {
+		w.p = f.conn.PgConn().StartPipeline(f.ctx)
+	}
+	return w
+}
+
+// send queues an item.
+func (w *exchange) send(l *encodedItem) {
+	q := &l.encoded
+	if l.sd.Name != "" {
+		w.p.SendQueryStatement(l.sd, q.ParamValues, q.ParamFormats, q.ResultFormats)
+	} else {
+		w.p.SendQueryParams(w.f.items.statement(l.item).text.SQL, q.ParamValues, l.sd.ParamOIDs, q.ParamFormats, q.ResultFormats)
+	}
+	w.expected = append(w.expected, expectedReply{itemReply, l})
+}
+
+// sendInternal queues a statement of pgcmd. Its arguments are integers.
+func (w *exchange) sendInternal(what replyKind, sql string, args ...any) {
+	var values [][]byte
+	for _, arg := range args {
+		values = append(values, strconv.AppendInt(nil, arg.(int64), 10))
+	}
+	w.p.SendQueryParams(sql, values, nil, nil, nil)
+	w.expected = append(w.expected, expectedReply{what, nil})
+}
+
+// commit queues COMMIT, and the last Sync. It is for an exchange that may end with it.
+func (w *exchange) commit() {
+	w.p.(*commitPipeline).sendCommit()
+	w.expected = append(w.expected, expectedReply{commitReply, nil}, expectedReply{syncReply, nil})
+}
+
+func (w *exchange) sync() {
+	w.p.SendPipelineSync()
+	w.expected = append(w.expected, expectedReply{syncReply, nil})
+}
+
+// flush sends what was queued, and reads what comes meanwhile, so that neither side
+// waits for the other.
+func (w *exchange) flush() {
+	if err := w.p.Flush(); err != nil {
+		w.lost = err
+	}
+}
+
+// next returns the next reply of the server, with its error if it is one. It skips what the
+// server skipped. ok is false at the end, and when the connection is lost.
+func (w *exchange) next() (x expectedReply, rows resultRows, err error, ok bool) {
+	for w.lost == nil && w.at < len(w.expected) {
+		x = w.expected[w.at]
+		w.at++
+		if w.skipping && x.kind != syncReply {
+			continue
+		}
+		if w.bytes = 0; x.kind == itemReply {
+			w.bytes = w.f.items.limits(x.item.item).bytes
+		}
+		w.bound.expect(w.bytes)
+		result, err := w.p.GetResults()
+		if err == nil && result == nil {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil && !w.alive(err) {
+			w.lost = err
+			if x.kind == commitReply {
+				return x, nil, err, true
+			}
+			break
+		}
+		if x.kind == syncReply {
+			if err != nil { // at the end of an implicit transaction
+				if _, lost := w.p.GetResults(); lost != nil {
+					w.lost = lost
+					break
+				}
+			}
+			w.skipping = false
+			return x, nil, err, true
+		}
+		w.skipping = err != nil
+		if err == nil && (x.kind == itemReply || x.kind == commitReply) {
+			rows = w.rowsOf(result)
+		}
+		if rows == nil && err == nil && (x.kind == itemReply || x.kind == commitReply) { // out of step
+			w.lost = pgrows.ErrMalformed
+			_ = w.f.conn.PgConn().Conn().Close()
+			break
+		}
+		return x, rows, err, true
+	}
+	return x, nil, nil, false
+}
+
+// rowsOf are the rows of a reply, or nil if it has none.
+func (w *exchange) rowsOf(reply any) resultRows {
+	switch reply := reply.(type) {
+	case *pgconn.ResultReader:
+		return pgx.RowsFromResultReader(w.f.conn.TypeMap(), reply)
+	case *pipelineRows:
+		return reply
+	}
+	return nil
+}
+
+// failed records an error that came after the beginning of a reply.
+func (w *exchange) failed(err error) {
+	if w.alive(err) {
+		w.skipping = true
+	} else {
+		w.lost = err
+	}
+}
+
+func (w *exchange) alive(err error) bool {
+	_, answered := errors.AsType[*pgconn.PgError](err)
+	return answered && !w.f.conn.IsClosed()
+}
+
+// read reads the reply of an item, to its end. unreadable is why the client cannot use it,
+// err is of the server or the connection.
+func (w *exchange) read(i int, rows resultRows) (unreadable *Error, err error) {
+	defer rows.Close()
+	l := w.f.items.limits(i)
+	l.filter = w.bound.filter
+	unreadable = w.f.items.read(i, rows, l)
+	rows.Close()
+	if err = rows.Err(); err != nil {
+		w.failed(err)
+	}
+	return unreadable, err
+}
+
+// unsent reports whether certainly nothing was sent.
+func (w *exchange) unsent() bool {
+	now, _ := sentBytes(w.f.conn)
+	return w.counted && now == w.before
+}
+
+// close ends the exchange and reads the replies that are left. It may be called twice.
+func (w *exchange) close() {
+	if err := w.p.Close(); err != nil && w.lost == nil && w.f.conn.IsClosed() {
+		w.lost = err
+	}
+	w.bound.release()
+}
+
+// The statements around each item that is under a savepoint of its own. PostgreSQL lets a
+// savepoint hide an outer one of the same name.
+var (
+	savepointStmt  = ownStatement{"pgcmd_mark", "savepoint pgcmd_item"}
+	releaseStmt    = ownStatement{"pgcmd_unmark", "release savepoint pgcmd_item"}
+	rollbackToStmt = ownStatement{"pgcmd_back", "rollback to savepoint pgcmd_item"}
+)
+
+type ownStatement struct{ name, sql string }
+
+// prepareSavepoints prepares them, in the same exchange, unless the connection has done so
+// before or cannot.
+func (w *exchange) prepareSavepoints() {
+	d := stmtcache.OnConn(w.f.conn)
+	if d.SavepointsPrepared || !cachesStatements(w.f.conn) {
+		return
+	}
+	for _, s := range [...]ownStatement{savepointStmt, releaseStmt, rollbackToStmt} {
+		w.p.SendPrepare(s.name, s.sql, nil)
+		w.expected = append(w.expected, expectedReply{internalReply, nil})
+	}
+	d.SavepointsPrepared = true
+}
+
+func (w *exchange) savepoint(s ownStatement) {
+	if !stmtcache.OnConn(w.f.conn).SavepointsPrepared {
+		w.sendInternal(internalReply, s.sql)
+		return
+	}
+	w.p.SendQueryPrepared(s.name, nil, nil, nil)
+	w.expected = append(w.expected, expectedReply{internalReply, nil})
+}
+
+// savepointName makes the name of the next savepoint of a transaction.
+func (s *txn) savepointName() string {
+	s.savepoints++
+	return fmt.Sprintf("pgcmd_%d", s.savepoints)
+}
+
+// A chunkRun executes one chunk inside a transaction and records the first error.
+type chunkRun struct {
+	f                 *batchExec
+	s                 *txn
+	commit            bool   // COMMIT travels with the chunk
+	perItemSavepoints bool   // each item is under a savepoint of its own
+	culprit           int    // the first item that failed; -1 if none, or if the error is of no item
+	failure           *Error // of the item, or of all
+}
+
+// atomic runs the items in the transaction, and stops at the first that fails. It returns
+// which that was, or -1 if the error is of no item. With finish COMMIT is sent with the
+// last chunk.
+func (f *batchExec) atomic(tx *Tx, items []int, finish bool, done func(left int)) (culprit int, failure *Error) {
+	for len(items) > 0 {
+		culprit = -1
+		chunk, rest, err := f.encodeChunk(items, func(i int, e *Error) bool {
+			culprit, failure = i, e
+			return false
+		})
+		if err != nil {
+			culprit, failure = f.describeFailed(err)
+			tx.s.recordResult(err)
+		}
+		if failure != nil {
+			return culprit, failure
+		}
+		l := &chunkRun{f: f, s: tx.s, culprit: -1, commit: finish && len(rest) == 0}
+		if l.run(chunk); l.failure != nil {
+			return l.culprit, l.failure
+		}
+		done(len(rest))
+		items = rest
+	}
+	return -1, nil
+}
+
+// run sends the chunk and reads the replies.
+func (l *chunkRun) run(chunk []encodedItem) {
+	w := l.f.newExchange(l.commit)
+	defer w.close()
+	l.sendDeferred(w)
+	for i := range chunk {
+		w.send(&chunk[i])
+	}
+	if l.commit {
+		w.commit()
+	} else {
+		w.sync()
+	}
+	w.flush()
+	refused := false
+	var more []int // that the client cannot read, beside the culprit
+	var errs []*Error
+	l.read(w, func(i int, e *Error, unreadable bool) {
+		switch {
+		case l.failure == nil:
+			l.culprit, l.failure, refused = i, e, !unreadable
+		case !refused && !unreadable: // that is why nothing is applied
+			l.culprit, l.failure, refused = i, e.after(l.failure), true
+		case unreadable:
+			more, errs = append(more, i), append(errs, e)
+		}
+	})
+	if l.s.commitSent && l.culprit >= 0 { // the client cannot read it, and it is there all the same
+		l.failure.Effect = l.isKept()
+		for n, i := range more {
+			errs[n].Effect = l.failure.Effect
+			l.f.items.fail(i, errs[n])
+		}
+	}
+}
+
+// isKept is the Effect of an error that came after COMMIT.
+func (l *chunkRun) isKept() Effect {
+	if l.s.options.AccessMode == pgx.ReadOnly {
+		return NotApplied
+	}
+	return Applied
+}
+
+// sendDeferred queues the deferred statements: BEGIN, RELEASE.
+func (l *chunkRun) sendDeferred(w *exchange) {
+	for _, q := range l.s.deferred {
+		w.sendInternal(internalReply, q.sql, q.args...)
+	}
+	l.s.deferred = nil
+}
+
+// read reads the replies of an exchange. bad is called for every item that failed;
+// unreadable is true if it worked and the client cannot use what it returned. An error of
+// all items goes into l.failure.
+func (l *chunkRun) read(w *exchange, bad func(i int, e *Error, unreadable bool)) {
+	refused := false // an item, so that all up to the Sync was skipped: a COMMIT, too
+	var first error  // that is recorded in the transaction
+	for {
+		x, rows, err, ok := w.next()
+		if !ok {
+			break
+		}
+		if err == nil {
+			l.s.beginSent = true
+		}
+		switch x.kind {
+		case itemReply:
+			var unreadable *Error
+			if err == nil {
+				unreadable, err = w.read(x.item.item, rows)
+			}
+			switch {
+			case w.lost != nil:
+			case err != nil:
+				if l.s.aborted != nil && isInFailedTransaction(err) {
+					err = l.s.aborted // the cause, not its consequence
+				}
+				refused = refused || !l.perItemSavepoints
+				bad(x.item.item, l.f.itemError(x.item.item, err).after(unreadable), false)
+				if first == nil && !l.perItemSavepoints {
+					first = err
+				}
+			case unreadable != nil:
+				bad(x.item.item, unreadable, true)
+			}
+		case commitReply:
+			l.committed(rows, err)
+		default:
+			if err != nil && l.failure == nil {
+				l.failure = newUnsentError(l.f.ctx, err)
+				if l.perItemSavepoints && l.failure.invalidatesConn() {
+					stmtcache.OnConn(l.f.conn).SavepointsPrepared = false // they were deallocated
+				}
+				first = err
+			}
+		}
+	}
+	w.close() // only now is the transaction's status known
+	switch {
+	case w.lost != nil:
+		l.lost(w, refused)
+	case first != nil && l.s.aborted == nil:
+		l.s.recordResult(first)
+	}
+	if l.s.commitSent {
+		l.s.closed.Store(true)
+	}
+}
+
+// committed takes the reply of the COMMIT that was sent with the chunk.
+func (l *chunkRun) committed(rows resultRows, err error) {
+	var tag pgconn.CommandTag
+	if err == nil {
+		rows.Close()
+		tag, err = rows.CommandTag(), rows.Err()
+	}
+	l.s.commitSent = true
+	switch {
+	case err != nil:
+		l.culprit, l.failure = -1, l.s.commitFailed(l.f.ctx, err, false).after(l.failure)
+	case tag.String() != "COMMIT":
+		l.culprit, l.failure = -1, answeredRollback().after(l.failure)
+	}
+}
+
+// lost makes the error of all items: the connection was lost.
+func (l *chunkRun) lost(w *exchange, refused bool) {
+	l.s.recordResult(w.lost)
+	if l.failure != nil && refused || l.s.commitSent {
+		return // the effect is known
+	}
+	e := w.connError()
+	switch {
+	case l.s.options.AccessMode == pgx.ReadOnly, w.unsent(), refused, !l.commit:
+		e.Effect = NotApplied
+	default:
+		e.Effect, l.s.commitSent = Unknown, true
+		if e.Code == CodeUnavailable {
+			e.Message = noReplyToCommit
+		}
+	}
+	e.reconcileCode()
+	l.culprit, l.failure = -1, e
+}
+
+// connError is the error of a connection that was lost.
+func (w *exchange) connError() *Error {
+	e, _ := (&statement{}).classifyStatement(w.f.ctx, w.lost)
+	if w.bytes > 0 && refusedLength(w.lost) {
+		e = tooManyBytes(w.bytes)
+		e.Err = w.lost
+	}
+	return e
+}
+
+// itemError is the error of an item that the server refused.
+func (f *batchExec) itemError(i int, err error) *Error {
+	s := f.items.statement(i)
+	e, _ := s.classifyStatement(f.ctx, err)
+	e.Effect = NotApplied
+	invalidateAfter(f.conn, s.text.SQL, err)
+	e.outdated = s.isOutdated(f.conn, err)
+	return e
+}
+
+// describeFailed is the error of an item that the server cannot describe, or of a
+// connection that was lost meanwhile.
+func (f *batchExec) describeFailed(err error) (culprit int, e *Error) {
+	d := err.(*describeError)
+	e = f.itemError(d.item, d.err)
+	if _, answered := errors.AsType[*pgconn.PgError](d.err); answered && !f.conn.IsClosed() {
+		return d.item, e
+	}
+	return -1, e
+}
+
+// isolated runs the items in the transaction, each as if under a savepoint of its own. The
+// error that it returns is of all items.
+func (f *batchExec) isolated(tx *Tx, items []int, finish bool, done func(left int)) *Error {
+	for len(items) > 0 {
+		chunk, rest, err := f.encodeChunk(items, func(i int, e *Error) bool {
+			f.items.fail(i, e)
+			return true
+		})
+		if err != nil {
+			_, failure := f.describeFailed(err)
+			tx.s.recordResult(err)
+			return failure
+		}
+		if len(chunk) > 0 {
+			if failure := f.runChunkIsolated(tx, chunk, finish && len(rest) == 0); failure != nil {
+				return failure
+			}
+		}
+		done(len(rest))
+		items = rest
+	}
+	return nil
+}
+
+// runChunkIsolated runs a chunk under one savepoint. If an item fails, the chunk is rolled
+// back and run again with a savepoint per item, so that a chunk without errors costs a
+// single subtransaction.
+func (f *batchExec) runChunkIsolated(tx *Tx, chunk []encodedItem, commit bool) *Error {
+	s := tx.s
+	outer := s.savepointName()
+	going := make([]*encodedItem, len(chunk))
+	for i := range chunk {
+		going[i] = &chunk[i]
+	}
+	described := false
+	for perItem, again := false, false; ; again = true {
+		l := &chunkRun{f: f, s: s, culprit: -1, commit: commit, perItemSavepoints: perItem}
+		refused, outdated := false, false
+		var unread []int
+		l.sendChunk(going, outer, again, func(i int, e *Error, unreadable bool) {
+			switch {
+			case unreadable && !l.commit: // and to be rolled back
+				e.Effect = NotApplied
+				f.items.fail(i, e)
+				unread = append(unread, i)
+			case unreadable:
+				e.Effect = l.isKept()
+				f.items.fail(i, e)
+			case perItem:
+				f.items.fail(i, e)
+			case !refused:
+				refused, outdated = true, e.outdated
+				if l.failure == nil && (e.SQLState == serializationFailure || e.SQLState == deadlockDetected) {
+					l.failure = e // no savepoint helps
+				}
+			}
+		})
+		switch {
+		case l.failure != nil:
+			return l.failure
+		case !refused && len(unread) == 0:
+			if !s.commitSent {
+				s.deferred = append(s.deferred, deferredStmt{sql: "release savepoint " + outer})
+			}
+			return nil
+		}
+		s.aborted = nil
+		going = slices.DeleteFunc(going, func(l *encodedItem) bool { return slices.Contains(unread, l.item) })
+		if outdated && !described {
+			described = true
+			var failure *Error
+			if going, failure = f.encodeChunkAgain(s, going, outer); failure != nil {
+				return failure
+			}
+			continue
+		}
+		perItem = perItem || refused
+	}
+}
+
+// encodeChunkAgain rolls the transaction back to a savepoint, and encodes the items for the
+// statements as the server describes them now: the schema has changed since they were
+// described. It returns those that can still be encoded.
+func (f *batchExec) encodeChunkAgain(s *txn, items []*encodedItem, savepoint string) ([]*encodedItem, *Error) {
+	if _, err := s.db.Exec(f.ctx, "rollback to savepoint "+savepoint); err != nil {
+		s.recordResult(err)
+		e, _ := new(statement).classifyStatement(f.ctx, err)
+		e.Effect = NotApplied
+		return nil, e
+	}
+	left := items[:0]
+	for _, l := range items {
+		e, err := f.encode(l, l.item)
+		switch {
+		case err != nil:
+			s.recordResult(err)
+			_, failure := f.describeFailed(err)
+			return nil, failure
+		case e != nil:
+			f.items.fail(l.item, e)
+		default:
+			left = append(left, l)
+		}
+	}
+	return left, nil
+}
+
+// sendChunk sends the items once. With savepoints per item each has a Sync of its own: after
+// an item that failed the server skips its RELEASE up to that Sync, and the ROLLBACK TO
+// before the next item makes the transaction usable; after one that worked there is
+// nothing to roll back. So it takes one round trip, too.
+func (l *chunkRun) sendChunk(going []*encodedItem, outer string, again bool, bad func(i int, e *Error, unreadable bool)) {
+	w := l.f.newExchange(l.commit)
+	defer w.close()
+	l.sendDeferred(w)
+	if again {
+		w.sendInternal(internalReply, "rollback to savepoint "+outer)
+	} else {
+		w.sendInternal(internalReply, "savepoint "+outer)
+	}
+	if l.perItemSavepoints {
+		w.prepareSavepoints()
+		w.savepoint(savepointStmt)
+	}
+	for _, item := range going {
+		w.send(item)
+		if l.perItemSavepoints {
+			w.savepoint(releaseStmt)
+			w.savepoint(savepointStmt)
+			w.sync()
+			w.savepoint(rollbackToStmt)
+		}
+	}
+	if l.commit {
+		w.commit()
+	} else {
+		w.sync()
+	}
+	w.flush()
+	l.read(w, bad)
+}
+
+// independent runs each item in a transaction of its own. The error that it returns is of
+// the connection.
+func (f *batchExec) independent(items []int, done func(left int)) (failure *Error) {
+	for len(items) > 0 {
+		chunk, rest, err := f.encodeChunk(items, func(i int, e *Error) bool {
+			f.items.fail(i, e)
+			return true
+		})
+		if err != nil {
+			culprit, e := f.describeFailed(err)
+			if culprit < 0 {
+				return f.failUnsent(items, e)
+			}
+			same := f.items.statement(culprit)
+			items = slices.DeleteFunc(slices.Clone(items), func(i int) bool {
+				fails := f.items.statement(i) == same
+				if fails {
+					clone := *e
+					f.items.fail(i, &clone)
+				}
+				return fails
+			})
+			continue
+		}
+		if e := f.runChunkIndependent(chunk); e != nil {
+			return f.failUnsent(rest, e)
+		}
+		done(len(rest))
+		items = rest
+	}
+	return nil
+}
+
+// failUnsent fails the items that were never sent.
+func (f *batchExec) failUnsent(items []int, cause *Error) *Error {
+	for _, i := range items {
+		e := *cause
+		e.Effect = NotApplied
+		if e.Code == CodeUnknownEffect || e.Code == CodeUnavailable {
+			e.Code, e.Message = CodeUnavailable, "the connection failed before it was sent"
+		}
+		f.items.fail(i, &e)
+	}
+	return cause
+}
+
+// runChunkIndependent sends a chunk of items with a Sync each. An item has worked at its
+// ReadyForQuery, and not before: its transaction ends there.
+func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
+	w := f.newExchange(false)
+	defer w.close()
+	for i := range chunk {
+		w.send(&chunk[i])
+		w.sync()
+	}
+	w.flush()
+	ended := 0
+	below := netConnOf(f.conn)
+	unreplicated := unreplicatedOn(below)
+	var unreadable, refused *Error
+	for {
+		x, rows, err, ok := w.next()
+		if !ok {
+			break
+		}
+		i := chunk[ended].item
+		if x.kind == itemReply {
+			if err == nil {
+				unreadable, err = w.read(i, rows)
+			}
+			if err != nil && w.lost == nil {
+				refused = f.failRefused(i, err).after(unreadable)
+			}
+			continue
+		}
+		if err != nil && refused == nil { // a deferred constraint
+			refused = f.failRefused(i, err).after(unreadable)
+		}
+		if refused == nil && f.conn.PgConn().TxStatus() != 'I' {
+			refused = &Error{Code: CodeInternal, Message: "the statement began a transaction: the items of a batch must not"}
+		}
+		switch {
+		case refused != nil:
+			f.items.fail(i, refused)
+		case unreadable != nil:
+			unreadable.Effect = Applied
+			if f.items.statement(i).readOnly {
+				unreadable.Effect = NotApplied
+			}
+			f.items.fail(i, unreadable)
+		default:
+			if now := unreplicatedOn(below); now != unreplicated {
+				f.items.warnUnreplicated(i)
+			}
+		}
+		unreadable, refused, unreplicated = nil, nil, unreplicatedOn(below)
+		ended++
+	}
+	w.close()
+	if ended == len(chunk) {
+		return nil
+	}
+	if refused != nil { // it was refused, and the connection was lost after that
+		f.items.fail(chunk[ended].item, refused)
+		ended++
+	}
+	failure = w.connError()
+	for _, l := range chunk[ended:] {
+		e := *failure
+		if w.unsent() || f.items.statement(l.item).readOnly {
+			e.Effect = NotApplied
+		} else {
+			e.Effect = Unknown
+			if e.Code == CodeUnavailable {
+				e.Message += " after it was sent: it may or may not be applied"
+			}
+		}
+		e.reconcileCode()
+		f.items.fail(l.item, &e)
+	}
+	if w.unsent() {
+		failure.Effect = NotApplied
+	}
+	failure.reconcileCode()
+	return failure
+}
+
+// failRefused is the error of an item that the server refused, in a transaction of its own.
+func (f *batchExec) failRefused(i int, err error) *Error {
+	e := f.itemError(i, err)
+	s := f.items.statement(i)
+	if pgErr, _ := errors.AsType[*pgconn.PgError](err); !s.readOnly && !(s.atomic() && isDefinite(pgErr)) {
+		e.Effect = Unknown
+	}
+	e.reconcileCode()
+	return e
+}
