@@ -175,7 +175,7 @@ func (r *batchRun) runInTx(ctx context.Context, tx *Tx) *Error {
 			if o.err != nil {
 				r.addIndex(i)
 			}
-			if err := tx.usable(ctx); err != nil { // doomed, or lost
+			if err := tx.usable(ctx); err != nil { // unrecoverable, or the connection is lost
 				return newUnsentError(ctx, err)
 			}
 		} else {

@@ -37,7 +37,7 @@ func TestABatchInATransaction(t *testing.T) {
 			return err
 		}))
 	}
-	assert.EqualValues(t, 3, proxy.Counts().RoundTrips, "optimistic, healing, and COMMIT")
+	assert.EqualValues(t, 3, proxy.Counts().RoundTrips, "the chunk, the chunk with savepoints, and COMMIT")
 	assert.Equal(t, 18, count(t, pool, countItems))
 
 	require.NoError(t, run(pgcmd.Atomic, someItems(20), func(_ context.Context, _ *pgcmd.Tx, r pgcmd.BatchResult[int64], err error) error {

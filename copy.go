@@ -358,7 +358,7 @@ func (c *copyDefinition) describe(ctx context.Context, l *copyLease) (columns []
 	// To be analysed it needs no right to SELECT, and domains come as what they are of.
 	sd, err := l.prepare.Prepare(ctx, "", "select * from "+c.table)
 	if err != nil {
-		return nil, false, c.undescribed(ctx, l, err)
+		return nil, false, c.columnsError(ctx, l, err)
 	}
 	names := make([]string, len(sd.Fields))
 	for i, f := range sd.Fields {
@@ -387,7 +387,7 @@ func (c *copyDefinition) describe(ctx context.Context, l *copyLease) (columns []
 	}
 	t, err := typesOf(ctx, l.conn, oids...)
 	if err != nil {
-		return nil, false, c.undescribed(ctx, l, err)
+		return nil, false, c.columnsError(ctx, l, err)
 	}
 	for _, column := range columns {
 		inText = inText || t.readByServer(column.oid, column.field.typ)
@@ -400,8 +400,8 @@ func (c *copyDefinition) describe(ctx context.Context, l *copyLease) (columns []
 	return columns, inText, nil
 }
 
-// undescribed is the error of a table whose columns cannot be asked for.
-func (c *copyDefinition) undescribed(ctx context.Context, l *copyLease, err error) *Error {
+// columnsError is the error of a table whose columns cannot be described.
+func (c *copyDefinition) columnsError(ctx context.Context, l *copyLease, err error) *Error {
 	l.err = err
 	if l.tx != nil && l.tx.aborted != nil && isInFailedTransaction(err) {
 		err = l.tx.aborted // the reason, and not its consequence

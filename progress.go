@@ -4,10 +4,10 @@ import "context"
 
 type progressKey struct{}
 
-// WithProgress returns a context whose batches and copies tell f of their progress,
-// under the rules of [Options.Progress] and besides it: for a caller who wants to
-// know of one run, as a server that tells its client does. A body that runs several
-// of them with its context has them all tell f.
+// WithProgress returns a context whose batches and copies report their progress to f,
+// under the rules of [Options.Progress] and besides it: for one run, as
+// of a server that reports to its client. If a body runs several of them with its
+// context, all call f.
 func WithProgress(ctx context.Context, f func(done, total int)) context.Context {
 	return context.WithValue(ctx, progressKey{}, f)
 }

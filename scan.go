@@ -55,7 +55,7 @@ type scanPlans struct {
 // maxScanPlans is for how many connections a layout keeps plans; some may be gone.
 const maxScanPlans = 64
 
-// cachedPlans returns the plans for a connection, which only who has it may use.
+// cachedPlans returns the plans for a connection, for use by the caller that has it.
 func (l *columnMapping) cachedPlans(types *pgtype.Map, s *rowType, targets []any) ([]pgtype.ScanPlan, *Error) {
 	var all []scanPlans
 	if known := l.plans.Load(); known != nil {

@@ -79,7 +79,7 @@ func TestStreamThatIsBrokenOff(t *testing.T) {
 }
 
 // What is left of a stream that is broken off may be here already: then its connection
-// lives, and the next who has it can read.
+// lives, and its next user can read.
 func TestAStreamThatIsBrokenOffLeavesItsConnectionReadable(t *testing.T) {
 	t.Parallel()
 	pool := connect(t, pgcmdtest.Pool(t, streamDDL), 1)

@@ -12,10 +12,10 @@ import (
 
 // Transaction makes a command whose body runs in a transaction of its own: begun
 // before it, committed if it returns no error, rolled back if it returns one or
-// panics. On a DB that is a transaction already it joins that one, and shares its
-// fate.
+// panics. On a DB that is a transaction already it joins that one, and ends
+// with it.
 //
-// BEGIN travels with the first statement, and costs no round trip. COMMIT runs on
+// BEGIN is sent with the first statement, and costs no round trip. COMMIT runs on
 // a context of its own, so that a caller's cancellation never tears it: the Effect
 // of an error is NotApplied, unless the reply to COMMIT was lost. An attempt that
 // failed can be repeated whole by Options.Retry, so the body should have no effect

@@ -32,11 +32,11 @@ const (
 	byHand = "pgx by hand"
 )
 
-// mains are pgcmd on a pgxpool, pgcmd on the Pool of Connect, which counts and heals, and pgx by hand.
+// mains are pgcmd on a pgxpool, pgcmd on the Pool of Connect, which counts and reconnects, and pgx by hand.
 func mains() []peer {
 	return []peer{
 		{name: ours, module: "github.com/pgcmd/pgcmd", how: "commands on a `*pgxpool.Pool`", open: onPgxpool(func(pool *pgxpool.Pool) workload.Store { return workload.Commands{DB: pool} })},
-		{name: pooled, module: "github.com/pgcmd/pgcmd", how: "commands on the `*pgcmd.Pool` of `Connect`, which counts, times and heals", open: openPool(0)},
+		{name: pooled, module: "github.com/pgcmd/pgcmd", how: "commands on the `*pgcmd.Pool` of `Connect`, which counts, times and reconnects", open: openPool(0)},
 		{name: byHand, module: "github.com/jackc/pgx/v5", how: "`Query`, `Scan` and `pgx.Batch` on a `*pgxpool.Pool`; its statement cache prepares", open: onPgxpool(func(pool *pgxpool.Pool) workload.Store { return workload.Hand{DB: pool} })},
 	}
 }

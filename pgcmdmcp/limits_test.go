@@ -161,10 +161,10 @@ func TestWrongOptionsAreToldAllAtOnce(t *testing.T) {
 		"SQL": {pgcmdmcp.Options{Tools: []pgcmdmcp.Tool{
 			{Command: "pgcmd.adhoc", AllowWrites: true}, {Command: "pgcmd.adhoc[]", AllowWrites: true},
 			{Command: "reports.run"}, {Command: "reports.all"}}}, []string{
-			"pgcmdmcp: pgcmd.adhoc takes SQL, and whoever talks to the model would write it: make commands of what is to be asked, and serve these",
-			"pgcmdmcp: pgcmd.adhoc[] takes SQL, and whoever talks to the model would write it: make commands of what is to be asked, and serve these",
-			"pgcmdmcp: reports.run takes SQL, and whoever talks to the model would write it: make commands of what is to be asked, and serve these",
-			"pgcmdmcp: reports.all takes SQL, and whoever talks to the model would write it: make commands of what is to be asked, and serve these",
+			"pgcmdmcp: pgcmd.adhoc takes SQL, and anyone who talks to the model could write it: make commands of what is to be asked, and serve these",
+			"pgcmdmcp: pgcmd.adhoc[] takes SQL, and anyone who talks to the model could write it: make commands of what is to be asked, and serve these",
+			"pgcmdmcp: reports.run takes SQL, and anyone who talks to the model could write it: make commands of what is to be asked, and serve these",
+			"pgcmdmcp: reports.all takes SQL, and anyone who talks to the model could write it: make commands of what is to be asked, and serve these",
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {

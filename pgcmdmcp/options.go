@@ -141,7 +141,7 @@ func (o *Options) check(known map[string]pgcmd.CommandInfo) error {
 func (t Tool) check(info pgcmd.CommandInfo) error {
 	errs := []error{t.Limits.check(t.Command)}
 	if takesSQL(info) {
-		errs = append(errs, fmt.Errorf("pgcmdmcp: %s takes SQL, and whoever talks to the model would write it: "+
+		errs = append(errs, fmt.Errorf("pgcmdmcp: %s takes SQL, and anyone who talks to the model could write it: "+
 			"make commands of what is to be asked, and serve these", t.Command))
 	}
 	if !info.ReadOnly && !t.AllowWrites {

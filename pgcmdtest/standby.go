@@ -36,7 +36,7 @@ func (s *Server) backup(ctx context.Context) error {
 	if w == nil {
 		return errors.New("base backup: the primary is closed")
 	}
-	// Copied with the data, but of no use there.
+	// Copied with the data, but not used there.
 	slot := "pgcmdtest_" + strings.ToLower(rand.Text()[:16])
 	label, err := s.copyData(ctx, slot, filepath.Join(w.folder, "data"))
 	if err != nil {

@@ -121,17 +121,23 @@ func logging(next pgcmd.Handler) pgcmd.Handler {
 	}
 }
 
-var book = pgcmd.After(pgcmd.Before(pgcmd.QueryOne[Booking, Booking]("history.book",
+var insertBooking = pgcmd.QueryOne[Booking, Booking]("history.book",
 	`insert into pgbench_history (tid, bid, aid, delta, mtime, filler)
 	 values (1, 1, @account, @delta, now(), @note)
-	 returning aid as account, delta, filler as note`), func(_ context.Context, in *Booking) error {
-	in.Note = strings.ToLower(in.Note)
-	return nil
-}), func(_ context.Context, _ Booking, out *Booking) error {
-	out.Note = strings.TrimRight(out.Note, " ") // of char(22)
-	return nil
-}).
+	 returning aid as account, delta, filler as note`).
 	With(pgcmd.Options{Middleware: []pgcmd.Middleware{logging}})
+
+var bookLower = pgcmd.Before(insertBooking,
+	func(_ context.Context, in *Booking) error {
+		in.Note = strings.ToLower(in.Note)
+		return nil
+	})
+
+var book = pgcmd.After(bookLower,
+	func(_ context.Context, _ Booking, out *Booking) error {
+		out.Note = strings.TrimRight(out.Note, " ") // of char(22)
+		return nil
+	})
 
 func hooks(ctx context.Context, pool *pgxpool.Pool, see see) {
 	booking, err := book.Run(ctx, pool,

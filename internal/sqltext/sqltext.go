@@ -29,7 +29,7 @@ type Text struct {
 }
 
 // Parse reads one statement. A name begins with a letter, _ or a byte beyond ASCII, goes on with those and digits, and
-// follows its @ directly. Errors begin with line:column and say the mend.
+// follows its @ directly. Errors begin with line:column and say how to fix it.
 //
 // PostgreSQL's lexer would take @ into the longest run of operator characters. Parse gives a run's last @ to the name
 // after it (email=@email, '%'||@q), unless the whole run is an operator that PostgreSQL or one of its own extensions

@@ -12,7 +12,7 @@ import (
 
 // direct returns the direct encoding of the column's type, if the field's kind has
 // one: without an interface, a plan or an allocation between the field and the
-// buffer. It is for pgtype's own codecs: whoever has registered another wants it.
+// buffer. It is for pgtype's own codecs: another one that the user has registered is used as it is.
 func (c *copyColumn) direct(codec pgtype.Codec) directEncoder {
 	t := c.field.typ
 	if t.Kind() == reflect.Pointer {

@@ -92,9 +92,9 @@ func (c *copyColumn) refused(err error) *Error {
 	return rowRefused(newFieldError(c.field.path, "encode", fmt.Sprintf("does not fit the type of column %q (%s)", c.name, c.typ), err))
 }
 
-// misfit is the error of a value that cannot be encoded: the program's, if what the value
+// cannotEncode is the error of a value that cannot be encoded: the program's, if what the value
 // gives to be sent for it never can.
-func (c *copyColumn) misfit(t types, value any, err error) error {
+func (c *copyColumn) cannotEncode(t types, value any, err error) error {
 	sent := ownType(value)
 	if sent == nil || t.encodes(c.oid, sent) {
 		return err
@@ -168,7 +168,7 @@ func (c *copyColumn) text(t types, appendText func(buf, text []byte) []byte) enc
 		text, err := t.known.Encode(c.oid, pgtype.TextFormatCode, value, scratch[:0])
 		switch {
 		case err != nil:
-			return nil, c.misfit(t, value, err)
+			return nil, c.cannotEncode(t, value, err)
 		case text == nil:
 			return appendText(buf, nil), nil
 		case len(text) > math.MaxInt32:
@@ -243,7 +243,7 @@ func (c *copyColumn) planned(t types) encoder {
 		if err != nil {
 			var ok bool
 			if encoded, ok = c.byText(types, value, buf); !ok {
-				return nil, c.misfit(t, value, err)
+				return nil, c.cannotEncode(t, value, err)
 			}
 		}
 		if encoded == nil {

@@ -12,38 +12,38 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A copyFeed carries the bytes of a copy from the caller's goroutine, where the
-// sequence runs, to that of pgconn, which reads them. Two buffers go to and fro, so
-// that the one is filled while the other is sent.
+// A copyReader passes the bytes of a copy from the caller's goroutine, which runs the
+// sequence, to pgconn's, which reads them. It has two buffers: one is filled while the
+// other is sent.
 type copyReader struct {
 	state   atomic.Int32
-	stopped chan struct{} // closed when state becomes feedStopped
+	stopped chan struct{} // closed when state becomes copyStopped
 	full    chan []byte   // to be read; closed after the last
 	free    chan []byte   // to be filled
-	starved atomic.Bool   // the reader has waited for long
+	starved atomic.Bool   // the reader waits
 
 	reading    []byte // the buffer that is being read,
 	unread     []byte // and the rest of it
 	left       sync.Once
-	readerGone chan struct{} // closed when the reader was told to read no more
+	readerGone chan struct{} // closed when pgconn reads no more
 
 	conn    *pgx.Conn
-	sent    atomic.Int64 // on the connection, when the reader was told that this was all
+	sent    atomic.Int64 // on the connection, when the reader returned io.EOF
 	counted atomic.Bool  // sent is known
 
 	cancel context.CancelFunc // ends the copy, and the connection
 	done   chan struct{}      // closed when pgconn has returned
 	tag    pgconn.CommandTag
 	err    error
-	panic  any // of a callback of the user's that pgconn called, such as OnNotice
+	panic  any // of user code that pgconn called, such as OnNotice
 }
 
-// A feed is stopped or has ended, and never both: whether the end of a copy may
-// have left for the server is what its Effect hangs on.
+// A reader is stopped or has ended, and never both: the Effect of a copy depends on
+// whether its end may have been sent.
 const (
 	copyRunning int32 = iota
-	copyStopped       // pgconn was told, or will be, to abort the copy; or has returned
-	copyEnded         // pgconn was told that this was all
+	copyStopped       // pgconn aborts the copy, or has returned
+	copyEnded         // the reader has returned io.EOF
 )
 
 const (
@@ -146,7 +146,7 @@ func (f *copyReader) abandon() {
 const awayTime = 100 * time.Millisecond
 
 // wait waits until pgconn has returned. What panicked there goes on here, and not
-// where it would end the process; the connection is then of no use.
+// where it would end the process; the connection is then unusable.
 func (f *copyReader) wait() {
 	<-f.done
 	if reason := f.panic; reason != nil {
