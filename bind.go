@@ -11,49 +11,50 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgcmd/pgcmd/internal/sqltext"
+	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
 // compileParams finds, at definition, the fields of the input that the SQL names, in
 // the order of their parameters; for a scalar there is one, without an index.
 // Whatever does not fit panics.
-func compileParams(command string, typ reflect.Type, text sqltext.Text) []field {
+func compileParams(command string, typ reflect.Type, text sqltext.Text) []structfields.Field {
 	reject := func(format string, args ...any) {
 		panic(fmt.Sprintf("pgcmd: %s: ", command) + fmt.Sprintf(format, args...))
 	}
-	if typ.Kind() == reflect.Interface || typ.Kind() == reflect.Map || unsupported(typ) != "" {
+	if typ.Kind() == reflect.Interface || typ.Kind() == reflect.Map || structfields.Unsupported(typ) != "" {
 		reject("the input type %s cannot be a parameter: use a struct, a scalar, or struct{}", typ)
 	}
-	if typ.Kind() == reflect.Pointer && typ.Elem().Kind() == reflect.Struct && !isScalar(typ.Elem()) {
+	if typ.Kind() == reflect.Pointer && typ.Elem().Kind() == reflect.Struct && !structfields.IsScalar(typ.Elem()) {
 		reject("the input type is %s: use %s, commands take their input by value", typ, typ.Elem())
 	}
-	if isScalar(typ) {
+	if structfields.IsScalar(typ) {
 		switch {
 		case len(text.Names) > 0:
 			reject("SQL names @%s, but the input is one %s: name it $1", text.Names[0], typ)
 		case text.MaxParam != 1:
 			reject("the input is one %s, so the SQL must name $1 and no other; it names %s", typ, highest(text.MaxParam))
 		}
-		return []field{{path: "input", typ: typ}}
+		return []structfields.Field{{Path: "input", Type: typ}}
 	}
 
-	fields, unexported := structFields(typ)
+	fields, unexported := structfields.Of(typ)
 	if text.MaxParam > 0 {
 		reject("SQL names $%d, but the input is the struct %s: name its fields, as in @%s", text.MaxParam, typ, firstName(fields))
 	}
-	params := make([]field, len(text.Names))
+	params := make([]structfields.Field, len(text.Names))
 	for i, name := range text.Names {
-		at := findField(fields, name)
+		at := structfields.Find(fields, name)
 		if at < 0 {
 			for _, hidden := range unexported {
-				if (field{name: hidden}).matches(name) {
+				if (structfields.Field{Name: hidden}).Matches(name) {
 					reject("SQL names @%s, but field %s.%s is unexported: export it", name, typeName(typ), hidden)
 				}
 			}
-			reject("SQL names @%s, %s has no such field (has: %s)", name, typeName(typ), placeholderNames(fields))
+			reject("SQL names @%s, %s has no such field (has: %s)", name, typeName(typ), structfields.PlaceholderNames(fields))
 		}
 		params[i] = fields[at]
-		if why := unsupported(params[i].typ); why != "" {
-			reject("SQL names @%s, but field %s.%s cannot be a parameter: %s", name, typeName(typ), params[i].path, why)
+		if why := structfields.Unsupported(params[i].Type); why != "" {
+			reject("SQL names @%s, but field %s.%s cannot be a parameter: %s", name, typeName(typ), params[i].Path, why)
 		}
 	}
 	return params
@@ -66,11 +67,11 @@ func highest(param int) string {
 	return fmt.Sprintf("$%d", param)
 }
 
-func firstName(fields []field) string {
+func firstName(fields []structfields.Field) string {
 	if len(fields) == 0 {
 		return "name"
 	}
-	return strings.SplitN(placeholderNames(fields), ",", 2)[0]
+	return strings.SplitN(structfields.PlaceholderNames(fields), ",", 2)[0]
 }
 
 func typeName(t reflect.Type) string {
@@ -80,55 +81,13 @@ func typeName(t reflect.Type) string {
 	return t.Name()
 }
 
-// pointers returns a pointer to each field within the struct (or scalar) that v
-// is, for reading them again and again without looking them up. A nil embedded
-// pointer on the way is made if grow is set, else leaves a nil.
-func pointers(v reflect.Value, fields []field, grow bool) []any {
-	targets := make([]any, len(fields))
-	for i, f := range fields {
-		targets[i] = pointer(v, f.index, grow)
-	}
-	return targets
-}
-
-func pointer(v reflect.Value, index []int, grow bool) any {
-	for _, x := range index {
-		if v.Kind() == reflect.Pointer {
-			if v.IsNil() {
-				if !grow {
-					return nil
-				}
-				v.Set(reflect.New(v.Type().Elem()))
-			}
-			v = v.Elem()
-		}
-		v = v.Field(x)
-	}
-	return v.Addr().Interface()
-}
-
-// embedsPointer reports whether some field is reached through an embedded
-// pointer, so that pointers to it last for one value only.
-func embedsPointer(t reflect.Type, fields []field) bool {
-	for _, f := range fields {
-		at := t
-		for _, x := range f.index {
-			if at.Kind() == reflect.Pointer {
-				return true
-			}
-			at = at.Field(x).Type
-		}
-	}
-	return false
-}
-
 // argumentPointers returns pointers to the fields of in that are arguments, for inputs that
 // are put in the same place; nil if they last for one input only.
 func (s *statement) argumentPointers(in reflect.Value) []any {
 	if s.throughPointer {
 		return nil
 	}
-	return pointers(in, s.fields, false)
+	return structfields.Pointers(in, s.fields, false)
 }
 
 // readArguments reads the arguments of the input of inv into args.
@@ -138,7 +97,7 @@ func (s *statement) readArguments(args []any, inv *invocation) ([]any, *Error) {
 		if inv.fields != nil {
 			p = inv.fields[i]
 		} else {
-			p = pointer(inv.inValue, s.fields[i].index, false)
+			p = structfields.Pointer(inv.inValue, s.fields[i].Index, false)
 		}
 		switch p := p.(type) {
 		case *string:

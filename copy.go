@@ -13,6 +13,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
 // Copy makes a command that puts the rows of a sequence into a table by COPY, the
@@ -66,7 +68,7 @@ type copyDefinition struct {
 	name     pgx.Identifier
 	table    string // name, quoted
 	relation string // its last part, as the server's messages name it
-	fields   []field
+	fields   []structfields.Field
 	grows    bool              // a field is behind an embedded pointer
 	checks   *validationChecks // of a row; nil if there is nothing to check, or the rows are trusted
 	progress func(done, total int)
@@ -91,7 +93,7 @@ func newCopyDefinition(name string, typ reflect.Type, table pgx.Identifier, rows
 	if typ.Kind() == reflect.Pointer && typ.Elem().Kind() == reflect.Struct {
 		reject("the row type is %s: use %s, rows are values", typ, typ.Elem())
 	}
-	if typ.Kind() != reflect.Struct || isScalar(typ) {
+	if typ.Kind() != reflect.Struct || structfields.IsScalar(typ) {
 		reject("the row type %s names no columns: use a struct with a field for each", typ)
 	}
 	fields := rowFields(name, typ)
@@ -106,7 +108,7 @@ func newCopyDefinition(name string, typ reflect.Type, table pgx.Identifier, rows
 		table:    table.Sanitize(),
 		relation: table[len(table)-1],
 		fields:   fields,
-		grows:    embedsPointer(typ, fields),
+		grows:    structfields.EmbedsPointer(typ, fields),
 		rowsOf:   rowsOf,
 	}
 }
@@ -368,16 +370,16 @@ func (c *copyDefinition) describe(ctx context.Context, l *copyLease) (columns []
 	oids := make([]uint32, len(c.fields))
 	takenBy := make([]string, len(names))
 	for i, f := range c.fields {
-		at := findColumn(names, f)
+		at := structfields.FindColumn(names, f)
 		var e *Error
 		switch {
 		case at < 0:
 			e = newScanError("", "field %s.%s has no column: table %s has %s (tag the field `db:\"-\"` to leave it out)",
-				c.typ.Name(), f.path, c.table, strings.Join(names, ", "))
+				c.typ.Name(), f.Path, c.table, strings.Join(names, ", "))
 		case takenBy[at] != "":
-			e = newScanError(names[at], "column %q is meant for two fields of %s, %s and %s: tag one of them otherwise", names[at], c.typ.Name(), takenBy[at], f.path)
+			e = newScanError(names[at], "column %q is meant for two fields of %s, %s and %s: tag one of them otherwise", names[at], c.typ.Name(), takenBy[at], f.Path)
 		default:
-			takenBy[at] = f.path
+			takenBy[at] = f.Path
 			oids[i] = sd.Fields[at].DataTypeOID
 			columns[i] = copyColumn{field: f, name: names[at], oid: oids[i]}
 			continue
@@ -390,7 +392,7 @@ func (c *copyDefinition) describe(ctx context.Context, l *copyLease) (columns []
 		return nil, false, c.columnsError(ctx, l, err)
 	}
 	for _, column := range columns {
-		inText = inText || t.readByServer(column.oid, column.field.typ)
+		inText = inText || t.readByServer(column.oid, column.field.Type)
 	}
 	for i := range columns {
 		if e := columns[i].plan(t, inText); e != nil {

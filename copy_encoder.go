@@ -8,6 +8,8 @@ import (
 	"reflect"
 
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
 // A rowEncoder encodes one row after the other, by pointers to the fields of the
@@ -31,7 +33,7 @@ func newRowEncoder(typ reflect.Type, columns []copyColumn, grows, inText bool) *
 func (e *rowEncoder) point() {
 	for i := range e.columns {
 		c := &e.columns[i]
-		p := pointer(e.row, c.field.index, false)
+		p := structfields.Pointer(e.row, c.field.Index, false)
 		if p != nil && c.takes != nil {
 			p = reflect.ValueOf(p).Convert(c.takes).Interface()
 		}
@@ -53,7 +55,7 @@ func (e *rowEncoder) append(buf []byte) ([]byte, *Error) {
 		}
 		p := e.pointers[i]
 		if p == nil {
-			return nil, rowRefused(newFieldError(e.columns[i].field.path, "required", "is in an embedded struct whose pointer is nil", nil))
+			return nil, rowRefused(newFieldError(e.columns[i].field.Path, "required", "is in an embedded struct whose pointer is nil", nil))
 		}
 		var err error
 		if buf, err = e.columns[i].encode(buf, p); err != nil {
@@ -73,7 +75,7 @@ func rowRefused(e *Error) *Error {
 
 // A copyColumn is a column and the field that fills it.
 type copyColumn struct {
-	field  field
+	field  structfields.Field
 	name   string
 	oid    uint32
 	typ    string       // the type's name, for a message
@@ -89,7 +91,7 @@ func (c *copyColumn) refused(err error) *Error {
 	if e, ok := err.(*Error); ok && e.Effect == NotApplied && len(e.Problems) == 1 { // made here
 		return rowRefused(e)
 	}
-	return rowRefused(newFieldError(c.field.path, "encode", fmt.Sprintf("does not fit the type of column %q (%s)", c.name, c.typ), err))
+	return rowRefused(newFieldError(c.field.Path, "encode", fmt.Sprintf("does not fit the type of column %q (%s)", c.name, c.typ), err))
 }
 
 // cannotEncode is the error of a value that cannot be encoded: the program's, if what the value
@@ -99,23 +101,23 @@ func (c *copyColumn) cannotEncode(t types, value any, err error) error {
 	if sent == nil || t.encodes(c.oid, sent) {
 		return err
 	}
-	e := newFieldError(c.field.path, "type", t.cannotBeSent(fmt.Sprintf("%T, which gives %s,", value, sent), sent, c.oid, ""), err)
+	e := newFieldError(c.field.Path, "type", t.cannotBeSent(fmt.Sprintf("%T, which gives %s,", value, sent), sent, c.oid, ""), err)
 	e.Code, e.Column = CodeInternal, c.name
 	return e
 }
 
 // outOfRange is the error of a number or a time that the column's type cannot hold.
 func (c *copyColumn) outOfRange() error {
-	return newFieldError(c.field.path, "range", fmt.Sprintf("is out of the range of column %q (%s)", c.name, c.typ), nil)
+	return newFieldError(c.field.Path, "range", fmt.Sprintf("is out of the range of column %q (%s)", c.name, c.typ), nil)
 }
 
 // plan chooses the encoder. In a copy in text every column is.
 func (c *copyColumn) plan(t types, inText bool) *Error {
 	c.typ = t.name(c.oid)
-	typ := c.field.typ
+	typ := c.field.Type
 	if l := t.unsendable(c.oid, typ); l.why != "" {
 		return &Error{Code: CodeInternal, Effect: NotApplied, Column: c.name,
-			Message: fmt.Sprintf("field %s %s, or leave column %q out", c.field.path, t.cannotBeSent(typ.String(), typ, c.oid, ""), c.name)}
+			Message: fmt.Sprintf("field %s %s, or leave column %q out", c.field.Path, t.cannotBeSent(typ.String(), typ, c.oid, ""), c.name)}
 	}
 	known, ok := t.known.TypeForOID(c.oid)
 	if inText {
@@ -151,13 +153,13 @@ func (c *copyColumn) plan(t types, inText bool) *Error {
 // how all are sent; in one in binary it is how those are whose binary form is text.
 func (c *copyColumn) text(t types, appendText func(buf, text []byte) []byte) encoder {
 	_, known := t.known.TypeForOID(c.oid)
-	mayBeRagged := argCheckOf(c.field.typ)&checkRectangular != 0
+	mayBeRagged := argCheckOf(c.field.Type)&checkRectangular != 0
 	scratch := make([]byte, 0, 64)
 	return func(buf []byte, p any) ([]byte, error) {
 		v := reflect.ValueOf(p).Elem()
 		value := v.Interface()
 		if mayBeRagged && t.misshapen(c.oid, v) {
-			return nil, newFieldError(c.field.path, "array", notRectangular, nil)
+			return nil, newFieldError(c.field.Path, "array", notRectangular, nil)
 		}
 		if !known {
 			var err error
@@ -174,7 +176,7 @@ func (c *copyColumn) text(t types, appendText func(buf, text []byte) []byte) enc
 		case len(text) > math.MaxInt32:
 			return nil, c.outOfRange()
 		}
-		if e := checkTextBytes(text, c.field.path); e != nil {
+		if e := checkTextBytes(text, c.field.Path); e != nil {
 			return nil, e
 		}
 		scratch = text
@@ -214,7 +216,7 @@ func appendField(buf, value []byte) []byte {
 
 // planned encodes by pgtype's plans, as pgx does.
 func (c *copyColumn) planned(t types) encoder {
-	types, typ := t.known, c.field.typ
+	types, typ := t.known, c.field.Type
 	dynamic := valueType(typ).Kind() == reflect.Interface
 	known, _ := types.TypeForOID(c.oid)
 	isText := isTextCodec(known.Codec)
@@ -228,7 +230,7 @@ func (c *copyColumn) planned(t types) encoder {
 		v := reflect.ValueOf(p).Elem()
 		value := v.Interface()
 		if mayBeRagged && t.misshapen(c.oid, v) {
-			return nil, newFieldError(c.field.path, "array", notRectangular, nil)
+			return nil, newFieldError(c.field.Path, "array", notRectangular, nil)
 		}
 		start := len(buf)
 		buf = appendNull(buf)
@@ -250,7 +252,7 @@ func (c *copyColumn) planned(t types) encoder {
 			return buf, nil // NULL
 		}
 		if isText {
-			if e := checkTextBytes(encoded[start+4:], c.field.path); e != nil {
+			if e := checkTextBytes(encoded[start+4:], c.field.Path); e != nil {
 				return nil, e
 			}
 		}

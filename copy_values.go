@@ -14,7 +14,7 @@ import (
 // one: without an interface, a plan or an allocation between the field and the
 // buffer. It is for pgtype's own codecs: another one that the user has registered is used as it is.
 func (c *copyColumn) direct(codec pgtype.Codec) directEncoder {
-	t := c.field.typ
+	t := c.field.Type
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
@@ -140,7 +140,7 @@ func append64(buf []byte, n uint64) []byte {
 }
 
 func (c *copyColumn) appendText(buf []byte, v *string) ([]byte, error) {
-	if e := checkText(*v, c.field.path); e != nil {
+	if e := checkText(*v, c.field.Path); e != nil {
 		return nil, e
 	}
 	if len(*v) > math.MaxInt32 {

@@ -6,6 +6,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgcmd/pgcmd/internal/sqltext"
+	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
 // A Definition is a command of any input and output, for what takes many of them:
@@ -41,12 +42,12 @@ type descriptor struct {
 	statement   *statement // of a command that is one; else nil
 	rowType     *rowType   // of its rows; nil if they do not matter
 	row         reflect.Type
-	returnsOne  bool            // it returns exactly one row
-	table       pgx.Identifier  // of a Copy
-	fields      []field         // of a Copy
-	tablesNamed []sqltext.Table // the tables that the SQL names
-	described   description     // by the server
-	findings    []Problem       // of Verify
+	returnsOne  bool                 // it returns exactly one row
+	table       pgx.Identifier       // of a Copy
+	fields      []structfields.Field // of a Copy
+	tablesNamed []sqltext.Table      // the tables that the SQL names
+	described   description          // by the server
+	findings    []Problem            // of Verify
 	warnings    []Problem
 }
 

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
 const schemaDraft = "https://json-schema.org/draft/2020-12/schema"
@@ -161,7 +163,7 @@ func (b *schemaBuilder) loses(t reflect.Type) bool {
 	if implements(t, marshals) || implements(t, texts) {
 		return false
 	}
-	if isScalar(t) { // one value: whatever of it is hidden is lost
+	if structfields.IsScalar(t) { // one value: whatever of it is hidden is lost
 		for i := range t.NumField() {
 			if f := t.Field(i); !f.IsExported() && f.Name != "_" {
 				return true

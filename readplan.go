@@ -12,6 +12,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgtype/zeronull"
+
+	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
 // planColumns plans how the columns of a result are read into targets. Whether a field can read
@@ -240,7 +242,7 @@ func (s *rowType) reads(types *pgtype.Map, columns []pgconn.FieldDescription) *E
 	if s.kind != mapRow {
 		for i, f := range l.fields {
 			oid := columns[i].DataTypeOID
-			if planScan(types, oid, types.FormatCodeForOID(oid), reflect.New(f.typ).Interface()) == nil {
+			if planScan(types, oid, types.FormatCodeForOID(oid), reflect.New(f.Type).Interface()) == nil {
 				return s.mismatch(types, l, i)
 			}
 		}
@@ -259,19 +261,19 @@ type readable struct {
 func (s *rowType) mismatch(types *pgtype.Map, l *columnMapping, column int) *Error {
 	c, f := &l.columns[column], l.fields[column]
 	advice := "cast the column to text in the SQL"
-	if base := valueType(f.typ); !takesText(base) {
+	if base := valueType(f.Type); !takesText(base) {
 		advice = fmt.Sprintf("make it %s, or a string and cast the column to text in the SQL", goType(types, c.DataTypeOID))
 	}
-	e := newScanError(c.Name, "column %q (%s) does not fit %s (%s): %s", c.Name, sqlTypeName(types, c.DataTypeOID), s.where(f), f.typ, advice)
+	e := newScanError(c.Name, "column %q (%s) does not fit %s (%s): %s", c.Name, sqlTypeName(types, c.DataTypeOID), s.where(f), f.Type, advice)
 	return e
 }
 
 // where names a field as the Go code does.
-func (s *rowType) where(f field) string {
+func (s *rowType) where(f structfields.Field) string {
 	if s.kind == scalarRow {
 		return "the row"
 	}
-	return s.typ.Name() + "." + f.path
+	return s.typ.Name() + "." + f.Path
 }
 
 // valueError is the error of one value that its field cannot take, though the types fit.
@@ -280,9 +282,9 @@ func (s *rowType) valueError(types *pgtype.Map, l *columnMapping, column int, nu
 	typ, where := sqlTypeName(types, c.DataTypeOID), s.where(f)
 	var e *Error
 	if null {
-		e = newScanError(c.Name, "column %q (%s) is NULL, and %s (%s) cannot hold that: make it *%s, or use coalesce", c.Name, typ, where, f.typ, f.typ)
+		e = newScanError(c.Name, "column %q (%s) is NULL, and %s (%s) cannot hold that: make it *%s, or use coalesce", c.Name, typ, where, f.Type, f.Type)
 	} else {
-		e = newScanError(c.Name, "column %q (%s) does not fit %s (%s)", c.Name, typ, where, f.typ)
+		e = newScanError(c.Name, "column %q (%s) does not fit %s (%s)", c.Name, typ, where, f.Type)
 	}
 	e.Err = err
 	return e

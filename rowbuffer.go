@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
 // A rowBuffer is memory for reading rows, which the next run can use again. It is taken
@@ -187,7 +189,7 @@ func (s *rowScanner) prepare(rows resultRows) *Error {
 // fieldPointers returns pointers to the fields of the row at p that the columns are read
 // into.
 func (s *rowScanner) fieldPointers(p unsafe.Pointer) []any {
-	return pointers(reflect.NewAt(s.rowType.typ, p).Elem(), s.mapping.fields, true)
+	return structfields.Pointers(reflect.NewAt(s.rowType.typ, p).Elem(), s.mapping.fields, true)
 }
 
 // pointAt has the targets point into the row at p.

@@ -10,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
 // A rowKind is how a Row takes its columns.
@@ -27,7 +29,7 @@ const (
 type rowType struct {
 	typ            reflect.Type
 	kind           rowKind
-	fields         []field
+	fields         []structfields.Field
 	slice          reflect.Type  // of rows; nil of a QueryOne
 	none           reflect.Value // an empty slice, which is not nil
 	throughPointer bool          // a field is behind an embedded pointer, to be made for every row
@@ -38,9 +40,9 @@ type rowType struct {
 // A layout matches the columns of a result with the fields of a row.
 type columnMapping struct {
 	columns      []pgconn.FieldDescription
-	fields       []field   // fields[i] takes column i
-	offsets      []uintptr // of these fields in a row, unless one is reached through a pointer
-	builtinTypes bool      // every type is one of PostgreSQL's own
+	fields       []structfields.Field // fields[i] takes column i
+	offsets      []uintptr            // of these fields in a row, unless one is reached through a pointer
+	builtinTypes bool                 // every type is one of PostgreSQL's own
 	plans        atomic.Pointer[[]scanPlans]
 }
 
@@ -99,21 +101,21 @@ func rowTypeOf(command string, row reflect.Type) *rowType {
 	case reflect.PointerTo(s.typ).Implements(reflect.TypeFor[pgx.RowScanner]()):
 		s.kind = scannerRow
 		return s
-	case s.typ.Kind() == reflect.Pointer && !isScalar(s.typ.Elem()):
+	case s.typ.Kind() == reflect.Pointer && !structfields.IsScalar(s.typ.Elem()):
 		panic(fmt.Sprintf("pgcmd: %s: the row type is %s: use %s, rows are values", command, s.typ, s.typ.Elem()))
-	case isScalar(s.typ):
-		if why := unreadable(s.typ); why != "" {
+	case structfields.IsScalar(s.typ):
+		if why := structfields.Unreadable(s.typ); why != "" {
 			panic(fmt.Sprintf("pgcmd: %s: the row type %s cannot hold a column: %s", command, s.typ, why))
 		}
 		s.kind = scalarRow
-		s.fields = []field{{path: s.typ.String(), typ: s.typ}}
+		s.fields = []structfields.Field{{Path: s.typ.String(), Type: s.typ}}
 		return s
 	}
 	s.fields = rowFields(command, s.typ)
 	if len(s.fields) == 0 {
 		panic(fmt.Sprintf("pgcmd: %s: the row type %s has no exported fields: use a struct with a field for each column, or Exec", command, s.typ))
 	}
-	s.throughPointer = embedsPointer(s.typ, s.fields)
+	s.throughPointer = structfields.EmbedsPointer(s.typ, s.fields)
 	return s
 }
 
@@ -125,15 +127,15 @@ func rowTypeOfSlice(command string, rows reflect.Type) *rowType {
 }
 
 // rowFields lists the fields of the struct typ, and panics if one cannot be a column.
-func rowFields(command string, typ reflect.Type) []field {
-	fields, _ := structFields(typ)
+func rowFields(command string, typ reflect.Type) []structfields.Field {
+	fields, _ := structfields.Of(typ)
 	for i, f := range fields {
-		if why := unreadable(f.typ); why != "" {
-			panic(fmt.Sprintf("pgcmd: %s: field %s.%s cannot hold a column: %s (tag it `db:\"-\"` to leave it out)", command, typ, f.path, why))
+		if why := structfields.Unreadable(f.Type); why != "" {
+			panic(fmt.Sprintf("pgcmd: %s: field %s.%s cannot hold a column: %s (tag it `db:\"-\"` to leave it out)", command, typ, f.Path, why))
 		}
 		for _, g := range fields[:i] {
-			if f.tagged == g.tagged && (f.name == g.name || !f.tagged && f.matches(g.name)) {
-				panic(fmt.Sprintf("pgcmd: %s: fields %s and %s of %s take the same column: tag one of them", command, g.path, f.path, typ))
+			if f.Tagged == g.Tagged && (f.Name == g.Name || !f.Tagged && f.Matches(g.Name)) {
+				panic(fmt.Sprintf("pgcmd: %s: fields %s and %s of %s take the same column: tag one of them", command, g.Path, f.Path, typ))
 			}
 		}
 	}
@@ -154,7 +156,7 @@ func (s *rowType) cachedMapping(columns []pgconn.FieldDescription) (*columnMappi
 
 // mapColumns makes the layout for the columns of a result.
 func (s *rowType) mapColumns(columns []pgconn.FieldDescription) (*columnMapping, *Error) {
-	l := &columnMapping{columns: slices.Clone(columns), fields: make([]field, len(columns)), offsets: make([]uintptr, len(columns)), builtinTypes: true}
+	l := &columnMapping{columns: slices.Clone(columns), fields: make([]structfields.Field, len(columns)), offsets: make([]uintptr, len(columns)), builtinTypes: true}
 	for _, c := range columns {
 		l.builtinTypes = l.builtinTypes && c.DataTypeOID < firstUserOID
 	}
@@ -182,7 +184,7 @@ func (s *rowType) mapColumns(columns []pgconn.FieldDescription) (*columnMapping,
 	}
 	if !s.throughPointer {
 		for i, f := range l.fields {
-			l.offsets[i] = offsetOf(s.typ, f.index)
+			l.offsets[i] = offsetOf(s.typ, f.Index)
 		}
 	}
 	return l, nil
@@ -201,13 +203,13 @@ func (s *rowType) matchFields(l *columnMapping) *Error {
 	names := l.names()
 	taken := make([]bool, len(names))
 	for _, f := range s.fields {
-		i := findColumn(names, f)
+		i := structfields.FindColumn(names, f)
 		if i < 0 {
 			return newScanError("", "field %s.%s has no column: the SQL returns %s (tag the field `db:\"-\"` to leave it out)",
-				s.typ.Name(), f.path, strings.Join(l.names(), ", "))
+				s.typ.Name(), f.Path, strings.Join(l.names(), ", "))
 		}
 		if taken[i] {
-			return newScanError(names[i], "column %q is meant for two fields of %s, %s and %s: tag one of them otherwise", names[i], s.typ.Name(), l.fields[i].path, f.path)
+			return newScanError(names[i], "column %q is meant for two fields of %s, %s and %s: tag one of them otherwise", names[i], s.typ.Name(), l.fields[i].Path, f.Path)
 		}
 		taken[i], l.fields[i] = true, f
 	}

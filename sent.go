@@ -13,6 +13,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
 // This file decides how a value of a Go type is sent as a value of an SQL type: for
@@ -381,7 +383,7 @@ func ownValue(value any) (own any, isBytes bool, err error) {
 // sentByType reports whether a type has, beside Value, a method of pgtype's, which pgx
 // prefers where the SQL type allows.
 func sentByType(typ reflect.Type) bool {
-	for _, i := range scalarInterfaces {
+	for _, i := range structfields.ScalarInterfaces {
 		if name := i.Name(); i == valuerType || i == textValuerType || !strings.HasSuffix(name, "Valuer") && !strings.HasSuffix(name, "Getter") {
 			continue
 		}

@@ -251,7 +251,7 @@ func (s *statement) unsendable(ctx context.Context, known *pgtype.Map, conn *pgx
 		placeholder = "@" + s.text.Names[i]
 	}
 	e := newFieldError(param, "type", t.cannotBeSent(what, sent, oid, placeholder), err)
-	if i < len(s.fields) && s.fields[i].typ.Kind() != reflect.Interface {
+	if i < len(s.fields) && s.fields[i].Type.Kind() != reflect.Interface {
 		e.Code, e.Message = CodeInternal, "the input cannot be sent, whatever it holds"
 	}
 	return e

@@ -4,6 +4,8 @@ import (
 	"reflect"
 
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
 // An array of PostgreSQL is rectangular, and a slice of slices need not be. pgx looks
@@ -17,7 +19,7 @@ const notRectangular = "is not rectangular: the slices in a slice of slices must
 func mayBeRagged(typ reflect.Type) bool { return mayBeRaggedAt(typ, 0) }
 
 func mayBeRaggedAt(typ reflect.Type, depth int) bool {
-	if depth > maxEmbedding {
+	if depth > structfields.MaxEmbedding {
 		return true // a type that holds itself: to be looked at value by value
 	}
 	switch typ.Kind() {
@@ -31,7 +33,7 @@ func mayBeRaggedAt(typ reflect.Type, depth int) bool {
 		if isDimensioned(typ) {
 			return true
 		}
-		if isScalar(typ) {
+		if structfields.IsScalar(typ) {
 			return false
 		}
 		for i := range typ.NumField() {
@@ -87,7 +89,7 @@ func isRaggedAt(v reflect.Value, depth int) bool {
 		if isDimensioned(typ) {
 			return !fitsDimensions(v)
 		}
-		if isScalar(typ) {
+		if structfields.IsScalar(typ) {
 			return false
 		}
 		for i := range typ.NumField() {

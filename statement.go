@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgcmd/pgcmd/internal/sqltext"
+	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
 // A statement is the SQL of a command and what is known of it at definition. A
@@ -18,11 +19,11 @@ import (
 type statement struct {
 	name            string // of the command
 	text            sqltext.Text
-	fields          []field    // fields[i] of the input is $i+1
-	params          []string   // their paths, for messages
-	checkKinds      []argCheck // what has to be looked at in their values; nil if nothing has
-	throughPointer  bool       // a field is behind an embedded pointer
-	mayEnableWrites bool       // it may make a read-only transaction write
+	fields          []structfields.Field // fields[i] of the input is $i+1
+	params          []string             // their paths, for messages
+	checkKinds      []argCheck           // what has to be looked at in their values; nil if nothing has
+	throughPointer  bool                 // a field is behind an embedded pointer
+	mayEnableWrites bool                 // it may make a read-only transaction write
 	readOnly        bool
 	shared          bool // it may travel with others on one connection
 	limits          limits
@@ -32,10 +33,10 @@ func newStatement(command string, in reflect.Type, text sqltext.Text) *statement
 	s := &statement{name: command, text: text, fields: compileParams(command, in, text), mayEnableWrites: mayEnableWrites(strings.ToLower(text.SQL))}
 	s.params = make([]string, len(s.fields))
 	for i, f := range s.fields {
-		s.params[i] = f.path
-		s.addArgCheck(i, len(s.fields), argCheckOf(f.typ))
+		s.params[i] = f.Path
+		s.addArgCheck(i, len(s.fields), argCheckOf(f.Type))
 	}
-	s.throughPointer = embedsPointer(in, s.fields)
+	s.throughPointer = structfields.EmbedsPointer(in, s.fields)
 	return s
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgcmd/pgcmd/internal/sqltext"
+	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
 // compare finds what is wrong with one command.
@@ -72,18 +73,18 @@ func (v *checker) params(s *descriptor) {
 		if len(st.text.Names) > 0 {
 			placeholder = "@" + st.text.Names[i]
 		}
-		s.lost(s.inputField(f), f, v.types.write(oids[i], f.typ), placeholder+" ("+v.types.name(oids[i])+")")
+		s.lost(s.inputField(f), f, v.types.write(oids[i], f.Type), placeholder+" ("+v.types.name(oids[i])+")")
 		v.labels(s, f, oids[i])
 	}
 }
 
 // labels compares the values that a oneof allows with those of an enum.
-func (v *checker) labels(s *descriptor, f field, oid uint32) {
+func (v *checker) labels(s *descriptor, f structfields.Field, oid uint32) {
 	t := v.types.live[oid]
-	if t.kind != "e" || f.index == nil {
+	if t.kind != "e" || f.Index == nil {
 		return
 	}
-	for _, rule := range parseRules(s.in.FieldByIndex(f.index).Tag.Get("validate")).list {
+	for _, rule := range parseRules(s.in.FieldByIndex(f.Index).Tag.Get("validate")).list {
 		if rule.name != "oneof" {
 			continue
 		}
@@ -96,7 +97,7 @@ func (v *checker) labels(s *descriptor, f field, oid uint32) {
 }
 
 // lost reports a loss between a field and what it is sent as or scanned from.
-func (s *descriptor) lost(what string, f field, l typeMismatch, other string) {
+func (s *descriptor) lost(what string, f structfields.Field, l typeMismatch, other string) {
 	if l.why == "" {
 		return
 	}
@@ -104,21 +105,21 @@ func (s *descriptor) lost(what string, f field, l typeMismatch, other string) {
 	if l.warningOnly {
 		report = s.reportWarning
 	}
-	report(what, l.rule, "(%s) %s %s: %s", f.typ, l.why, other, l.hint)
+	report(what, l.rule, "(%s) %s %s: %s", f.Type, l.why, other, l.hint)
 }
 
-func (s *descriptor) inputField(f field) string {
-	if f.index == nil {
+func (s *descriptor) inputField(f structfields.Field) string {
+	if f.Index == nil {
 		return "input"
 	}
-	return typeOr(s.in, "input") + "." + f.path
+	return typeOr(s.in, "input") + "." + f.Path
 }
 
-func (s *descriptor) rowField(typ reflect.Type, f field) string {
-	if f.index == nil {
+func (s *descriptor) rowField(typ reflect.Type, f structfields.Field) string {
+	if f.Index == nil {
 		return "row"
 	}
-	return typeOr(typ, "row") + "." + f.path
+	return typeOr(typ, "row") + "." + f.Path
 }
 
 func typeOr(typ reflect.Type, unnamed string) string {
@@ -158,13 +159,13 @@ func (v *checker) columns(s *descriptor) {
 	}
 	takers := make([]string, len(names))
 	for _, f := range s.rowType.fields {
-		switch i := findColumn(names, f); {
+		switch i := structfields.FindColumn(names, f); {
 		case i < 0:
 			s.report(s.rowField(s.rowType.typ, f), "column", "has no column, the SQL returns %s: rename the field or the column, or tag the field `db:\"-\"`", listed(names))
 		case takers[i] != "":
 			s.report(s.rowField(s.rowType.typ, f), "column", "takes column %q, and so does %s: tag one of them otherwise", names[i], takers[i])
 		default:
-			takers[i] = f.path
+			takers[i] = f.Path
 			v.column(s, f, columns[i])
 		}
 	}
@@ -183,20 +184,20 @@ func listed(names []string) string {
 }
 
 // column compares one column with its field.
-func (v *checker) column(s *descriptor, f field, c pgconn.FieldDescription) {
+func (v *checker) column(s *descriptor, f structfields.Field, c pgconn.FieldDescription) {
 	what := s.rowField(s.rowType.typ, f)
-	l := v.types.read(c.DataTypeOID, c.TypeModifier, f.typ)
+	l := v.types.read(c.DataTypeOID, c.TypeModifier, f.Type)
 	s.lost(what, f, l, fmt.Sprintf("column %q (%s)", c.Name, v.types.name(c.DataTypeOID)))
 	from := v.live.origins[origin{c.TableOID, c.TableAttributeNumber}]
 	if from == nil || l.rule == "type" && !l.warningOnly {
 		return
 	}
-	if from.isTable && !v.types.takesNull(c.DataTypeOID, f.typ) && !sqltext.Excludes(s.statement.text.SQL, from.name) {
+	if from.isTable && !v.types.takesNull(c.DataTypeOID, f.Type) && !sqltext.Excludes(s.statement.text.SQL, from.name) {
 		const format = "(%s) cannot hold NULL, and column %q of table %s may be NULL%s: make it *%s, or use coalesce"
 		if !from.notNull {
-			s.report(what, "null", format, f.typ, from.name, from.table, "", f.typ)
+			s.report(what, "null", format, f.Type, from.name, from.table, "", f.Type)
 		} else if v.unmatched(s, c.TableOID) {
-			s.reportWarning(what, "null", format, f.typ, from.name, from.table, ", where the outer join finds no row", f.typ)
+			s.reportWarning(what, "null", format, f.Type, from.name, from.table, ", where the outer join finds no row", f.Type)
 		}
 	}
 	if !from.may["select"] {

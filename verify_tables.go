@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/pgcmd/pgcmd/internal/sqltext"
+	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
 // target is the table of a Copy.
@@ -42,7 +43,7 @@ func (v *checker) copied(s *descriptor) {
 	granted := true
 	for _, f := range s.fields {
 		field := s.rowField(s.row, f)
-		i := findColumn(names, f)
+		i := structfields.FindColumn(names, f)
 		switch {
 		case i < 0:
 			s.report(field, "column", "has no column, table %s has %s: rename the field or the column, or tag the field `db:\"-\"`", r, listed(names))
@@ -51,9 +52,9 @@ func (v *checker) copied(s *descriptor) {
 			s.report(field, "column", "takes column %q, and so does %s: tag one of them otherwise", names[i], takers[i])
 			continue
 		}
-		takers[i] = f.path
+		takers[i] = f.Path
 		c := r.columns[i]
-		l := v.types.write(v.types.ofDomain(c.oid), f.typ)
+		l := v.types.write(v.types.ofDomain(c.oid), f.Type)
 		if !l.warningOnly {
 			l.hint = "change the field's type, or the column's" // there is no SQL to cast in
 		}

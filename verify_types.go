@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
 // A loss is what is wrong with a pair of types: nothing, if why is empty.
@@ -175,7 +177,7 @@ func hasOwnWay(typ reflect.Type) bool {
 	if pointer.Implements(reflect.TypeFor[sql.Scanner]()) {
 		return true
 	}
-	return slices.ContainsFunc(scalarInterfaces, pointer.Implements)
+	return slices.ContainsFunc(structfields.ScalarInterfaces, pointer.Implements)
 }
 
 // intBits is the size of an integer type of PostgreSQL; 0 for others.

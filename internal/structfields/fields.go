@@ -1,4 +1,8 @@
-package pgcmd
+// Package structfields lists the fields of a struct that columns and placeholders can
+// name, by pgx's rules: the tag db, else the field's name without regard to case and
+// underscores. It says which types are one value, and which PostgreSQL has no type for. It
+// knows no commands and no connections.
+package structfields
 
 import (
 	"database/sql"
@@ -10,27 +14,26 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// A field is one field of an input or a row that a column or a placeholder can
-// name. Fields of embedded structs are fields of the outer one.
-type field struct {
-	path   string // as a reader of the Go code would write it: Address.City
-	name   string // the db tag, else the field's name
-	tagged bool
-	index  []int
-	typ    reflect.Type
+// Field is a field of an input or a row that a column or a placeholder can name. Fields
+// of embedded structs count as fields of the outer struct.
+type Field struct {
+	Path   string // as in Go code: Address.City
+	Name   string // the db tag, else the field's name
+	Tagged bool   // Name is the db tag
+	Index  []int  // for reflect.Value.FieldByIndex
+	Type   reflect.Type
 }
 
-// structFields lists the fields of struct type t by pgx's rules (tag db, "-"
-// leaves out), and the names of those that cannot be used because they are
-// unexported. A field hides one of the same name in a struct embedded below it,
-// as it does in Go.
-func structFields(t reflect.Type) (fields []field, unexported []string) {
+// Of lists the fields of struct type t by pgx's rules (tag db, "-" leaves out), and the
+// names of those that cannot be used because they are unexported. As in Go, a field hides
+// a field of the same name in an embedded struct.
+func Of(t reflect.Type) (fields []Field, unexported []string) {
 	type level struct {
 		typ   reflect.Type
 		index []int
 		path  string
 	}
-	// Breadth first, so that the shallower of two names is met first.
+	// Breadth first, so that the shallower of two fields of one name comes first.
 	for queue := []level{{typ: t}}; len(queue) > 0; queue = queue[1:] {
 		at := queue[0]
 		for i := range at.typ.NumField() {
@@ -44,16 +47,16 @@ func structFields(t reflect.Type) (fields []field, unexported []string) {
 			}
 			switch {
 			case tag == "-":
-			case sf.Anonymous && embedded.Kind() == reflect.Struct && !isScalar(embedded):
-				if len(index) <= maxEmbedding { // a type can embed a pointer to itself
+			case sf.Anonymous && embedded.Kind() == reflect.Struct && !IsScalar(embedded):
+				if len(index) <= MaxEmbedding { // a type can embed a pointer to itself
 					queue = append(queue, level{embedded, index, at.path + sf.Name + "."})
 				}
 			case !sf.IsExported():
 				unexported = append(unexported, sf.Name)
 			default:
-				f := field{path: at.path + sf.Name, name: sf.Name, index: index, typ: sf.Type}
+				f := Field{Path: at.path + sf.Name, Name: sf.Name, Index: index, Type: sf.Type}
 				if tagged && tag != "" {
-					f.name, f.tagged = tag, true
+					f.Name, f.Tagged = tag, true
 				}
 				if !hidden(fields, f) {
 					fields = append(fields, f)
@@ -64,68 +67,68 @@ func structFields(t reflect.Type) (fields []field, unexported []string) {
 	return fields, unexported
 }
 
-const maxEmbedding = 8
+const MaxEmbedding = 8
 
 // hidden reports whether one of fields has the name of f at a shallower depth.
-func hidden(fields []field, f field) bool {
+func hidden(fields []Field, f Field) bool {
 	for _, g := range fields {
-		if g.name == f.name && g.tagged == f.tagged && len(g.index) < len(f.index) {
+		if g.Name == f.Name && g.Tagged == f.Tagged && len(g.Index) < len(f.Index) {
 			return true
 		}
 	}
 	return false
 }
 
-// matches reports whether the column or placeholder called name is meant for f,
-// as pgx matches columns: without a tag case and underscores are ignored.
-func (f field) matches(name string) bool {
-	if f.tagged {
-		return strings.EqualFold(f.name, name)
+// Matches reports whether the column or placeholder called name belongs to f, by pgx's
+// rule: without a tag, case and underscores are ignored.
+func (f Field) Matches(name string) bool {
+	if f.Tagged {
+		return strings.EqualFold(f.Name, name)
 	}
-	return strings.EqualFold(strings.ReplaceAll(f.name, "_", ""), strings.ReplaceAll(name, "_", ""))
+	return strings.EqualFold(strings.ReplaceAll(f.Name, "_", ""), strings.ReplaceAll(name, "_", ""))
 }
 
-// findField returns the index of the field that name means, or -1. A tag that
-// is equal to the letter goes before one that differs in case.
-func findField(fields []field, name string) int {
+// Find returns the index of the field that name belongs to, or -1. A tag that is equal
+// to name is preferred to one that differs in case.
+func Find(fields []Field, name string) int {
 	for i, f := range fields {
-		if f.tagged && f.name == name {
+		if f.Tagged && f.Name == name {
 			return i
 		}
 	}
 	for i, f := range fields {
-		if f.matches(name) {
+		if f.Matches(name) {
 			return i
 		}
 	}
 	return -1
 }
 
-// findColumn returns the index of the column that f takes, or -1, by the same
-// rule the other way round.
-func findColumn(columns []string, f field) int {
-	if f.tagged {
+// FindColumn returns the index of the column that belongs to f, or -1, by the same rule
+// as Find.
+func FindColumn(columns []string, f Field) int {
+	if f.Tagged {
 		for i, name := range columns {
-			if name == f.name {
+			if name == f.Name {
 				return i
 			}
 		}
 	}
 	for i, name := range columns {
-		if f.matches(name) {
+		if f.Matches(name) {
 			return i
 		}
 	}
 	return -1
 }
 
-// placeholderNames lists fields as SQL would name them, for a message.
-func placeholderNames(fields []field) string {
+// PlaceholderNames lists fields as SQL would name them, for a message.
+func PlaceholderNames(fields []Field) string {
 	names := make([]string, len(fields))
 	for i, f := range fields {
-		names[i] = f.name
-		if !f.tagged {
-			names[i] = snakeCase(f.name)
+		names[i] = f.Name
+		if !f.Tagged {
+			names[i] = snakeCase(f.Name)
 		}
 	}
 	if len(names) == 0 {
@@ -148,9 +151,9 @@ func snakeCase(name string) string {
 	return strings.ToLower(b.String())
 }
 
-// scalarInterfaces are those by which a struct says that it is one value: the
-// standard library's and pgtype's.
-var scalarInterfaces = []reflect.Type{
+// scalarInterfaces are the interfaces of database/sql and pgtype that a struct implements
+// if it is one value.
+var ScalarInterfaces = []reflect.Type{
 	reflect.TypeFor[driver.Valuer](),
 	reflect.TypeFor[sql.Scanner](),
 	reflect.TypeFor[pgtype.ArrayGetter](),
@@ -215,19 +218,19 @@ var scalarInterfaces = []reflect.Type{
 	reflect.TypeFor[pgtype.UUIDValuer](),
 }
 
-// isScalar reports whether a value of type t is one parameter or one column,
-// rather than a struct of them.
-func isScalar(t reflect.Type) bool {
+// IsScalar reports whether a value of type t is one parameter or one column, rather than
+// a struct of them.
+func IsScalar(t reflect.Type) bool {
 	if t.Kind() != reflect.Struct || t == reflect.TypeFor[time.Time]() {
 		return true
 	}
 	pointer := reflect.PointerTo(t)
-	for _, i := range scalarInterfaces {
+	for _, i := range ScalarInterfaces {
 		if pointer.Implements(i) {
 			return true
 		}
 	}
-	// net/netip's types and math/big's have no interface of these: pgx knows them by name.
+	// The types of these packages implement none of them: pgx knows them by name.
 	switch t.PkgPath() {
 	case "net/netip", "math/big", "net", "net/url":
 		return true
@@ -235,8 +238,8 @@ func isScalar(t reflect.Type) bool {
 	return false
 }
 
-// unsupported names why no value of type t can be a parameter or a column, or "".
-func unsupported(t reflect.Type) string {
+// Unsupported says why no value of type t can be a parameter or a column, or "".
+func Unsupported(t reflect.Type) string {
 	for depth := 0; depth < 32 && (t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice || t.Kind() == reflect.Array); depth++ {
 		t = t.Elem()
 	}
@@ -247,20 +250,20 @@ func unsupported(t reflect.Type) string {
 	return ""
 }
 
-// unreadable names why no value of type t can be read from a column, or "".
-func unreadable(t reflect.Type) string {
-	if why := unsupported(t); why != "" {
+// Unreadable says why no value of type t can be read from a column, or "".
+func Unreadable(t reflect.Type) string {
+	if why := Unsupported(t); why != "" {
 		return why
 	}
-	if lent := borrows(t, nil); lent != nil {
-		return lent.String() + " is memory of the connection, which the next message overwrites: use []byte"
+	if borrowed := borrowedType(t, nil); borrowed != nil {
+		return borrowed.String() + " is memory of the connection, which the next message overwrites: use []byte"
 	}
 	return ""
 }
 
-// borrows returns the type within t whose values are memory of the connection, valid
+// borrowedType returns the type within t whose values are memory of the connection, valid
 // only until the next row is read; nil if there is none.
-func borrows(t reflect.Type, seen map[reflect.Type]bool) reflect.Type {
+func borrowedType(t reflect.Type, seen map[reflect.Type]bool) reflect.Type {
 	if t == reflect.TypeFor[pgtype.DriverBytes]() || t == reflect.TypeFor[sql.RawBytes]() {
 		return t
 	}
@@ -283,8 +286,8 @@ func borrows(t reflect.Type, seen map[reflect.Type]bool) reflect.Type {
 		}
 	}
 	for _, inner := range within {
-		if lent := borrows(inner, seen); lent != nil {
-			return lent
+		if borrowed := borrowedType(inner, seen); borrowed != nil {
+			return borrowed
 		}
 	}
 	return nil
