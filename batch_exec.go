@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pgcmd/pgcmd/internal/pgrows"
+	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
@@ -669,7 +670,7 @@ func (f *batchExec) runChunkIsolated(tx *Tx, chunk []encodedItem, commit bool) *
 				f.items.fail(i, e)
 			case !refused:
 				refused, outdated = true, e.outdated
-				if l.failure == nil && (e.SQLState == serializationFailure || e.SQLState == deadlockDetected) {
+				if l.failure == nil && (sqlstate.IsConflict(e.SQLState)) {
 					l.failure = e // no savepoint helps
 				}
 			}
@@ -890,7 +891,7 @@ func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
 func (f *batchExec) failRefused(i int, err error) *Error {
 	e := f.itemError(i, err)
 	s := f.items.statement(i)
-	if pgErr, _ := errors.AsType[*pgconn.PgError](err); !s.readOnly && !(s.atomic() && isDefinite(pgErr)) {
+	if pgErr, _ := errors.AsType[*pgconn.PgError](err); !s.readOnly && !(s.atomic() && sqlstate.IsDefinite(pgErr)) {
 		e.Effect = Unknown
 	}
 	e.reconcileCode()

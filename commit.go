@@ -13,6 +13,7 @@ import (
 
 	"github.com/pgcmd/pgcmd/internal/mutant"
 	"github.com/pgcmd/pgcmd/internal/pgrows"
+	"github.com/pgcmd/pgcmd/internal/sqlstate"
 )
 
 // commitTime bounds a COMMIT where nothing else does.
@@ -185,7 +186,7 @@ func (s *txn) commitFailed(ctx context.Context, err error, unsent bool) *Error {
 	switch {
 	case s.options.AccessMode == pgx.ReadOnly:
 		e.Effect = NotApplied // there was nothing to apply
-	case answered && isDefinite(pgErr) && !strings.HasPrefix(pgErr.Code, "XX"), unsent,
+	case answered && sqlstate.IsDefinite(pgErr) && !strings.HasPrefix(pgErr.Code, "XX"), unsent,
 		mutant.Planted(mutant.TrustSafeToRetry) && pgconn.SafeToRetry(err):
 		e.Effect = NotApplied
 	default:

@@ -2,10 +2,7 @@ package pgcmd
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"time"
 
@@ -143,35 +140,4 @@ func (p *Pool) warm(ctx context.Context) *Error {
 		}
 	}
 	return nil
-}
-
-// connectErrorMessage says why no connection could be made, and what to do about it.
-func connectErrorMessage(e *Error) string {
-	switch e.SQLState {
-	case "28P01", "28000":
-		return "the server refuses the user or the password: check them, and pg_hba.conf"
-	case "3D000":
-		return "the database does not exist: check its name, or create it"
-	case "42501":
-		return "the user may not connect to the database: GRANT CONNECT"
-	case "53300":
-		return "the server has no connection left: lower MaxConns, raise max_connections, or use a pooler"
-	case "08P01":
-		return "the server, or a pooler before it, does not take the connection: it may not know a setting in the URL"
-	case "57P03":
-		return "the server is starting up, shutting down or recovering: it was waited for until the deadline"
-	case "":
-	default:
-		return "connecting failed: " + e.Message
-	}
-	var dns *net.DNSError
-	switch err := e.Err; {
-	case errors.As(err, &dns):
-		return "the host's name cannot be resolved: check it"
-	case errors.As(err, new(*tls.CertificateVerificationError)):
-		return "the server's certificate is not valid for its name, or by its date, or by its issuer: check it and sslrootcert"
-	case errors.As(err, new(tls.AlertError)):
-		return "the TLS handshake was refused: check the certificates"
-	}
-	return "no connection could be made: is the server running, and is the address right?"
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
@@ -300,11 +301,11 @@ func (c *copyDefinition) failed(ctx context.Context, l *copyLease, f *copyReader
 	if answered {
 		e.locate(pgErr, c.relation, columns, read)
 	}
-	if e.SQLState == "42P10" {
+	if e.SQLState == sqlstate.InvalidColumnReference {
 		e.Message += ": a generated column cannot be copied into (tag its field `db:\"-\"`)"
 	}
 	switch {
-	case l.joined, !f.ended(), answered && isDefinite(pgErr), f.endUnsent():
+	case l.joined, !f.ended(), answered && sqlstate.IsDefinite(pgErr), f.endUnsent():
 		// Without its end on the server a copy is as good as not begun, and what is
 		// part of a transaction cannot be committed any more.
 		e.Effect = NotApplied
@@ -410,7 +411,7 @@ func (c *copyDefinition) columnsError(ctx context.Context, l *copyLease, err err
 	}
 	e, _ := new(statement).classifyStatement(ctx, err)
 	e.Effect = NotApplied
-	if e.SQLState == "42P01" || e.SQLState == "3F000" {
+	if e.SQLState == sqlstate.UndefinedTable || e.SQLState == sqlstate.UndefinedSchema {
 		e.Message += ": there is no table " + c.table + " (is it in another schema? is the name spelt as it was created, in lower case?)"
 	}
 	if l.pooled != nil && e.invalidatesConn() {

@@ -6,17 +6,17 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// errUnreplicated is what a body returns beside its output, and no error: what it did is
-// committed, and the synchronous standby has not got it.
+// errUnreplicated is returned by a body beside its output, and is not a failure: the body's
+// work is committed, and the synchronous standby did not confirm it.
 var errUnreplicated = errors.New("pgcmd: committed, but the synchronous standby has not got it")
 
-// lacksStandby reports whether a notice says that a COMMIT is not on the synchronous
-// standby: somebody has cancelled its wait. The text is in the server's language, the name
-// of its routine is not.
+// lacksStandby reports whether a notice says that a COMMIT was not confirmed by the
+// synchronous standby, because its wait was cancelled. The text is in the server's language,
+// the name of the routine is not.
 func lacksStandby(n *pgconn.Notice) bool { return n.Routine == "SyncRepWaitForLSN" }
 
-// countUnreplicated lets the connections that are made from cfg count what they commit
-// without the standby.
+// countUnreplicated makes the connections of cfg count their commits that the standby did
+// not confirm.
 func countUnreplicated(cfg *pgconn.Config) {
 	hook := cfg.OnNotice
 	cfg.OnNotice = func(pg *pgconn.PgConn, n *pgconn.Notice) {
@@ -31,7 +31,8 @@ func countUnreplicated(cfg *pgconn.Config) {
 	}
 }
 
-// warning returns errUnreplicated if that is what became of the statement, which has ended.
+// warning returns errUnreplicated if the standby did not confirm the statement, which has
+// ended.
 func (r *result) warning() error {
 	if r.netConn != nil && r.netConn.unreplicated.Load() != r.unreplicated {
 		return errUnreplicated
@@ -39,8 +40,8 @@ func (r *result) warning() error {
 	return nil
 }
 
-// unreplicatedOn is how often a connection has committed without the standby, as far as it
-// is counted; w may be nil.
+// unreplicatedOn returns the number of commits on a connection that the standby did not
+// confirm. w is nil for a connection that does not count them.
 func unreplicatedOn(w *netConn) int32 {
 	if w == nil {
 		return 0

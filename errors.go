@@ -9,65 +9,88 @@ import (
 	"strings"
 
 	"go.uber.org/zap/zapcore"
+
+	"github.com/pgcmd/pgcmd/internal/sentinel"
 )
 
-// An Error is what every failed run returns: what failed, where, and what is
-// known of the database. Its own fields but Err never hold a bound value, a row
-// or a secret, and nothing that it renders (Error, %+v, %#v, JSON, zap) looks
-// into Err, so that it is safe to log and to show.
+// An Error is the error of every failed run: what failed, where, and whether anything was
+// applied to the database. Its fields other than Err never hold an argument, a row or a
+// secret, and none of its renderings (Error, %+v, %#v, JSON, zap) includes Err, so that it
+// is safe to log and to show.
 //
-// Of an error that is not pgcmd's, as a body returns it, Message has the text only if it
-// is a package-level error without formatting, or wraps one:
+// If a body returns an error of another type, Message has its text only if it is, or wraps,
+// a package-level error without formatting:
 //
 //	var ErrFunds = errors.New("insufficient funds")
 //
-// Such a text is a constant of the program, and can hold no value. The text of all others
-// is withheld, and Message has the type: of errors made in a function, of fmt.Errorf, of
-// types of your own, of texts put together when the program starts, and of whatever a
-// hook, a middleware or the sequence of a [Copy] returns. (A build without optimizations,
-// -gcflags=-N, withholds all of them.) [Errorf] and Options.OnConstraint show what they
-// are given.
+// Such a text is a constant of the program, and can hold no value. All other texts are
+// withheld, and Message has the type of the error instead: of errors made in a function,
+// by fmt.Errorf, of types of your own, with texts composed when the program starts, and of
+// every error that a hook, a middleware or the sequence of a [Copy] returns. (A build
+// without optimizations, -gcflags=-N, withholds all of them.) [Errorf] and
+// Options.OnConstraint show the text that they are given.
 //
-// [errors.Is] and [errors.As] reach through it: to [*pgconn.PgError], to context
-// errors, to the domain error of OnConstraint and to your own sentinels. Treat
-// an Error as read-only: it may be shared.
+// [errors.Is] and [errors.As] find [*pgconn.PgError], context errors, the domain error of
+// OnConstraint and your own sentinels in it. Treat an Error as read-only: it may be shared.
 type Error struct {
 	Code       Code      // what a program can act on
-	Effect     Effect    // what is known of the database
+	Effect     Effect    // whether anything was applied to the database
 	Command    string    // where: "bank.transfer > accounts.debit"; empty until a command has returned it
-	Message    string    // what happened, and the mend where there is one
-	Problems   []Problem // every field that is wrong, not only the first; nil if the input was accepted
-	SQLState   string    // PostgreSQL's five characters; empty if the failure is not the server's
-	Constraint string    // the violated constraint, if one was
+	Message    string    // what happened and, where possible, how to fix it
+	Problems   []Problem // every invalid field, not only the first; nil if the input was accepted
+	SQLState   string    // PostgreSQL's five characters; empty if the error is not the server's
+	Constraint string    // the violated constraint, if there is one
 	Table      string    // the table that the server names, if it does
 	Column     string    // the column that the server names, if it does
-	Attempts   int       // how often it was tried; 0 if the input was refused
-	Err        error     // the cause; it may hold values: show it to nobody
+	Attempts   int       // the number of attempts; 0 if the input was refused
+	Err        error     // the cause; it may hold values: do not show it
 
-	previousAttempts []*Error // of the attempts before this one
-	secondary        error    // what errors.Is reaches beside Err: a domain error, a context's error
-	outdated         bool     // the server refused a description, of before the schema changed, which is forgotten now
-	noRetry          bool     // part of it has reached the caller, or his rows have been read, so that it cannot be tried again
-	rowPrefix        string   // "row 18: ", before a message that takes the place of this one
+	previousAttempts []*Error // the errors of the attempts before this one
+	secondary        error    // found by errors.Is beside Err: a domain error, a context's error
+	outdated         bool     // the server refused a statement description because the schema has changed; it is no longer cached
+	noRetry          bool     // rows have reached the caller, or the input's rows were read, so that it cannot be retried
+	rowPrefix        string   // "row 18: ", for a message that replaces this one
 }
 
-// A Problem is one field of an input that was refused.
+// A Code is the kind of an error: the part of it that a program can act on. JSON has it as
+// its string.
+type Code string
+
+const (
+	CodeInvalid       Code = "invalid"        // validation refused the input, or PostgreSQL refused a value (22xxx, 23502, 23514)
+	CodeNotFound      Code = "not_found"      // a QueryOne found no row
+	CodeTooManyRows   Code = "too_many_rows"  // a QueryOne found a second row, or a Query more than MaxRows or MaxBytes
+	CodeConflict      Code = "conflict"       // a unique, foreign key or exclusion constraint (23505, 23503, 23P01)
+	CodeAborted       Code = "aborted"        // serialization failure, deadlock, lock not available: a retry may help
+	CodeTimeout       Code = "timeout"        // a deadline passed, ours or the server's
+	CodeCanceled      Code = "canceled"       // the caller cancelled the context
+	CodeUnavailable   Code = "unavailable"    // no server, or one that is shutting down, read-only or out of connections
+	CodeExhausted     Code = "exhausted"      // no connection in time, or the server is out of disk or memory
+	CodePermission    Code = "permission"     // 42501 and 28xxx
+	CodeUnknownEffect Code = "unknown_effect" // sent, and no reply came: it may or may not be applied
+	CodeSkipped       Code = "skipped"        // an item of a batch or a pipeline that was not run because another failed
+	CodeNestedAcquire Code = "nested_acquire" // run on the pool from within a transaction on the same pool
+	CodeFailed        Code = "failed"         // the body's own error, without a code
+	CodeInternal      Code = "internal"       // a bug: bad SQL, a scan that does not fit, a Go type that cannot be sent as its parameter's type, a nil DB
+)
+
+// A Problem is the reason why one field of an input was refused.
 type Problem struct {
-	Field   string `json:"field,omitempty"` // the path, as in Items[2].Qty; empty if it is the input as a whole
-	Rule    string `json:"rule"`            // the validate tag that it broke, as in "email"; "validate" for the input's own Validate method
+	Field   string `json:"field,omitempty"` // the path, such as Items[2].Qty; empty for the input as a whole
+	Rule    string `json:"rule"`            // the validate tag, such as "email"; "validate" for the input's Validate method
 	Message string `json:"message"`         // one English sentence
 }
 
-// An Effect is what is known, after a failure, about the change in the database.
+// An Effect says whether a run that failed has changed the database.
 type Effect int
 
 const (
-	// Unknown: nobody can tell. It is the zero value, so that a forgotten case
-	// is the cautious one.
+	// Unknown means that it cannot be determined. It is the zero value, so that a case
+	// that was overlooked is treated with caution.
 	Unknown Effect = iota
-	// NotApplied: proven, nothing of it is in the database.
+	// NotApplied means that the run has provably changed nothing.
 	NotApplied
-	// Applied: committed; what failed came later.
+	// Applied means that the run was committed, and failed later.
 	Applied
 )
 
@@ -82,11 +105,11 @@ func (e Effect) String() string {
 	return "unknown"
 }
 
-// MarshalText returns what String does.
+// MarshalText returns the text of String.
 func (e Effect) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
 
-// CodeOf returns the Code of err: "" for nil, CodeFailed for an error that is
-// not pgcmd's.
+// CodeOf returns the Code of err: "" for nil, CodeFailed for an error without an *Error in
+// it.
 func CodeOf(err error) Code {
 	if err == nil {
 		return ""
@@ -97,8 +120,8 @@ func CodeOf(err error) Code {
 	return CodeFailed
 }
 
-// EffectOf returns the Effect of err: Applied for nil, Unknown for an error that
-// is not pgcmd's, and for errors that are joined and do not agree.
+// EffectOf returns the Effect of err: Applied for nil, Unknown for an error without an
+// *Error in it, and for joined errors with different Effects.
 func EffectOf(err error) Effect {
 	if err == nil {
 		return Applied
@@ -107,9 +130,8 @@ func EffectOf(err error) Effect {
 	return effect
 }
 
-// findError finds the first of pgcmd's errors in err, and what all of them together say of the
-// database: Unknown, unless they agree. What one of them wraps is its cause, and has no
-// say. A nil *Error that is returned as an error is none.
+// findError finds the first *Error in err, and the Effect of all that are joined in it:
+// Unknown, unless they agree. The causes that they wrap do not count, nor does a nil *Error.
 func findError(err error) (first *Error, effect Effect) {
 	switch err := err.(type) {
 	case nil:
@@ -123,18 +145,18 @@ func findError(err error) (first *Error, effect Effect) {
 		return findError(err.Unwrap())
 	case interface{ Unwrap() []error }:
 		for _, inner := range err.Unwrap() {
-			e, its := findError(inner)
+			e, innerEffect := findError(inner)
 			switch {
 			case e == nil:
 			case first == nil:
-				first, effect = e, its
-			case its != effect:
+				first, effect = e, innerEffect
+			case innerEffect != effect:
 				effect = Unknown
 			}
 		}
 		return first, effect
 	}
-	if e, ok := errors.AsType[*Error](err); ok && e != nil { // by an As method
+	if e, ok := errors.AsType[*Error](err); ok && e != nil { // of an As method
 		return e, e.Effect
 	}
 	return nil, Unknown
@@ -144,11 +166,10 @@ func findError(err error) (first *Error, effect Effect) {
 //
 //	var ErrFunds = pgcmd.Errorf(pgcmd.CodeConflict, "insufficient funds")
 //
-// The text is shown to whoever sees the error, so put no values of a caller's in
-// it. %w wraps, as in [fmt.Errorf]; a wrapped error that is not pgcmd's own shows
-// only its type, since its text may hold values, or the text of the package-level error
-// that it is or wraps (see [Error]). The Effect is Unknown until the
-// command that returns it sets it.
+// The text is shown in logs and to callers, so put no values of an input in it. %w wraps,
+// as in [fmt.Errorf]. Of a wrapped error that is not an *Error only the type is shown,
+// since its text may hold values, or the text of the package-level error that it is or
+// wraps (see [Error]). The Effect is Unknown until the command that returns it sets it.
 func Errorf(code Code, format string, args ...any) error {
 	shown := make([]any, len(args))
 	for i, arg := range args {
@@ -163,22 +184,22 @@ func Errorf(code Code, format string, args ...any) error {
 	case interface{ Unwrap() error }, interface{ Unwrap() []error }:
 		e.Err = wrapped
 	}
-	if inner, ok := errors.AsType[*Error](wrapped); ok && inner != nil { // where it was, and what the server said
+	if inner, ok := errors.AsType[*Error](wrapped); ok && inner != nil {
 		e.Command, e.SQLState, e.Problems = inner.Command, inner.SQLState, inner.Problems
 		e.Constraint, e.Table, e.Column = inner.Constraint, inner.Table, inner.Column
 	}
 	return e
 }
 
-// redactedError wraps an error in an Errorf: errors.Is reaches it, its text is the
-// part that may be shown.
+// redactedError wraps an argument of Errorf: errors.Is finds it, and its text is the one that
+// may be shown.
 type redactedError struct{ err error }
 
 func (s redactedError) Error() string { return safeText(s.err) }
 func (s redactedError) Unwrap() error { return s.err }
 
-// safeText is what may be shown of any error. The text of an error that is not
-// ours is withheld: pgx's and PostgreSQL's hold values, and so may anybody's.
+// safeText returns the text of err that may be shown. That of an error of another package is
+// withheld: those of pgx and PostgreSQL hold values, and others may.
 func safeText(err error) string {
 	if e, ok := errors.AsType[*Error](err); ok && e != nil {
 		return e.Message
@@ -189,14 +210,14 @@ func safeText(err error) string {
 	case errors.Is(err, context.Canceled):
 		return context.Canceled.Error()
 	}
-	if text := sentinelText(err); text != "" {
+	if text := sentinel.Text(err); text != "" {
 		return text
 	}
 	return fmt.Sprintf("%T", err)
 }
 
-// Error returns one line: the command, the message, each problem, and in brackets
-// the code, the effect and the SQLSTATE.
+// Error returns one line: the command, the message, the problems, and in brackets the code,
+// the effect and the SQLSTATE.
 func (e *Error) Error() string {
 	if e == nil { // a nil *Error returned as an error
 		return "pgcmd: <nil>"
@@ -238,7 +259,7 @@ func (e *Error) Error() string {
 
 // String returns the field and the message.
 func (p Problem) String() string {
-	// validator's sentences begin with the field's last name; the path says more.
+	// validator's sentences begin with the last name of the path, which is printed whole.
 	last := p.Field[strings.LastIndexByte(p.Field, '.')+1:]
 	text := strings.TrimPrefix(p.Message, last+" ")
 	if p.Field == "" {
@@ -247,9 +268,8 @@ func (p Problem) String() string {
 	return p.Field + " " + text
 }
 
-// Unwrap lets errors.Is and errors.As reach the cause, the domain error of
-// OnConstraint, the context's error where a deadline or a cancellation was the
-// reason, and the errors of earlier attempts.
+// Unwrap returns the cause, the domain error of OnConstraint, the context's error if a
+// deadline or a cancellation was the reason, and the errors of earlier attempts.
 func (e *Error) Unwrap() []error {
 	if e == nil {
 		return nil
@@ -266,8 +286,8 @@ func (e *Error) Unwrap() []error {
 	return errs
 }
 
-// Format renders every verb, %#v included, as Error does: reflection would print
-// the cause, and a cause may hold values.
+// Format prints the text of Error for every verb, %#v included: reflection would print the
+// cause, which may hold values.
 func (e Error) Format(f fmt.State, verb rune) {
 	if verb == 'q' {
 		fmt.Fprintf(f, "%q", e.Error())
@@ -290,14 +310,14 @@ type errorJSON struct {
 	Earlier    []*Error  `json:"earlier,omitempty"` // the attempts before the last
 }
 
-// MarshalJSON renders all but the cause, which may hold values.
+// MarshalJSON renders the error without its cause, which may hold values.
 func (e Error) MarshalJSON() ([]byte, error) {
 	return json.Marshal(errorJSON{e.Code, e.Effect, e.Command, e.Message, e.Problems,
 		e.SQLState, e.Constraint, e.Table, e.Column, e.Attempts, e.previousAttempts})
 }
 
-// MarshalLogObject lets zap log an Error as fields: zap.Any("error", err), or
-// zap.Inline. It leaves out the cause, as MarshalJSON does.
+// MarshalLogObject lets zap log an Error as fields, with zap.Any("error", err) or
+// zap.Inline. It omits the cause, as MarshalJSON does.
 func (e Error) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddString("code", string(e.Code))
 	enc.AddString("effect", e.Effect.String())

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pgcmd/pgcmd/internal/sqlstate"
 )
 
 // Explain returns PostgreSQL's plan for a statement command with an input, as text.
@@ -55,7 +57,7 @@ func (d *definition) explain(ctx context.Context, db DB, inv *invocation) (strin
 			}
 		}
 		e := classify(ctx, err)
-		if e.SQLState == "42601" {
+		if e.SQLState == sqlstate.SyntaxError {
 			e.Message = "PostgreSQL has no plan for it: EXPLAIN takes queries, insert, update, delete and merge"
 		}
 		return none, e

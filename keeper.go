@@ -94,12 +94,6 @@ func (k *tracker) begin(epoch int64) bool {
 	return false
 }
 
-// invalidatesPool reports whether the failure is one that the other connections of the pool
-// will meet as well.
-func (e *Error) invalidatesPool() bool {
-	return e.SQLState == "25006" || e.SQLState == "57P01" || e.SQLState == "57P02"
-}
-
 // A holding is a command that has had a connection for so long.
 type lease struct {
 	command string

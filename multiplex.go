@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pgcmd/pgcmd/internal/sqlstate"
 )
 
 // How often a request that was not answered is sent again: after its connection was lost,
@@ -67,16 +69,16 @@ func (s *statement) runShared(ctx context.Context, p *Pool, args []any, doubts u
 		err := req.pgErr
 		req.rows.End(err)
 		switch {
-		case (err.Code == "26000" || provesOutdated(err)) && stale < maxReruns:
+		case (err.Code == "26000" || sqlstate.ProvesOutdated(err)) && stale < maxReruns:
 			stale++
 			if c.mux.invalidate(s.text.SQL, c, stmt) {
 				p.stale.add(s.text.SQL, nil)
 			}
-		case err.Code == queryCanceled && c.imposed && !strings.Contains(err.Message, "user request"):
+		case err.Code == sqlstate.QueryCanceled && c.imposed && !strings.Contains(err.Message, "user request"):
 			c.mux.bypassStatement(s.text.SQL) // by imposedTimeout, which other connections do not have
 			return nil, false
 		default:
-			if invalidates(err.Code) {
+			if sqlstate.InvalidatesStatement(err.Code) {
 				c.invalidate(s.text.SQL, stmt)
 			}
 			return s.statementError(ctx, r, err), true

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pgcmd/pgcmd/internal/fingerprint"
 	"github.com/pgcmd/pgcmd/internal/mutant"
+	"github.com/pgcmd/pgcmd/internal/sqlstate"
 )
 
 // OnceSchema is the ledger that [Once] needs; it may be run again and again. The
@@ -222,7 +223,7 @@ func (cl *idempotencyKey) loadResult(ctx context.Context, tx *Tx, out any) (foun
 	err := tx.QueryRow(ctx, replaySQL, cl.scope, cl.key).Scan(&fingerprint, &run, &result)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return false, &Error{Code: CodeAborted, SQLState: serializationFailure, Err: err,
+		return false, &Error{Code: CodeAborted, SQLState: sqlstate.SerializationFailure, Err: err,
 			Message: "the key was taken and is not to be seen: its row was just deleted, or committed after this transaction's snapshot"}
 	case err != nil:
 		return false, cl.failed(ctx, err)
@@ -243,7 +244,7 @@ func (cl *idempotencyKey) loadResult(ctx context.Context, tx *Tx, out any) (foun
 // verify is the mistake of looking whether the earlier attempt is there: one that
 // is in flight is not, and commits later.
 func (cl *idempotencyKey) verify(ctx context.Context, tx *Tx, out any) (found bool, failure *Error) {
-	if found, failure := cl.loadResult(ctx, tx, out); found || failure.SQLState != serializationFailure {
+	if found, failure := cl.loadResult(ctx, tx, out); found || failure.SQLState != sqlstate.SerializationFailure {
 		return found, failure
 	}
 	cl.inserted = true
@@ -297,7 +298,7 @@ func (cl *idempotencyKey) losesValues(ctx context.Context, tx *Tx, path string, 
 func (cl *idempotencyKey) failed(ctx context.Context, err error) *Error {
 	e := classify(ctx, err)
 	switch e.SQLState {
-	case "42P01", "3F000":
+	case sqlstate.UndefinedTable, sqlstate.UndefinedSchema:
 		e.Message = "the ledger table of Once is missing: run pgcmd.OnceSchema"
 	case "":
 		if e.Code == CodeFailed {

@@ -12,40 +12,40 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgcmd/pgcmd/internal/sqlstate"
 )
 
-// A Retry says which failed attempts are tried again, and when. It is a value
-// without state: one variable serves every command. The zero Retry tries once.
+// A Retry says which failed attempts are retried, and when. It is a value without state, so
+// that all commands can share one variable. The zero Retry makes one attempt.
 //
-// Only whole outermost attempts are repeated, only those that [Retryable] allows,
-// and only while the context leaves room for the wait. The waits are drawn at
-// random below a limit that doubles ("full jitter", Brooker, Exponential Backoff
-// And Jitter, AWS 2015): of the policies measured on four hot rows it needed the
-// fewest attempts.
+// Only the outermost command is retried, as a whole, only after an error that [Retryable]
+// allows, and only if the context's deadline comes after the wait. The wait is a random time
+// below a limit that doubles ("full jitter", Brooker, Exponential Backoff And Jitter, AWS
+// 2015): of the policies measured on four contended rows it needed the fewest attempts.
 type Retry struct {
-	Attempts int              // total tries, the first included; 0 means 1
-	Delay    time.Duration    // the first limit of the wait; if zero, 5ms or eight times what the attempt took, whichever is longer
-	MaxDelay time.Duration    // where the doubling stops; 500ms if zero
-	If       func(error) bool // narrows what Retryable allows; it can never widen it; nil allows all of it
+	Attempts int              // the number of attempts, with the first; 0 means 1
+	Delay    time.Duration    // the first limit of the wait; if zero, 5ms or eight times the duration of the attempt, whichever is longer
+	MaxDelay time.Duration    // the largest limit of the wait; 500ms if zero
+	If       func(error) bool // narrows what Retryable allows, and cannot extend it; nil allows all of it
 }
 
 func (r Retry) zero() bool {
 	return r.Attempts == 0 && r.Delay == 0 && r.MaxDelay == 0 && r.If == nil
 }
 
-// check panics on numbers that mean nothing.
+// check panics on negative numbers.
 func (r Retry) check(command string) {
 	if r.Attempts < 0 || r.Delay < 0 || r.MaxDelay < 0 {
 		panic(fmt.Sprintf("pgcmd: %s: Retry has a negative number (Attempts %d, Delay %v, MaxDelay %v): zero is the default of each", command, r.Attempts, r.Delay, r.MaxDelay))
 	}
 }
 
-// Retryable reports whether err proves that nothing was applied, and is of a kind
-// that may not happen again: a serialization failure, a deadlock, a connection
-// that could not be made or that was lost before anything of the unit could
-// commit, a statement that was prepared before the schema changed. It never allows what
-// is Unknown, a timeout, a cancellation, or what the server would refuse again. Of errors
-// that are joined all must be proven.
+// Retryable reports whether err proves that nothing was applied, and may not come again: a
+// serialization failure, a deadlock, a connection that could not be made or was lost before
+// COMMIT, a statement that was prepared before the schema changed. It is false for an error
+// whose Effect is Unknown, a timeout, a cancellation, and an error that the server would
+// return again. Of joined errors each must prove it.
 func Retryable(err error) bool {
 	if err == nil {
 		return false
@@ -54,33 +54,26 @@ func Retryable(err error) bool {
 		return effect == NotApplied && first.isTransient()
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && !isConnectError(err) {
-		return pgErr.Code == serializationFailure || pgErr.Code == deadlockDetected
+		return sqlstate.IsConflict(pgErr.Code)
 	}
 	return isConnectError(err) && classify(context.Background(), err).isTransient()
 }
 
-// isTransient reports whether the failure is of a kind that passes.
+// isTransient reports whether the error may not come again.
 func (e *Error) isTransient() bool {
-	if e.outdated {
+	switch {
+	case e.outdated:
 		return true
-	}
-	switch e.SQLState {
-	case "":
+	case e.SQLState == "":
 		return (e.Code == CodeUnavailable || e.Code == CodeUnknownEffect) && !isPermanentDialError(e.Err)
-	case serializationFailure, deadlockDetected:
-		return true
-	case "53300", "25006", "57P01", "57P02", "57P03", "57P04", "57P05", "40003":
-		return true
-	case "26000", "42P05": // a prepared statement is gone, or there already: a pooler
-		return true
-	case "0A000": // the only one that passes: pgx has forgotten the plan
+	case e.SQLState == sqlstate.FeatureNotSupported:
 		pgErr, ok := errors.AsType[*pgconn.PgError](e.Err)
-		return ok && pgErr.Routine == "RevalidateCachedQuery"
+		return ok && sqlstate.IsPlanChange(pgErr)
 	}
-	return strings.HasPrefix(e.SQLState, "08")
+	return sqlstate.IsTransient(e.SQLState)
 }
 
-// isPermanentDialError reports whether a connection fails for a reason that time does not change.
+// isPermanentDialError reports whether a connection failed for a reason that does not pass.
 func isPermanentDialError(err error) bool {
 	if isPoolClosed(err) {
 		return true
@@ -99,13 +92,12 @@ func isPermanentDialError(err error) bool {
 
 // retryAtMostOnce reports whether one more attempt is all that can help.
 func (e *Error) retryAtMostOnce() bool {
-	return !e.outdated && (e.SQLState == "26000" || e.SQLState == "42P05" || e.SQLState == "0A000")
+	return !e.outdated && sqlstate.RetryOnce(e.SQLState)
 }
 
-// Do runs f until it succeeds, fails with an error that is not to be retried, or
-// has used up its attempts; it returns f's last error. It is the helper on its
-// own, for what is no command: f must be safe to run again after an error that
-// Retryable allows.
+// Do runs f until it succeeds, returns an error that is not retried, or has used up the
+// attempts. It returns f's last error. It is for code that is not a command: f must be safe
+// to run again after an error that Retryable allows.
 func (r Retry) Do(ctx context.Context, f func(ctx context.Context) error) error {
 	r.check("Retry.Do")
 	for attempt := 1; ; attempt++ {
@@ -117,19 +109,19 @@ func (r Retry) Do(ctx context.Context, f func(ctx context.Context) error) error 
 	}
 }
 
-// allows reports whether the policy asks for another attempt.
+// allows reports whether the policy allows another attempt after err.
 func (r Retry) allows(err error, attempt int) bool {
 	return attempt < r.Attempts && (r.If == nil || r.If(err))
 }
 
-// wait waits before the next attempt, and reports whether there is time for one. The
-// last attempt took so long.
-func (r Retry) wait(ctx context.Context, attempt int, took time.Duration) bool {
-	wait := rand.N(r.backoffCap(attempt, took) + 1)
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
+// wait waits before the next attempt, and reports whether there is time for one. elapsed is
+// the duration of the last attempt.
+func (r Retry) wait(ctx context.Context, attempt int, elapsed time.Duration) bool {
+	delay := rand.N(r.backoffCap(attempt, elapsed) + 1)
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= delay {
 		return false
 	}
-	timer := time.NewTimer(wait)
+	timer := time.NewTimer(delay)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -139,34 +131,35 @@ func (r Retry) wait(ctx context.Context, attempt int, took time.Duration) bool {
 	}
 }
 
-// backoffCap is the longest wait after so many attempts, of which the last took so long.
-func (r Retry) backoffCap(attempts int, took time.Duration) time.Duration {
-	limit, most := r.Delay, r.MaxDelay
+// backoffCap returns the longest wait after the given number of attempts, of which the last
+// took elapsed.
+func (r Retry) backoffCap(attempts int, elapsed time.Duration) time.Duration {
+	limit, maxDelay := r.Delay, r.MaxDelay
 	if limit == 0 {
-		// Those who got into each other's way do so again, unless they come back at
-		// times that are further apart than their work is long.
-		limit = max(5*time.Millisecond, 8*took)
+		// Transactions that conflicted do so again, unless their retries are further
+		// apart than they take.
+		limit = max(5*time.Millisecond, 8*elapsed)
 	}
-	if most == 0 {
-		most = 500 * time.Millisecond
+	if maxDelay == 0 {
+		maxDelay = 500 * time.Millisecond
 	}
 	for range attempts - 1 {
-		if limit >= most {
+		if limit >= maxDelay {
 			break
 		}
 		limit *= 2
 	}
-	return min(limit, most)
+	return min(limit, maxDelay)
 }
 
-// A budget bounds the retries of all commands of a pool together, so that an
-// outage is not answered by a multiple of the load: a token bucket with the
-// numbers of the AWS SDKs' standard retry mode. Conflicts between transactions, and
-// changes of the schema, do not draw on it: they say nothing of the server's health.
+// A retryBucket limits the retries of all commands of a pool, so that they do not multiply
+// the load in an outage. It is a token bucket with the numbers of the AWS SDKs' standard
+// retry mode. Retries after conflicts between transactions and after schema changes take
+// no tokens, since they do not mean that the server is in trouble.
 type retryBucket struct {
-	mu     sync.Mutex
-	tokens int // those spent, so that the zero budget is full
-	size   int // zero: budgetSize; negative: no limit
+	mu    sync.Mutex
+	taken int // tokens, so that the zero retryBucket is full
+	size  int // zero: retryBucketSize; negative: no limit
 }
 
 const (
@@ -175,7 +168,7 @@ const (
 	successRefund   = 1
 )
 
-// take takes the tokens of one retry, if there are any.
+// take takes the tokens for one retry after e, and reports whether there were enough.
 func (b *retryBucket) take(e *Error) bool {
 	if b == nil || b.size < 0 || e.Code == CodeAborted || e.outdated {
 		return true
@@ -186,20 +179,20 @@ func (b *retryBucket) take(e *Error) bool {
 	if size == 0 {
 		size = retryBucketSize
 	}
-	if b.tokens+retryCost > size {
+	if b.taken+retryCost > size {
 		return false
 	}
-	b.tokens += retryCost
+	b.taken += retryCost
 	return true
 }
 
-// addBucketEmpty says in the message of e that there were no tokens for another attempt.
-// Its code stays what it is: that is the reason of the error.
+// addBucketEmpty adds to the message of e that there were no tokens for a retry. The code
+// stays that of the last attempt.
 func (e *Error) addBucketEmpty() {
 	e.Message += "; it was not tried again, since the pool's budget for retries is used up"
 }
 
-// available is how many tokens there are; -1 if there is no limit.
+// available returns the number of tokens, or -1 if there is no limit.
 func (b *retryBucket) available() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -207,22 +200,21 @@ func (b *retryBucket) available() int {
 	case b.size < 0:
 		return -1
 	case b.size == 0:
-		return retryBucketSize - b.tokens
+		return retryBucketSize - b.taken
 	}
-	return b.size - b.tokens
+	return b.size - b.taken
 }
 
-// put gives back what a success is worth: the price of the retry that led to it,
-// if one did.
+// put returns tokens after a success: those of the retry, if it was one.
 func (b *retryBucket) put(retried bool) {
 	if b == nil {
 		return
 	}
-	worth := successRefund
+	n := successRefund
 	if retried {
-		worth = retryCost
+		n = retryCost
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.tokens = max(0, b.tokens-worth)
+	b.taken = max(0, b.taken-n)
 }

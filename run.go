@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pgcmd/pgcmd/internal/mutant"
+	"github.com/pgcmd/pgcmd/internal/sentinel"
 )
 
 // cleanupTime bounds all Cleanup hooks of a run together.
@@ -309,7 +310,7 @@ func (c *definition) bodyError(ctx context.Context, err error) *Error {
 	} else {
 		e = classify(ctx, err)
 		if inner, _ := findError(err); inner == nil && e.hasWithheldText() {
-			if text := sentinelText(err); text != "" {
+			if text := sentinel.Text(err); text != "" {
 				e.Message = text
 			}
 		}

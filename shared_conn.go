@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgcmd/pgcmd/internal/pgrows"
+	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
@@ -358,7 +359,7 @@ func (c *sharedConn) fail(err error, last []byte) {
 	}
 	if fatal != nil {
 		err = fatal
-		if e := newUnsentError(m.ctx, fatal); e.invalidatesPool() && c.tracked != nil {
+		if e := newUnsentError(m.ctx, fatal); sqlstate.InvalidatesPool(e.SQLState) && c.tracked != nil {
 			m.goroutines.Go(func() { c.tracked.tracker.invalidateAll(c.tracked, e) }) // it resets the pool, and so calls renew
 		}
 	}

@@ -10,53 +10,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
-
-// invalidates reports whether a server error with this SQLSTATE may mean that a cached
-// description of the statement, its parameter and result types, is out of date. Only an
-// error that a valid plan raises when it is executed cannot.
-func invalidates(sqlstate string) bool {
-	switch sqlstate {
-	case "22P02", "22P03", "22021": // the text, the bytes, the encoding of a parameter, too
-		return true
-	case "25P02", serializationFailure, deadlockDetected, queryCanceled, "P0001", "P0002", "P0003", "P0004":
-		return false
-	}
-	return !strings.HasPrefix(sqlstate, "22") && !strings.HasPrefix(sqlstate, "23")
-}
-
-// provesOutdated reports whether err proves that the server refused a statement, before it
-// executed anything, because the schema has changed since it was described or prepared.
-// The statement must have been sent with a description. An error in the text of a
-// statement (Position) is found when the statement is described; if it is found later, the
-// text was right then. Only the parameter types are not looked up again.
-func provesOutdated(err error) bool {
-	if _, describing := errors.AsType[*pgconn.PrepareError](err); describing {
-		return false
-	}
-	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok || !isDefinite(pgErr) {
-		return false
-	}
-	switch pgErr.Code {
-	case "0A000":
-		return pgErr.Routine == "RevalidateCachedQuery" || pgErr.Position > 0
-	case "08P01":
-		return refusedAtBind(pgErr)
-	case "XX000":
-		return strings.HasPrefix(pgErr.Message, "cache lookup failed for type ") // never translated
-	case "42704":
-		return pgErr.Routine == "lookup_type_cache" || pgErr.Position > 0
-	}
-	return pgErr.Position > 0
-}
-
-// refusedAtBind reports whether the server refused a Bind because its number of parameters
-// or result formats differs from the statement's. A pooler's 08P01 names no routine.
-func refusedAtBind(pgErr *pgconn.PgError) bool {
-	return pgErr.Code == "08P01" && (pgErr.Routine == "PortalSetResultFormat" || pgErr.Routine == "exec_bind_message")
-}
 
 // isOutdated reports whether err proves that the statement's description on conn is
 // outdated. If so, the other connections of the pool drop theirs before their next use.
@@ -69,7 +25,7 @@ func (s *statement) isOutdated(conn *pgx.Conn, err error) bool {
 }
 
 func noteOutdated(conn *pgx.Conn, sql string, err error) bool {
-	if conn == nil || !provesOutdated(err) {
+	if conn == nil || !sqlstate.ProvesOutdated(err) {
 		return false
 	}
 	if w := netConnOf(conn); w != nil && w.stale != nil {
@@ -170,7 +126,7 @@ func invalidateOn(ctx context.Context, conn *pgx.Conn, sql string) {
 // invalidateAfter drops the cached description of a statement that failed with err, if that
 // may be because of the description.
 func invalidateAfter(conn *pgx.Conn, sql string, err error) {
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && invalidates(pgErr.Code) {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && sqlstate.InvalidatesStatement(pgErr.Code) {
 		stmtcache.OnConn(conn).Invalidate(sql)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
@@ -266,21 +267,10 @@ func (s *txn) unlockWith(err error) error {
 	return err
 }
 
-func isPgError(err error) bool {
-	_, ok := errors.AsType[*pgconn.PgError](err)
-	return ok
-}
-
 func isInFailedTransaction(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && pgErr.Code == inFailedTransaction
+	return ok && pgErr.Code == sqlstate.InFailedTransaction
 }
-
-const (
-	inFailedTransaction  = "25P02"
-	serializationFailure = "40001"
-	deadlockDetected     = "40P01"
-)
 
 func (s *txn) recordResult(err error) {
 	if err == nil {
@@ -294,9 +284,9 @@ func (s *txn) recordResult(err error) {
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch {
-		case pgErr.Code == serializationFailure || pgErr.Code == deadlockDetected:
+		case sqlstate.IsConflict(pgErr.Code):
 			s.unrecoverable = err
-		case invalidates(pgErr.Code) && s.conn != nil:
+		case sqlstate.InvalidatesStatement(pgErr.Code) && s.conn != nil:
 			stmtcache.OnConn(s.conn).InvalidateParams() // the schema may have changed: pgx prepares again what it knew
 		}
 	}
@@ -306,7 +296,7 @@ func (s *txn) recordResult(err error) {
 	switch status := s.status(); {
 	case status == 0 && s.conn != nil:
 		s.connLost = err
-		if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && isDefinite(pgErr) {
+		if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && sqlstate.IsDefinite(pgErr) {
 			s.connLost = errLost // the statement's error is not why the rest cannot go on
 		}
 	case status == 'E' && s.aborted == nil:

@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pgcmd/pgcmd/internal/sqlstate"
 )
 
 // A description is what the server said of one statement: what it takes and
@@ -140,7 +142,7 @@ func readDescription(p *pgconn.Pipeline) (d description, err error) {
 // isVerdict reports whether an error is the statement's own, and not that the
 // server could not look at it: a timeout, a shutdown.
 func isVerdict(e *pgconn.PgError) bool {
-	switch conditionOf(e.Code).code {
+	switch code, _ := sqlstate.Lookup(e.Code); Code(code) {
 	case CodeTimeout, CodeCanceled, CodeUnavailable, CodeExhausted, CodeAborted:
 		return false
 	}

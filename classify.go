@@ -1,0 +1,401 @@
+package pgcmd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pgcmd/pgcmd/internal/sqlstate"
+	"github.com/pgcmd/pgcmd/internal/stmtcache"
+)
+
+// This file is the only place where an error of pgx, of PostgreSQL or of an internal
+// package becomes a Code and an Effect.
+
+// classify makes the *Error for err. The caller sets Command and Effect. An *Error within
+// err is copied, not changed: it may be a package-level variable.
+func classify(ctx context.Context, err error) *Error {
+	if inner, ok := errors.AsType[*Error](err); ok && inner != nil {
+		e := *inner
+		e.Err, e.secondary = err, nil
+		return &e
+	} else if ok {
+		return &Error{Code: CodeFailed, Err: err, Message: "failed with a nil *pgcmd.Error, which as an error is not nil: return nil itself"}
+	}
+	e := &Error{Code: CodeFailed, Err: err}
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		e.setFromPgError(ctx, pgErr)
+		if isConnectError(err) {
+			e.Message = "connecting failed: " + e.Message
+		}
+		return e
+	}
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		e.Code, e.Message = CodeNotFound, "no row was found"
+	case errors.Is(err, pgx.ErrTooManyRows):
+		e.Code, e.Message = CodeTooManyRows, "more rows were found than asked for"
+	case errors.Is(err, pgx.ErrTxClosed):
+		e.Code, e.Message = CodeInternal, "the transaction has ended: it was committed or rolled back before this command"
+	case e.setFromContext(err, err):
+	case isEncodeError(withoutBatch(err)):
+		e.Code, e.Message = CodeInvalid, "an argument does not fit the type of its parameter in the SQL"
+	case isConnectError(err):
+		e.Code, e.Message = CodeUnavailable, "no connection could be made: is the server running, and is the address right?"
+	default:
+		e.Message = fmt.Sprintf("failed with %T (its text is withheld, since it may hold values: return pgcmd.Errorf for one that is shown)", err)
+	}
+	return e
+}
+
+func isConnectError(err error) bool {
+	_, ok := errors.AsType[*pgconn.ConnectError](err)
+	return ok
+}
+
+func isPgError(err error) bool {
+	_, ok := errors.AsType[*pgconn.PgError](err)
+	return ok
+}
+
+// setFromPgError sets the code and the names of the objects that PostgreSQL reports. Its
+// message and detail may hold values, and stay in Err.
+func (e *Error) setFromPgError(ctx context.Context, pgErr *pgconn.PgError) {
+	code, name := sqlstate.Lookup(pgErr.Code)
+	e.Code = Code(code)
+	e.SQLState = pgErr.Code
+	e.Constraint, e.Table, e.Column = pgErr.ConstraintName, pgErr.TableName, pgErr.ColumnName
+	e.Message = name
+	switch {
+	case e.Constraint != "" && e.Table != "":
+		e.Message += ": constraint " + e.Constraint + " of table " + e.Table
+	case e.Constraint != "":
+		e.Message += ": constraint " + e.Constraint
+	case e.Column != "" && e.Table != "":
+		e.Message += ": column " + e.Column + " of table " + e.Table
+	case e.Table != "":
+		e.Message += ": table " + e.Table
+	}
+	if pgErr.Code != sqlstate.QueryCanceled {
+		return
+	}
+	// The server reports 57014 for every reason to cancel. Only its text tells them apart,
+	// and only in English: in another language the error counts as statement_timeout.
+	switch ctxErr := ctx.Err(); {
+	case errors.Is(ctxErr, context.DeadlineExceeded):
+		e.Message, e.secondary = "the deadline passed, and the server stopped the statement", ctxErr
+	case ctxErr != nil:
+		e.Code, e.Message, e.secondary = CodeCanceled, "the caller gave up, and the server stopped the statement", ctxErr
+	case closeToDeadline(ctx): // our own statement_timeout, which is a bit shorter
+		e.Message, e.secondary = "the deadline passed, and the server stopped the statement", context.DeadlineExceeded
+	case strings.Contains(pgErr.Message, "user request"):
+		e.Code, e.Message = CodeCanceled, "the statement was cancelled on the server"
+	default:
+		e.Message = "the server's statement_timeout passed"
+	}
+}
+
+func closeToDeadline(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && time.Until(deadline) <= 2*timeoutMargin(time.Hour)
+}
+
+// setFromContext sets the code if reason is the error of a context, and reports whether it
+// is. reason is the cause of err, which does not always wrap it.
+func (e *Error) setFromContext(err, reason error) bool {
+	switch {
+	case errors.Is(reason, context.DeadlineExceeded):
+		e.Code, e.Message = CodeTimeout, "the deadline passed"
+	case errors.Is(reason, context.Canceled):
+		e.Code, e.Message = CodeCanceled, "the caller gave up"
+	default:
+		return false
+	}
+	if !errors.Is(err, reason) {
+		e.secondary = reason
+	}
+	return true
+}
+
+// newUnsentError makes the error of a statement that was not sent.
+func newUnsentError(ctx context.Context, err error) *Error {
+	e := classify(ctx, err)
+	e.Effect = NotApplied
+	return e
+}
+
+// newFieldError makes the error of one field whose value cannot be sent.
+func newFieldError(field, rule, message string, cause error) *Error {
+	return &Error{
+		Code: CodeInvalid, Effect: NotApplied, Err: cause,
+		Message:  "the input was refused",
+		Problems: []Problem{{Field: field, Rule: rule, Message: message}},
+	}
+}
+
+const msgNoConnection = "no connection available: is the pool closed?"
+
+// newAcquireError makes the error of a pool that could not acquire a connection.
+func newAcquireError(ctx context.Context, pool *pgxpool.Pool, k *tracker, err error) *Error {
+	if ce, ok := errors.AsType[*pgconn.ConnectError](err); ok && ce.Config != nil {
+		settings := *ce.Config
+		settings.Password = "" // so that printing the cause does not print it
+		ce.Config = &settings
+	}
+	e := newUnsentError(ctx, err)
+	switch {
+	case isPoolClosed(err):
+		e.Code, e.Message = CodeUnavailable, msgPoolClosed
+	case errors.Is(err, errOpenTx):
+		e.Code, e.Message = CodeInternal, "AfterConnect left a transaction open on a connection that is to be shared: end it there"
+	case isConnectError(err) && errors.Is(err, context.Canceled) && ctx.Err() == nil: // a context of pgxpool's, not the caller's
+		e.Code, e.Message = CodeUnavailable, msgNoConnection
+	case isConnectError(err) && e.SQLState == "" && ctx.Err() == nil:
+		e.Code, e.Message = CodeUnavailable, connectErrorMessage(e)
+	case isConnectError(err):
+		e.Message = connectErrorMessage(e)
+	case e.SQLState != "":
+	case errors.Is(err, errHookPanicked):
+		e.Code, e.Message = CodeInternal, "a hook of the pool (BeforeConnect, AfterConnect or PrepareConn) panicked"
+	case e.Code == CodeTimeout:
+		stat := pool.Stat()
+		e.Code = CodeExhausted
+		e.Message = fmt.Sprintf("no connection came before the deadline: %d of %d were in use", stat.AcquiredConns(), stat.MaxConns())
+		if stat.AcquiredConns() == stat.MaxConns() {
+			e.Message += " (raise MaxConns, or hold connections for less time)"
+		}
+		if leases := k.leases(); leases != "" {
+			e.Message += ": " + leases
+		}
+	case e.Code == CodeFailed:
+		e.Code, e.Message = CodeUnavailable, msgNoConnection
+	}
+	return e
+}
+
+// connectErrorMessage says why no connection could be made, and what to do about it.
+func connectErrorMessage(e *Error) string {
+	switch e.SQLState {
+	case sqlstate.InvalidPassword, sqlstate.InvalidAuthorization:
+		return "the server refuses the user or the password: check them, and pg_hba.conf"
+	case sqlstate.UndefinedDatabase:
+		return "the database does not exist: check its name, or create it"
+	case sqlstate.InsufficientPrivilege:
+		return "the user may not connect to the database: GRANT CONNECT"
+	case sqlstate.TooManyConnections:
+		return "the server has no connection left: lower MaxConns, raise max_connections, or use a pooler"
+	case sqlstate.ProtocolViolation:
+		return "the server, or a pooler before it, does not take the connection: it may not know a setting in the URL"
+	case sqlstate.CannotConnectNow:
+		return "the server is starting up, shutting down or recovering: it was waited for until the deadline"
+	case "":
+	default:
+		return "connecting failed: " + e.Message
+	}
+	var dns *net.DNSError
+	switch err := e.Err; {
+	case errors.As(err, &dns):
+		return "the host's name cannot be resolved: check it"
+	case errors.As(err, new(*tls.CertificateVerificationError)):
+		return "the server's certificate is not valid for its name, or by its date, or by its issuer: check it and sslrootcert"
+	case errors.As(err, new(tls.AlertError)):
+		return "the TLS handshake was refused: check the certificates"
+	}
+	return "no connection could be made: is the server running, and is the address right?"
+}
+
+// statementError makes the error of a statement that was handed to pgx, with its Effect.
+func (s *statement) statementError(ctx context.Context, r *result, err error) *Error {
+	if r.heldTx != nil && r.heldTx.aborted != nil && isInFailedTransaction(err) {
+		err = r.heldTx.aborted // the error that aborted the transaction
+	}
+	e, refused := s.classifyStatement(ctx, err)
+	if refused {
+		return e
+	}
+	if r.limits.bytes > 0 && refusedLength(err) {
+		e = tooManyBytes(r.limits.bytes)
+		e.Err = err
+	}
+	pgErr, answered := errors.AsType[*pgconn.PgError](err)
+	if answered && s.checkKinds != nil && r.rows != nil && r.rows.Conn() != nil { // the schema may have changed
+		stmtcache.OnConn(r.rows.Conn()).InvalidateParamsOf(s.text.SQL)
+	}
+	e.outdated = answered && (r.described || cachesDescriptions(r.connection())) && s.isOutdated(r.connection(), err)
+	if r.conn != nil {
+		discardConn(r.conn.Conn(), e)
+	}
+	switch {
+	case s.readOnly || isConnectError(err):
+		e.Effect = NotApplied
+	case r.failedBeforeSend || r.unsent():
+		e.Effect = NotApplied
+	case r.joined && !s.text.Ends:
+		// It was not executed, or its transaction can no longer commit.
+		e.Effect = NotApplied
+	case answered && s.atomic() && sqlstate.IsDefinite(pgErr):
+		e.Effect = NotApplied
+	default:
+		e.Effect = Unknown
+		if e.Code == CodeUnavailable {
+			e.Message += " after the statement was sent: it may or may not be applied"
+		}
+	}
+	e.reconcileCode()
+	return e
+}
+
+// classifyStatement makes the error of a statement, without its Effect. refused is true if
+// pgx refused the statement before it sent anything.
+func (s *statement) classifyStatement(ctx context.Context, err error) (e *Error, refused bool) {
+	if e := s.preSendError(err); e != nil {
+		return e, true
+	}
+	e = classify(ctx, err)
+	if ours, _ := errors.AsType[*Error](err); ours != nil {
+		return e, false // the error that aborted the transaction
+	}
+	if e.SQLState == "" && e.Code == CodeFailed && !e.setFromContext(err, ctx.Err()) { // pgx does not always wrap it
+		e.Code, e.Message = CodeUnavailable, "the connection failed"
+	}
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		e.Message += s.positionHint(pgErr)
+	}
+	return e, false
+}
+
+// resultError makes the error of a statement whose result the client cannot use, because
+// of e. It stops reading the result. If the server reports then that the statement failed,
+// that is the error, and it wraps e.
+func (s *statement) resultError(ctx context.Context, r *result, e *Error) *Error {
+	canceled := s.stopReading(ctx, r)
+	err := r.rows.Err()
+	pgErr, answered := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case answered && !(canceled && pgErr.Code == sqlstate.QueryCanceled),
+		err != nil && !s.mayStopReading(r): // the connection was lost, and not by stopReading
+		return s.statementError(ctx, r, err).after(e)
+	}
+	switch {
+	case s.readOnly:
+		e.Effect = NotApplied
+	case err == nil && !r.joined:
+		e.Effect = Applied
+	default:
+		e.Effect = Unknown // canceled or lost, or the transaction goes on
+	}
+	return e
+}
+
+// after makes errors.Is and errors.As reach earlier too, an error that the client found
+// before e; it may be nil.
+func (e *Error) after(earlier *Error) *Error {
+	if earlier != nil {
+		e.Err = errors.Join(e.Err, earlier)
+	}
+	return e
+}
+
+// unsent reports whether no byte was sent since the statement was handed to pgx.
+func (r *result) unsent() bool {
+	return r.netConn != nil && r.rows != nil && r.netConn.sent.Load() == r.sent
+}
+
+// invalidatesConn reports whether another attempt needs another connection.
+func (e *Error) invalidatesConn() bool { return sqlstate.InvalidatesConn(e.SQLState) }
+
+// discardConn closes a pooled connection that e makes unusable. If e is likely to meet the
+// other connections of the pool too, they are checked before their next use.
+func discardConn(conn *pgx.Conn, e *Error) {
+	if sqlstate.InvalidatesPool(e.SQLState) {
+		if w := netConnOf(conn); w != nil {
+			w.tracker.invalidateAll(w, e)
+		}
+	}
+	if e.invalidatesConn() {
+		_ = conn.Close(context.Background())
+	}
+}
+
+// reconcileCode makes the code agree with the effect.
+func (e *Error) reconcileCode() {
+	switch {
+	case e.Effect == Unknown && e.Code == CodeUnavailable:
+		e.Code = CodeUnknownEffect
+	case e.Effect == NotApplied && e.Code == CodeUnknownEffect:
+		e.Code = CodeUnavailable
+	}
+}
+
+// atomic reports whether the statement is applied whole or not at all. One that commits
+// while it runs may have done part of its work when it fails.
+func (s *statement) atomic() bool {
+	switch s.text.Verb {
+	case "call", "do", "vacuum", "analyze", "analyse", "cluster", "reindex", "explain":
+		return s.text.Reads
+	case "create", "drop", "alter", "refresh":
+		sql := strings.ToLower(s.text.SQL)
+		for _, word := range [...]string{"concurrently", "database", "tablespace", "subscription", "system"} {
+			if strings.Contains(sql, word) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// preSendError makes the error of a statement that pgx refused before it sent a byte of it,
+// or returns nil. Such errors have no type; a test holds their text.
+func (s *statement) preSendError(err error) *Error {
+	text := err.Error()
+	if i, _, ok := encodeError(err); ok {
+		field := "the parameter"
+		if i >= 0 && i < len(s.params) {
+			field = s.params[i]
+		}
+		return newFieldError(field, "encode", "does not fit the type of its parameter in the SQL", err)
+	}
+	for _, prefix := range [...]string{"expected ", "mismatched param and argument count", "extended protocol limited to "} {
+		if strings.HasPrefix(text, prefix) {
+			return &Error{Code: CodeInternal, Effect: NotApplied, Err: err,
+				Message: "the statement has another number of parameters than the SQL that was defined"}
+		}
+	}
+	if strings.Contains(text, "message body too large") {
+		return &Error{Code: CodeInvalid, Effect: NotApplied, Err: err,
+			Message: "the values are too large for one message, which holds 1 GiB"}
+	}
+	if text == "conn busy" {
+		return &Error{Code: CodeInternal, Effect: NotApplied, Err: err,
+			Message: "the connection is busy: rows of an earlier query are still open on it"}
+	}
+	return nil
+}
+
+// positionHint says where in the SQL the server found the error, if it tells: the line, and
+// a word of the SQL, never a literal.
+func (s *statement) positionHint(pgErr *pgconn.PgError) string {
+	at := int(pgErr.Position) - 1
+	sql := []rune(s.text.SQL)
+	if at < 0 || at >= len(sql) {
+		return ""
+	}
+	end := at
+	for end < len(sql) && (sql[end] == '_' || sql[end] >= 'a' && sql[end] <= 'z' || sql[end] >= 'A' && sql[end] <= 'Z' ||
+		end > at && sql[end] >= '0' && sql[end] <= '9') {
+		end++
+	}
+	line := 1 + strings.Count(string(sql[:at]), "\n")
+	if end == at {
+		return fmt.Sprintf(" in line %d of the SQL", line)
+	}
+	return fmt.Sprintf(" in line %d of the SQL at %q", line, string(sql[at:end]))
+}
