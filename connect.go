@@ -67,13 +67,13 @@ func Connect(ctx context.Context, cfg Config) (*Pool, error) {
 		}
 	}
 	if len(p.replicas) > 0 {
-		p.pollReplicas(ctx) // the first commands find the replicas in their places
+		p.pollReplicas(ctx) // before the first command
 		p.ended.Go(p.pollLoop)
 	}
 	return p, nil
 }
 
-// connect makes a pool of pgx's for one address.
+// connect makes a pgxpool for one address.
 func (p *Pool) connect(ctx context.Context, cfg Config, source string) (*pgxpool.Pool, *tracker, error) {
 	settings, err := cfg.settings(source)
 	if err != nil {
@@ -82,12 +82,12 @@ func (p *Pool) connect(ctx context.Context, cfg Config, source string) (*pgxpool
 	if len(hostsOf(settings)) > 1 && settings.ConnConfig.ValidateConnect == nil && source == cfg.source() {
 		settings.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite // several hosts, of which one takes writes
 	}
-	settings.PingTimeout = time.Second // only what looks dead is asked
+	settings.PingTimeout = time.Second // only a connection that may be dead is pinged
 	if cfg.Pgx != nil {
 		cfg.Pgx(settings)
 	}
 	k := newTracker(p.logger())
-	k.unseen = hasConnHooks(settings)
+	k.hasHooks = hasConnHooks(settings)
 	instrument(&settings.ConnConfig.Config, k, p.stale)
 	wrapHooks(settings)
 	idleConnsOnly(settings)
@@ -99,7 +99,7 @@ func (p *Pool) connect(ctx context.Context, cfg Config, source string) (*pgxpool
 	return pool, k, nil
 }
 
-// warm makes the connections that are to be there from the start, side by side.
+// warm makes the first connections concurrently.
 func (p *Pool) warm(ctx context.Context) *Error {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc

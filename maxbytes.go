@@ -19,7 +19,7 @@ type limits struct {
 	filter *rowFilter // of the connection that it comes on; nil if there is none
 }
 
-// or is l, with what it does not say taken from others.
+// or is l, with limits that are zero taken from others.
 func (l limits) or(others limits) limits {
 	if l.rows == 0 {
 		l.rows = others.rows
@@ -30,7 +30,7 @@ func (l limits) or(others limits) limits {
 	return l
 }
 
-// A counter is what a reply may still have of its bytes.
+// A counter counts the bytes that a reply may still have.
 type counter struct {
 	limits
 	left int
@@ -38,8 +38,8 @@ type counter struct {
 
 func (l limits) counter() counter { return counter{l, l.bytes} }
 
-// over counts the current row, and reports whether it is too much. Ask only if there is a
-// limit.
+// over counts the current row, and reports whether the limit is exceeded. It is called only
+// if there is a limit.
 func (c *counter) over(rows resultRows) bool {
 	for _, value := range rows.RawValues() {
 		c.left -= len(value)
@@ -61,8 +61,8 @@ func tooManyBytes(limit int) *Error {
 		Message: fmt.Sprintf("more than MaxBytes (%d) bytes of values were found: narrow the condition, select fewer or shorter columns, raise MaxBytes, or stream the rows", limit)}
 }
 
-// bigRow is the length of a DataRow from which on it is looked at before it is read; the
-// memory for smaller ones is there anyway.
+// bigRow is the length from which on a DataRow is checked before it is read; there is memory
+// for smaller ones anyway.
 const bigRow = 16 << 10
 
 // rowOverhead is how much longer than its values a DataRow may be: a row has at most 1664
@@ -80,19 +80,18 @@ type rowFilter struct {
 	left    int  // bytes that the rows may still have
 	refused bool // a row was left out
 
-	buf   []byte // what has come
-	ahead []byte // of it, what was not looked at
-	ready []byte // what can be given
-	rest  int    // bytes that are to come of a message whose beginning was given
-	skip  int    // bytes that are to come of one that is left out
+	buf   []byte // what was received
+	ahead []byte // of it, what was not checked
+	ready []byte // what can be returned
+	rest  int    // bytes to come of a message whose beginning was returned
+	skip  int    // bytes to come of one that is left out
 }
 
 // emptyRow is a DataRow without columns.
 var emptyRow = []byte{'D', 0, 0, 0, 6, 0, 0}
 
-// Read gives whole messages, and of those that are longer than the buffer first one part
-// and then the others. A row that is big comes alone, so that it is decided about when
-// all before it has been counted.
+// Read returns whole messages, and those that are longer than the buffer in parts. A big row
+// is returned alone, so that it is checked after all rows before it were counted.
 func (f *rowFilter) Read(p []byte) (int, error) {
 	for {
 		switch {
@@ -100,7 +99,7 @@ func (f *rowFilter) Read(p []byte) (int, error) {
 			n := copy(p, f.ready)
 			f.ready = f.ready[n:]
 			return n, nil
-		case f.rest > 0 && len(f.ahead) == 0: // nothing to look at: past the buffer
+		case f.rest > 0 && len(f.ahead) == 0: // nothing to check: past the buffer
 			n, err := f.from.Read(p[:min(len(p), f.rest)])
 			f.rest -= n
 			return n, err
@@ -115,7 +114,7 @@ func (f *rowFilter) Read(p []byte) (int, error) {
 	}
 }
 
-// more reads into the buffer, behind what was not looked at.
+// more reads into the buffer, behind what was not checked.
 func (f *rowFilter) more() error {
 	if f.buf == nil {
 		f.buf = make([]byte, 8<<10)
@@ -129,7 +128,7 @@ func (f *rowFilter) more() error {
 	return err
 }
 
-// look looks at what has come, and reports whether it could do something with it.
+// look checks what was received, and reports whether that made progress.
 func (f *rowFilter) look() bool {
 	if n := min(f.skip, len(f.ahead)); n > 0 {
 		f.skip -= n
@@ -150,7 +149,7 @@ func (f *rowFilter) look() bool {
 				return true
 			}
 		}
-		whole := max(5, 1+size) // a malformed one is for pgx to find
+		whole := max(5, 1+size) // pgx refuses a malformed one
 		f.rest = max(0, whole-(len(f.ahead)-at))
 		at += whole - f.rest
 	}
@@ -219,7 +218,7 @@ func (b *rowBound) release() {
 	*b = rowBound{}
 }
 
-// idle reports whether nothing is on its way through the filter.
+// idle reports whether the filter holds nothing.
 func (f *rowFilter) idle() bool {
 	return f.rest == 0 && f.skip == 0 && len(f.ahead)+len(f.ready) == 0
 }

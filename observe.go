@@ -8,26 +8,26 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// A sighting is a run on a pool, as it is counted and logged.
+// An observation counts and logs one run on a pool.
 type observation struct {
 	pool     *Pool
 	m        *commandMetrics
 	start    time.Duration // since the pool was made
-	attempts int           // as far as they are known at the end
+	attempts int           // as far as known at the end
 	rows     int64
 
 	unreplicated bool // what it did is committed, and the synchronous standby has not got it
 }
 
-// startObservation begins the sighting of a run; end, to be deferred, ends it.
+// startObservation begins to observe a run; finish, which is deferred, ends it.
 func (p *Pool) startObservation(c *definition) observation {
 	m := c.countedBy(&p.metrics)
 	m.inFlight.Add(1)
 	return observation{pool: p, m: m, start: time.Since(p.metrics.since)}
 }
 
-// finish ends the sighting, of a panic, too, which is no error. It counts the run and
-// logs it: one line, and never a value.
+// finish counts the run and logs it: one line, and never a value. A run that panicked is
+// counted without an error.
 func (s *observation) finish(failure **Error) {
 	e, elapsed := *failure, time.Since(s.pool.metrics.since)-s.start
 	s.m.inFlight.Add(-1)
@@ -82,9 +82,8 @@ func (s *observation) log(elapsed time.Duration, e *Error) {
 	line.Write(fields...)
 }
 
-// levelOf is the level of the line for an outcome: what callers do wrong is their
-// business, what the database does is worth a look, what is a bug or unknown is worth
-// waking up for.
+// levelOf is the level of the log line of a run: info for errors of callers, warn for those
+// of the database, error for bugs and unknown effects.
 func levelOf(e *Error) zapcore.Level {
 	if e == nil {
 		return zapcore.DebugLevel

@@ -7,15 +7,15 @@ import (
 	"syscall"
 )
 
-// A peeker looks at the socket of an idle connection. Only who has taken the
-// connection may use it.
+// A socketPeeker checks the socket of an idle connection. Only the holder of the connection
+// may use it.
 type socketPeeker struct {
 	raw   syscall.RawConn
-	look  func(fd uintptr) // kept, so that no look allocates
-	still bool             // what it found
+	look  func(fd uintptr) // kept, so that a check does not allocate
+	still bool             // the result
 }
 
-// newSocketPeeker returns nil if conn hides its socket, as one of a dialer's own may.
+// newSocketPeeker returns nil if conn hides its socket, as that of a user's dialer may.
 func newSocketPeeker(conn net.Conn) *socketPeeker {
 	sys, ok := conn.(syscall.Conn)
 	if !ok {

@@ -32,9 +32,9 @@ var (
 	_ DB = (pgx.Tx)(nil)
 )
 
-// A Pool is a [pgxpool.Pool] that heals: what died while idle is not handed out, what
-// broke does not hold its place, and a server that went away or was demoted makes all
-// of it anew. Its commands share a budget for retries, go to replicas if they are
+// A Pool is a [pgxpool.Pool] that recovers: a connection that died while idle is not handed
+// out, a broken one does not keep its place, and after a shutdown or a demotion of the
+// server all are replaced. Its commands share a budget for retries, go to replicas if they are
 // ReadOnly, and are counted and logged. Make one with [Connect]. It is safe for
 // concurrent use.
 //
@@ -52,7 +52,7 @@ type Pool struct {
 	sem      *semaphore
 	config   Config
 	metrics  metrics
-	deadline atomic.Pointer[sharedDeadline] // of those who wait for a connection that comes soon
+	deadline atomic.Pointer[sharedDeadline] // of the acquires that wait for an idle connection
 
 	replicas   []*replica
 	walHistory walHistory // of the primary

@@ -10,7 +10,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// A replica is a standby that read-only commands may go to.
+// A replica is a standby that read-only commands may run on.
 type replica struct {
 	number  int
 	pool    *pgxpool.Pool
@@ -19,25 +19,25 @@ type replica struct {
 	state   atomic.Pointer[replicaState]
 }
 
-// replicaState is what the last look found.
+// replicaState is the result of the last poll.
 type replicaState struct {
 	healthy bool
-	reason  string        // it is not
-	lag     time.Duration // behind the primary, as of the last look
+	reason  string        // why it is not healthy
+	lag     time.Duration // behind the primary, at the last poll
 	at      int64         // bytes of WAL that it has replayed
 }
 
 type primaryKey struct{}
 
-// ReadYourWrites returns a context whose commands all go to the primary, also those
-// that are ReadOnly: a caller that has just written sees it. Nothing is waited for, as
-// it would be if the caller's position in the log were asked of a replica.
+// ReadYourWrites returns a context whose commands all run on the primary, also those
+// that are ReadOnly: a caller that has just written reads what it wrote. It waits for
+// nothing, as it would if a replica had to replay up to the caller's position.
 func ReadYourWrites(ctx context.Context) context.Context {
 	return context.WithValue(ctx, primaryKey{}, true)
 }
 
-// takeReplica takes a connection of a replica that is fit, or returns nil: then the
-// primary has to do.
+// takeReplica acquires a connection of a healthy replica, or returns nil: then the primary
+// is used.
 func (p *Pool) takeReplica(ctx context.Context) *pgxpool.Conn {
 	if ctx.Value(primaryKey{}) != nil {
 		return nil
@@ -68,13 +68,13 @@ func (p *Pool) takeReplica(ctx context.Context) *pgxpool.Conn {
 }
 
 const (
-	// replicaTime is how long a replica is waited for before the primary is taken.
+	// replicaTime is the timeout for a connection of a replica, before the primary is used.
 	replicaTime = 500 * time.Millisecond
-	// pollEvery is how often the replicas are looked at.
+	// pollEvery is the interval between polls of the replicas.
 	pollEvery = 500 * time.Millisecond
 )
 
-// pickReplica returns a replica that is fit, taken at random, or nil.
+// pickReplica returns a healthy replica, chosen at random, or nil.
 func (p *Pool) pickReplica() *replica {
 	start := rand.N(len(p.replicas))
 	for i := range p.replicas {
@@ -86,12 +86,12 @@ func (p *Pool) pickReplica() *replica {
 	return nil
 }
 
-// markUnhealthy leaves a replica out until a look finds it fit again.
+// markUnhealthy excludes a replica until a poll finds it healthy again.
 func (p *Pool) markUnhealthy(r *replica, why string) {
 	p.setState(r, replicaState{reason: why})
 }
 
-// setState takes what is known of a replica, and logs a change.
+// setState sets the state of a replica, and logs a change of its health.
 func (p *Pool) setState(r *replica, now replicaState) {
 	before := r.state.Swap(&now)
 	switch {
@@ -103,7 +103,7 @@ func (p *Pool) setState(r *replica, now replicaState) {
 	}
 }
 
-// pollLoop looks at the replicas again and again, until the pool is closed.
+// pollLoop polls the replicas until the pool is closed.
 func (p *Pool) pollLoop() {
 	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
@@ -117,8 +117,8 @@ func (p *Pool) pollLoop() {
 	}
 }
 
-// pollReplicas finds out how far each replica is behind: it compares the position that it has
-// replayed with the positions at which the primary was seen, and when.
+// pollReplicas computes the lag of each replica: it compares the WAL position that the
+// replica has replayed with the recorded positions of the primary.
 func (p *Pool) pollReplicas(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*pollEvery)
 	defer cancel()

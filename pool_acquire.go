@@ -12,8 +12,8 @@ import (
 
 // acquire takes a connection for one command.
 func acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, *Error) {
-	// Taking it ourselves tells a failure to get one, when nothing was sent, from
-	// all others.
+	// Acquired here and not by pgxpool's Query, so that an error of acquiring, when nothing
+	// was sent, is told from all others.
 	if e := nested(ctx, pool); e != nil {
 		return nil, e
 	}
@@ -49,7 +49,7 @@ func nested(ctx context.Context, pool *pgxpool.Pool) *Error {
 }
 
 // acquireFor takes a connection for one command: of a replica, if it is read-only and one
-// is fit.
+// is healthy.
 func (p *Pool) acquireFor(ctx context.Context, command *string, readOnly bool) (*pgxpool.Conn, *Error) {
 	if e := nested(ctx, p.Pool); e != nil {
 		return nil, e
@@ -82,7 +82,7 @@ func (p *Pool) acquireFor(ctx context.Context, command *string, readOnly bool) (
 	}
 	w := markAcquired(conn, command)
 	switch {
-	case w == nil: // the place cannot be kept with it
+	case w == nil: // the connection cannot keep the slot
 		p.sem.release(nil)
 	case handed:
 		w.place, w.handed = p.sem, w.handed+1
@@ -92,11 +92,11 @@ func (p *Pool) acquireFor(ctx context.Context, command *string, readOnly bool) (
 	return conn, nil
 }
 
-// acquireSlot takes a connection of pgxpool's, for one who has a place in the queue, and has
-// waited for it. Without one the place is given back.
+// acquireSlot acquires a connection of pgxpool for a caller that has a slot of the
+// semaphore and has waited for it. On an error the slot is released.
 func (p *Pool) acquireSlot(ctx context.Context, waited time.Duration) (conn *pgxpool.Conn, failure *Error) {
 	defer func() {
-		if conn == nil { // or a hook of the caller's context panicked
+		if conn == nil { // or a method of the caller's context panicked
 			p.sem.release(nil)
 		}
 	}()
@@ -116,8 +116,8 @@ func (p *Pool) acquireSlot(ctx context.Context, waited time.Duration) (conn *pgx
 	return conn, nil
 }
 
-// acquireRetrying takes a connection after one did not come soon, or was refused with
-// err: a server that is starting up is worth waiting for.
+// acquireRetrying acquires a connection after none was idle, or after err: it waits for a
+// server that is starting up.
 func (p *Pool) acquireRetrying(ctx context.Context, err error) (conn *pgxpool.Conn, _ error) {
 	var starting error
 	for err == errNoIdleConn || isStartingUp(err) && sleep(ctx, startingUpPause) {
@@ -126,24 +126,24 @@ func (p *Pool) acquireRetrying(ctx context.Context, err error) (conn *pgxpool.Co
 		}
 	}
 	if err != nil && starting != nil && ctx.Err() != nil {
-		err = starting // that is why none came
+		err = starting // the reason
 	}
 	return conn, err
 }
 
-// fastAcquireTimeout is how long a command waits for a connection before it has a timer of its own
-// made: most get one at once, and a context with a deadline costs more than all else
-// that a Pool does for a run. Until then it does not see its caller give up, and no
-// connection is made for it.
+// fastAcquireTimeout is how long a command waits for an idle connection before it gets a
+// timer of its own: most get one at once, and a context with a deadline costs more than
+// all else that a Pool does for a run. Until then the caller's cancellation is not seen,
+// and no connection is made.
 const fastAcquireTimeout = 20 * time.Millisecond
 
-// errNoIdleConn says that a connection has to be waited for.
+// errNoIdleConn means that no connection became idle in that time.
 var errNoIdleConn = errors.New("pgcmd: no connection came soon")
 
-// fastAcquireKey marks the context of who wants a connection that is there.
+// fastAcquireKey marks the context of an acquire for which no connection is made.
 type fastAcquireKey struct{}
 
-// idleConnsOnly keeps a pool from making a connection for who does not wait for it.
+// idleConnsOnly keeps a pool from making a connection for such an acquire.
 func idleConnsOnly(cfg *pgxpool.Config) {
 	hook := cfg.BeforeConnect
 	cfg.BeforeConnect = func(ctx context.Context, cc *pgx.ConnConfig) error {
@@ -157,13 +157,14 @@ func idleConnsOnly(cfg *pgxpool.Config) {
 	}
 }
 
-// An ending is the end of the wait of all who come within soon/2, and share a timer.
+// A sharedDeadline is shared by all acquires that start within fastAcquireTimeout/2, so that
+// they need one timer.
 type sharedDeadline struct {
-	from    time.Time // when the first came
+	from    time.Time // when the first acquire started
 	expired chan struct{}
 }
 
-// currentDeadline is the ending for one who comes now.
+// currentDeadline returns the deadline of an acquire that starts now.
 func (p *Pool) currentDeadline() *sharedDeadline {
 	if end := p.deadline.Load(); end != nil {
 		return end
@@ -177,8 +178,8 @@ func (p *Pool) currentDeadline() *sharedDeadline {
 	return end
 }
 
-// acquire takes a connection of pool, or returns errNotSoon if there was none before
-// the end, or if there is less time than that.
+// acquire acquires an idle connection of pool. It returns errNoIdleConn if there was none
+// before the deadline, or if the caller's own deadline is sooner.
 func (e *sharedDeadline) acquire(ctx context.Context, pool *pgxpool.Pool, timeout time.Duration) (*pgxpool.Conn, error) {
 	if deadline, ok := ctx.Deadline(); timeout > 0 && timeout <= fastAcquireTimeout || ok && deadline.Sub(e.from) <= 2*fastAcquireTimeout {
 		return nil, errNoIdleConn
@@ -199,7 +200,7 @@ func (e *sharedDeadline) isExpired() bool {
 	}
 }
 
-// fastAcquireContext has the values of the caller's context, and the end of one that is shared.
+// fastAcquireContext has the values of the caller's context and the shared deadline.
 type fastAcquireContext struct {
 	caller context.Context
 	end    *sharedDeadline
@@ -222,17 +223,17 @@ func (c fastAcquireContext) Value(key any) any {
 	return c.caller.Value(key)
 }
 
-// startingUpPause is how long to wait before a server is asked again that comesUp.
+// startingUpPause is the pause between attempts to connect to a server that is starting up.
 const startingUpPause = 20 * time.Millisecond
 
-// isStartingUp reports whether a server that gave no connection is worth asking again: it is
-// starting up, or the connection was ended while it was made, by somebody or with all others.
+// isStartingUp reports whether another attempt to connect may succeed: the server is starting
+// up, or the connection was terminated while it was made.
 func isStartingUp(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && (pgErr.Code == "57P03" || pgErr.Code == "57P01" || pgErr.Code == "57P02")
 }
 
-// sleep waits, and reports whether the context is still alive.
+// sleep waits for d, and reports whether the context is not done.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -244,7 +245,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// markAcquired notes who has taken the connection, on its wire, which it returns.
+// markAcquired records the command that holds the connection in its netConn, which it
+// returns.
 func markAcquired(conn *pgxpool.Conn, command *string) *netConn {
 	w := netConnOf(conn.Conn())
 	if w != nil {
@@ -253,8 +255,7 @@ func markAcquired(conn *pgxpool.Conn, command *string) *netConn {
 	return w
 }
 
-// release gives a connection, whose wire w is, back, or hands it to the next in the
-// queue.
+// release gives a connection back, or hands it to the next waiter. w is its netConn.
 func release(conn *pgxpool.Conn, w *netConn) {
 	if w == nil || w.place == nil {
 		returnConn(conn, w)
@@ -265,14 +266,14 @@ func release(conn *pgxpool.Conn, w *netConn) {
 	q.release(conn)
 }
 
-// returnConn gives a connection, whose wire w is, back to its pgxpool.
+// returnConn gives a connection back to its pgxpool. w is its netConn.
 func returnConn(conn *pgxpool.Conn, w *netConn) {
 	if w != nil {
 		w.markReleased()
 	}
 	if conn.Conn().IsClosed() {
-		// Released, a dead connection would hold its place in the pool for as long as
-		// pgx takes to say goodbye to it: 15 seconds, if nobody answers.
+		// Released, a dead connection would keep its place in the pool for as long as pgx
+		// takes to terminate it: 15 seconds, if there is no answer.
 		conn.Hijack()
 		return
 	}

@@ -44,30 +44,30 @@ func instrument(cfg *pgconn.Config, of *tracker, stale *staleStatements) {
 	}
 }
 
-// A wire is a connection that counts the bytes handed to the system for sending.
-// It is the exact test for "nothing was sent": a count that did not move.
+// A netConn counts the bytes that are handed to the system for sending. A count that did not
+// change proves that nothing was sent.
 type netConn struct {
 	net.Conn
 	sent           atomic.Int64
 	got            atomic.Int64 // bytes received
-	bytesAtRelease atomic.Int64 // got, when it was given back; -1: nobody has looked
+	bytesAtRelease atomic.Int64 // got, when it was released; -1: not released since
 	unreplicated   atomic.Int32 // how often the server has said that a COMMIT is not on the standby
 
-	peeker *socketPeeker // nil: its socket cannot be looked at
+	peeker *socketPeeker // nil: the socket cannot be read
 	filter *rowFilter    // above it and TLS; nil before there is a Frontend
 
 	tracker *tracker // of the pool that it is in; nil if it is not one of Connect's
 	epoch   int64    // of the pool, when it was made
 	holder  atomic.Pointer[string]
-	since   atomic.Int64 // when the holder took it, on the keeper's clock
+	since   atomic.Int64 // when the holder acquired it, on the tracker's clock
 	warned  atomic.Bool  // that it is held for so long
 
 	stale *staleStatements // of its pool
 
-	// Of who has taken it:
+	// For the holder only:
 	seen   int64      // the number of the last of stale that it has forgotten
-	place  *semaphore // that the holder has a place of; nil if it has none
-	handed int        // how often in a row it was not taken from pgxpool
+	place  *semaphore // that the holder has a slot of; nil if it has none
+	handed int        // how often in a row it was handed over
 }
 
 // terminate is the protocol's Terminate message.
@@ -76,9 +76,9 @@ const terminate = "X\x00\x00\x00\x04"
 func (w *netConn) Write(b []byte) (int, error) {
 	n, err := w.Conn.Write(b)
 	if string(b) == terminate {
-		return n, err // pgx's goodbye to a dead connection, which asks for nothing
+		return n, err // pgx sends it to a dead connection
 	}
-	w.sent.Add(int64(n)) // what the system took, of a write that failed too
+	w.sent.Add(int64(n)) // also of a write that failed
 	return n, err
 }
 
@@ -93,7 +93,7 @@ func (w *netConn) Close() error {
 	return w.Conn.Close()
 }
 
-// markAcquired notes who has taken the connection.
+// markAcquired records the command that holds the connection.
 func (w *netConn) markAcquired(command *string) {
 	if w.warned.Load() {
 		w.warned.Store(false)
@@ -107,14 +107,14 @@ func (w *netConn) markReleased() {
 	w.holder.Store(nil)
 }
 
-// maxUncheckedIdle is how long a connection may have been idle without being looked at: its
-// server is as likely to go between the look and the statement.
+// maxUncheckedIdle is how long a connection may be idle before the socket is checked again:
+// the server is as likely to close it between the check and the statement.
 const maxUncheckedIdle = 100 * time.Microsecond
 
-// needsPing reports whether a connection that was idle for so long has to be asked by
-// a round trip before it is used: something has come since it was given back, also
-// something that a reader of pgx's, left behind by a slow write, has taken off the
-// socket. One that cannot be looked at is asked by pgx's own rule.
+// needsPing reports whether a connection that was idle for so long has to be pinged before
+// it is used: something was received since it was released, also something that pgx's
+// background reader has read after a slow write. A connection whose socket cannot be
+// checked is pinged by pgx's own rule.
 func (w *netConn) needsPing(idle time.Duration) bool {
 	if w == nil {
 		return idle > time.Second
@@ -128,7 +128,7 @@ func (w *netConn) needsPing(idle time.Duration) bool {
 	return idle > maxUncheckedIdle && !w.peeker.isIdle()
 }
 
-// netConnOf returns the wire below conn, or nil if it is not instrumented.
+// netConnOf returns the netConn below conn, or nil if it is not instrumented.
 func netConnOf(conn *pgx.Conn) *netConn {
 	if conn == nil {
 		return nil
@@ -144,7 +144,7 @@ func unwrapNetConn(c any) *netConn {
 	return w
 }
 
-// sentBytes returns how much was ever sent on conn; ok is false if it is not
+// sentBytes returns how many bytes were sent on conn; ok is false if it is not
 // instrumented.
 func sentBytes(conn *pgx.Conn) (n int64, ok bool) {
 	if w := netConnOf(conn); w != nil {

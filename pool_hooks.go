@@ -54,7 +54,7 @@ func wrapHooks(cfg *pgxpool.Config) {
 		suspicious := w.needsPing(p.IdleDuration)
 		w.invalidateStale(ctx, p.Conn)
 		if p.Conn.IsClosed() || suspicious {
-			return true // it finds out, and pgxpool takes another one
+			return true // the ping fails, and pgxpool acquires another one
 		}
 		if hook == nil {
 			return false
@@ -64,16 +64,16 @@ func wrapHooks(cfg *pgxpool.Config) {
 	}
 }
 
-// hasConnHooks reports whether neither a hook nor a tracer of a pool sees a connection that
-// changes hands.
+// hasConnHooks reports whether a hook or a tracer of a pool sees that a connection is
+// acquired or released.
 func hasConnHooks(cfg *pgxpool.Config) bool {
 	_, acquires := cfg.ConnConfig.Tracer.(pgxpool.AcquireTracer)
 	_, releases := cfg.ConnConfig.Tracer.(pgxpool.ReleaseTracer)
-	//lint:ignore SA1019 a pool that sets it is one that sees
-	return cfg.PrepareConn == nil && cfg.BeforeAcquire == nil && cfg.AfterRelease == nil && cfg.ShouldPing == nil && !acquires && !releases
+	//lint:ignore SA1019 it is called all the same
+	return cfg.PrepareConn != nil || cfg.BeforeAcquire != nil || cfg.AfterRelease != nil || cfg.ShouldPing != nil || acquires || releases
 }
 
-// onPanic ends a panic. To be deferred.
+// onPanic recovers a panic and calls then. It is deferred.
 func onPanic(then func()) {
 	if recover() != nil {
 		then()

@@ -9,55 +9,56 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// A queue lets as many commands at a pool as it may have connections, first come first
-// served. Who has done with a connection hands it to the next, and spares both the way
-// through pgxpool, which under load is a tenth of what a short command costs the client.
+// A semaphore admits as many commands as a pool may have connections, in the order in which
+// they come. A command that releases its connection hands it to the next waiter, which
+// saves both the way through pgxpool: under load a tenth of the client's cost of a short
+// command.
 //
-// Who takes a connection of the pgxpool itself is not in this queue, but in pgxpool's:
-// every so often a connection goes through that, and so does one that is not as new.
+// A caller of the pgxpool itself waits in pgxpool's queue and not here: so a connection goes
+// back to pgxpool every handsInARow times, and if it is not as good as new.
 type semaphore struct {
 	pool    *pgxpool.Pool
 	tracker *tracker
 	size    int
-	handOff bool          // a connection may be handed over
-	timeout time.Duration // how long one waits; not positive: for ever
+	handOff bool          // connections may be handed over
+	timeout time.Duration // of a wait; not positive: none
 
 	mu            sync.Mutex
-	inside        int // who holds a place
+	inUse         int // slots that are held
 	first, last   *semWaiter
-	alarm         *time.Timer // for who has waited for too long; nil: never set
+	alarm         *time.Timer // of the first waiter's timeout; nil: never set
 	alarmed       bool
 	handed, waits int64
 	waited        time.Duration
 }
 
-// handsInARow is how often a connection is handed over before it goes through pgxpool.
+// handsInARow is how often in a row a connection is handed over.
 const handsInARow = 16
 
-// A turn is that of one who waits for a place.
+// A semWaiter waits for a slot.
 type semWaiter struct {
 	before, next *semWaiter
 	queued       bool
-	since        time.Duration // on the keeper's clock
-	came         chan struct{} // once
-	conn         *pgxpool.Conn // handed over with the place; nil: it has to be taken
-	late         bool          // there is no place: it has waited for too long
+	since        time.Duration // on the tracker's clock
+	ready        chan struct{} // once
+	conn         *pgxpool.Conn // handed over with the slot; nil: it has to be acquired
+	late         bool          // it timed out, and has no slot
 }
 
-var semWaiters = sync.Pool{New: func() any { return &semWaiter{came: make(chan struct{}, 1)} }}
+var semWaiters = sync.Pool{New: func() any { return &semWaiter{ready: make(chan struct{}, 1)} }}
 
-var errLate = errors.New("pgcmd: the place in the queue came too late")
+var errLate = errors.New("pgcmd: timeout waiting for a connection")
 
-func newSemaphore(pool *pgxpool.Pool, k *tracker, patience time.Duration) *semaphore {
-	return &semaphore{pool: pool, tracker: k, size: int(pool.Config().MaxConns), handOff: k.unseen, timeout: patience}
+func newSemaphore(pool *pgxpool.Pool, k *tracker, timeout time.Duration) *semaphore {
+	return &semaphore{pool: pool, tracker: k, size: int(pool.Config().MaxConns), handOff: !k.hasHooks, timeout: timeout}
 }
 
-// acquire waits for a place, which leave gives back, and says for how long it did. With
-// it may come a connection. An error is the context's, or errLate.
+// acquire waits for a slot, which release gives back, and returns how long it waited and a
+// connection if one was handed over. The error is the context's, or errLate.
 func (q *semaphore) acquire(ctx context.Context) (conn *pgxpool.Conn, waited time.Duration, err error) {
 	q.mu.Lock()
-	if q.inside < q.size {
-		q.inside++
+	if q.inUse < q.size {
+		q.inUse++
 		q.mu.Unlock()
 		return nil, 0, nil
 	}
@@ -65,28 +66,28 @@ func (q *semaphore) acquire(ctx context.Context) (conn *pgxpool.Conn, waited tim
 	w.since = q.tracker.now()
 	q.push(w)
 	q.mu.Unlock()
-	settled := false
+	ended := false
 	defer func() {
-		if !settled {
+		if !ended {
 			q.abandon(w)
 		}
 	}()
 	if done := ctx.Done(); done == nil {
-		<-w.came
+		<-w.ready
 	} else {
 		select {
-		case <-w.came:
+		case <-w.ready:
 		case <-done:
 			err = ctx.Err()
 			if q.cancelWait(w) {
-				settled = true
+				ended = true
 				semWaiters.Put(w)
 				return nil, 0, err
 			}
-			<-w.came
+			<-w.ready
 		}
 	}
-	settled = true
+	ended = true
 	conn, waited = w.conn, q.tracker.now()-w.since
 	late := w.late
 	w.conn, w.late = nil, false
@@ -101,56 +102,54 @@ func (q *semaphore) acquire(ctx context.Context) (conn *pgxpool.Conn, waited tim
 	return conn, waited, nil
 }
 
-// release gives the place and the connection, if there is one, to the next.
+// release gives the slot, and the connection if it is not nil, to the next waiter.
 func (q *semaphore) release(conn *pgxpool.Conn) {
-	var wire *netConn
+	var w *netConn
 	if conn != nil {
-		if wire = netConnOf(conn.Conn()); !q.hands(conn, wire) {
-			returnConn(conn, wire)
+		if w = netConnOf(conn.Conn()); !q.canHandOver(conn, w) {
+			returnConn(conn, w)
 			conn = nil
 		}
 	}
 	q.mu.Lock()
-	w := q.first
-	if w == nil {
-		q.inside--
+	next := q.first
+	if next == nil {
+		q.inUse--
 		q.mu.Unlock()
 		if conn != nil {
-			returnConn(conn, wire)
+			returnConn(conn, w)
 		}
 		return
 	}
-	q.remove(w)
+	q.remove(next)
 	q.waits++
-	q.waited += q.tracker.now() - w.since
-	if w.conn = conn; conn != nil {
+	q.waited += q.tracker.now() - next.since
+	if next.conn = conn; conn != nil {
 		q.handed++
 	}
-	w.came <- struct{}{}
+	next.ready <- struct{}{}
 	q.mu.Unlock()
 }
 
-// hands reports whether the connection can be handed over: it is as if it were new, and
-// nobody is to see that it changes hands.
-func (q *semaphore) hands(conn *pgxpool.Conn, w *netConn) bool {
+// canHandOver reports whether the connection can be handed over: it is as good as new, and
+// no hook or tracer has to see it released and acquired.
+func (q *semaphore) canHandOver(conn *pgxpool.Conn, w *netConn) bool {
 	c := conn.Conn().PgConn()
 	return q.handOff && w != nil && w.handed < handsInARow && w.epoch == q.tracker.generation.Load() && w.upToDate() &&
 		!c.IsClosed() && !c.IsBusy() && c.TxStatus() == 'I'
 }
 
-// abandon is for one whose context panicked while it waited: nobody comes for what is
-// given to it.
+// abandon ends the wait of a caller whose context panicked.
 func (q *semaphore) abandon(w *semWaiter) {
 	if q.cancelWait(w) {
 		return
 	}
-	if <-w.came; !w.late {
+	if <-w.ready; !w.late {
 		q.release(w.conn)
 	}
 }
 
-// cancelWait takes one who does not want to wait out of the queue, and reports
-// whether it was still there.
+// cancelWait removes a waiter from the queue, and reports whether it was there.
 func (q *semaphore) cancelWait(w *semWaiter) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -161,7 +160,7 @@ func (q *semaphore) cancelWait(w *semWaiter) bool {
 	return true
 }
 
-// expireWaiters sends those away who have waited for too long.
+// expireWaiters ends the waits that have timed out.
 func (q *semaphore) expireWaiters() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -170,7 +169,7 @@ func (q *semaphore) expireWaiters() {
 		w := q.first
 		q.remove(w)
 		w.late = true
-		w.came <- struct{}{}
+		w.ready <- struct{}{}
 	}
 	if q.alarmed = q.first != nil; q.alarmed {
 		q.alarm.Reset(q.first.since + q.timeout - now)
@@ -210,7 +209,7 @@ func (q *semaphore) remove(w *semWaiter) {
 	w.queued, w.before, w.next = false, nil, nil
 }
 
-// stats adds what pgxpool did not see.
+// stats adds the acquires that pgxpool does not count.
 func (q *semaphore) stats(m *PoolMetrics) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -12,16 +12,16 @@ import (
 	"go.uber.org/zap"
 )
 
-// leakTime is how long a command may hold a connection before the pool's log names it.
+// leakTime is how long a command may hold a connection before a warning is logged.
 const leakTime = time.Minute
 
-// A keeper knows the connections of one pool of pgx's: who holds them, and whether the
-// server that they were made to is still the same. A nil keeper knows none.
+// A tracker records the open connections of a pgxpool, which command holds each of them, and
+// the generation they belong to. A nil tracker records none.
 type tracker struct {
-	logger *zap.Logger
-	start  time.Time
-	unseen bool   // no hook and no tracer is to see a connection change hands
-	reset  func() // makes the pool's connections anew
+	logger   *zap.Logger
+	start    time.Time
+	hasHooks bool   // a hook or a tracer sees that a connection is acquired or released
+	reset    func() // replaces the pool's connections
 
 	mu         sync.Mutex
 	conns      map[*netConn]struct{}
@@ -29,15 +29,15 @@ type tracker struct {
 	generation atomic.Int64 // counts the resets
 }
 
-// resetEvery is how often connections are made anew at most: a server that stays
-// read-only refuses the new ones as well, and would have them made for every write.
+// resetEvery is the shortest time between two resets: a server that stays read-only refuses
+// the new connections as well, and they would be replaced at every write.
 const resetEvery = time.Second
 
 func newTracker(logger *zap.Logger) *tracker {
 	return &tracker{logger: logger, start: time.Now(), conns: map[*netConn]struct{}{}}
 }
 
-// now is the time since the keeper was made: half of what it costs to ask for the date.
+// now is the time since the tracker was made, which costs half of time.Now.
 func (k *tracker) now() time.Duration { return time.Since(k.start) }
 
 func (k *tracker) made(w *netConn) {
@@ -59,8 +59,8 @@ func (k *tracker) lost(w *netConn) {
 	delete(k.conns, w)
 }
 
-// invalidateAll takes a failure that says that the server has gone, or has become another:
-// all connections that were made before are made anew, once for each time it happens.
+// invalidateAll replaces all connections after an error which means that the server is
+// shutting down or has become read-only, once for each time that happens.
 func (k *tracker) invalidateAll(w *netConn, e *Error) {
 	if k == nil || w == nil || k.reset == nil || !k.begin(w.epoch) {
 		return
@@ -69,20 +69,20 @@ func (k *tracker) invalidateAll(w *netConn, e *Error) {
 	if name := w.holder.Load(); name != nil {
 		fields = append(fields, zap.String("command", *name))
 	}
-	k.logger.Warn("the pool's connections are made anew: the server goes away, or has become read-only", fields...)
+	k.logger.Warn("resetting the pool: the server is shutting down or has become read-only", fields...)
 	k.reset()
 }
 
-// renew begins the next epoch: all connections that were made before are replaced.
+// renew begins the next generation: all connections that were made before are replaced.
 func (k *tracker) renew() {
 	k.generation.Add(1)
 	k.reset()
 }
 
-// begin begins the next epoch, if a failure of this one's connections is news.
+// begin begins the next generation, unless the one of the connection that failed has ended.
 func (k *tracker) begin(epoch int64) bool {
 	if epoch != k.generation.Load() {
-		return false // as most will find that meet it at once
+		return false // as for most commands that fail at the same time
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -94,14 +94,14 @@ func (k *tracker) begin(epoch int64) bool {
 	return false
 }
 
-// A holding is a command that has had a connection for so long.
+// A lease is a command that holds a connection.
 type lease struct {
 	command string
 	since   time.Duration
-	wire    *netConn
+	conn    *netConn
 }
 
-// holds lists who holds the connections, the longest first.
+// holds lists the leases, the longest first.
 func (k *tracker) holds() (all []lease) {
 	if k == nil {
 		return nil
@@ -118,7 +118,7 @@ func (k *tracker) holds() (all []lease) {
 	return all
 }
 
-// leases says in words who holds the connections.
+// leases describes the leases in words.
 func (k *tracker) leases() string {
 	type group struct {
 		command string
@@ -158,14 +158,14 @@ func (k *tracker) watch(stop <-chan struct{}) {
 	}
 }
 
-// warn names every command that has held a connection for longer than leakTime, once.
+// warn logs every lease that is longer than leakTime, once.
 func (k *tracker) warn() {
 	for _, h := range k.holds() {
 		if h.since < leakTime {
 			return
 		}
-		if !h.wire.warned.Swap(true) {
-			k.logger.Warn("a command holds a connection for long: does it leak, or wait for something?",
+		if !h.conn.warned.Swap(true) {
+			k.logger.Warn("connection held for more than a minute: possible leak",
 				zap.String("command", h.command), zap.Duration("held", h.since))
 		}
 	}

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// walHistory remembers where in its log the primary was seen, and when: how far behind
-// a replica is, in time, is how long ago the primary was where the replica is. The
-// replica's own clock and pg_last_xact_replay_timestamp do not tell, since a primary
-// that nobody writes to looks like a replica that hangs.
+// walHistory records WAL positions of the primary and when they were read: the lag of a
+// replica is how long ago the primary was where the replica is. The replica's clock and
+// pg_last_xact_replay_timestamp do not tell, since an idle primary looks like a replica
+// that hangs.
 type walHistory struct {
 	mu   sync.Mutex
 	seen []walPosition // the oldest first
@@ -26,9 +26,9 @@ func (p *walHistory) add(at int64, when time.Time) {
 	defer p.mu.Unlock()
 	if n := len(p.seen); n > 0 && p.seen[n-1].at >= at {
 		if p.seen[n-1].at == at {
-			return // nothing was written since
+			return // nothing was written in between
 		}
-		p.seen = p.seen[:0] // another primary, that knows less
+		p.seen = p.seen[:0] // another primary, which is behind
 	}
 	if len(p.seen) == maxPositions {
 		p.seen = append(p.seen[:0], p.seen[maxPositions/2:]...)
@@ -36,7 +36,7 @@ func (p *walHistory) add(at int64, when time.Time) {
 	p.seen = append(p.seen, walPosition{at, when})
 }
 
-// lagBehind returns how long ago the primary was first seen beyond at; zero if it was not.
+// lagBehind returns how long ago the primary was first read to be beyond at; zero if it was not.
 func (p *walHistory) lagBehind(at int64, now time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
