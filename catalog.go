@@ -10,6 +10,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/pgcmd/pgcmd/internal/redact"
 )
 
 // A Catalog is commands by name, for callers who have JSON and no Go types: an
@@ -166,7 +168,7 @@ func (l *catalogEntry) run(ctx context.Context, db DB, input []byte) (json.RawMe
 	}
 	var text json.RawMessage
 	err := errCyclic
-	if !mayHoldSecrets(l.output, nil) || hideSecrets(reflect.ValueOf(out).Elem()) {
+	if hideSecrets(reflect.ValueOf(out).Elem()) {
 		text, err = encodeJSON(out)
 	}
 	if err != nil && failure == nil {
@@ -234,6 +236,10 @@ func (e *Error) bounded() *Error {
 	short.Message = fmt.Sprintf("the input was refused for more than %d reasons, of which these are the first", maxProblems)
 	return &short
 }
+
+// hideSecrets hides the secrets in v, which must be settable. It reports whether the rest
+// is complete. An Error shows no secret by itself.
+func hideSecrets(v reflect.Value) (whole bool) { return redact.InPlace(v, reflect.TypeFor[*Error]()) }
 
 var errCyclic = errors.New("pgcmd: the output holds itself, or is nested too deep")
 

@@ -39,7 +39,8 @@ func (d *definition) explain(ctx context.Context, db DB, inv *invocation) (strin
 		}
 	}
 	hidden := &invocation{inValue: reflect.New(d.in).Elem()}
-	hidden.inValue.Set(reflect.ValueOf(withSecretsHidden(inv.inValue.Interface())))
+	hidden.inValue.Set(inv.inValue)
+	hideSecrets(hidden.inValue)
 	args, failure := d.query.arguments(hidden)
 	if failure != nil {
 		return "", d.notSentError(failure)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/pgcmd/pgcmd/internal/redact"
 	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
@@ -296,7 +297,7 @@ func (b *schemaBuilder) object(t reflect.Type, path string) *schema {
 		default:
 			s, must = b.constrained(f, at)
 		}
-		if isSecret(f.field) {
+		if redact.IsSecret(f.field) {
 			s = b.secret(s)
 		}
 		fields = append(fields, property{f.name, s})

@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"slices"
 	"time"
+
+	"github.com/pgcmd/pgcmd/internal/redact"
 )
 
 // notJSON says why a value of type t would not be the same after a round trip through
@@ -70,7 +72,7 @@ func fieldsNotJSON(outer reflect.Type, index []int, t reflect.Type, path string,
 			return name + " is unexported: export it"
 		case sf.Tag.Get("json") == "-":
 			return name + " is left out of it: take away its tag"
-		case isSecret(sf):
+		case redact.IsSecret(sf):
 			return name + " is a secret: leave it out of the output"
 		case !sf.IsExported() && sf.Type.Kind() == reflect.Pointer:
 			return name + " is an embedded pointer to an unexported struct, which JSON cannot make: export the struct, or embed it by value"

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"reflect"
 	"time"
+
+	"github.com/pgcmd/pgcmd/internal/redact"
 )
 
 // An Outcome is how a run went: its value or its error, the attempts and the
@@ -48,8 +50,10 @@ func (o Outcome[Out]) MarshalJSON() ([]byte, error) {
 			Error error `json:"error"`
 		}{false, asError(o.Err)})
 	}
-	newShower(nil).show(reflect.ValueOf(&o.Value).Elem(), 0)
-	return marshalOutcome(withSecretsHidden(o.Value), o.Attempts, o.Elapsed, o.Replayed, o.DurabilityWarning)
+	value := reflect.ValueOf(&o.Value).Elem()
+	newShower(nil).show(value, 0)
+	hideSecrets(value)
+	return marshalOutcome(o.Value, o.Attempts, o.Elapsed, o.Replayed, o.DurabilityWarning)
 }
 
 func marshalOutcome(value any, attempts int, elapsed time.Duration, replayed, unreplicated bool) ([]byte, error) {
@@ -83,7 +87,7 @@ func formatOutcome(f fmt.State, value any, err error, attempts int, elapsed time
 	}
 	fmt.Fprint(f, ": ")
 	v := reflect.ValueOf(value).Elem()
-	if !mayHoldSecrets(v.Type(), nil) {
+	if !redact.MayHoldSecrets(v.Type()) {
 		fmt.Fprintf(f, "%+v", v.Interface())
 		return
 	}

@@ -60,10 +60,17 @@ func (s *shownRows) add(row map[string]any, l *columnMapping, values []any, rows
 // changes.
 type rowShower struct {
 	rows  *shownRows // nil if none were kept
-	above map[reference]bool
+	above map[visited]bool
 }
 
-func newShower(rows *shownRows) *rowShower { return &rowShower{rows, map[reference]bool{}} }
+// A visited is a pointer, a slice or a map that contains the value.
+type visited struct {
+	to  uintptr
+	typ reflect.Type
+	len int
+}
+
+func newShower(rows *shownRows) *rowShower { return &rowShower{rows, map[visited]bool{}} }
 
 // show changes v, which must be settable.
 func (s *rowShower) show(v reflect.Value, depth int) {
@@ -81,7 +88,7 @@ func (s *rowShower) show(v reflect.Value, depth int) {
 		return
 	}
 	if k := t.Kind(); (k == reflect.Pointer || k == reflect.Slice || k == reflect.Map) && !v.IsNil() {
-		r := reference{to: v.Pointer(), typ: t}
+		r := visited{to: v.Pointer(), typ: t}
 		if k == reflect.Slice {
 			r.len = v.Len()
 		}

@@ -16,6 +16,8 @@ import (
 	ut "github.com/go-playground/universal-translator"
 	"github.com/go-playground/validator/v10"
 	entranslations "github.com/go-playground/validator/v10/translations/en"
+
+	"github.com/pgcmd/pgcmd/internal/redact"
 )
 
 // validates caches what is known of each input type: it is compiled once, however
@@ -70,7 +72,7 @@ func validationOf(command string, typ reflect.Type) *validationChecks {
 		tags:   hasTag(typ, "validate", nil),
 		method: pointer.Implements(reflect.TypeFor[selfValidator]()) || typ.Implements(reflect.TypeFor[selfValidator]()),
 	}
-	c.secrets = mayHoldSecrets(typ, nil)
+	c.secrets = redact.MayHoldSecrets(typ)
 	c.dives = c.tags && canDive(typ)
 	if c.tags {
 		compileTags(command, typ, map[reflect.Type]bool{})
@@ -315,9 +317,9 @@ func methodProblems(err error) []Problem {
 // which it copies. However many of both there are, each is read once.
 func withoutSecrets(in any, problems []Problem) []Problem {
 	var pairs []string
-	for _, secret := range secretTexts(reflect.ValueOf(in), false, 0, nil) {
+	for _, secret := range redact.Texts(reflect.ValueOf(in)) {
 		if secret != "" {
-			pairs = append(pairs, secret, redacted)
+			pairs = append(pairs, secret, redact.Placeholder)
 		}
 	}
 	strike := strings.NewReplacer(pairs...)

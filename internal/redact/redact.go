@@ -1,0 +1,201 @@
+// Package redact hides the values of struct fields with the tag secret:"true". It
+// knows no commands and no errors of pgcmd.
+package redact
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"sync"
+)
+
+// Placeholder replaces a secret text.
+const Placeholder = "[secret]"
+
+// IsSecret reports whether a struct field has the tag `secret:"true"`.
+func IsSecret(sf reflect.StructField) bool {
+	v, ok := sf.Tag.Lookup("secret")
+	return ok && v != "false"
+}
+
+// MayHoldSecrets reports whether a value of type t can hold a secret field, also in an
+// interface.
+func MayHoldSecrets(t reflect.Type) bool {
+	known, ok := secretTypes.Load(t)
+	if !ok {
+		known = mayHold(t, map[reflect.Type]bool{})
+		secretTypes.Store(t, known)
+	}
+	return known.(bool)
+}
+
+var secretTypes sync.Map // reflect.Type -> bool: the result of MayHoldSecrets
+
+func mayHold(t reflect.Type, seen map[reflect.Type]bool) bool {
+	if seen[t] {
+		return false
+	}
+	seen[t] = true
+	switch t.Kind() {
+	case reflect.Interface:
+		return true
+	case reflect.Map:
+		return mayHold(t.Key(), seen) || mayHold(t.Elem(), seen)
+	case reflect.Pointer, reflect.Slice, reflect.Array:
+		return mayHold(t.Elem(), seen)
+	case reflect.Struct:
+	default:
+		return false
+	}
+	for i := range t.NumField() {
+		if sf := t.Field(i); IsSecret(sf) || mayHold(sf.Type, seen) {
+			return true
+		}
+	}
+	return false
+}
+
+// InPlace replaces the secret texts in v, which must be settable, by Placeholder, and sets
+// other secrets to zero. It copies what v refers to before it changes it. A value of type
+// exempt in an interface is left as it is. whole is false if some of the rest is missing:
+// a value that contains itself is cut off, and so is one that is nested too deep.
+func InPlace(v reflect.Value, exempt reflect.Type) (whole bool) {
+	if !MayHoldSecrets(v.Type()) {
+		return true
+	}
+	r := &redactor{exempt: exempt, ancestors: map[reference]bool{}, whole: true}
+	r.redact(v, 0)
+	return r.whole
+}
+
+type redactor struct {
+	exempt    reflect.Type
+	ancestors map[reference]bool // the pointers, slices and maps that contain the value
+	whole     bool
+}
+
+// reference identifies a pointer, a slice or a map.
+type reference struct {
+	to  uintptr
+	typ reflect.Type
+	len int
+}
+
+// redact does it for v, which is at a depth in the value.
+func (r *redactor) redact(v reflect.Value, depth int) {
+	if depth > 256 { // JSON of 100 levels in an any has 200
+		v.SetZero()
+		r.whole = false
+		return
+	}
+	if k := v.Kind(); (k == reflect.Pointer || k == reflect.Slice || k == reflect.Map) && !v.IsNil() {
+		ref := reference{to: v.Pointer(), typ: v.Type()}
+		if k == reflect.Slice {
+			ref.len = v.Len()
+		}
+		if r.ancestors[ref] {
+			v.SetZero()
+			r.whole = false
+			return
+		}
+		r.ancestors[ref] = true
+		defer delete(r.ancestors, ref)
+	}
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		if v.IsNil() {
+			return
+		}
+		elem := v.Elem()
+		if v.Kind() == reflect.Interface && (elem.Type() == r.exempt || !MayHoldSecrets(elem.Type())) {
+			return
+		}
+		copied := reflect.New(elem.Type())
+		copied.Elem().Set(elem)
+		r.redact(copied.Elem(), depth+1)
+		if v.Kind() == reflect.Interface {
+			copied = copied.Elem()
+		}
+		v.Set(copied)
+	case reflect.Slice:
+		if v.IsNil() || !MayHoldSecrets(v.Type()) {
+			return
+		}
+		copied := reflect.MakeSlice(v.Type(), v.Len(), v.Len())
+		reflect.Copy(copied, v)
+		for i := range copied.Len() {
+			r.redact(copied.Index(i), depth+1)
+		}
+		v.Set(copied)
+	case reflect.Array:
+		for i := range v.Len() {
+			r.redact(v.Index(i), depth+1)
+		}
+	case reflect.Map:
+		if v.IsNil() || !MayHoldSecrets(v.Type()) {
+			return
+		}
+		if MayHoldSecrets(v.Type().Key()) {
+			v.SetZero() // two keys could become equal
+			return
+		}
+		copied := reflect.MakeMapWithSize(v.Type(), v.Len())
+		for iter := v.MapRange(); iter.Next(); {
+			elem := reflect.New(v.Type().Elem()).Elem()
+			elem.Set(iter.Value())
+			r.redact(elem, depth+1)
+			copied.SetMapIndex(iter.Key(), elem)
+		}
+		v.Set(copied)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			sf, f := v.Type().Field(i), v.Field(i)
+			if !f.CanSet() && (sf.Anonymous || IsSecret(sf)) { // JSON shows its promoted fields
+				f = reflect.NewAt(f.Type(), f.Addr().UnsafePointer()).Elem()
+			}
+			switch {
+			case !f.CanSet():
+			case IsSecret(sf) && f.Kind() == reflect.String && f.String() != "" && f.Type() != reflect.TypeFor[json.Number]():
+				f.SetString(Placeholder)
+			case IsSecret(sf):
+				f.SetZero()
+			default:
+				r.redact(f, depth+1)
+			}
+		}
+	}
+}
+
+// Texts returns the texts of the secret fields of v, and of every value in them.
+func Texts(v reflect.Value) []string { return appendTexts(nil, v, false, 0) }
+
+func appendTexts(texts []string, v reflect.Value, secret bool, depth int) []string {
+	if depth > 32 || !v.IsValid() {
+		return texts
+	}
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		return appendTexts(texts, v.Elem(), secret, depth+1)
+	case reflect.Slice, reflect.Array:
+		if secret && v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Uint8 {
+			return append(texts, string(v.Bytes()))
+		}
+		for i := range v.Len() {
+			texts = appendTexts(texts, v.Index(i), secret, depth+1)
+		}
+	case reflect.Map:
+		for iter := v.MapRange(); iter.Next(); {
+			texts = appendTexts(texts, iter.Key(), secret, depth+1)
+			texts = appendTexts(texts, iter.Value(), secret, depth+1)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			texts = appendTexts(texts, v.Field(i), secret || IsSecret(v.Type().Field(i)), depth+1)
+		}
+	default:
+		if secret && !v.IsZero() {
+			texts = append(texts, fmt.Sprint(v))
+		}
+	}
+	return texts
+}
