@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pgcmd/pgcmd/internal/jsonfields"
 	"github.com/pgcmd/pgcmd/internal/redact"
 )
 
@@ -269,7 +270,7 @@ func (l *catalogEntry) inJSONNames(err error) error {
 		if l.batch && !strings.HasPrefix(p.Field, "[") {
 			typ = typ.Elem() // it is the culprit's own
 		}
-		path, ok := goPathToJSON(typ, p.Field)
+		path, ok := jsonfields.Path(typ, p.Field)
 		if !ok {
 			continue
 		}

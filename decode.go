@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pgcmd/pgcmd/internal/jsonfields"
 )
 
 // A decoder reads JSON that is known to be well formed into Go values, strictly:
@@ -119,7 +121,7 @@ func (d *decoder) value(v reflect.Value, p *jsonPath) {
 		d.value(v.Elem(), p)
 		return
 	}
-	custom := implements(t, jsonUnmarshaler) && t != reflect.TypeFor[time.Time]()
+	custom := jsonfields.Implements(t, jsonfields.Unmarshaler) && t != reflect.TypeFor[time.Time]()
 	if starts := expected(t).starts; !custom && starts != "" && strings.IndexByte(starts, first) < 0 {
 		d.skip(p)
 		if first == 'n' {
@@ -130,11 +132,11 @@ func (d *decoder) value(v reflect.Value, p *jsonPath) {
 		return
 	}
 	switch {
-	case implements(t, jsonUnmarshaler) || implements(t, textUnmarshaler):
+	case jsonfields.Implements(t, jsonfields.Unmarshaler) || jsonfields.Implements(t, jsonfields.TextUnmarshaler):
 		d.custom(v, p, first == 'n')
 	case t == reflect.TypeFor[json.Number]():
 		v.SetString(string(d.skip(p)))
-	case isBytes(t):
+	case jsonfields.IsBase64(t):
 		d.bytes(v, p)
 	default:
 		d.kind(v, p)
@@ -205,13 +207,13 @@ func expected(t reflect.Type) expectation {
 	switch k := t.Kind(); {
 	case t == reflect.TypeFor[time.Time]():
 		return expectation{`"`, `must be a date and time as in "2006-01-02T15:04:05Z"`}
-	case implements(t, jsonUnmarshaler):
+	case jsonfields.Implements(t, jsonfields.Unmarshaler):
 		return expectation{"", "must have the JSON form of a "}
-	case implements(t, textUnmarshaler):
+	case jsonfields.Implements(t, jsonfields.TextUnmarshaler):
 		return expectation{`"`, "must be the text of a "}
 	case t == reflect.TypeFor[json.Number](), k == reflect.Float32, k == reflect.Float64:
 		return expectation{digits, "must be a number"}
-	case isBytes(t):
+	case jsonfields.IsBase64(t):
 		return expectation{`"`, "must be a text in base64"}
 	case k == reflect.Bool:
 		return expectation{"tf", "must be true or false"}
@@ -277,7 +279,7 @@ func room(n, count, size int) int {
 
 // fields reads an object into a struct.
 func (d *decoder) fields(v reflect.Value, p *jsonPath) {
-	fields := jsonFields(v.Type())
+	fields := jsonfields.Of(v.Type())
 	var few [32]bool
 	seen := few[:]
 	if len(fields) > len(few) {
@@ -286,22 +288,22 @@ func (d *decoder) fields(v reflect.Value, p *jsonPath) {
 	here := &jsonPath{outer: p}
 	d.object(func(i int, raw []byte) {
 		name := nameOf(raw)
-		at := slices.IndexFunc(fields, func(f jsonField) bool { return f.name == name })
+		at := slices.IndexFunc(fields, func(f jsonfields.Field) bool { return f.Name == name })
 		if at < 0 {
 			d.skip(p)
 			d.unknown(i, name, fields, p)
 			return
 		}
 		f := &fields[at]
-		here.name = f.name
+		here.name = f.Name
 		switch {
 		case seen[at]:
 			d.skip(p)
 			d.problem(here, "duplicate", "comes twice")
-		case f.quoted:
-			d.quoted(within(v, f.index), here)
+		case f.Quoted:
+			d.quoted(within(v, f.Index), here)
 		default:
-			d.value(within(v, f.index), here)
+			d.value(within(v, f.Index), here)
 		}
 		seen[at] = true
 	})
@@ -323,13 +325,13 @@ func within(v reflect.Value, index []int) reflect.Value {
 
 // unknown reports a name that no field has. It may be anything, so that only a
 // known name that it is near is shown.
-func (d *decoder) unknown(i int, name string, fields []jsonField, p *jsonPath) {
+func (d *decoder) unknown(i int, name string, fields []jsonfields.Field, p *jsonPath) {
 	if d.stopped {
 		return
 	}
 	names := make([]string, len(fields))
 	for i, f := range fields {
-		names[i] = f.name
+		names[i] = f.Name
 	}
 	at := &jsonPath{outer: p, name: "[unknown]"}
 	switch near := nearest(name, names); {
@@ -404,7 +406,7 @@ func (d *decoder) entries(v reflect.Value, p *jsonPath) {
 func mapKeyOf(key reflect.Value, name string) bool {
 	t := key.Type()
 	switch {
-	case implements(t, textUnmarshaler):
+	case jsonfields.Implements(t, jsonfields.TextUnmarshaler):
 		text, err := json.Marshal(name)
 		return err == nil && json.Unmarshal(text, key.Addr().Interface()) == nil
 	case t.Kind() == reflect.String:

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/pgcmd/pgcmd/internal/jsonfields"
 	"github.com/pgcmd/pgcmd/internal/redact"
 	"github.com/pgcmd/pgcmd/internal/structfields"
 )
@@ -154,14 +155,14 @@ func (b *schemaBuilder) loses(t reflect.Type) bool {
 	if t.Kind() != reflect.Struct || t == reflect.TypeFor[time.Time]() {
 		return false
 	}
-	marshals, texts := jsonUnmarshaler, textUnmarshaler
+	marshals, texts := jsonfields.Unmarshaler, jsonfields.TextUnmarshaler
 	if b.output {
-		marshals, texts = jsonMarshaler, textMarshaler
+		marshals, texts = jsonfields.Marshaler, jsonfields.TextMarshaler
 		if _, ok := reflect.Zero(t).Interface().(outcome); ok || t == reflect.TypeFor[Error]() {
 			return false
 		}
 	}
-	if implements(t, marshals) || implements(t, texts) {
+	if jsonfields.Implements(t, marshals) || jsonfields.Implements(t, texts) {
 		return false
 	}
 	if structfields.IsScalar(t) { // one value: whatever of it is hidden is lost
@@ -172,7 +173,7 @@ func (b *schemaBuilder) loses(t reflect.Type) bool {
 		}
 		return false
 	}
-	if len(jsonFields(t)) > 0 {
+	if len(jsonfields.Of(t)) > 0 {
 		return false
 	}
 	for i := range t.NumField() {
@@ -222,9 +223,9 @@ func (b *schemaBuilder) orNil(s *schema) *schema {
 
 // special describes the types that have a JSON form of their own, or returns nil.
 func (b *schemaBuilder) special(t reflect.Type) *schema {
-	marshals, texts := jsonUnmarshaler, textUnmarshaler
+	marshals, texts := jsonfields.Unmarshaler, jsonfields.TextUnmarshaler
 	if b.output {
-		marshals, texts = jsonMarshaler, textMarshaler
+		marshals, texts = jsonfields.Marshaler, jsonfields.TextMarshaler
 		if o, ok := reflect.Zero(t).Interface().(outcome); ok {
 			return b.outcome(o.valueType())
 		}
@@ -241,13 +242,13 @@ func (b *schemaBuilder) special(t reflect.Type) *schema {
 		return nil
 	case t == reflect.TypeFor[AdHocResult](): // its JSON is that of its fields
 		return nil
-	case implements(t, marshals):
+	case jsonfields.Implements(t, marshals):
 		return newSchema("")
-	case b.output && implements(t, texts) && !t.Implements(texts): // written so only where it has an address
+	case b.output && jsonfields.Implements(t, texts) && !t.Implements(texts): // written so only where it has an address
 		return newSchema("")
-	case implements(t, texts):
+	case jsonfields.Implements(t, texts):
 		return newSchema("string")
-	case isBytes(t):
+	case jsonfields.IsBase64(t):
 		return b.orNil(newSchema("string").set("contentEncoding", "base64"))
 	}
 	return nil
@@ -261,12 +262,12 @@ func (b *schemaBuilder) reject(path, format string, args ...any) *schema {
 func (b *schemaBuilder) mapping(t reflect.Type, path string) *schema {
 	s := newSchema("object")
 	key := t.Key()
-	texts := textUnmarshaler
+	texts := jsonfields.TextUnmarshaler
 	if b.output {
-		texts = textMarshaler
+		texts = jsonfields.TextMarshaler
 	}
 	switch k := key.Kind(); {
-	case implements(key, texts), k == reflect.String:
+	case jsonfields.Implements(key, texts), k == reflect.String:
 	case k >= reflect.Int && k <= reflect.Int64:
 		s.set("propertyNames", newSchema("").set("pattern", "^(0|-?[1-9][0-9]*)$"))
 	case k >= reflect.Uint && k <= reflect.Uintptr:
@@ -281,28 +282,28 @@ func (b *schemaBuilder) mapping(t reflect.Type, path string) *schema {
 func (b *schemaBuilder) object(t reflect.Type, path string) *schema {
 	fields := properties{}
 	required := []string{}
-	for _, f := range jsonFields(t) {
-		at := path + "." + f.field.Name
+	for _, f := range jsonfields.Of(t) {
+		at := path + "." + f.StructField.Name
 		if !b.output {
 			b.reachable(t, f, at)
 		}
 		var s *schema
-		must := !f.omits
+		must := !f.Omits
 		switch {
-		case f.quoted:
-			s = b.quoted(f.typ)
-			must = must && (b.output || parseRules(f.field.Tag.Get("validate")).has("required"))
+		case f.Quoted:
+			s = b.quoted(f.Type)
+			must = must && (b.output || parseRules(f.StructField.Tag.Get("validate")).has("required"))
 		case b.output:
-			s = b.of(f.typ, at)
+			s = b.of(f.Type, at)
 		default:
 			s, must = b.constrained(f, at)
 		}
-		if redact.IsSecret(f.field) {
+		if redact.IsSecret(f.StructField) {
 			s = b.secret(s)
 		}
-		fields = append(fields, property{f.name, s})
+		fields = append(fields, property{f.Name, s})
 		if must {
-			required = append(required, f.name)
+			required = append(required, f.Name)
 		}
 	}
 	s := newSchema("object").set("properties", fields)
@@ -314,8 +315,8 @@ func (b *schemaBuilder) object(t reflect.Type, path string) *schema {
 
 // reachable says if the field is behind an embedded pointer that nobody but the
 // type's own package can set.
-func (b *schemaBuilder) reachable(t reflect.Type, f jsonField, path string) {
-	for _, i := range f.index[:len(f.index)-1] {
+func (b *schemaBuilder) reachable(t reflect.Type, f jsonfields.Field, path string) {
+	for _, i := range f.Index[:len(f.Index)-1] {
 		if t.Kind() == reflect.Pointer {
 			t = t.Elem()
 		}

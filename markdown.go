@@ -7,6 +7,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"github.com/pgcmd/pgcmd/internal/jsonfields"
 )
 
 // WriteMarkdown writes the manifest as Markdown, with the SQL of the commands that
@@ -61,7 +63,7 @@ func (l *catalogEntry) writeMarkdown(w io.Writer) {
 		if len(l.params) > 0 {
 			params := make([]string, len(l.params))
 			for i, p := range l.params {
-				if at, ok := goPathToJSON(l.in, p); ok {
+				if at, ok := jsonfields.Path(l.in, p); ok {
 					p = at
 				}
 				params[i] = fmt.Sprintf("`$%d` is %s", i+1, cell(p))

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pgcmd/pgcmd/internal/jsonfields"
 	"github.com/pgcmd/pgcmd/internal/redact"
 )
 
@@ -23,8 +24,8 @@ func notJSON(t reflect.Type, path string, seen []reflect.Type) string {
 		for _, form := range [...]struct {
 			writes, reads reflect.Type
 			name          string
-		}{{jsonMarshaler, jsonUnmarshaler, "JSON"}, {textMarshaler, textUnmarshaler, "Text"}} {
-			writes, reads := implements(t, form.writes), implements(t, form.reads)
+		}{{jsonfields.Marshaler, jsonfields.Unmarshaler, "JSON"}, {jsonfields.TextMarshaler, jsonfields.TextUnmarshaler, "Text"}} {
+			writes, reads := jsonfields.Implements(t, form.writes), jsonfields.Implements(t, form.reads)
 			if writes && !reads {
 				return fmt.Sprintf("%s has a Marshal%s and no Unmarshal%s, so that it is not read as it is written: add one", path, form.name, form.name)
 			}
@@ -43,7 +44,7 @@ func notJSON(t reflect.Type, path string, seen []reflect.Type) string {
 	case reflect.Map:
 		switch k := t.Key(); {
 		case k.Kind() == reflect.String, k.Kind() >= reflect.Int && k.Kind() <= reflect.Uintptr:
-		case !implements(k, textMarshaler) || !implements(k, textUnmarshaler):
+		case !jsonfields.Implements(k, jsonfields.TextMarshaler) || !jsonfields.Implements(k, jsonfields.TextUnmarshaler):
 			return path + " has keys without a JSON form: use strings or integers"
 		}
 		return notJSON(t.Elem(), path+"[]", seen)
@@ -64,7 +65,7 @@ func fieldsNotJSON(outer reflect.Type, index []int, t reflect.Type, path string,
 			inner = inner.Elem()
 		}
 		embedded := sf.Anonymous && inner.Kind() == reflect.Struct
-		field := slices.IndexFunc(jsonFields(outer), func(f jsonField) bool { return slices.Equal(f.index, at) })
+		field := slices.IndexFunc(jsonfields.Of(outer), func(f jsonfields.Field) bool { return slices.Equal(f.Index, at) })
 		switch {
 		case sf.Name == "_" || sf.Type.Size() == 0:
 			continue

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgtype/zeronull"
 
+	"github.com/pgcmd/pgcmd/internal/jsonfields"
 	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
@@ -113,7 +114,7 @@ func misreads(types *pgtype.Map, known *pgtype.Type, t reflect.Type, depth int) 
 			return true
 		}
 		for t.Kind() == reflect.Slice || t.Kind() == reflect.Array { // of several dimensions
-			if isBytes(t) && t.Kind() == reflect.Slice {
+			if jsonfields.IsBase64(t) && t.Kind() == reflect.Slice {
 				break
 			}
 			t = t.Elem()
@@ -165,10 +166,10 @@ func decodesText(known *pgtype.Type, t reflect.Type) bool {
 	if t.Kind() != reflect.String || t == reflect.TypeFor[string]() {
 		return false
 	}
-	own := []reflect.Type{sqlScanner, textScanner, reflect.TypeFor[pgtype.BytesScanner](), textUnmarshaler}
+	own := []reflect.Type{sqlScanner, textScanner, reflect.TypeFor[pgtype.BytesScanner](), jsonfields.TextUnmarshaler}
 	switch known.Codec.(type) {
 	case *pgtype.JSONCodec, *pgtype.JSONBCodec:
-		own = append(own, jsonUnmarshaler)
+		own = append(own, jsonfields.Unmarshaler)
 	case *pgtype.XMLCodec:
 		own = append(own, reflect.TypeFor[xml.Unmarshaler]())
 	default:

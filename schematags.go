@@ -7,22 +7,24 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pgcmd/pgcmd/internal/jsonfields"
 )
 
 // constrained describes a field of an input with what its validate tag asks for,
 // and reports whether the field must be there. What JSON Schema cannot say is left
 // out: validation asks it all the same.
-func (b *schemaBuilder) constrained(f jsonField, path string) (*schema, bool) {
-	t := f.typ
+func (b *schemaBuilder) constrained(f jsonfields.Field, path string) (*schema, bool) {
+	t := f.Type
 	if t.Kind() == reflect.Pointer {
 		if t = pointee(t); t == nil {
-			return b.of(f.typ, path), false
+			return b.of(f.Type, path), false
 		}
 	}
-	rules := parseRules(f.field.Tag.Get("validate"))
-	s := rules.pointed(f.typ).apply(b.of(t, path), t)
-	must := !f.behind && (rules.refuseZero(f.typ) || needed(s, f.typ) && !rules.optional)
-	if f.typ.Kind() == reflect.Pointer && !must { // where it must, validation refuses nil, and null is nil
+	rules := parseRules(f.StructField.Tag.Get("validate"))
+	s := rules.pointed(f.Type).apply(b.of(t, path), t)
+	must := !f.Behind && (rules.refuseZero(f.Type) || needed(s, f.Type) && !rules.optional)
+	if f.Type.Kind() == reflect.Pointer && !must { // where it must, validation refuses nil, and null is nil
 		return s.nullable(), false
 	}
 	return s, must
@@ -220,7 +222,7 @@ func (r rule) apply(s *schema, t reflect.Type) {
 
 // plainText reports whether what validation sees is the text of the JSON.
 func plainText(s *schema, t reflect.Type) bool {
-	return s.is("string") && t.Kind() == reflect.String && !implements(t, textUnmarshaler)
+	return s.is("string") && t.Kind() == reflect.String && !jsonfields.Implements(t, jsonfields.TextUnmarshaler)
 }
 
 // required says that the zero value is refused, where that is so.
@@ -301,7 +303,7 @@ func bound(s *schema, t reflect.Type, param string, least, exclusive bool) {
 		n = 0 // nothing will do
 	}
 	switch {
-	case isBytes(t) && s.is("string"): // four letters stand for three bytes
+	case jsonfields.IsBase64(t) && s.is("string"): // four letters stand for three bytes
 		name, n = name[:3]+"Length", (n+2)/3*4
 	case plainText(s, t):
 		name = name[:3] + "Length"

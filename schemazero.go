@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"reflect"
 	"slices"
+
+	"github.com/pgcmd/pgcmd/internal/jsonfields"
 )
 
 // orZero is s, or the zero value, where that is taken although s does not allow it.
@@ -61,14 +63,14 @@ func zeroOf(t reflect.Type) *schema {
 	switch {
 	case t.Kind() == reflect.Pointer, t.Kind() == reflect.Interface:
 		return newSchema("null")
-	case t == reflect.TypeFor[json.Number](), implements(t, jsonUnmarshaler), implements(t, textUnmarshaler):
+	case t == reflect.TypeFor[json.Number](), jsonfields.Implements(t, jsonfields.Unmarshaler), jsonfields.Implements(t, jsonfields.TextUnmarshaler):
 		return nil
 	case t.Kind() == reflect.Struct:
 		fields := properties{}
-		for _, f := range jsonFields(t) {
-			zero := zeroOf(f.typ)
-			if zero != nil && !f.quoted && !f.behind && f.typ.Kind() != reflect.Slice && f.typ.Kind() != reflect.Map {
-				fields = append(fields, property{f.name, zero})
+		for _, f := range jsonfields.Of(t) {
+			zero := zeroOf(f.Type)
+			if zero != nil && !f.Quoted && !f.Behind && f.Type.Kind() != reflect.Slice && f.Type.Kind() != reflect.Map {
+				fields = append(fields, property{f.Name, zero})
 			}
 		}
 		return newSchema("object").set("properties", fields).set("additionalProperties", false)

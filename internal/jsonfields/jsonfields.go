@@ -1,7 +1,10 @@
-package pgcmd
+// Package jsonfields lists the fields of a struct that encoding/json reads and writes, with
+// their JSON names, and tells which types have a JSON form of their own. It decodes nothing
+// and knows no commands.
+package jsonfields
 
 import (
-	stdencoding "encoding"
+	"encoding"
 	"encoding/json"
 	"reflect"
 	"slices"
@@ -10,27 +13,27 @@ import (
 	"unicode"
 )
 
-// A jsonField is one field of a struct as encoding/json names it.
-type jsonField struct {
-	name   string
-	index  []int
-	typ    reflect.Type
-	field  reflect.StructField
-	tagged bool
-	quoted bool // `json:",string"`
-	behind bool // an embedded pointer, so that it may not be there
-	omits  bool // it is left out at times: omitempty, omitzero, or behind a pointer
+// Field is a field of a struct, as encoding/json sees it.
+type Field struct {
+	Name        string
+	Index       []int
+	Type        reflect.Type
+	StructField reflect.StructField
+	tagged      bool
+	Quoted      bool // `json:",string"`
+	Behind      bool // it is in an embedded pointer, which may be nil
+	Omits       bool // it may be left out: omitempty, omitzero, or Behind
 }
 
-var jsonStructs sync.Map // reflect.Type -> []jsonField
+var cache sync.Map // reflect.Type -> []Field
 
-// jsonFields lists the fields that encoding/json reads and writes of a struct, in
-// the order in which it writes them.
-func jsonFields(t reflect.Type) []jsonField {
-	if cached, ok := jsonStructs.Load(t); ok {
-		return cached.([]jsonField)
+// Of lists the fields that encoding/json reads and writes of a struct, in the order in
+// which it writes them.
+func Of(t reflect.Type) []Field {
+	if cached, ok := cache.Load(t); ok {
+		return cached.([]Field)
 	}
-	byName := map[string][]jsonField{}
+	byName := map[string][]Field{}
 	var names []string
 	type embedded struct {
 		typ     reflect.Type
@@ -60,7 +63,7 @@ func jsonFields(t reflect.Type) []jsonField {
 					continue
 				}
 				name, options, _ := strings.Cut(tag, ",")
-				if !validJSONName(name) {
+				if !validName(name) {
 					name = ""
 				}
 				index := append(slices.Clone(at.index), i)
@@ -69,42 +72,42 @@ func jsonFields(t reflect.Type) []jsonField {
 					continue
 				}
 				has := func(option string) bool { return slices.Contains(strings.Split(options, ","), option) }
-				f := jsonField{name: name, index: index, typ: sf.Type, field: sf, tagged: name != "",
-					quoted: has("string") && quotable(inner.Kind()),
-					behind: at.pointer,
-					omits:  at.pointer || has("omitempty") || has("omitzero")}
+				f := Field{Name: name, Index: index, Type: sf.Type, StructField: sf, tagged: name != "",
+					Quoted: has("string") && quotable(inner.Kind()),
+					Behind: at.pointer,
+					Omits:  at.pointer || has("omitempty") || has("omitzero")}
 				if name == "" {
-					f.name = sf.Name
+					f.Name = sf.Name
 				}
-				if byName[f.name] == nil {
-					names = append(names, f.name)
+				if byName[f.Name] == nil {
+					names = append(names, f.Name)
 				}
-				byName[f.name] = append(byName[f.name], f)
-				if times[at.typ] > 1 { // its twin hides it
-					byName[f.name] = append(byName[f.name], f)
+				byName[f.Name] = append(byName[f.Name], f)
+				if times[at.typ] > 1 { // the same type is embedded twice: its fields hide each other
+					byName[f.Name] = append(byName[f.Name], f)
 				}
 			}
 		}
 		level = next
 	}
-	fields := make([]jsonField, 0, len(names))
+	fields := make([]Field, 0, len(names))
 	for _, name := range names {
 		if f, ok := dominant(byName[name]); ok {
 			fields = append(fields, f)
 		}
 	}
-	slices.SortFunc(fields, func(a, b jsonField) int { return slices.Compare(a.index, b.index) })
-	jsonStructs.Store(t, fields)
+	slices.SortFunc(fields, func(a, b Field) int { return slices.Compare(a.Index, b.Index) })
+	cache.Store(t, fields)
 	return fields
 }
 
-// dominant is the one of the fields of one name that is not hidden by another: the
-// shallowest, a tagged one before others; two alike hide each other.
-func dominant(fields []jsonField) (jsonField, bool) {
-	slices.SortStableFunc(fields, func(a, b jsonField) int {
+// dominant returns the one field of a name that no other hides: the shallowest, and of
+// those the one with a tag. Two that are equal in both hide each other.
+func dominant(fields []Field) (Field, bool) {
+	slices.SortStableFunc(fields, func(a, b Field) int {
 		switch {
-		case len(a.index) != len(b.index):
-			return len(a.index) - len(b.index)
+		case len(a.Index) != len(b.Index):
+			return len(a.Index) - len(b.Index)
 		case a.tagged == b.tagged:
 			return 0
 		case a.tagged:
@@ -112,13 +115,13 @@ func dominant(fields []jsonField) (jsonField, bool) {
 		}
 		return 1
 	})
-	if len(fields) > 1 && len(fields[0].index) == len(fields[1].index) && fields[0].tagged == fields[1].tagged {
-		return jsonField{}, false
+	if len(fields) > 1 && len(fields[0].Index) == len(fields[1].Index) && fields[0].tagged == fields[1].tagged {
+		return Field{}, false
 	}
 	return fields[0], true
 }
 
-func validJSONName(name string) bool {
+func validName(name string) bool {
 	for _, r := range name {
 		if !strings.ContainsRune("!#$%&()*+-./:;<=>?@[]^_{|}~ ", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r) {
 			return false
@@ -131,9 +134,8 @@ func quotable(k reflect.Kind) bool {
 	return k >= reflect.Bool && k <= reflect.Float64 || k == reflect.String
 }
 
-// goPathToJSON writes a path of Go fields, as in Items[2].Qty, in the names that the
-// JSON has for them.
-func goPathToJSON(t reflect.Type, path string) (string, bool) {
+// Path writes a path of Go fields, as in Items[2].Qty, with their JSON names.
+func Path(t reflect.Type, path string) (string, bool) {
 	var b strings.Builder
 	for path != "" {
 		for t.Kind() == reflect.Pointer {
@@ -165,7 +167,7 @@ func goPathToJSON(t reflect.Type, path string) (string, bool) {
 		switch {
 		case name == "-":
 			return "", false
-		case name == "" && sf.Anonymous: // its fields are the outer one's
+		case name == "" && sf.Anonymous: // its fields count as the outer struct's
 			continue
 		case name == "":
 			name = sf.Name
@@ -178,19 +180,21 @@ func goPathToJSON(t reflect.Type, path string) (string, bool) {
 	return b.String(), b.Len() > 0
 }
 
+// The interfaces by which a type has a JSON form of its own.
 var (
-	jsonMarshaler   = reflect.TypeFor[json.Marshaler]()
-	jsonUnmarshaler = reflect.TypeFor[json.Unmarshaler]()
-	textMarshaler   = reflect.TypeFor[stdencoding.TextMarshaler]()
-	textUnmarshaler = reflect.TypeFor[stdencoding.TextUnmarshaler]()
+	Marshaler       = reflect.TypeFor[json.Marshaler]()
+	Unmarshaler     = reflect.TypeFor[json.Unmarshaler]()
+	TextMarshaler   = reflect.TypeFor[encoding.TextMarshaler]()
+	TextUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
-func implements(t, i reflect.Type) bool {
+// Implements reports whether t or a pointer to it implements the interface i.
+func Implements(t, i reflect.Type) bool {
 	return t.Implements(i) || t.Kind() != reflect.Pointer && reflect.PointerTo(t).Implements(i)
 }
 
-// isBytes reports whether encoding/json writes a t as a text in base64.
-func isBytes(t reflect.Type) bool {
+// IsBase64 reports whether encoding/json writes a t as a text in base64.
+func IsBase64(t reflect.Type) bool {
 	return t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8 &&
-		!implements(t.Elem(), jsonMarshaler) && !implements(t.Elem(), textMarshaler)
+		!Implements(t.Elem(), Marshaler) && !Implements(t.Elem(), TextMarshaler)
 }
