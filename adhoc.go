@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pgcmd/pgcmd/internal/rowscan"
+
 	"github.com/pgcmd/pgcmd/internal/sqltext"
 )
 
@@ -111,15 +113,15 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 		ctx, kept = withShownRows(ctx)
 	}
 	start := time.Now()
-	q := &query{statement: s, kind: queryAll, rowBuffers: new(sync.Pool), rowType: rowTypeOfSlice("pgcmd.adhoc", reflect.TypeFor[[]map[string]any]())}
+	q := &query{statement: s, kind: queryAll, rowBuffers: new(sync.Pool), rowType: rowscan.OfSlice("pgcmd.adhoc", reflect.TypeFor[[]map[string]any]())}
 	reading := &invocation{outValue: reflect.ValueOf(&result.Rows).Elem(), args: args}
 	err = q.run(ctx, db, reading)
 	if err != nil && err != errUnreplicated {
 		return result, err
 	}
 	result.RowCount, result.Elapsed, result.shown = len(result.Rows), time.Since(start), kept
-	if m := q.rowType.last.Load(); len(m.columns) > 0 {
-		result.Columns = m.names()
+	if m := q.rowType.Last.Load(); len(m.Columns) > 0 {
+		result.Columns = m.Names()
 	} else {
 		result.RowCount = int(reading.result.rows.CommandTag().RowsAffected())
 	}

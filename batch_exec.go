@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/pgcmd/pgcmd/internal/rowscan"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -32,10 +34,10 @@ type batchItems interface {
 	checkColumns(i int, types *pgtype.Map, columns []pgconn.FieldDescription) *Error
 	arguments(i int) ([]any, *Error)
 	limits(i int) limits
-	bounded() bool                                // some have MaxBytes
-	read(i int, rows resultRows, l limits) *Error // keeps the value, or returns why it cannot
-	fail(i int, e *Error)                         // instead of the value, or after it was kept
-	warnUnreplicated(i int)                       // it is committed, and the synchronous standby has not got it
+	bounded() bool                                  // some have MaxBytes
+	read(i int, rows rowscan.Rows, l limits) *Error // keeps the value, or returns why it cannot
+	fail(i int, e *Error)                           // instead of the value, or after it was kept
+	warnUnreplicated(i int)                         // it is committed, and the synchronous standby has not got it
 }
 
 // A batchExec runs items on one connection with a round trip a chunk: it sends a chunk
@@ -266,7 +268,7 @@ func (w *exchange) flush() {
 
 // next returns the next reply of the server, with its error if it is one. It skips what the
 // server skipped. ok is false at the end, and when the connection is lost.
-func (w *exchange) next() (x expectedReply, rows resultRows, err error, ok bool) {
+func (w *exchange) next() (x expectedReply, rows rowscan.Rows, err error, ok bool) {
 	for w.lost == nil && w.at < len(w.expected) {
 		x = w.expected[w.at]
 		w.at++
@@ -313,7 +315,7 @@ func (w *exchange) next() (x expectedReply, rows resultRows, err error, ok bool)
 }
 
 // rowsOf are the rows of a reply, or nil if it has none.
-func (w *exchange) rowsOf(reply any) resultRows {
+func (w *exchange) rowsOf(reply any) rowscan.Rows {
 	switch reply := reply.(type) {
 	case *pgconn.ResultReader:
 		return pgx.RowsFromResultReader(w.f.conn.TypeMap(), reply)
@@ -339,7 +341,7 @@ func (w *exchange) alive(err error) bool {
 
 // read reads the reply of an item, to its end. unreadable is why the client cannot use it,
 // err is of the server or the connection.
-func (w *exchange) read(i int, rows resultRows) (unreadable *Error, err error) {
+func (w *exchange) read(i int, rows rowscan.Rows) (unreadable *Error, err error) {
 	defer rows.Close()
 	l := w.f.items.limits(i)
 	l.filter = w.bound.filter
@@ -552,7 +554,7 @@ func (l *chunkRun) read(w *exchange, bad func(i int, e *Error, unreadable bool))
 }
 
 // committed takes the reply of the COMMIT that was sent with the chunk.
-func (l *chunkRun) committed(rows resultRows, err error) {
+func (l *chunkRun) committed(rows rowscan.Rows, err error) {
 	var tag pgconn.CommandTag
 	if err == nil {
 		rows.Close()

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pgcmd/pgcmd/internal/rowscan"
+
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -24,7 +26,7 @@ type batchRun struct {
 	// Of items that are sent through a pipeline:
 	shared  *invocation // memory for one item of a Batch
 	args    []any
-	buffers map[*query]*rowBuffer
+	buffers map[*query]*rowscan.Buffer
 
 	report func(done, total int) // nil if nobody wants to know
 }
@@ -424,13 +426,13 @@ func (r *batchRun) bounded() bool {
 	return false
 }
 
-func (r *batchRun) read(i int, rows resultRows, l limits) *Error {
+func (r *batchRun) read(i int, rows rowscan.Rows, l limits) *Error {
 	q, inv := r.item(i).query, r.invocation(i)
 	b := r.buffers[q]
 	if b == nil {
 		b = q.rowBufferFor(r.ctx)
 		if r.buffers == nil {
-			r.buffers = map[*query]*rowBuffer{}
+			r.buffers = map[*query]*rowscan.Buffer{}
 		}
 		r.buffers[q] = b
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgcmd/pgcmd/internal/rowscan"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -398,4 +400,9 @@ func (s *statement) positionHint(pgErr *pgconn.PgError) string {
 		return fmt.Sprintf(" in line %d of the SQL", line)
 	}
 	return fmt.Sprintf(" in line %d of the SQL at %q", line, string(sql[at:end]))
+}
+
+// fromScan is the error of rows that cannot be read into their row type.
+func fromScan(err *rowscan.Error) *Error {
+	return &Error{Code: CodeInternal, Column: err.Column, Message: err.Message, Err: err.Err}
 }

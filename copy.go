@@ -11,6 +11,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/pgcmd/pgcmd/internal/rowscan"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -97,7 +99,7 @@ func newCopyDefinition(name string, typ reflect.Type, table pgx.Identifier, rows
 	if typ.Kind() != reflect.Struct || structfields.IsScalar(typ) {
 		reject("the row type %s names no columns: use a struct with a field for each", typ)
 	}
-	fields := rowFields(name, typ)
+	fields := rowscan.Fields(name, typ)
 	if len(fields) == 0 {
 		reject("the row type %s has no exported fields: use a struct with a field for each column", typ)
 	}
@@ -375,10 +377,10 @@ func (c *copyDefinition) describe(ctx context.Context, l *copyLease) (columns []
 		var e *Error
 		switch {
 		case at < 0:
-			e = newScanError("", "field %s.%s has no column: table %s has %s (tag the field `db:\"-\"` to leave it out)",
+			e = columnError("", "field %s.%s has no column: table %s has %s (tag the field `db:\"-\"` to leave it out)",
 				c.typ.Name(), f.Path, c.table, strings.Join(names, ", "))
 		case takenBy[at] != "":
-			e = newScanError(names[at], "column %q is meant for two fields of %s, %s and %s: tag one of them otherwise", names[at], c.typ.Name(), takenBy[at], f.Path)
+			e = columnError(names[at], "column %q is meant for two fields of %s, %s and %s: tag one of them otherwise", names[at], c.typ.Name(), takenBy[at], f.Path)
 		default:
 			takenBy[at] = f.Path
 			oids[i] = sd.Fields[at].DataTypeOID
@@ -419,4 +421,9 @@ func (c *copyDefinition) columnsError(ctx context.Context, l *copyLease, err err
 	}
 	e.reconcileCode()
 	return e
+}
+
+// columnError is the error of a field that names no column, or one that is taken.
+func columnError(column, format string, args ...any) *Error {
+	return &Error{Code: CodeInternal, Column: column, Message: fmt.Sprintf(format, args...)}
 }

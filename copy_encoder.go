@@ -7,6 +7,8 @@ import (
 	"math"
 	"reflect"
 
+	"github.com/pgcmd/pgcmd/internal/rowscan"
+
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pgcmd/pgcmd/internal/structfields"
@@ -217,7 +219,7 @@ func appendField(buf, value []byte) []byte {
 // planned encodes by pgtype's plans, as pgx does.
 func (c *copyColumn) planned(t types) encoder {
 	types, typ := t.known, c.field.Type
-	dynamic := valueType(typ).Kind() == reflect.Interface
+	dynamic := rowscan.ValueType(typ).Kind() == reflect.Interface
 	known, _ := types.TypeForOID(c.oid)
 	isText := isTextCodec(known.Codec)
 	mayBeRagged := argCheckOf(typ)&checkRectangular != 0

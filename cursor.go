@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/pgcmd/pgcmd/internal/rowscan"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
@@ -53,7 +55,7 @@ func (s *statement) cursorIn(db DB) *Tx {
 
 // fetch lets read have the next rows, and reports whether there may be more. read
 // tells how many bytes they had. Its failure is one of the client's.
-func (c *cursor) fetch(ctx context.Context, read func(rows resultRows) (got, size int, failure *Error)) (more bool, failure *Error) {
+func (c *cursor) fetch(ctx context.Context, read func(rows rowscan.Rows) (got, size int, failure *Error)) (more bool, failure *Error) {
 	if failure := c.lockTx(ctx); failure != nil {
 		return false, failure
 	}
@@ -66,7 +68,7 @@ func (c *cursor) fetch(ctx context.Context, read func(rows resultRows) (got, siz
 	}()
 	var got, size int
 	var spoilt *Error
-	more, err := c.fetchRoundTrip(ctx, func(rows resultRows) { got, size, spoilt = read(rows) })
+	more, err := c.fetchRoundTrip(ctx, func(rows rowscan.Rows) { got, size, spoilt = read(rows) })
 	left = true
 	if err = s.unlockWith(err); err != nil {
 		return false, c.statementError(ctx, &result{heldTx: s, inTx: s, described: true, joined: true}, err).after(spoilt)
@@ -114,7 +116,7 @@ func (c *cursor) abandoned(e *Error) *Error {
 
 // fetchRoundTrip asks for the next rows, in one message with what is to go before, and reads
 // the replies.
-func (c *cursor) fetchRoundTrip(ctx context.Context, read func(rows resultRows)) (more bool, err error) {
+func (c *cursor) fetchRoundTrip(ctx context.Context, read func(rows rowscan.Rows)) (more bool, err error) {
 	s := c.tx.s
 	if s.conn.PgConn().IsBusy() {
 		return false, errors.New("conn busy")

@@ -3,6 +3,8 @@ package pgcmd
 import (
 	"reflect"
 
+	"github.com/pgcmd/pgcmd/internal/rowscan"
+
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgcmd/pgcmd/internal/sqltext"
@@ -39,8 +41,8 @@ type descriptor struct {
 	// Of a batch these are what its items have:
 	options     Options
 	in          reflect.Type
-	statement   *statement // of a command that is one; else nil
-	rowType     *rowType   // of its rows; nil if they do not matter
+	statement   *statement       // of a command that is one; else nil
+	rowType     *rowscan.RowType // of its rows; nil if they do not matter
 	row         reflect.Type
 	returnsOne  bool                 // it returns exactly one row
 	table       pgx.Identifier       // of a Copy
@@ -62,7 +64,7 @@ func (d *definition) descriptor() *descriptor {
 		case *query:
 			s.statement, s.rowType, s.returnsOne = b.statement, b.rowType, b.kind == queryOne
 			if b.rowType != nil {
-				s.row = b.rowType.typ
+				s.row = b.rowType.Type
 			}
 		case *copyDefinition:
 			s.table, s.row, s.fields = b.name, b.typ, b.fields

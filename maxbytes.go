@@ -7,6 +7,8 @@ import (
 	"io"
 	"math"
 
+	"github.com/pgcmd/pgcmd/internal/rowscan"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -40,7 +42,7 @@ func (l limits) counter() counter { return counter{l, l.bytes} }
 
 // over counts the current row, and reports whether the limit is exceeded. It is called only
 // if there is a limit.
-func (c *counter) over(rows resultRows) bool {
+func (c *counter) over(rows rowscan.Rows) bool {
 	for _, value := range rows.RawValues() {
 		c.left -= len(value)
 	}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/pgcmd/pgcmd/internal/rowscan"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -64,7 +66,7 @@ const (
 type query struct {
 	*statement
 	kind       queryKind
-	rowType    *rowType // nil of an Exec
+	rowType    *rowscan.RowType // nil of an Exec
 	rowBuffers *sync.Pool
 }
 
@@ -75,9 +77,9 @@ func defineQuery(kind queryKind, name, sql string, in, out any) *definition {
 	q := &query{statement: newStatement(name, d.in, text), kind: kind, rowBuffers: new(sync.Pool)}
 	switch kind {
 	case queryAll:
-		q.rowType = rowTypeOfSlice(name, d.out)
+		q.rowType = rowscan.OfSlice(name, d.out)
 	case queryOne:
-		q.rowType = rowTypeOf(name, d.out)
+		q.rowType = rowscan.Of(name, d.out)
 	}
 	d.body, d.isStatement, d.returnsRows, d.returnsMany = q, true, kind != queryExec, kind == queryAll
 	return d.prepare()
@@ -167,23 +169,108 @@ func (q *query) readReply(ctx context.Context, inv *invocation, r *result) error
 	if err := r.rows.Err(); err != nil {
 		return q.statementError(ctx, r, err)
 	}
-	b.moveTo(inv.outValue, q.kind)
+	q.moveTo(inv.outValue, b)
 	q.putRowBuffer(b)
 	return r.warning()
 }
 
-// collect reads the rows into b. Its failure is one of the client's; what the server and
-// the connection say, rows says.
-func (q *query) collect(b *rowBuffer, rows resultRows, limit limits) *Error {
-	if q.kind == queryOne {
-		return b.collectOneRow(rows, limit)
+// rowBufferFor returns the row buffer of a run, which keeps rows that are to be shown.
+func (q *query) rowBufferFor(ctx context.Context) *rowscan.Buffer {
+	if q.rowType == nil {
+		return nil
 	}
-	return b.collectRows(rows, limit)
+	b := q.getRowBuffer()
+	if rows := shownRowsOf(ctx); rows != nil && q.rowType.Kind == rowscan.Map {
+		b.Keep(rows)
+	}
+	return b
+}
+
+func (q *query) getRowBuffer() *rowscan.Buffer {
+	if b, _ := q.rowBuffers.Get().(*rowscan.Buffer); b != nil {
+		return b
+	}
+	return rowscan.NewBuffer(q.rowType)
+}
+
+// putRowBuffer gives the buffer to a later run. After an error or a panic it is not called,
+// and the buffer is garbage.
+func (q *query) putRowBuffer(b *rowscan.Buffer) {
+	b.Recycle()
+	q.rowBuffers.Put(b)
+}
+
+func (q *query) moveTo(out reflect.Value, b *rowscan.Buffer) {
+	if q.kind == queryOne {
+		b.MoveRow(out)
+	} else {
+		b.MoveRows(out)
+	}
+}
+
+// collect reads the rows into b. Its error is of the client; those of the server and the
+// connection are rows.Err.
+func (q *query) collect(b *rowscan.Buffer, rows rowscan.Rows, limit limits) *Error {
+	if q.kind == queryOne {
+		return collectOneRow(b, rows, limit)
+	}
+	return collectRows(b, rows, limit)
+}
+
+// collectRows reads every row, up to the limits if there are any.
+func collectRows(b *rowscan.Buffer, rows rowscan.Rows, limit limits) *Error {
+	more := rows.Next()
+	if rows.Err() != nil {
+		return nil
+	}
+	if err := b.Prepare(rows); err != nil {
+		return fromScan(err)
+	}
+	count := limit.counter()
+	for n := 0; more; more = rows.Next() {
+		switch {
+		case limit.rows > 0 && n == limit.rows:
+			return tooManyRows(limit.rows)
+		case limit.bytes > 0 && count.over(rows):
+			return tooManyBytes(limit.bytes)
+		}
+		if err := b.ScanNext(rows); err != nil {
+			return fromScan(err)
+		}
+		n++
+	}
+	return nil
+}
+
+// collectOneRow reads the only row.
+func collectOneRow(b *rowscan.Buffer, rows rowscan.Rows, limit limits) *Error {
+	found := rows.Next()
+	if rows.Err() != nil {
+		return nil
+	}
+	if err := b.Prepare(rows); err != nil {
+		return fromScan(err)
+	}
+	if !found {
+		return &Error{Code: CodeNotFound, Message: "no row was found", Err: pgx.ErrNoRows}
+	}
+	count := limit.counter()
+	if limit.bytes > 0 && count.over(rows) {
+		return tooManyBytes(limit.bytes)
+	}
+	if err := b.ScanRow(rows); err != nil {
+		return fromScan(err)
+	}
+	if rows.Next() {
+		return &Error{Code: CodeTooManyRows, Err: pgx.ErrTooManyRows,
+			Message: "more than one row was found: narrow the condition, or add LIMIT 1 if any will do"}
+	}
+	return nil
 }
 
 // readItem reads the reply of an item of a pipeline into out, which must be zero. Its
 // failure is one of the client's, as with collect.
-func (q *query) readItem(b *rowBuffer, rows resultRows, limit limits, out reflect.Value) *Error {
+func (q *query) readItem(b *rowscan.Buffer, rows rowscan.Rows, limit limits, out reflect.Value) *Error {
 	if q.kind == queryExec {
 		rows.Close()
 		out.SetInt(rows.CommandTag().RowsAffected())
@@ -191,9 +278,9 @@ func (q *query) readItem(b *rowBuffer, rows resultRows, limit limits, out reflec
 	}
 	failure := q.collect(b, rows, limit)
 	if failure == nil && rows.Err() == nil {
-		b.moveTo(out, q.kind)
+		q.moveTo(out, b)
 	}
-	b.reset()
+	b.Reset()
 	return failure
 }
 
@@ -211,10 +298,13 @@ func (q *query) isCommitSafe(l limits) bool {
 
 // checkColumns finds out whether the row type can read the columns.
 func (q *query) checkColumns(types *pgtype.Map, columns []pgconn.FieldDescription) *Error {
-	if q.rowType == nil || q.rowType.kind == scannerRow {
+	if q.rowType == nil || q.rowType.Kind == rowscan.SelfScanner {
 		return nil
 	}
-	return q.rowType.reads(types, columns)
+	if err := q.rowType.Check(types, columns); err != nil {
+		return fromScan(err)
+	}
+	return nil
 }
 
 // callsNothing reports whether the statement changes nothing, by its text alone: it is

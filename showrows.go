@@ -4,6 +4,7 @@ import (
 	"context"
 	stdencoding "encoding"
 	"encoding/json"
+	"github.com/jackc/pgx/v5/pgconn"
 	"math"
 	"reflect"
 	"sync"
@@ -43,11 +44,12 @@ func shownRowsOf(ctx context.Context) *shownRows {
 	return s
 }
 
-// add keeps a row that was just read.
-func (s *shownRows) add(row map[string]any, l *columnMapping, values []any, rows resultRows) {
-	shown := &shownRow{row: row, names: l.names(), values: values, texts: make([]json.RawMessage, len(values))}
-	for i, raw := range rows.RawValues() {
-		shown.texts[i] = jsonOf(rows.TypeMap(), l.columns[i].DataTypeOID, l.columns[i].Format, raw)
+// Add keeps a row that was just read.
+func (s *shownRows) Add(row map[string]any, columns []pgconn.FieldDescription, values []any, raw [][]byte, types *pgtype.Map) {
+	shown := &shownRow{row: row, names: make([]string, len(columns)), values: values, texts: make([]json.RawMessage, len(values))}
+	for i, b := range raw {
+		shown.names[i] = columns[i].Name
+		shown.texts[i] = jsonOf(types, columns[i].DataTypeOID, columns[i].Format, b)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

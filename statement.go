@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgcmd/pgcmd/internal/rowscan"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -63,7 +65,7 @@ func (s *statement) with(command string, o *Options) *statement {
 
 // A reply is what came back for a statement that was sent.
 type result struct {
-	rows             resultRows
+	rows             rowscan.Rows
 	results          pgx.BatchResults // that the rows came in, if they did
 	direct           *pgx.Conn        // that the statement is sent on by Query; nil if it is sent otherwise
 	conn             *pgxpool.Conn    // taken from a pool for this statement alone; nil if the caller's
@@ -300,7 +302,7 @@ const (
 
 // drainFew reads the few rows that may be left, for so long, and reports whether that was
 // all.
-func drainFew(rows resultRows, patience time.Duration) bool {
+func drainFew(rows rowscan.Rows, patience time.Duration) bool {
 	start := time.Now()
 	for range maxDrainRows {
 		if !rows.Next() {
@@ -353,7 +355,7 @@ func (s *statement) mayStopReading(r *result) bool {
 
 // closeWithoutDraining ends a reading and waits for nothing: what is still to come costs the connection.
 // If all has come already, that lives.
-func closeWithoutDraining(conn *pgx.Conn, rows resultRows) {
+func closeWithoutDraining(conn *pgx.Conn, rows rowscan.Rows) {
 	socket := conn.PgConn().Conn()
 	_ = socket.SetReadDeadline(time.Unix(1, 0))
 	defer func() { _ = socket.SetReadDeadline(time.Time{}) }()

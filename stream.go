@@ -5,6 +5,8 @@ import (
 	"iter"
 	"reflect"
 	"sync/atomic"
+
+	"github.com/pgcmd/pgcmd/internal/rowscan"
 )
 
 // Stream runs a Query row by row, in constant memory. The error, if there is one,
@@ -147,7 +149,9 @@ func (s *stream) direct(ctx context.Context, db DB, args []any) *Error {
 	b := s.q.getRowBuffer()
 	more := r.rows.Next()
 	if r.rows.Err() == nil {
-		failure = b.prepare(r.rows)
+		if err := b.Prepare(r.rows); err != nil {
+			failure = fromScan(err)
+		}
 	}
 	var gaveUp error
 	for ; more && failure == nil; more = r.rows.Next() {
@@ -155,11 +159,12 @@ func (s *stream) direct(ctx context.Context, db DB, args []any) *Error {
 			r.rows.Close() // pgx watches the context, too: it reads no more than what has come
 			break
 		}
-		if failure = b.scan(r.rows, b.place); failure != nil {
+		if err := b.ScanRow(r.rows); err != nil {
+			failure = fromScan(err)
 			break
 		}
-		goOn := s.give(b.rowPtr)
-		b.row.SetZero()
+		goOn := s.give(b.RowPointer())
+		b.ClearRow()
 		if !goOn {
 			s.q.putRowBuffer(b)
 			return nil
@@ -182,23 +187,23 @@ func (s *stream) direct(ctx context.Context, db DB, args []any) *Error {
 // byCursor yields the rows that a cursor fetches, some at a time.
 func (s *stream) byCursor(ctx context.Context, tx *Tx, args []any) *Error {
 	b := s.q.getRowBuffer()
-	b.most = fetchRows // all rows of a fetch are in one chunk
+	b.SetChunk(fetchRows) // all rows of a fetch are in one chunk
 	c := &cursor{statement: s.q.statement, tx: tx, args: args, size: firstFetch}
 	defer c.close(ctx)
 	for {
-		b.reset()
-		more, failure := c.fetch(ctx, func(rows resultRows) (int, int, *Error) {
+		b.Reset()
+		more, failure := c.fetch(ctx, func(rows rowscan.Rows) (int, int, *Error) {
 			size, failure := s.fill(b, rows)
-			return b.count, size, failure
+			return b.Len(), size, failure
 		})
-		for i := range b.count {
+		for i := range b.Len() {
 			if err := ctx.Err(); err != nil {
 				if failure == nil {
 					failure = c.abandoned(classify(ctx, err))
 				}
 				return failure
 			}
-			if !s.give(b.at(i)) {
+			if !s.give(b.At(i)) {
 				s.q.putRowBuffer(b)
 				return nil
 			}
@@ -214,22 +219,20 @@ func (s *stream) byCursor(ctx context.Context, tx *Tx, args []any) *Error {
 }
 
 // fill reads the rows of one fetch into the frame, and tells how many bytes they had.
-func (s *stream) fill(b *rowBuffer, rows resultRows) (size int, failure *Error) {
+func (s *stream) fill(b *rowscan.Buffer, rows rowscan.Rows) (size int, failure *Error) {
 	more := rows.Next()
 	if rows.Err() != nil {
 		return 0, nil
 	}
-	if failure := b.prepare(rows); failure != nil {
-		return 0, failure
+	if err := b.Prepare(rows); err != nil {
+		return 0, fromScan(err)
 	}
 	for ; more; more = rows.Next() {
 		for _, raw := range rows.RawValues() {
 			size += len(raw)
 		}
-		p := b.next()
-		if failure := b.scan(rows, p); failure != nil {
-			b.count-- // the rows before it are yielded
-			return size, failure
+		if err := b.ScanNext(rows); err != nil {
+			return size, fromScan(err) // the rows before it are yielded
 		}
 	}
 	return size, nil

@@ -13,6 +13,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/pgcmd/pgcmd/internal/rowscan"
+
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
@@ -25,7 +27,7 @@ func jsonOf(types *pgtype.Map, oid uint32, format int16, raw []byte) json.RawMes
 	if raw == nil {
 		return json.RawMessage("null")
 	}
-	if oid < firstUserOID { // whatever Go type is registered for it
+	if oid < rowscan.FirstUserOID { // whatever Go type is registered for it
 		types = ownTypes
 	}
 	t, known := types.TypeForOID(oid)
@@ -74,7 +76,7 @@ var ownTypes = pgtype.NewMap()
 // jsonOfOther is the JSON of a type that pgx does not know. Those of PostgreSQL's own
 // that are arrays are shown as such.
 func jsonOfOther(oid uint32, text string) json.RawMessage {
-	name := otherTypes[oid]
+	name := rowscan.OtherTypes[oid]
 	switch {
 	case name == "int2vector":
 		return json.RawMessage("[" + strings.Join(strings.Fields(text), ",") + "]")

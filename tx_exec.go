@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/pgcmd/pgcmd/internal/rowscan"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -128,7 +130,7 @@ func (tx *Tx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, err
 		err = tx.s.unlockWith(err)
 		return pgrows.Failed(err), err
 	}
-	tx.s.open = &txRows{Rows: rows, row: currentRow{rows: rows}, s: tx.s, sql: sql, results: results}
+	tx.s.open = &txRows{Rows: rows, row: rowscan.RowOf(rows), s: tx.s, sql: sql, results: results}
 	return tx.s.open, nil
 }
 
@@ -142,7 +144,7 @@ func (tx *Tx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 // closes them, as it closes pgx's, but the transaction is told what the server says.
 type txRows struct {
 	pgx.Rows
-	row     currentRow
+	row     rowscan.Row
 	s       *txn
 	sql     string
 	results pgx.BatchResults // the batch that they came in, if one
@@ -191,14 +193,14 @@ func (r *txRows) Close() {
 	}
 	r.s.suspectConn(r.sql, r.err)
 	r.err = r.s.unlockWith(r.err)
-	switch scan := r.row.err; {
+	switch scan := r.row.Err(); {
 	case scan == nil:
 	case r.err == nil:
 		r.err = scan
 	default:
 		r.err = errors.Join(scan, r.err)
 	}
-	r.row.rows = nil
+	r.row.SetRows(nil)
 }
 
 func (r *txRows) Err() error {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pgcmd/pgcmd/internal/rowscan"
+
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgcmd/pgcmd/internal/sqltext"
@@ -139,31 +141,31 @@ func (v *checker) columns(s *descriptor) {
 	for i, c := range columns {
 		names[i] = c.Name
 	}
-	switch s.rowType.kind {
-	case scannerRow:
+	switch s.rowType.Kind {
+	case rowscan.SelfScanner:
 		return
-	case mapRow:
+	case rowscan.Map:
 		for i, name := range names {
 			if slices.Contains(names[:i], name) {
 				s.report("column "+name, "column", "comes twice, and a map holds one of them: rename one with AS")
 			}
 		}
 		return
-	case scalarRow:
+	case rowscan.Scalar:
 		if len(columns) != 1 {
-			s.report("row", "column", "is one %s, and the SQL returns %s: select one column, or use a struct", s.rowType.typ, listed(names))
+			s.report("row", "column", "is one %s, and the SQL returns %s: select one column, or use a struct", s.rowType.Type, listed(names))
 			return
 		}
-		v.column(s, s.rowType.fields[0], columns[0])
+		v.column(s, s.rowType.Fields[0], columns[0])
 		return
 	}
 	takers := make([]string, len(names))
-	for _, f := range s.rowType.fields {
+	for _, f := range s.rowType.Fields {
 		switch i := structfields.FindColumn(names, f); {
 		case i < 0:
-			s.report(s.rowField(s.rowType.typ, f), "column", "has no column, the SQL returns %s: rename the field or the column, or tag the field `db:\"-\"`", listed(names))
+			s.report(s.rowField(s.rowType.Type, f), "column", "has no column, the SQL returns %s: rename the field or the column, or tag the field `db:\"-\"`", listed(names))
 		case takers[i] != "":
-			s.report(s.rowField(s.rowType.typ, f), "column", "takes column %q, and so does %s: tag one of them otherwise", names[i], takers[i])
+			s.report(s.rowField(s.rowType.Type, f), "column", "takes column %q, and so does %s: tag one of them otherwise", names[i], takers[i])
 		default:
 			takers[i] = f.Path
 			v.column(s, f, columns[i])
@@ -171,7 +173,7 @@ func (v *checker) columns(s *descriptor) {
 	}
 	for i, name := range names {
 		if takers[i] == "" {
-			s.report("column "+name, "column", "has no field in %s: add one, or leave the column out of the SQL", typeOr(s.rowType.typ, "the row"))
+			s.report("column "+name, "column", "has no field in %s: add one, or leave the column out of the SQL", typeOr(s.rowType.Type, "the row"))
 		}
 	}
 }
@@ -185,7 +187,7 @@ func listed(names []string) string {
 
 // column compares one column with its field.
 func (v *checker) column(s *descriptor, f structfields.Field, c pgconn.FieldDescription) {
-	what := s.rowField(s.rowType.typ, f)
+	what := s.rowField(s.rowType.Type, f)
 	l := v.types.read(c.DataTypeOID, c.TypeModifier, f.Type)
 	s.lost(what, f, l, fmt.Sprintf("column %q (%s)", c.Name, v.types.name(c.DataTypeOID)))
 	from := v.live.origins[origin{c.TableOID, c.TableAttributeNumber}]

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/pgcmd/pgcmd/internal/rowscan"
+
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pgcmd/pgcmd/internal/structfields"
@@ -36,11 +38,11 @@ func (t types) base(oid uint32) uint32 {
 // read is the loss of scanning a column into a field.
 func (t types) read(oid uint32, modifier int32, typ reflect.Type) typeMismatch {
 	oid = t.base(oid)
-	typ = valueType(typ)
+	typ = rowscan.ValueType(typ)
 	if typ.Kind() == reflect.Interface || typ == reflect.TypeFor[pgtype.UndecodedBytes]() {
 		return typeMismatch{}
 	}
-	if planScan(t.known, oid, t.known.FormatCodeForOID(oid), reflect.New(typ).Interface()) == nil {
+	if rowscan.PlanScan(t.known, oid, t.known.FormatCodeForOID(oid), reflect.New(typ).Interface()) == nil {
 		return typeMismatch{rule: "type", why: "cannot hold", hint: "change the field's type, or cast the column in the SQL"}
 	}
 	if !t.fitsEnum(oid, typ) {
@@ -71,7 +73,7 @@ func (t types) read(oid uint32, modifier int32, typ reflect.Type) typeMismatch {
 
 // unsendable is the loss of sending a field where no value of it can be sent.
 func (t types) unsendable(oid uint32, typ reflect.Type) typeMismatch {
-	switch value := valueType(typ); {
+	switch value := rowscan.ValueType(typ); {
 	case value.Kind() == reflect.Interface:
 	case !t.encodes(oid, typ):
 		return typeMismatch{rule: "type", why: "cannot be sent as", hint: "change the field's type, or cast the parameter in the SQL"}
@@ -88,7 +90,7 @@ func (t types) write(oid uint32, typ reflect.Type) typeMismatch {
 	}
 	_, known := t.known.TypeForOID(oid)
 	oid = t.base(oid)
-	typ = valueType(typ)
+	typ = rowscan.ValueType(typ)
 	if hasOwnWay(typ) {
 		return typeMismatch{}
 	}
@@ -131,7 +133,7 @@ func (t types) takesNull(oid uint32, typ reflect.Type) bool {
 	oid = t.base(oid)
 	target := reflect.New(typ).Interface()
 	plan := t.known.PlanScan(oid, t.known.FormatCodeForOID(oid), target)
-	return reflect.TypeOf(plan) == noScan() || plan.Scan(nil, target) == nil
+	return reflect.TypeOf(plan) == rowscan.NoScan() || plan.Scan(nil, target) == nil
 }
 
 // fitsEnum is false for an enum, if the field is not text: pgx does not know the
@@ -158,14 +160,6 @@ func (t types) elements(typ reflect.Type, oid uint32) (elem reflect.Type, elemOI
 		elem = elem.Elem()
 	}
 	return elem, array.ElementType.OID, true
-}
-
-// valueType is the type of the value that a pointer stands for.
-func valueType(typ reflect.Type) reflect.Type {
-	for typ.Kind() == reflect.Pointer {
-		typ = typ.Elem()
-	}
-	return typ
 }
 
 // hasOwnWay reports whether the type says by methods how it is scanned or encoded.

@@ -1,4 +1,4 @@
-package pgcmd
+package rowscan
 
 import (
 	"errors"
@@ -10,12 +10,12 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// resultRows are the rows of a reply, as they come; [pgx.Rows] are. They have neither
+// Rows are the rows of a reply; [pgx.Rows] implement it. They have neither
 // Scan nor Values: an error of these ends the reading of pgx's rows, which keep it and
 // drop what the server says later, and whether a statement ended well is the server's
-// word alone. So what scans gets a currentRow, and Err is the server's or the
+// word alone. So what scans gets a Row, and Err is the server's or the
 // connection's.
-type resultRows interface {
+type Rows interface {
 	Next() bool
 	Close()
 	Err() error
@@ -26,13 +26,13 @@ type resultRows interface {
 	Conn() *pgx.Conn
 }
 
-// A currentRow is the row that was read last, as the [pgx.Rows] that code which scans a
+// A Row is the row that was read last, as the [pgx.Rows] that code which scans a
 // row expects. An error of it leaves the rows that it is one of as they are, and so does
 // Close; Next is an error. The interface is embedded since it grows.
-type currentRow struct {
+type Row struct {
 	pgx.Rows
-	rows    resultRows // nil: there is no row
-	err     error      // the first, as with pgx's
+	rows    Rows  // nil: there is no row
+	err     error // the first, as with pgx's
 	types   *pgtype.Map
 	plans   []pgtype.ScanPlan // of the last Scan
 	targets []reflect.Type    // that it was given
@@ -43,42 +43,50 @@ var (
 	errNextInRow = errors.New("pgcmd: Next was called by a ScanRow method, which is given one row")
 )
 
+// RowOf returns the current row of rows.
+func RowOf(rows Rows) Row { return Row{rows: rows} }
+
+// SetRows sets whose current row it is; nil is none.
+func (r *Row) SetRows(rows Rows) { r.rows = rows }
+
 // replan forgets the plans: the columns may be others.
-func (r *currentRow) replan() { r.plans = r.plans[:0] }
+func (r *Row) replan() { r.plans = r.plans[:0] }
 
-func (r *currentRow) Close()                        {}
-func (r *currentRow) Err() error                    { return r.err }
-func (r *currentRow) CommandTag() pgconn.CommandTag { return pgconn.CommandTag{} }
+func (r *Row) Close() {}
 
-func (r *currentRow) Next() bool {
+func (r *Row) Err() error { return r.err }
+
+func (r *Row) CommandTag() pgconn.CommandTag { return pgconn.CommandTag{} }
+
+func (r *Row) Next() bool {
 	if r.err == nil {
 		r.err = errNextInRow
 	}
 	return false
 }
 
-func (r *currentRow) FieldDescriptions() []pgconn.FieldDescription {
+func (r *Row) FieldDescriptions() []pgconn.FieldDescription {
 	if r.rows == nil {
 		return nil
 	}
 	return r.rows.FieldDescriptions()
 }
 
-func (r *currentRow) RawValues() [][]byte {
+func (r *Row) RawValues() [][]byte {
 	if r.rows == nil {
 		return nil
 	}
 	return r.rows.RawValues()
 }
 
-func (r *currentRow) TypeMap() *pgtype.Map {
+func (r *Row) TypeMap() *pgtype.Map {
 	if r.rows == nil {
 		return nil
 	}
 	return r.rows.TypeMap()
 }
 
-func (r *currentRow) Conn() *pgx.Conn {
+func (r *Row) Conn() *pgx.Conn {
 	if r.rows == nil {
 		return nil
 	}
@@ -86,7 +94,7 @@ func (r *currentRow) Conn() *pgx.Conn {
 }
 
 // Scan does what pgx's does.
-func (r *currentRow) Scan(targets ...any) error {
+func (r *Row) Scan(targets ...any) error {
 	if r.rows == nil {
 		return errNoRow
 	}
@@ -98,7 +106,7 @@ func (r *currentRow) Scan(targets ...any) error {
 	return r.err
 }
 
-func (r *currentRow) scan(targets []any) error {
+func (r *Row) scan(targets []any) error {
 	if len(targets) == 1 {
 		if row, ok := targets[0].(pgx.RowScanner); ok {
 			return row.ScanRow(r)
@@ -122,7 +130,7 @@ func (r *currentRow) scan(targets []any) error {
 		if typ := reflect.TypeOf(target); r.targets[i] != typ {
 			r.targets[i], r.plans[i] = typ, types.PlanScan(columns[i].DataTypeOID, columns[i].Format, target)
 		}
-		if values[i] == nil && reflect.TypeOf(r.plans[i]) == noScan() { // pgx would try other types, in random order
+		if values[i] == nil && reflect.TypeOf(r.plans[i]) == NoScan() { // pgx would try other types, in random order
 			return pgx.ScanArgError{ColumnIndex: i, FieldName: columns[i].Name,
 				Err: fmt.Errorf("cannot scan %s into %T", sqlTypeName(types, columns[i].DataTypeOID), target)}
 		}
@@ -134,7 +142,7 @@ func (r *currentRow) scan(targets []any) error {
 }
 
 // Values does what pgx's does.
-func (r *currentRow) Values() ([]any, error) {
+func (r *Row) Values() ([]any, error) {
 	if r.rows == nil {
 		return nil, errNoRow
 	}

@@ -1,4 +1,4 @@
-package pgcmd
+package rowscan
 
 import (
 	"database/sql"
@@ -21,19 +21,19 @@ import (
 // its column is decided here, by the two types and whatever the rows hold: pgx asks only
 // when it scans, and for NULL tries one type after the other, in random order. The format
 // in which a column comes makes no difference either.
-func (s *rowType) planColumns(types *pgtype.Map, l *columnMapping, targets []any, plans []pgtype.ScanPlan) *Error {
-	for i := range l.columns {
-		c := &l.columns[i]
-		if plans[i] = planScan(types, c.DataTypeOID, c.Format, targets[i]); plans[i] == nil {
+func (s *RowType) planColumns(types *pgtype.Map, l *Mapping, targets []any, plans []pgtype.ScanPlan) *Error {
+	for i := range l.Columns {
+		c := &l.Columns[i]
+		if plans[i] = PlanScan(types, c.DataTypeOID, c.Format, targets[i]); plans[i] == nil {
 			return s.mismatch(types, l, i)
 		}
 	}
 	return nil
 }
 
-// planScan plans how a column is read into the value that target points to, or returns
+// PlanScan plans how a column is read into the value that target points to, or returns
 // nil, if that cannot hold what the column has.
-func planScan(types *pgtype.Map, oid uint32, format int16, target any) pgtype.ScanPlan {
+func PlanScan(types *pgtype.Map, oid uint32, format int16, target any) pgtype.ScanPlan {
 	typ := reflect.TypeOf(target).Elem()
 	known, _ := types.TypeForOID(oid)
 	if known != nil && misreads(types, known, typ, 0) {
@@ -45,30 +45,30 @@ func planScan(types *pgtype.Map, oid uint32, format int16, target any) pgtype.Sc
 	plan := types.PlanScan(oid, format, target)
 	usual := types.FormatCodeForOID(oid)
 	if format == usual {
-		if reflect.TypeOf(plan) == noScan() {
+		if reflect.TypeOf(plan) == NoScan() {
 			return nil
 		}
 		return plan
 	}
 	// The server sends text to a connection that describes no statements.
 	there := types.PlanScan(oid, usual, target)
-	if reflect.TypeOf(there) == noScan() {
+	if reflect.TypeOf(there) == NoScan() {
 		return nil
 	}
-	if base := valueType(typ); takesText(base) || reflect.PointerTo(base).Implements(sqlScanner) {
+	if base := ValueType(typ); takesText(base) || reflect.PointerTo(base).Implements(sqlScanner) {
 		if _, array := known.Codec.(*pgtype.ArrayCodec); !array {
 			return &usualPlan{types: types, known: known, usual: usual, there: there, here: plan}
 		}
 	}
-	if reflect.TypeOf(plan) == noScan() {
+	if reflect.TypeOf(plan) == NoScan() {
 		return nil
 	}
 	return plan
 }
 
-// noScan is the type of pgx's plan for what cannot be scanned, which has no name outside
+// NoScan is the type of pgx's plan for what cannot be scanned, which has no name outside
 // of it.
-var noScan = sync.OnceValue(func() reflect.Type {
+var NoScan = sync.OnceValue(func() reflect.Type {
 	return reflect.TypeOf(pgtype.NewMap().PlanScan(pgtype.BoolOID, pgtype.BinaryFormatCode, new(chan int)))
 })
 
@@ -92,7 +92,7 @@ func takesText(t reflect.Type) bool {
 // its markup. What pgx cannot plan before it meets a value, the fields of a composite, is
 // looked at too.
 func misreads(types *pgtype.Map, known *pgtype.Type, t reflect.Type, depth int) bool {
-	t = valueType(t)
+	t = ValueType(t)
 	if depth > 8 {
 		return false
 	}
@@ -152,7 +152,7 @@ func fieldsRead(types *pgtype.Map, codec *pgtype.CompositeCodec, t reflect.Type,
 		known, typ := fields[0].Type, t.Field(i).Type
 		fields = fields[1:]
 		plan := types.PlanScan(known.OID, types.FormatCodeForOID(known.OID), reflect.New(typ).Interface())
-		if reflect.TypeOf(plan) == noScan() || misreads(types, known, typ, depth+1) {
+		if reflect.TypeOf(plan) == NoScan() || misreads(types, known, typ, depth+1) {
 			return false
 		}
 	}
@@ -162,7 +162,7 @@ func fieldsRead(types *pgtype.Map, codec *pgtype.CompositeCodec, t reflect.Type,
 // decodesText reports whether pgx would decode JSON or XML into a string that has a name,
 // which it does not do to one that has none.
 func decodesText(known *pgtype.Type, t reflect.Type) bool {
-	t = valueType(t)
+	t = ValueType(t)
 	if t.Kind() != reflect.String || t == reflect.TypeFor[string]() {
 		return false
 	}
@@ -230,9 +230,9 @@ func (p *usualPlan) Scan(src []byte, target any) error {
 	return p.there.Scan(raw, target)
 }
 
-// reads reports what is wrong with the columns of a statement that was described, before
-// it is sent. What it found right last is not looked at again.
-func (s *rowType) reads(types *pgtype.Map, columns []pgconn.FieldDescription) *Error {
+// Check reports what is wrong with the columns of a statement that was described, before
+// it is sent. What it found right last is not checked again.
+func (s *RowType) Check(types *pgtype.Map, columns []pgconn.FieldDescription) *Error {
 	if last := s.read.Load(); last != nil && last.types == types && last.first == &columns[0] {
 		return nil
 	}
@@ -240,10 +240,10 @@ func (s *rowType) reads(types *pgtype.Map, columns []pgconn.FieldDescription) *E
 	if err != nil {
 		return err
 	}
-	if s.kind != mapRow {
+	if s.Kind != Map {
 		for i, f := range l.fields {
 			oid := columns[i].DataTypeOID
-			if planScan(types, oid, types.FormatCodeForOID(oid), reflect.New(f.Type).Interface()) == nil {
+			if PlanScan(types, oid, types.FormatCodeForOID(oid), reflect.New(f.Type).Interface()) == nil {
 				return s.mismatch(types, l, i)
 			}
 		}
@@ -252,40 +252,40 @@ func (s *rowType) reads(types *pgtype.Map, columns []pgconn.FieldDescription) *E
 	return nil
 }
 
-// readable says which columns a shape can read on which connection.
+// readable says which columns a row type can read on which connection.
 type readable struct {
 	types *pgtype.Map
 	first *pgconn.FieldDescription
 }
 
 // mismatch is the error of a column whose type its field cannot read.
-func (s *rowType) mismatch(types *pgtype.Map, l *columnMapping, column int) *Error {
-	c, f := &l.columns[column], l.fields[column]
+func (s *RowType) mismatch(types *pgtype.Map, l *Mapping, column int) *Error {
+	c, f := &l.Columns[column], l.fields[column]
 	advice := "cast the column to text in the SQL"
-	if base := valueType(f.Type); !takesText(base) {
+	if base := ValueType(f.Type); !takesText(base) {
 		advice = fmt.Sprintf("make it %s, or a string and cast the column to text in the SQL", goType(types, c.DataTypeOID))
 	}
-	e := newScanError(c.Name, "column %q (%s) does not fit %s (%s): %s", c.Name, sqlTypeName(types, c.DataTypeOID), s.where(f), f.Type, advice)
+	e := newError(c.Name, "column %q (%s) does not fit %s (%s): %s", c.Name, sqlTypeName(types, c.DataTypeOID), s.where(f), f.Type, advice)
 	return e
 }
 
 // where names a field as the Go code does.
-func (s *rowType) where(f structfields.Field) string {
-	if s.kind == scalarRow {
+func (s *RowType) where(f structfields.Field) string {
+	if s.Kind == Scalar {
 		return "the row"
 	}
-	return s.typ.Name() + "." + f.Path
+	return s.Type.Name() + "." + f.Path
 }
 
 // valueError is the error of one value that its field cannot take, though the types fit.
-func (s *rowType) valueError(types *pgtype.Map, l *columnMapping, column int, null bool, err error) *Error {
-	c, f := &l.columns[column], l.fields[column]
+func (s *RowType) valueError(types *pgtype.Map, l *Mapping, column int, null bool, err error) *Error {
+	c, f := &l.Columns[column], l.fields[column]
 	typ, where := sqlTypeName(types, c.DataTypeOID), s.where(f)
 	var e *Error
 	if null {
-		e = newScanError(c.Name, "column %q (%s) is NULL, and %s (%s) cannot hold that: make it *%s, or use coalesce", c.Name, typ, where, f.Type, f.Type)
+		e = newError(c.Name, "column %q (%s) is NULL, and %s (%s) cannot hold that: make it *%s, or use coalesce", c.Name, typ, where, f.Type, f.Type)
 	} else {
-		e = newScanError(c.Name, "column %q (%s) does not fit %s (%s)", c.Name, typ, where, f.Type)
+		e = newError(c.Name, "column %q (%s) does not fit %s (%s)", c.Name, typ, where, f.Type)
 	}
 	e.Err = err
 	return e
@@ -296,15 +296,15 @@ func sqlTypeName(types *pgtype.Map, oid uint32) string {
 	if t, ok := types.TypeForOID(oid); ok {
 		return t.Name
 	}
-	if name := otherTypes[oid]; name != "" {
+	if name := OtherTypes[oid]; name != "" {
 		return name
 	}
 	return fmt.Sprintf("type %d", oid)
 }
 
-// otherTypes are the types of PostgreSQL's own that pgx does not know, and has as text.
+// OtherTypes are the types of PostgreSQL's own that pgx does not know, and has as text.
 // Those with a line before their name are arrays.
-var otherTypes = map[uint32]string{
+var OtherTypes = map[uint32]string{
 	22: "int2vector", 24: "regproc", 30: "oidvector", 194: "pg_node_tree", 775: "_macaddr8", 790: "money", 791: "_money", 1006: "_int2vector", 1008: "_regproc", 1013: "_oidvector",
 	1263: "_cstring", 1266: "timetz", 1270: "_timetz", 1790: "refcursor", 2201: "_refcursor", 2202: "regprocedure", 2203: "regoper",
 	2204: "regoperator", 2205: "regclass", 2206: "regtype", 2207: "_regprocedure", 2208: "_regoper", 2209: "_regoperator",
@@ -355,4 +355,12 @@ var goTypes = map[uint32]string{
 	pgtype.LineOID: "pgtype.Line", pgtype.LsegOID: "pgtype.Lseg", pgtype.BoxOID: "pgtype.Box", pgtype.PathOID: "pgtype.Path",
 	pgtype.PolygonOID: "pgtype.Polygon", pgtype.CircleOID: "pgtype.Circle", pgtype.TSVectorOID: "pgtype.TSVector", pgtype.OIDOID: "uint32",
 	pgtype.XIDOID: "uint32", pgtype.CIDOID: "uint32", pgtype.XID8OID: "uint64", pgtype.OID8OID: "uint64", pgtype.TIDOID: "pgtype.TID",
+}
+
+// ValueType is the type of the value that a pointer stands for.
+func ValueType(typ reflect.Type) reflect.Type {
+	for typ.Kind() == reflect.Pointer {
+		typ = typ.Elem()
+	}
+	return typ
 }

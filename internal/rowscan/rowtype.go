@@ -1,0 +1,244 @@
+package rowscan
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/pgcmd/pgcmd/internal/structfields"
+)
+
+// A Kind is how a Row takes its columns.
+type Kind int
+
+const (
+	Struct      Kind = iota // a field each, by name
+	Scalar                  // the only column
+	Map                     // map[string]any
+	SelfScanner             // the type's own ScanRow
+)
+
+// A RowType is what is known of a row type at definition, and the columns that it
+// was last matched with: they are the same at every run, until the schema changes.
+type RowType struct {
+	Type           reflect.Type
+	Kind           Kind
+	Fields         []structfields.Field
+	slice          reflect.Type  // of rows; nil of a QueryOne
+	none           reflect.Value // an empty slice, which is not nil
+	throughPointer bool          // a field is behind an embedded pointer, to be made for every row
+	Last           atomic.Pointer[Mapping]
+	read           atomic.Pointer[readable] // what Check found right last
+}
+
+// A Mapping matches the columns of a result with the fields of a row.
+type Mapping struct {
+	Columns      []pgconn.FieldDescription
+	fields       []structfields.Field // fields[i] takes column i
+	offsets      []uintptr            // of these fields in a row, unless one is reached through a pointer
+	builtinTypes bool                 // every type is one of PostgreSQL's own
+	plans        atomic.Pointer[[]scanPlans]
+}
+
+// scanPlans are the plans to scan a row of a mapping on one connection, which the types
+// stand for. Planning is a good part of reading one row, and on the same connection
+// gives the same plans, unless a type was registered in between.
+type scanPlans struct {
+	types *pgtype.Map
+	plans []pgtype.ScanPlan
+}
+
+// maxScanPlans is for how many connections a mapping keeps plans; some may be gone.
+const maxScanPlans = 64
+
+// cachedPlans returns the plans for a connection, for use by the caller that has it.
+func (l *Mapping) cachedPlans(types *pgtype.Map, s *RowType, targets []any) ([]pgtype.ScanPlan, *Error) {
+	var all []scanPlans
+	if known := l.plans.Load(); known != nil {
+		for i := range *known {
+			if p := &(*known)[i]; p.types == types {
+				return p.plans, nil
+			}
+		}
+		if len(*known) < maxScanPlans {
+			all = slices.Clip(*known)
+		}
+	}
+	plans := make([]pgtype.ScanPlan, len(targets))
+	if err := s.planColumns(types, l, targets, plans); err != nil {
+		return nil, err
+	}
+	all = append(all, scanPlans{types, plans})
+	l.plans.Store(&all) // of two at the same time one may be forgotten
+	return plans, nil
+}
+
+// FirstUserOID is the first object id that PostgreSQL gives to a type that it was
+// not born with (FirstNormalObjectId in access/transam.h).
+const FirstUserOID = 16384
+
+func (l *Mapping) Names() []string {
+	names := make([]string, len(l.Columns))
+	for i, c := range l.Columns {
+		names[i] = c.Name
+	}
+	return names
+}
+
+// Of looks at a row type, and panics if it cannot be a row.
+func Of(command string, row reflect.Type) *RowType {
+	s := &RowType{Type: row}
+	switch {
+	case s.Type == reflect.TypeFor[map[string]any]():
+		s.Kind = Map
+		return s
+	case reflect.PointerTo(s.Type).Implements(reflect.TypeFor[pgx.RowScanner]()):
+		s.Kind = SelfScanner
+		return s
+	case s.Type.Kind() == reflect.Pointer && !structfields.IsScalar(s.Type.Elem()):
+		panic(fmt.Sprintf("pgcmd: %s: the row type is %s: use %s, rows are values", command, s.Type, s.Type.Elem()))
+	case structfields.IsScalar(s.Type):
+		if why := structfields.Unreadable(s.Type); why != "" {
+			panic(fmt.Sprintf("pgcmd: %s: the row type %s cannot hold a column: %s", command, s.Type, why))
+		}
+		s.Kind = Scalar
+		s.Fields = []structfields.Field{{Path: s.Type.String(), Type: s.Type}}
+		return s
+	}
+	s.Fields = Fields(command, s.Type)
+	if len(s.Fields) == 0 {
+		panic(fmt.Sprintf("pgcmd: %s: the row type %s has no exported fields: use a struct with a field for each column, or Exec", command, s.Type))
+	}
+	s.throughPointer = structfields.EmbedsPointer(s.Type, s.Fields)
+	return s
+}
+
+// OfSlice looks at the row type of a slice.
+func OfSlice(command string, rows reflect.Type) *RowType {
+	t := Of(command, rows.Elem())
+	t.slice, t.none = rows, reflect.MakeSlice(rows, 0, 0)
+	return t
+}
+
+// Fields lists the fields of the struct typ, and panics if one cannot be a column.
+func Fields(command string, typ reflect.Type) []structfields.Field {
+	fields, _ := structfields.Of(typ)
+	for i, f := range fields {
+		if why := structfields.Unreadable(f.Type); why != "" {
+			panic(fmt.Sprintf("pgcmd: %s: field %s.%s cannot hold a column: %s (tag it `db:\"-\"` to leave it out)", command, typ, f.Path, why))
+		}
+		for _, g := range fields[:i] {
+			if f.Tagged == g.Tagged && (f.Name == g.Name || !f.Tagged && f.Matches(g.Name)) {
+				panic(fmt.Sprintf("pgcmd: %s: fields %s and %s of %s take the same column: tag one of them", command, g.Path, f.Path, typ))
+			}
+		}
+	}
+	return fields
+}
+
+// cachedMapping finds the mapping for the columns of a result.
+func (s *RowType) cachedMapping(columns []pgconn.FieldDescription) (*Mapping, *Error) {
+	if l := s.Last.Load(); l != nil && l.fits(columns) {
+		return l, nil
+	}
+	l, err := s.mapColumns(columns)
+	if err == nil {
+		s.Last.Store(l)
+	}
+	return l, err
+}
+
+// mapColumns makes the mapping for the columns of a result.
+func (s *RowType) mapColumns(columns []pgconn.FieldDescription) (*Mapping, *Error) {
+	l := &Mapping{Columns: slices.Clone(columns), fields: make([]structfields.Field, len(columns)), offsets: make([]uintptr, len(columns)), builtinTypes: true}
+	for _, c := range columns {
+		l.builtinTypes = l.builtinTypes && c.DataTypeOID < FirstUserOID
+	}
+	var err *Error
+	switch s.Kind {
+	case Struct:
+		err = s.matchFields(l)
+	case Scalar:
+		if len(columns) != 1 {
+			err = newError("", "the SQL returns %d columns (%s), and a row is one %s: select one column, or use a struct",
+				len(columns), strings.Join(l.Names(), ", "), s.Type)
+			break
+		}
+		l.fields[0] = s.Fields[0]
+	case Map:
+		names := l.Names()
+		for i, name := range names {
+			if slices.Contains(names[:i], name) {
+				err = newError(name, "two columns are called %q, and a map holds one of them: rename one with AS", name)
+			}
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !s.throughPointer {
+		for i, f := range l.fields {
+			l.offsets[i] = offsetOf(s.Type, f.Index)
+		}
+	}
+	return l, nil
+}
+
+// offsetOf returns the offset of a field in a struct. Of a scalar the index is empty.
+func offsetOf(t reflect.Type, index []int) (offset uintptr) {
+	for _, x := range index {
+		f := t.Field(x)
+		offset, t = offset+f.Offset, f.Type
+	}
+	return offset
+}
+
+func (s *RowType) matchFields(l *Mapping) *Error {
+	names := l.Names()
+	taken := make([]bool, len(names))
+	for _, f := range s.Fields {
+		i := structfields.FindColumn(names, f)
+		if i < 0 {
+			return newError("", "field %s.%s has no column: the SQL returns %s (tag the field `db:\"-\"` to leave it out)",
+				s.Type.Name(), f.Path, strings.Join(l.Names(), ", "))
+		}
+		if taken[i] {
+			return newError(names[i], "column %q is meant for two fields of %s, %s and %s: tag one of them otherwise", names[i], s.Type.Name(), l.fields[i].Path, f.Path)
+		}
+		taken[i], l.fields[i] = true, f
+	}
+	for i, name := range names {
+		if !taken[i] {
+			return newError(name, "column %q has no field in %s: add one, or leave the column out of the SQL", name, s.Type.Name())
+		}
+	}
+	return nil
+}
+
+func (l *Mapping) fits(columns []pgconn.FieldDescription) bool {
+	if len(l.Columns) != len(columns) {
+		return false
+	}
+	for i := range columns {
+		if a, b := &l.Columns[i], &columns[i]; a.Name != b.Name || a.DataTypeOID != b.DataTypeOID || a.Format != b.Format {
+			return false
+		}
+	}
+	return true
+}
+
+// An Error says why rows cannot be read into their row type.
+type Error struct {
+	Column  string // empty if it is of no single column
+	Message string // without a value
+	Err     error  // of pgx or of user code; nil if there is none
+}
+
+func newError(column, format string, args ...any) *Error {
+	return &Error{Column: column, Message: fmt.Sprintf(format, args...)}
+}
