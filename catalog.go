@@ -12,7 +12,9 @@ import (
 	"strings"
 
 	"github.com/pgcmd/pgcmd/internal/jsonfields"
+	"github.com/pgcmd/pgcmd/internal/problem"
 	"github.com/pgcmd/pgcmd/internal/redact"
+	"github.com/pgcmd/pgcmd/internal/strictjson"
 )
 
 // A Catalog is commands by name, for callers who have JSON and no Go types: an
@@ -187,10 +189,10 @@ func (c *Catalog) unknown(name string) *Error {
 		e.Message = "the catalog is empty"
 		return e
 	}
-	if near := nearest(name, c.names); near != "" {
+	if near := strictjson.Suggest(name, c.names); near != "" {
 		e.Message += ": did you mean " + near + "?"
 	}
-	e.Message += " (has: " + firstNames(c.names) + ")"
+	e.Message += " (has: " + strictjson.List(c.names) + ")"
 	return e
 }
 
@@ -199,7 +201,7 @@ func (d *definition) runJSON(ctx context.Context, db DB, input []byte) (any, err
 	inv := d.newInvocation()
 	err := d.decode(ctx, input, inv.in)
 	if err == nil && d.opts.Trusted { // by its Go callers, and not by these
-		err = d.validate(inv.in, maxProblems)
+		err = d.validate(inv.in, problem.Max)
 	}
 	if err != nil {
 		return nil, err
@@ -214,7 +216,8 @@ func (d *definition) runJSON(ctx context.Context, db DB, input []byte) (any, err
 // than is worth to collect.
 func (c *definition) decode(ctx context.Context, input []byte, in any) error {
 	v := reflect.ValueOf(in).Elem()
-	problems, err := decodeJSON(ctx, input, v)
+	wrong, err := strictjson.Decode(ctx, input, v)
+	problems := problemsOf(wrong)
 	if err == nil && len(problems) == 0 {
 		problems, err = tooManyProblems(ctx, c.name, v, c.batch != nil && !c.isAtomic)
 	}
@@ -227,14 +230,14 @@ func (c *definition) decode(ctx context.Context, input []byte, in any) error {
 	return nil
 }
 
-// bounded is e with its first maxProblems problems, which its message says.
+// bounded is e with its first problem.Max problems, and a message that says so.
 func (e *Error) bounded() *Error {
-	if len(e.Problems) <= maxProblems {
+	if len(e.Problems) <= problem.Max {
 		return e
 	}
 	short := *e
-	short.Problems = e.Problems[:maxProblems:maxProblems]
-	short.Message = fmt.Sprintf("the input was refused for more than %d reasons, of which these are the first", maxProblems)
+	short.Problems = e.Problems[:problem.Max:problem.Max]
+	short.Message = fmt.Sprintf("the input was refused for more than %d reasons, of which these are the first", problem.Max)
 	return &short
 }
 
@@ -274,12 +277,10 @@ func (l *catalogEntry) inJSONNames(err error) error {
 		if !ok {
 			continue
 		}
-		if rest, found := strings.CutPrefix(p.Message, lastName(p.Field)+" "); found {
-			p.Message = lastName(path) + " " + rest
+		if rest, found := strings.CutPrefix(p.Message, problem.LastName(p.Field)+" "); found {
+			p.Message = problem.LastName(path) + " " + rest
 		}
 		p.Field = path
 	}
 	return &e
 }
-
-func lastName(path string) string { return path[strings.LastIndexByte(path, '.')+1:] }

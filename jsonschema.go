@@ -14,6 +14,7 @@ import (
 
 	"github.com/pgcmd/pgcmd/internal/jsonfields"
 	"github.com/pgcmd/pgcmd/internal/redact"
+	"github.com/pgcmd/pgcmd/internal/strictjson"
 	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
@@ -142,7 +143,7 @@ func (b *schemaBuilder) describe(t reflect.Type, path string) *schema {
 	case reflect.Chan, reflect.Func, reflect.UnsafePointer, reflect.Complex64, reflect.Complex128:
 		return b.reject(path, "is a %s, which has no JSON form: leave it out with the tag `json:\"-\"`, or take another type", t)
 	}
-	low, high := bounds(t)
+	low, high := strictjson.IntegerBounds(t)
 	s := newSchema("integer").set("minimum", json.Number(low)).set("maximum", json.Number(high))
 	if t == reflect.TypeFor[time.Duration]() {
 		s.set("description", "nanoseconds")

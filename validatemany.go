@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/go-playground/validator/v10"
+
+	"github.com/pgcmd/pgcmd/internal/problem"
 )
 
 // A manyCheck looks for more problems than are worth to collect in an input that came as
@@ -45,7 +47,7 @@ func tooManyProblems(ctx context.Context, command string, v reflect.Value, items
 	}
 	for i := range v.Len() {
 		m.problems, m.found = nil, nil
-		m.weigh(v.Index(i), tag, &jsonPath{index: i})
+		m.weigh(v.Index(i), tag, &problem.Path{Index: i})
 		if problems, err := m.enough(); problems != nil || err != nil {
 			return problems, err
 		}
@@ -54,13 +56,13 @@ func tooManyProblems(ctx context.Context, command string, v reflect.Value, items
 }
 
 func (m *manyCheck) enough() ([]Problem, error) {
-	if m.ended != nil || len(m.problems) <= maxProblems {
+	if m.ended != nil || len(m.problems) <= problem.Max {
 		return nil, m.ended
 	}
 	return m.problems, nil
 }
 
-func (m *manyCheck) stopped() bool { return m.ended != nil || len(m.problems) > maxProblems }
+func (m *manyCheck) stopped() bool { return m.ended != nil || len(m.problems) > problem.Max }
 
 // canDive reports whether the tags of a type lead validator into a slice, an array or a
 // map, and say nothing that can be asked only of the input as a whole.
@@ -99,7 +101,7 @@ func isContainer(t reflect.Type) bool {
 
 // weigh returns how many rules validator may ask of v under a tag, and has had it ask
 // those of elements of which there are many.
-func (m *manyCheck) weigh(v reflect.Value, tag string, p *jsonPath) (weight int) {
+func (m *manyCheck) weigh(v reflect.Value, tag string, p *problem.Path) (weight int) {
 	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
 		if v.IsNil() {
 			return 1
@@ -109,15 +111,15 @@ func (m *manyCheck) weigh(v reflect.Value, tag string, p *jsonPath) (weight int)
 	if v.Kind() == reflect.Struct {
 		r := rulesOf(v.Type())
 		weight = r.count
-		var here *jsonPath
+		var here *problem.Path
 		for _, f := range r.fields {
 			if m.stopped() {
 				break
 			}
 			if here == nil {
-				here = &jsonPath{outer: p}
+				here = &problem.Path{Outer: p}
 			}
-			here.name = f.name
+			here.Name = f.name
 			weight += m.weigh(v.Field(f.index), f.tag, here)
 		}
 		return weight
@@ -178,7 +180,7 @@ func rulesOf(t reflect.Type) structRules {
 }
 
 // elements weighs those of a slice or an array.
-func (m *manyCheck) elements(v reflect.Value, tag string, p *jsonPath) (total int) {
+func (m *manyCheck) elements(v reflect.Value, tag string, p *problem.Path) (total int) {
 	first, weight := 0, 0
 	ask := func(end int) {
 		if first == end || m.stopped() {
@@ -193,9 +195,9 @@ func (m *manyCheck) elements(v reflect.Value, tag string, p *jsonPath) (total in
 		first, weight = end, 0
 		m.ended = m.ctx.Err()
 	}
-	here := &jsonPath{outer: p}
+	here := &problem.Path{Outer: p}
 	for i := 0; i < v.Len() && !m.stopped(); i++ {
-		here.index = i
+		here.Index = i
 		w := 1 + m.weigh(v.Index(i), tag, here)
 		if weight > 0 && weight+w > manyRules {
 			ask(i)
@@ -210,7 +212,7 @@ func (m *manyCheck) elements(v reflect.Value, tag string, p *jsonPath) (total in
 }
 
 // entries weighs those of a map.
-func (m *manyCheck) entries(v reflect.Value, tag string, p *jsonPath) (total int) {
+func (m *manyCheck) entries(v reflect.Value, tag string, p *problem.Path) (total int) {
 	some, weight := reflect.MakeMap(v.Type()), 0
 	ask := func() {
 		if some.Len() > 0 && !m.stopped() {
@@ -224,7 +226,7 @@ func (m *manyCheck) entries(v reflect.Value, tag string, p *jsonPath) (total int
 	if !strings.HasPrefix(tag, "keys") {
 		values = tag
 	}
-	here := &jsonPath{outer: p, name: "[key]"}
+	here := &problem.Path{Outer: p, Name: "[key]"}
 	for entries := v.MapRange(); entries.Next() && !m.stopped(); {
 		w := 2 + m.weigh(entries.Value(), strings.TrimPrefix(values, ","), here)
 		if weight > 0 && weight+w > manyRules {
@@ -254,7 +256,7 @@ func (m *manyCheck) errorsOf(v reflect.Value, tag string) (errs validator.Valida
 
 // note adds what is wrong with elements from first on, or, if that is negative, with
 // those of a map, at p.
-func (m *manyCheck) note(errs validator.ValidationErrors, p *jsonPath, first int) {
+func (m *manyCheck) note(errs validator.ValidationErrors, p *problem.Path, first int) {
 	if len(errs) > 0 && m.found == nil {
 		m.found = map[ruleViolation]bool{}
 	}
@@ -278,7 +280,7 @@ func (m *manyCheck) note(errs validator.ValidationErrors, p *jsonPath, first int
 		m.found[key] = true
 		message := englishMessage(f)
 		if rest, ok := strings.CutPrefix(message, f.Field()+" "); ok { // whose index is within its part
-			message = lastName(shown) + " " + rest
+			message = problem.LastName(shown) + " " + rest
 		}
 		m.problems = append(m.problems, Problem{Field: withoutKeys(shown), Rule: key.tag, Message: withoutKeys(message)})
 	}
@@ -302,7 +304,7 @@ func movedBy(first int, path string) string {
 	for _, digit := range inside {
 		n = 10*n + int(digit-'0')
 	}
-	return (&jsonPath{index: first + n}).String() + rest
+	return (&problem.Path{Index: first + n}).String() + rest
 }
 
 // cutDive takes a tag apart: the rules of a slice itself, and those of its elements.

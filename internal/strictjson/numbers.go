@@ -1,4 +1,4 @@
-package pgcmd
+package strictjson
 
 import (
 	"bytes"
@@ -6,10 +6,12 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+
+	"github.com/pgcmd/pgcmd/internal/problem"
 )
 
-// bounds are the least and the greatest integer of a type.
-func bounds(t reflect.Type) (low, high string) {
+// IntegerBounds returns the least and the greatest value of an integer type.
+func IntegerBounds(t reflect.Type) (low, high string) {
 	if k := t.Kind(); k >= reflect.Uint && k <= reflect.Uintptr {
 		return "0", strconv.FormatUint(math.MaxUint64>>(64-t.Bits()), 10)
 	}
@@ -17,8 +19,8 @@ func bounds(t reflect.Type) (low, high string) {
 	return strconv.FormatInt(least, 10), strconv.FormatInt(^least, 10)
 }
 
-// number sets v, of a kind of number, to a literal.
-func (d *decoder) number(v reflect.Value, literal string, p *jsonPath) {
+// number sets v, which is of a numeric kind, to a literal.
+func (d *decoder) number(v reflect.Value, literal string, p *problem.Path) {
 	t := v.Type()
 	if t.Kind() == reflect.Float32 || t.Kind() == reflect.Float64 {
 		f, err := strconv.ParseFloat(literal, t.Bits())
@@ -50,8 +52,9 @@ func (d *decoder) number(v reflect.Value, literal string, p *jsonPath) {
 	}
 }
 
-// maxExponent is of a number that a type reads by a method of its own: more than any
-// float64 has. Such types hold and send every digit, and 1e-30000 is one of 30,000.
+// maxExponent is the largest exponent of a number that a type decodes by its own method. It
+// is larger than that of any float64. Such types keep and send every digit, and 1e-30000
+// has 30,000.
 const maxExponent = 400
 
 func farExponent(literal []byte) bool {
@@ -62,7 +65,7 @@ func farExponent(literal []byte) bool {
 	if at < 0 {
 		return false
 	}
-	exponent, _ := strconv.Atoi(string(literal[at+1:])) // the nearest int, if it is beyond them
+	exponent, _ := strconv.Atoi(string(literal[at+1:])) // the nearest int, if it does not fit
 	return exponent < -maxExponent || exponent > maxExponent
 }
 
@@ -73,9 +76,9 @@ func mantissa(literal string) string {
 	return literal
 }
 
-// wholeNumber writes a literal without fraction and exponent, if it is an integer: 1.0
-// and 1e3 are, as they are to JSON Schema. One far too large comes back as a number
-// that is too large as well.
+// wholeNumber returns a literal without fraction and exponent, if it is an integer. 1.0 and
+// 1e3 are, as in JSON Schema. A literal that is far too large becomes a shorter one that is
+// also too large.
 func wholeNumber(literal string) (digits string, whole bool) {
 	if !strings.ContainsAny(literal, ".eE") {
 		if literal == "-0" {
@@ -86,7 +89,7 @@ func wholeNumber(literal string) (digits string, whole bool) {
 	number := mantissa(literal)
 	exponent := 0
 	if len(number) < len(literal) {
-		exponent, _ = strconv.Atoi(literal[len(number)+1:]) // the nearest int, if it is beyond them
+		exponent, _ = strconv.Atoi(literal[len(number)+1:]) // the nearest int, if it does not fit
 	}
 	sign := ""
 	if number[0] == '-' {
@@ -98,7 +101,7 @@ func wholeNumber(literal string) (digits string, whole bool) {
 	if number == "" {
 		return "0", true
 	}
-	if exponent < -len(literal) { // more places than there are digits
+	if exponent < -len(literal) { // more decimal places than digits
 		return "", false
 	}
 	const most = 30 // more digits than any integer has

@@ -1,4 +1,8 @@
-package pgcmd
+// Package strictjson decodes JSON into Go values. It refuses what encoding/json accepts
+// silently (unknown fields, duplicate fields, names in another case, null, numbers out of
+// range) and reports all problems of an input, not only the first. It knows no commands and
+// no validation.
+package strictjson
 
 import (
 	"context"
@@ -12,95 +16,64 @@ import (
 	"time"
 
 	"github.com/pgcmd/pgcmd/internal/jsonfields"
+	"github.com/pgcmd/pgcmd/internal/problem"
 )
 
-// A decoder reads JSON that is known to be well formed into Go values, strictly:
-// encoding/json would ignore a field that it does not know, take the last of two of
-// one name, match names whatever their case, leave null without effect, and stop at
-// the first mistake.
+// Decode decodes data into v and returns the problems of data, at most problem.Max+1.
+// Empty data stands for {}. The error is the context's, if that ended first.
 //
-// No message holds anything of the input: not its values, not the keys of its maps,
-// not the names that are not known.
-type decoder struct {
-	ctx      context.Context
-	data     []byte
-	at       int
-	counts   []uint32 // of the elements of each array, in the order of the text
-	array    int      // the next of counts
-	values   int      // read so far
-	names    [][]byte // of the objects that skip is within
-	problems []Problem
-	stopped  bool  // nothing more is to be read
-	ended    error // the context's, if that is why
-}
-
-const (
-	maxDepth    = 100 // of arrays and objects within each other
-	maxProblems = 50  // that are collected; reading ends with the next one
-)
-
-// decodeJSON reads data, of which nothing stands for {}, into v, and returns what
-// is wrong with it, up to one problem more than maxProblems. The error is that of a
-// context that ended before the data did.
-//
-// It allocates a small multiple of the data, and what the values themselves take.
-func decodeJSON(ctx context.Context, data []byte, v reflect.Value) ([]Problem, error) {
+// It allocates a small multiple of len(data), and the memory of the values themselves.
+func Decode(ctx context.Context, data []byte, v reflect.Value) ([]problem.Problem, error) {
 	if len(data) == 0 {
 		data = []byte("{}")
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if problem := checkJSON(data); problem != nil {
-		return []Problem{*problem}, nil
+	if p := checkJSON(data); p != nil {
+		return []problem.Problem{*p}, nil
 	}
 	d := &decoder{ctx: ctx, data: data, counts: countElements(data)}
 	d.value(v, nil)
-	return d.problems, d.ended
+	return d.problems, d.ctxErr
 }
 
-// A place is the way to a value, from the inside out.
-type jsonPath struct {
-	outer *jsonPath
-	name  string
-	index int // if name is empty
+// A decoder decodes well-formed JSON. No message holds anything of the input: no values, no
+// keys of maps, no unknown names.
+type decoder struct {
+	ctx      context.Context
+	data     []byte
+	at       int      // the offset in data
+	counts   []uint32 // the number of elements of each array, in the order of the text
+	array    int      // the index of the next array in counts
+	values   int      // read so far
+	names    [][]byte // of the objects that skip is in
+	problems []problem.Problem
+	stopped  bool  // nothing more is read
+	ctxErr   error // the context's error, if it stopped decoding
 }
 
-func (p *jsonPath) String() string { return string(p.append(nil)) }
+const maxDepth = 100 // of nested arrays and objects
 
-func (p *jsonPath) append(b []byte) []byte {
-	if p == nil {
-		return b
-	}
-	b = p.outer.append(b)
-	if p.name == "" {
-		b = strconv.AppendInt(append(b, '['), int64(p.index), 10)
-		return append(b, ']')
-	}
-	if len(b) > 0 && p.name[0] != '[' {
-		b = append(b, '.')
-	}
-	return append(b, p.name...)
-}
-
-func (d *decoder) problem(p *jsonPath, rule, format string, args ...any) {
+func (d *decoder) problem(p *problem.Path, rule, format string, args ...any) {
 	if d.stopped {
 		return
 	}
-	d.problems = append(d.problems, Problem{Field: p.String(), Rule: rule, Message: fmt.Sprintf(format, args...)})
-	d.stopped = len(d.problems) > maxProblems
+	d.problems = append(d.problems, problem.Problem{Field: p.String(), Rule: rule, Message: fmt.Sprintf(format, args...)})
+	d.stopped = len(d.problems) > problem.Max
 }
 
-// goesOn reports whether another value is to be read. It looks at the context at times.
-func (d *decoder) goesOn() bool {
+// mayContinue reports whether another value may be read. It checks the context every 1024
+// values.
+func (d *decoder) mayContinue() bool {
 	if d.values++; d.values%1024 == 0 && !d.stopped {
-		d.ended = d.ctx.Err()
-		d.stopped = d.ended != nil
+		d.ctxErr = d.ctx.Err()
+		d.stopped = d.ctxErr != nil
 	}
 	return !d.stopped
 }
 
-// next is the first byte of the value to come.
+// next skips white space and returns the byte at which the next value starts.
 func (d *decoder) next() byte {
 	for d.data[d.at] <= ' ' {
 		d.at++
@@ -108,8 +81,8 @@ func (d *decoder) next() byte {
 	return d.data[d.at]
 }
 
-// value reads the next value into v, which is addressable and zero.
-func (d *decoder) value(v reflect.Value, p *jsonPath) {
+// value decodes the next value into v, which is addressable and zero.
+func (d *decoder) value(v reflect.Value, p *problem.Path) {
 	t := v.Type()
 	first := d.next()
 	if t.Kind() == reflect.Pointer {
@@ -143,13 +116,13 @@ func (d *decoder) value(v reflect.Value, p *jsonPath) {
 	}
 }
 
-// custom leaves v to its own method. Most that are given null do nothing, and so
-// lose it: then it is refused.
-func (d *decoder) custom(v reflect.Value, p *jsonPath, null bool) {
+// custom decodes v by its own method. Most such methods ignore null. It is then refused,
+// since it would be lost.
+func (d *decoder) custom(v reflect.Value, p *problem.Path, null bool) {
 	into := v.Addr().Interface()
 	text := d.skip(p)
 	switch {
-	case d.stopped: // the text may be cut
+	case d.stopped: // the text may be incomplete
 		return
 	case v.Kind() != reflect.Slice && farExponent(text):
 		d.problem(p, "range", "has an exponent beyond %d: write its digits", maxExponent)
@@ -165,7 +138,8 @@ func (d *decoder) custom(v reflect.Value, p *jsonPath, null bool) {
 	}
 }
 
-func (d *decoder) kind(v reflect.Value, p *jsonPath) {
+// kind decodes v by the kind of its type.
+func (d *decoder) kind(v reflect.Value, p *problem.Path) {
 	switch k := v.Kind(); k {
 	case reflect.Bool:
 		v.SetBool(d.skip(p)[0] == 't')
@@ -178,9 +152,9 @@ func (d *decoder) kind(v reflect.Value, p *jsonPath) {
 	case reflect.Slice:
 		d.slice(v, p)
 	case reflect.Array:
-		at := &jsonPath{outer: p}
+		at := &problem.Path{Outer: p}
 		n := d.elements(func(i, _ int) {
-			if at.index = i; i < v.Len() {
+			if at.Index = i; i < v.Len() {
 				d.value(v.Index(i), at)
 			} else {
 				d.skip(p)
@@ -198,8 +172,8 @@ func (d *decoder) kind(v reflect.Value, p *jsonPath) {
 	}
 }
 
-// A want is what a type takes: how the value may start, and the beginning of what
-// mustBe says.
+// An expectation is what the JSON of a type looks like: the bytes with which it may start,
+// and the beginning of the message about it.
 type expectation struct{ starts, must string }
 
 func expected(t reflect.Type) expectation {
@@ -229,21 +203,21 @@ func expected(t reflect.Type) expectation {
 	return expectation{digits, "must be an integer"}
 }
 
-// mustExpect says what a t takes.
+// mustExpect returns the message about JSON that is no t.
 func mustExpect(t reflect.Type) string {
 	must := expected(t).must
 	switch {
 	case strings.HasSuffix(must, " "):
 		must += t.String()
 	case must == "must be an integer":
-		low, high := bounds(t)
+		low, high := IntegerBounds(t)
 		must += " from " + low + " to " + high
 	}
 	return must
 }
 
-// bytes sets v to the bytes that a text in base64 stands for.
-func (d *decoder) bytes(v reflect.Value, p *jsonPath) {
+// bytes decodes base64 into v.
+func (d *decoder) bytes(v reflect.Value, p *problem.Path) {
 	text := d.text()
 	b, err := base64.StdEncoding.Strict().DecodeString(text)
 	if err != nil || strings.ContainsAny(text, "\r\n") {
@@ -253,39 +227,40 @@ func (d *decoder) bytes(v reflect.Value, p *jsonPath) {
 	v.Set(reflect.ValueOf(b).Convert(v.Type()))
 }
 
-// slice reads an array into a slice.
-func (d *decoder) slice(v reflect.Value, p *jsonPath) {
+// slice decodes an array into a slice.
+func (d *decoder) slice(v reflect.Value, p *problem.Path) {
 	v.Set(reflect.MakeSlice(v.Type(), 0, 0))
-	at, size := &jsonPath{outer: p}, int(v.Type().Elem().Size())
+	at, size := &problem.Path{Outer: p}, int(v.Type().Elem().Size())
 	d.elements(func(i, count int) {
 		if i == v.Cap() {
-			v.Grow(room(i, count, size) - i)
+			v.Grow(capacity(i, count, size) - i)
 		}
 		v.SetLen(i + 1)
 		v.Index(i).SetZero()
-		at.index = i
+		at.Index = i
 		d.value(v.Index(i), at)
 	})
 }
 
-// room is the capacity of a slice that is full with n of count elements: at first what
-// fits into 64 KiB, so that large elements of small text cost little if they are refused.
-func room(n, count, size int) int {
+// capacity returns the new capacity of a slice that is full with n of count elements. At
+// first that is at most 64 KiB, so that large elements of short texts cost little if they
+// are refused.
+func capacity(n, count, size int) int {
 	if n > 0 {
 		return count
 	}
 	return min(count, max(64<<10/max(size, 1), 1))
 }
 
-// fields reads an object into a struct.
-func (d *decoder) fields(v reflect.Value, p *jsonPath) {
+// fields decodes an object into a struct.
+func (d *decoder) fields(v reflect.Value, p *problem.Path) {
 	fields := jsonfields.Of(v.Type())
 	var few [32]bool
 	seen := few[:]
 	if len(fields) > len(few) {
 		seen = make([]bool, len(fields))
 	}
-	here := &jsonPath{outer: p}
+	here := &problem.Path{Outer: p}
 	d.object(func(i int, raw []byte) {
 		name := nameOf(raw)
 		at := slices.IndexFunc(fields, func(f jsonfields.Field) bool { return f.Name == name })
@@ -295,22 +270,22 @@ func (d *decoder) fields(v reflect.Value, p *jsonPath) {
 			return
 		}
 		f := &fields[at]
-		here.name = f.Name
+		here.Name = f.Name
 		switch {
 		case seen[at]:
 			d.skip(p)
 			d.problem(here, "duplicate", "comes twice")
 		case f.Quoted:
-			d.quoted(within(v, f.Index), here)
+			d.quoted(fieldByIndex(v, f.Index), here)
 		default:
-			d.value(within(v, f.Index), here)
+			d.value(fieldByIndex(v, f.Index), here)
 		}
 		seen[at] = true
 	})
 }
 
-// within is the field of v at index, behind embedded pointers that are made.
-func within(v reflect.Value, index []int) reflect.Value {
+// fieldByIndex returns the field of v at index. It allocates embedded pointers that are nil.
+func fieldByIndex(v reflect.Value, index []int) reflect.Value {
 	for _, i := range index {
 		if v.Kind() == reflect.Pointer {
 			if v.IsNil() {
@@ -323,9 +298,9 @@ func within(v reflect.Value, index []int) reflect.Value {
 	return v
 }
 
-// unknown reports a name that no field has. It may be anything, so that only a
-// known name that it is near is shown.
-func (d *decoder) unknown(i int, name string, fields []jsonfields.Field, p *jsonPath) {
+// unknown reports a name that no field has. The name may be anything, so it is shown only
+// if it is similar to that of a field.
+func (d *decoder) unknown(i int, name string, fields []jsonfields.Field, p *problem.Path) {
 	if d.stopped {
 		return
 	}
@@ -333,20 +308,20 @@ func (d *decoder) unknown(i int, name string, fields []jsonfields.Field, p *json
 	for i, f := range fields {
 		names[i] = f.Name
 	}
-	at := &jsonPath{outer: p, name: "[unknown]"}
-	switch near := nearest(name, names); {
+	at := &problem.Path{Outer: p, Name: "[unknown]"}
+	switch near := Suggest(name, names); {
 	case near != "":
-		at.name = name
+		at.Name = name
 		d.problem(at, "unknown", "is not a field: did you mean %s?", near)
 	case len(names) == 0:
 		d.problem(at, "unknown", "is not a field: there are none")
 	default:
-		d.problem(at, "unknown", "is not a field, number %d of the object (known: %s)", i+1, firstNames(names))
+		d.problem(at, "unknown", "is not a field, number %d of the object (known: %s)", i+1, List(names))
 	}
 }
 
-// firstNames lists names, and says how many it leaves out.
-func firstNames(names []string) string {
+// List joins names for a message, and says how many it leaves out.
+func List(names []string) string {
 	const most = 20
 	list := strings.Join(names[:min(len(names), most)], ", ")
 	if more := len(names) - most; more > 0 {
@@ -355,8 +330,8 @@ func firstNames(names []string) string {
 	return list
 }
 
-// quoted reads a number, a bool or a text that is within a text.
-func (d *decoder) quoted(v reflect.Value, p *jsonPath) {
+// quoted decodes a number, a bool or a text that is inside a text.
+func (d *decoder) quoted(v reflect.Value, p *problem.Path) {
 	if d.next() == 'n' && v.Kind() == reflect.Pointer {
 		d.skip(p)
 		return
@@ -372,17 +347,17 @@ func (d *decoder) quoted(v reflect.Value, p *jsonPath) {
 		return
 	}
 	inner.value(v, p)
-	for _, problem := range inner.problems { // one at the most
-		d.problem(p, problem.Rule, "%s", problem.Message)
+	for _, found := range inner.problems { // at most one
+		d.problem(p, found.Rule, "%s", found.Message)
 	}
 }
 
-// entries reads an object into a map.
-func (d *decoder) entries(v reflect.Value, p *jsonPath) {
+// entries decodes an object into a map.
+func (d *decoder) entries(v reflect.Value, p *problem.Path) {
 	t := v.Type()
 	v.Set(reflect.MakeMap(t))
-	at := &jsonPath{outer: p, name: "[key]"}
-	key, elem := reflect.New(t.Key()).Elem(), reflect.New(t.Elem()).Elem() // which the map copies
+	at := &problem.Path{Outer: p, Name: "[key]"}
+	key, elem := reflect.New(t.Key()).Elem(), reflect.New(t.Elem()).Elem() // the map copies them
 	d.object(func(_ int, raw []byte) {
 		key.SetZero()
 		elem.SetZero()
@@ -401,8 +376,8 @@ func (d *decoder) entries(v reflect.Value, p *jsonPath) {
 	})
 }
 
-// mapKeyOf sets key to what name stands for. A number in another spelling than
-// encoding/json's is refused: it would not come back as it was.
+// mapKeyOf sets key to the value that name stands for. A number that encoding/json would
+// write differently is refused: it would be returned in another form.
 func mapKeyOf(key reflect.Value, name string) bool {
 	t := key.Type()
 	switch {
@@ -422,9 +397,9 @@ func mapKeyOf(key reflect.Value, name string) bool {
 	return err == nil && strconv.FormatUint(n, 10) == name
 }
 
-// anything reads a value that no type is asked of. A number is an int64 if it can
-// be, else a float64 if that is the same number, else a json.Number.
-func (d *decoder) anything(p *jsonPath) any {
+// anything decodes a value for an interface. A number is an int64 if it fits, else a
+// float64 if that is the same number, else a json.Number.
+func (d *decoder) anything(p *problem.Path) any {
 	switch d.next() {
 	case 'n':
 		d.skip(p)
@@ -434,18 +409,18 @@ func (d *decoder) anything(p *jsonPath) any {
 	case '"':
 		return d.text()
 	case '[':
-		list, at := []any{}, &jsonPath{outer: p}
+		list, at := []any{}, &problem.Path{Outer: p}
 		d.elements(func(i, count int) {
 			if i == cap(list) {
-				list = slices.Grow(list, room(i, count, 16)-i)
+				list = slices.Grow(list, capacity(i, count, 16)-i)
 			}
-			at.index = i
+			at.Index = i
 			list = append(list, d.anything(at))
 		})
 		return list
 	case '{':
 		object := map[string]any{}
-		at := &jsonPath{outer: p, name: "[key]"}
+		at := &problem.Path{Outer: p, Name: "[key]"}
 		d.object(func(_ int, raw []byte) {
 			name := nameOf(raw)
 			if _, again := object[name]; again {
@@ -463,7 +438,7 @@ func (d *decoder) anything(p *jsonPath) any {
 	if err != nil {
 		d.problem(p, "range", "is a number beyond those of a float64")
 	}
-	// 15 digits go through a float64 unchanged, whatever they are.
+	// A float64 holds any 15 digits exactly.
 	if len(strings.Trim(strings.Replace(mantissa(literal), ".", "", 1), "-0")) <= 15 && (f != 0 || !strings.ContainsAny(mantissa(literal), "123456789")) {
 		return f
 	}

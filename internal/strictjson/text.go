@@ -1,4 +1,4 @@
-package pgcmd
+package strictjson
 
 import (
 	"bytes"
@@ -10,32 +10,33 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/pgcmd/pgcmd/internal/problem"
 )
 
-// checkJSON looks at data as text: is it one JSON value, in UTF-8, and not too deep.
-func checkJSON(data []byte) *Problem {
-	problem := jsonProblem
+// checkJSON checks that data is one JSON value, in UTF-8, and not nested too deep.
+func checkJSON(data []byte) *problem.Problem {
 	if !utf8.Valid(data) {
-		return problem("the input is not valid UTF-8")
+		return jsonProblem("the input is not valid UTF-8")
 	}
 	if at := tooDeep(data); at >= 0 {
-		return problem("the input is nested more than %d deep, at byte %d", maxDepth, at)
+		return jsonProblem("the input is nested more than %d deep, at byte %d", maxDepth, at)
 	}
 	if !json.Valid(data) {
 		return syntaxProblem(data)
 	}
 	if at := loneSurrogate(data); at >= 0 {
-		return problem("the input holds half of a surrogate pair, at byte %d", at)
+		return jsonProblem("the input holds half of a surrogate pair, at byte %d", at)
 	}
 	return nil
 }
 
-func jsonProblem(format string, args ...any) *Problem {
-	return &Problem{Rule: "json", Message: fmt.Sprintf(format, args...)}
+func jsonProblem(format string, args ...any) *problem.Problem {
+	return &problem.Problem{Rule: "json", Message: fmt.Sprintf(format, args...)}
 }
 
-// syntaxProblem says where data, which is no JSON value, is wrong.
-func syntaxProblem(data []byte) *Problem {
+// syntaxProblem says where data, which is not a JSON value, is wrong.
+func syntaxProblem(data []byte) *problem.Problem {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	var value json.RawMessage
 	if err := dec.Decode(&value); err != nil {
@@ -48,15 +49,15 @@ func syntaxProblem(data []byte) *Problem {
 	return jsonProblem("the input goes on after its value has ended, at byte %d", len(data)-len(rest)+1)
 }
 
-// countElements counts the elements of each array of well-formed data that is not too
-// deep, in the order in which they begin.
+// countElements counts the elements of each array in well-formed data that is not nested
+// too deep, in the order in which the arrays start.
 func countElements(data []byte) []uint32 {
 	arrays := bytes.Count(data, []byte("["))
 	if arrays == 0 {
 		return nil
 	}
 	counts := make([]uint32, 0, arrays)
-	var within [maxDepth + 1]int // the number of the array at each depth, -1 of an object
+	var within [maxDepth + 1]int // the index of the array at each depth, -1 for an object
 	depth := 0
 	within[0] = -1
 	for i := 0; i < len(data); i++ {
@@ -72,7 +73,7 @@ func countElements(data []byte) []uint32 {
 			within[depth] = len(counts)
 			counts = append(counts, 1)
 			if next := bytes.TrimLeft(data[i+1:min(len(data), i+64)], " \t\r\n"); len(next) > 0 && next[0] == ']' {
-				counts[len(counts)-1] = 0 // else it is one more than there are at the most
+				counts[len(counts)-1] = 0 // after 64 bytes of white space it is 1, which only costs memory
 			}
 		case '{':
 			depth++
@@ -88,8 +89,8 @@ func countElements(data []byte) []uint32 {
 	return counts
 }
 
-// tooDeep returns where data is nested too deep, counted from 1, or -1. The data may
-// be malformed.
+// tooDeep returns where data is nested too deep, counted from 1, or -1. The data may be
+// malformed.
 func tooDeep(data []byte) int {
 	depth, text := 0, false
 	for i := 0; i < len(data); i++ {
@@ -110,8 +111,8 @@ func tooDeep(data []byte) int {
 	return -1
 }
 
-// loneSurrogate returns where a \u escape is half of a character, counted from 1, or
-// -1: encoding/json would replace it.
+// loneSurrogate returns where a \u escape is half of a surrogate pair, counted from 1, or
+// -1. encoding/json would replace it.
 func loneSurrogate(data []byte) int {
 	unit := func(i int) (u uint64) {
 		if i+6 <= len(data) && data[i] == '\\' && data[i+1] == 'u' {
@@ -135,8 +136,8 @@ func loneSurrogate(data []byte) int {
 	return -1
 }
 
-// elements calls each at every element, which it must read, with its number and how many
-// there are, and returns how many were read.
+// elements reads an array. It calls each for every element, with its index and how many
+// there are; each must read the element. It returns how many were read.
 func (d *decoder) elements(each func(i, count int)) (n int) {
 	count := int(d.counts[d.array])
 	d.array++
@@ -146,7 +147,7 @@ func (d *decoder) elements(each func(i, count int)) (n int) {
 		if d.data[d.at] == ',' {
 			d.at++
 		}
-		if !d.goesOn() {
+		if !d.mayContinue() {
 			return n
 		}
 		each(n, count)
@@ -159,7 +160,8 @@ func (d *decoder) elements(each func(i, count int)) (n int) {
 	return n
 }
 
-// object calls each at every value, which it must read, with the text of its name.
+// object reads an object. It calls each for every value, with the JSON of its name; each
+// must read the value.
 func (d *decoder) object(each func(i int, name []byte)) {
 	d.next()
 	d.at++
@@ -171,7 +173,7 @@ func (d *decoder) object(each func(i int, name []byte)) {
 		name := d.skip(nil)
 		d.next()
 		d.at++ // the colon
-		if !d.goesOn() {
+		if !d.mayContinue() {
 			return
 		}
 		each(i, name)
@@ -185,7 +187,7 @@ func (d *decoder) object(each func(i int, name []byte)) {
 // text reads a string.
 func (d *decoder) text() string { return nameOf(d.skip(nil)) }
 
-// nameOf is the string that a well-formed text of JSON stands for.
+// nameOf returns the string that raw, a well-formed JSON string, stands for.
 func nameOf(raw []byte) string {
 	if bytes.IndexByte(raw, '\\') < 0 {
 		return string(raw[1 : len(raw)-1])
@@ -195,10 +197,9 @@ func nameOf(raw []byte) string {
 	return text
 }
 
-// skip reads a value and returns its text, which is cut if reading stopped. That no
-// object in it has a name twice is asked of what is skipped too: it may go on to
-// somebody's UnmarshalJSON.
-func (d *decoder) skip(p *jsonPath) []byte {
+// skip reads a value and returns its JSON, which is incomplete if reading stopped. It also
+// reports duplicate names, because the JSON may be passed on to an UnmarshalJSON method.
+func (d *decoder) skip(p *problem.Path) []byte {
 	first := d.next()
 	start := d.at
 	switch first {
@@ -210,13 +211,13 @@ func (d *decoder) skip(p *jsonPath) []byte {
 		}
 		d.at++
 	case '[':
-		at := &jsonPath{outer: p}
+		at := &problem.Path{Outer: p}
 		d.elements(func(i, _ int) {
-			at.index = i
+			at.Index = i
 			d.skip(at)
 		})
 	case '{':
-		at := &jsonPath{outer: p, name: "[key]"}
+		at := &problem.Path{Outer: p, Name: "[key]"}
 		seen := nameSet{d: d, from: len(d.names)}
 		d.object(func(_ int, name []byte) {
 			if d.skip(at); seen.add(name) {
@@ -232,14 +233,14 @@ func (d *decoder) skip(p *jsonPath) []byte {
 	return d.data[start:d.at]
 }
 
-// A nameSet is the names of one object: a few in the decoder's list, and many in a map.
+// A nameSet holds the names of one object: a few in the decoder's list, many in a map.
 type nameSet struct {
 	d    *decoder
-	from int // in the list
+	from int // the index of the first in the list
 	many map[string]struct{}
 }
 
-// add adds a name, and reports whether it was there before.
+// add adds a name and reports whether it was already there.
 func (s *nameSet) add(raw []byte) (again bool) {
 	const few = 16
 	name := raw[1 : len(raw)-1]

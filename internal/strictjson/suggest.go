@@ -1,10 +1,11 @@
-package pgcmd
+package strictjson
 
-// longestName is that of a name that a suggestion is made for, or with.
+// longestName is the length of the longest name that Suggest considers.
 const longestName = 100
 
-// nearest is the name that was most likely meant, or "". It allocates nothing.
-func nearest(name string, names []string) string {
+// Suggest returns the one of names that was most likely meant by name, or "". It allocates
+// nothing.
+func Suggest(name string, names []string) string {
 	if len(name) > longestName {
 		return ""
 	}
@@ -27,7 +28,7 @@ func nearest(name string, names []string) string {
 	return best
 }
 
-// plain writes a name into b in lower case and without what separates words.
+// plain writes a name into b, in lower case and without the characters that separate words.
 func plain(b *[longestName]byte, name string) []byte {
 	n := 0
 	for i := range len(name) {
@@ -44,8 +45,7 @@ func plain(b *[longestName]byte, name string) []byte {
 	return b[:n]
 }
 
-// distance is how many letters have to be changed, put in or taken out to make b of
-// a; two that are swapped count as two. Neither is longer than longestName.
+// distance returns the Levenshtein distance of a and b. Neither is longer than longestName.
 func distance(a, b []byte) int {
 	var row [longestName + 1]int
 	for j := range len(b) + 1 {
