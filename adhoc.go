@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pgcmd/pgcmd/internal/bind"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 
 	"github.com/pgcmd/pgcmd/internal/sqltext"
@@ -95,12 +96,12 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 		args[i] = value
 		s.addArgCheck(i, len(text.Names), argCheckOf(reflect.TypeFor[any]()))
 		if text, ok := value.(string); ok {
-			if e := checkText(text, s.params[i]); e != nil {
+			if e := fieldError(bind.CheckText(text, s.params[i])); e != nil {
 				return result, e
 			}
 		}
 	}
-	if e := rejectPgxOption(args, s.params); e != nil {
+	if e := fieldError(bind.RejectPgxOption(args, s.params)); e != nil {
 		return result, e
 	}
 	if in.Timeout > 0 {

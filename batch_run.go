@@ -392,7 +392,7 @@ func (r *batchRun) invocation(i int) *invocation {
 	if r.shared == nil {
 		d := r.item(i)
 		r.shared = d.newInvocation()
-		r.shared.fields = d.query.argumentPointers(r.shared.inValue)
+		r.shared.fields = d.query.binding.Pointers(r.shared.inValue)
 	}
 	return r.shared
 }

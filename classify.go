@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgcmd/pgcmd/internal/bind"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 
 	"github.com/jackc/pgx/v5"
@@ -405,4 +406,12 @@ func (s *statement) positionHint(pgErr *pgconn.PgError) string {
 // fromScan is the error of rows that cannot be read into their row type.
 func fromScan(err *rowscan.Error) *Error {
 	return &Error{Code: CodeInternal, Column: err.Column, Message: err.Message, Err: err.Err}
+}
+
+// fieldError is the error of a value that cannot be an argument; nil for nil.
+func fieldError(e *bind.FieldError) *Error {
+	if e == nil {
+		return nil
+	}
+	return newFieldError(e.Field, e.Rule, e.Message, nil)
 }

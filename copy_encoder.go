@@ -7,6 +7,7 @@ import (
 	"math"
 	"reflect"
 
+	"github.com/pgcmd/pgcmd/internal/bind"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -57,7 +58,7 @@ func (e *rowEncoder) append(buf []byte) ([]byte, *Error) {
 		}
 		p := e.pointers[i]
 		if p == nil {
-			return nil, rowRefused(newFieldError(e.columns[i].field.Path, "required", "is in an embedded struct whose pointer is nil", nil))
+			return nil, rowRefused(newFieldError(e.columns[i].field.Path, "required", "must be set: the embedded struct that contains it is a nil pointer", nil))
 		}
 		var err error
 		if buf, err = e.columns[i].encode(buf, p); err != nil {
@@ -178,7 +179,7 @@ func (c *copyColumn) text(t types, appendText func(buf, text []byte) []byte) enc
 		case len(text) > math.MaxInt32:
 			return nil, c.outOfRange()
 		}
-		if e := checkTextBytes(text, c.field.Path); e != nil {
+		if e := fieldError(bind.CheckTextBytes(text, c.field.Path)); e != nil {
 			return nil, e
 		}
 		scratch = text
@@ -254,7 +255,7 @@ func (c *copyColumn) planned(t types) encoder {
 			return buf, nil // NULL
 		}
 		if isText {
-			if e := checkTextBytes(encoded[start+4:], c.field.Path); e != nil {
+			if e := fieldError(bind.CheckTextBytes(encoded[start+4:], c.field.Path)); e != nil {
 				return nil, e
 			}
 		}

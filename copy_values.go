@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pgcmd/pgcmd/internal/bind"
 )
 
 // direct returns the direct encoding of the column's type, if the field's kind has
@@ -140,7 +142,7 @@ func append64(buf []byte, n uint64) []byte {
 }
 
 func (c *copyColumn) appendText(buf []byte, v *string) ([]byte, error) {
-	if e := checkText(*v, c.field.Path); e != nil {
+	if e := fieldError(bind.CheckText(*v, c.field.Path)); e != nil {
 		return nil, e
 	}
 	if len(*v) > math.MaxInt32 {

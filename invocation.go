@@ -33,7 +33,7 @@ func (d *definition) invocationFor(db DB) *invocation {
 	if inv == nil {
 		inv = d.newInvocation()
 		if d.query != nil {
-			inv.fields = d.query.argumentPointers(inv.inValue)
+			inv.fields = d.query.binding.Pointers(inv.inValue)
 		}
 	}
 	inv.def = d

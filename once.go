@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgcmd/pgcmd/internal/bind"
 	"github.com/pgcmd/pgcmd/internal/fingerprint"
 	"github.com/pgcmd/pgcmd/internal/mutant"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
@@ -147,7 +148,7 @@ func (c *definition) idempotencyKeyFor(inv *invocation) (*idempotencyKey, *Error
 	if cl.key == "" || len(cl.key) > maxKey {
 		return nil, newFieldError("", "once", fmt.Sprintf("the key of Once has %d bytes: it must have 1 to %d", len(cl.key), maxKey), nil)
 	}
-	if e := checkText(cl.key, "the key of Once"); e != nil {
+	if e := fieldError(bind.CheckText(cl.key, "the key of Once")); e != nil {
 		return nil, e
 	}
 	sum, err := c.oncePlan.in.Sum(inv.in)

@@ -152,6 +152,11 @@ func (q *query) arguments(inv *invocation) ([]any, *Error) {
 	return q.readArguments(make([]any, len(q.fields)), inv)
 }
 
+func (q *query) readArguments(args []any, inv *invocation) ([]any, *Error) {
+	args, e := q.binding.Read(args, inv.inValue, inv.fields)
+	return args, fieldError(e)
+}
+
 // readReply reads the reply into the output of inv.
 func (q *query) readReply(ctx context.Context, inv *invocation, r *result) error {
 	if q.kind == queryExec {

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/pgcmd/pgcmd/internal/bind"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
@@ -82,7 +83,7 @@ func (s *statement) checkArgs(args []any) (d unverifiedArgs, failure *Error) {
 			own, isBytes, err := ownValue(args[i])
 			byType := c&checkByType != 0 || err != nil && c&checkBytes != 0 && sentByType(reflect.TypeOf(args[i]))
 			if text, ok := own.(string); ok && !byType {
-				if e := checkText(text, s.params[i]); e != nil {
+				if e := fieldError(bind.CheckText(text, s.params[i])); e != nil {
 					return nil, e
 				}
 			}
@@ -135,7 +136,7 @@ func (s *statement) verifyArgs(t types, oids []uint32, args []any, d unverifiedA
 		}
 		if typ, known := t.known.TypeForOID(oid); known && !blind {
 			if b, ok := bytesIn(args[i]); ok && isTextCodec(typ.Codec) {
-				if e := checkTextBytes(b, s.params[i]); e != nil {
+				if e := fieldError(bind.CheckTextBytes(b, s.params[i])); e != nil {
 					return e
 				}
 			}
@@ -146,7 +147,7 @@ func (s *statement) verifyArgs(t types, oids []uint32, args []any, d unverifiedA
 			return newFieldError(s.params[i], "encode", "cannot be sent: its own method refuses it", err)
 		}
 		if text, ok := value.(string); ok {
-			if e := checkText(text, s.params[i]); e != nil {
+			if e := fieldError(bind.CheckText(text, s.params[i])); e != nil {
 				return e
 			}
 		}

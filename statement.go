@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgcmd/pgcmd/internal/bind"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 
 	"github.com/jackc/pgx/v5"
@@ -24,21 +25,23 @@ type statement struct {
 	fields          []structfields.Field // fields[i] of the input is $i+1
 	params          []string             // their paths, for messages
 	checkKinds      []argCheck           // what has to be looked at in their values; nil if nothing has
-	throughPointer  bool                 // a field is behind an embedded pointer
-	mayEnableWrites bool                 // it may make a read-only transaction write
+	binding         bind.Params
+	mayEnableWrites bool // it may make a read-only transaction write
 	readOnly        bool
 	shared          bool // it may travel with others on one connection
 	limits          limits
 }
 
 func newStatement(command string, in reflect.Type, text sqltext.Text) *statement {
-	s := &statement{name: command, text: text, fields: compileParams(command, in, text), mayEnableWrites: mayEnableWrites(strings.ToLower(text.SQL))}
-	s.params = make([]string, len(s.fields))
+	s := &statement{name: command, text: text, mayEnableWrites: mayEnableWrites(strings.ToLower(text.SQL))}
+	var err error
+	if s.binding, err = bind.Compile(in, text); err != nil {
+		panic(fmt.Sprintf("pgcmd: %s: %v", command, err))
+	}
+	s.fields, s.params = s.binding.Fields, s.binding.Paths
 	for i, f := range s.fields {
-		s.params[i] = f.Path
 		s.addArgCheck(i, len(s.fields), argCheckOf(f.Type))
 	}
-	s.throughPointer = structfields.EmbedsPointer(in, s.fields)
 	return s
 }
 

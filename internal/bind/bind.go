@@ -1,0 +1,192 @@
+// Package bind finds the fields of an input that the placeholders of a statement name, and reads their values as its
+// arguments. It does not know commands, and sends nothing.
+package bind
+
+import (
+	"bytes"
+	"database/sql/driver"
+	"fmt"
+	"reflect"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgcmd/pgcmd/internal/sqltext"
+	"github.com/pgcmd/pgcmd/internal/structfields"
+)
+
+// A FieldError says why a value cannot be an argument.
+type FieldError struct {
+	Field   string
+	Rule    string
+	Message string // without the value
+}
+
+// Params are the parameters of a statement: Fields[i] of the input is $i+1, and Paths[i] is
+// its path, for messages.
+type Params struct {
+	Fields         []structfields.Field
+	Paths          []string
+	throughPointer bool // a field is reached through an embedded pointer
+}
+
+// Compile finds the fields of an input of type in that text names, in the order of the
+// parameters; for a scalar there is one, without an index. The error says what does not fit.
+func Compile(in reflect.Type, text sqltext.Text) (Params, error) {
+	fields, err := compile(in, text)
+	if err != nil {
+		return Params{}, err
+	}
+	p := Params{Fields: fields, Paths: make([]string, len(fields)), throughPointer: structfields.EmbedsPointer(in, fields)}
+	for i, f := range fields {
+		p.Paths[i] = f.Path
+	}
+	return p, nil
+}
+
+func compile(typ reflect.Type, text sqltext.Text) ([]structfields.Field, error) {
+	if typ.Kind() == reflect.Interface || typ.Kind() == reflect.Map || structfields.Unsupported(typ) != "" {
+		return nil, fmt.Errorf("the input type %s cannot be a parameter: use a struct, a scalar, or struct{}", typ)
+	}
+	if typ.Kind() == reflect.Pointer && typ.Elem().Kind() == reflect.Struct && !structfields.IsScalar(typ.Elem()) {
+		return nil, fmt.Errorf("the input type is %s: use %s, commands take their input by value", typ, typ.Elem())
+	}
+	if structfields.IsScalar(typ) {
+		switch {
+		case len(text.Names) > 0:
+			return nil, fmt.Errorf("SQL names @%s, but the input is one %s: name it $1", text.Names[0], typ)
+		case text.MaxParam != 1:
+			return nil, fmt.Errorf("the input is one %s, so the SQL must name $1 and no other; it names %s", typ, highest(text.MaxParam))
+		}
+		return []structfields.Field{{Path: "input", Type: typ}}, nil
+	}
+
+	fields, unexported := structfields.Of(typ)
+	if text.MaxParam > 0 {
+		return nil, fmt.Errorf("SQL names $%d, but the input is the struct %s: name its fields, as in @%s", text.MaxParam, typ, firstName(fields))
+	}
+	params := make([]structfields.Field, len(text.Names))
+	for i, name := range text.Names {
+		at := structfields.Find(fields, name)
+		if at < 0 {
+			for _, hidden := range unexported {
+				if (structfields.Field{Name: hidden}).Matches(name) {
+					return nil, fmt.Errorf("SQL names @%s, but field %s.%s is unexported: export it", name, typeName(typ), hidden)
+				}
+			}
+			return nil, fmt.Errorf("SQL names @%s, %s has no such field (has: %s)", name, typeName(typ), structfields.PlaceholderNames(fields))
+		}
+		params[i] = fields[at]
+		if why := structfields.Unsupported(params[i].Type); why != "" {
+			return nil, fmt.Errorf("SQL names @%s, but field %s.%s cannot be a parameter: %s", name, typeName(typ), params[i].Path, why)
+		}
+	}
+	return params, nil
+}
+
+func highest(param int) string {
+	if param == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("$%d", param)
+}
+
+func firstName(fields []structfields.Field) string {
+	if len(fields) == 0 {
+		return "name"
+	}
+	return strings.SplitN(structfields.PlaceholderNames(fields), ",", 2)[0]
+}
+
+func typeName(t reflect.Type) string {
+	if t.Name() == "" {
+		return "the input"
+	}
+	return t.Name()
+}
+
+// Pointers returns pointers to the fields of in that are arguments, for inputs that are put
+// in the same place; nil if they last for one input only.
+func (p *Params) Pointers(in reflect.Value) []any {
+	if p.throughPointer {
+		return nil
+	}
+	return structfields.Pointers(in, p.Fields, false)
+}
+
+// Read reads the arguments of in into args. pointers is what Pointers returned for in, or nil.
+func (p *Params) Read(args []any, in reflect.Value, pointers []any) ([]any, *FieldError) {
+	for i := range p.Fields {
+		var field any
+		if pointers != nil {
+			field = pointers[i]
+		} else {
+			field = structfields.Pointer(in, p.Fields[i].Index, false)
+		}
+		switch v := field.(type) {
+		case *string:
+			if e := CheckText(*v, p.Paths[i]); e != nil {
+				return nil, e
+			}
+			args[i] = *v
+		case *int64:
+			args[i] = *v
+		case *int:
+			args[i] = *v
+		case *int32:
+			args[i] = *v
+		case *bool:
+			args[i] = *v
+		case *float64:
+			args[i] = *v
+		case nil:
+			return nil, &FieldError{p.Paths[i], "required", "must be set: the embedded struct that contains it is a nil pointer"}
+		default:
+			value := reflect.ValueOf(field).Elem()
+			text := value
+			if text.Kind() == reflect.Pointer {
+				text = text.Elem() // of nil: an invalid Value, of Kind Invalid
+			}
+			args[i] = value.Interface()
+			if _, own := args[i].(driver.Valuer); text.Kind() == reflect.String && !own {
+				if e := CheckText(text.String(), p.Paths[i]); e != nil {
+					return nil, e
+				}
+			}
+		}
+	}
+	return args, RejectPgxOption(args, p.Paths)
+}
+
+// RejectPgxOption refuses a first argument that pgx would take for an option of its
+// own, and so for a change of how the statement is sent.
+func RejectPgxOption(args []any, params []string) *FieldError {
+	if len(args) > 0 {
+		switch args[0].(type) {
+		case pgx.QueryExecMode, pgx.QueryResultFormats, pgx.QueryResultFormatsByOID, pgx.QueryRewriter:
+			return &FieldError{params[0], "type", "is an option of pgx, and not a value"}
+		}
+	}
+	return nil
+}
+
+// CheckText refuses what no text of PostgreSQL can hold before anything is sent.
+func CheckText(s, field string) *FieldError {
+	return textProblem(strings.IndexByte(s, 0) >= 0, utf8.ValidString(s), field)
+}
+
+// CheckTextBytes is CheckText for the bytes of a text.
+func CheckTextBytes(b []byte, field string) *FieldError {
+	return textProblem(bytes.IndexByte(b, 0) >= 0, utf8.Valid(b), field)
+}
+
+func textProblem(hasNUL, valid bool, field string) *FieldError {
+	switch {
+	case hasNUL:
+		return &FieldError{field, "text", "holds a NUL byte, which PostgreSQL's text cannot: use []byte and bytea"}
+	case !valid:
+		return &FieldError{field, "text", "is not valid UTF-8: use []byte and bytea"}
+	}
+	return nil
+}
