@@ -10,8 +10,8 @@ import (
 
 	"github.com/pgcmd/pgcmd/internal/bind"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
-
 	"github.com/pgcmd/pgcmd/internal/sqltext"
+	"github.com/pgcmd/pgcmd/internal/validation"
 )
 
 // An AdHocQuery is SQL that is known only at run time: an admin tool, a report.
@@ -50,9 +50,7 @@ const adHocMaxRows = 10_000
 func newAdHoc() *Command[AdHocQuery, AdHocResult] {
 	d := newDefinition("pgcmd.adhoc", (*AdHocQuery)(nil), (*AdHocResult)(nil))
 	d.body, d.isStatement, d.returnsRows, d.returnsMany = adHoc{}, true, true, true
-	// Its tags are known to be good: compiling them can wait for the first use,
-	// which most programs never come to.
-	validates.Store(d.in, &validationChecks{typ: d.in, tags: true})
+	validation.CompileLater(d.in) // most programs never use it
 	return &Command[AdHocQuery, AdHocResult]{d.prepare()}
 }
 

@@ -216,16 +216,15 @@ func (d *definition) runJSON(ctx context.Context, db DB, input []byte) (any, err
 // than is worth to collect.
 func (c *definition) decode(ctx context.Context, input []byte, in any) error {
 	v := reflect.ValueOf(in).Elem()
-	wrong, err := strictjson.Decode(ctx, input, v)
-	problems := problemsOf(wrong)
-	if err == nil && len(problems) == 0 {
-		problems, err = tooManyProblems(ctx, c.name, v, c.batch != nil && !c.isAtomic)
+	found, err := strictjson.Decode(ctx, input, v)
+	if err == nil && len(found) == 0 {
+		found, err = validationOf(c.name, v.Type()).TooMany(ctx, v, c.batch != nil && !c.isAtomic)
 	}
 	switch {
 	case err != nil:
 		return c.notSentError(newUnsentError(ctx, err))
-	case len(problems) > 0:
-		return c.notSentError((&Error{Code: CodeInvalid, Message: refusedFor(len(problems)), Problems: problems}).bounded())
+	case len(found) > 0:
+		return c.notSentError((&Error{Code: CodeInvalid, Message: refusedFor(len(found)), Problems: problemsOf(found)}).bounded())
 	}
 	return nil
 }

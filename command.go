@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pgcmd/pgcmd/internal/validation"
 )
 
 // A Command is one named operation that turns an In into an Out by way of
@@ -42,15 +44,15 @@ type definition struct {
 	invocations *sync.Pool // of *invocation, which copies of the definition share
 
 	// Computed by prepare:
-	returnsRows bool              // so that it can have MaxBytes
-	returnsMany bool              // it may return any number of rows, so that it can have MaxRows
-	isStatement bool              // its errors are made by a statement, which is one unit
-	batch       batchBody         // the body of a Batch or a Pipeline; nil for others
-	isAtomic    bool              // a batch whose items are applied all or none
-	validation  *validationChecks // nil if there is nothing to check, or the input is trusted
-	handler     Handler           // the middleware; nil without
-	pipelines   bool              // it can be an item of a pipeline
-	fastPath    bool              // no hook, no middleware, no limit: Run is the body and little else
+	returnsRows bool               // so that it can have MaxBytes
+	returnsMany bool               // it may return any number of rows, so that it can have MaxRows
+	isStatement bool               // its errors are made by a statement, which is one unit
+	batch       batchBody          // the body of a Batch or a Pipeline; nil for others
+	isAtomic    bool               // a batch whose items are applied all or none
+	validation  *validation.Checks // nil if there is nothing to check, or the input is trusted
+	handler     Handler            // the middleware; nil without
+	pipelines   bool               // it can be an item of a pipeline
+	fastPath    bool               // no hook, no middleware, no limit: Run is the body and little else
 
 	metricsCache *atomic.Pointer[commandMetrics] // of the pool that it was last run on
 }
@@ -238,7 +240,7 @@ func (d *definition) validate(in any, most int) error {
 	if checks == nil {
 		return nil
 	}
-	if e := checks.validate(in); e != nil {
+	if e := validateInput(checks, in); e != nil {
 		return d.notSentError(e)
 	}
 	return nil

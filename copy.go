@@ -11,13 +11,13 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/pgcmd/pgcmd/internal/rowscan"
-
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/structfields"
+	"github.com/pgcmd/pgcmd/internal/validation"
 )
 
 // Copy makes a command that puts the rows of a sequence into a table by COPY, the
@@ -72,8 +72,8 @@ type copyDefinition struct {
 	table    string // name, quoted
 	relation string // its last part, as the server's messages name it
 	fields   []structfields.Field
-	grows    bool              // a field is behind an embedded pointer
-	checks   *validationChecks // of a row; nil if there is nothing to check, or the rows are trusted
+	grows    bool               // a field is behind an embedded pointer
+	checks   *validation.Checks // of a row; nil if there is nothing to check, or the rows are trusted
 	progress func(done, total int)
 
 	// rowsOf returns the sequence that in points to, or nil if there is none. It copies each row
@@ -263,11 +263,11 @@ func (c *copyDefinition) copyRows(ctx context.Context, f *copyReader, report fun
 
 // check validates one row.
 func (c *copyDefinition) check(n int, row any) *Error {
-	problems, cause := c.checks.problems(row)
+	found, cause := c.checks.Problems(row)
 	if cause == nil {
 		return nil
 	}
-	e := &Error{Code: CodeInvalid, Message: "the row was refused", Problems: problems, Err: cause}
+	e := &Error{Code: CodeInvalid, Message: "the row was refused", Problems: problemsOf(found), Err: cause}
 	return e.inRow(n)
 }
 

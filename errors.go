@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"unsafe"
 
 	"go.uber.org/zap/zapcore"
 
-	"github.com/pgcmd/pgcmd/internal/problem"
 	"github.com/pgcmd/pgcmd/internal/sentinel"
 )
 
@@ -81,11 +79,6 @@ type Problem struct {
 	Field   string `json:"field,omitempty"` // the path, such as Items[2].Qty; empty for the input as a whole
 	Rule    string `json:"rule"`            // the validate tag, such as "email"; "validate" for the input's Validate method
 	Message string `json:"message"`         // one English sentence
-}
-
-// problemsOf converts the problems that a check found, without a copy.
-func problemsOf(found []problem.Problem) []Problem {
-	return unsafe.Slice((*Problem)(unsafe.SliceData(found)), len(found))
 }
 
 // An Effect says whether a run that failed has changed the database.

@@ -177,12 +177,12 @@ func (d *definition) precheck(ctx context.Context, db DB, inv *invocation) *Erro
 
 // check validates a copy of the input.
 func (d *definition) check(inv *invocation) *Error {
-	if !d.validation.method {
-		return d.validation.validate(inv.inValue.Interface())
+	if !d.validation.HasMethod {
+		return validateInput(d.validation, inv.inValue.Interface())
 	}
 	in := reflect.New(d.in)
 	in.Elem().Set(inv.inValue)
-	return d.validation.validate(in.Interface())
+	return validateInput(d.validation, in.Interface())
 }
 
 // A runOutcome is an [Outcome] without its value.

@@ -16,6 +16,7 @@ import (
 	"github.com/pgcmd/pgcmd/internal/redact"
 	"github.com/pgcmd/pgcmd/internal/strictjson"
 	"github.com/pgcmd/pgcmd/internal/structfields"
+	"github.com/pgcmd/pgcmd/internal/validation"
 )
 
 const schemaDraft = "https://json-schema.org/draft/2020-12/schema"
@@ -293,7 +294,7 @@ func (b *schemaBuilder) object(t reflect.Type, path string) *schema {
 		switch {
 		case f.Quoted:
 			s = b.quoted(f.Type)
-			must = must && (b.output || parseRules(f.StructField.Tag.Get("validate")).has("required"))
+			must = must && (b.output || validation.ParseTag(f.StructField.Tag.Get("validate")).Has("required"))
 		case b.output:
 			s = b.of(f.Type, at)
 		default:

@@ -118,7 +118,7 @@ func (c *definition) runMiddleware(ctx context.Context, handler Handler, db DB, 
 // runValidated validates, and runs the hooks around the body.
 func (c *definition) runValidated(ctx context.Context, db DB, inv *invocation, call *Call) *Error {
 	if c.validation != nil {
-		if err := c.validation.validate(inv.in); err != nil {
+		if err := validateInput(c.validation, inv.in); err != nil {
 			return c.notSentError(err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pgcmd/pgcmd/internal/jsonfields"
+	"github.com/pgcmd/pgcmd/internal/validation"
 )
 
 // constrained describes a field of an input with what its validate tag asks for,
@@ -21,9 +22,9 @@ func (b *schemaBuilder) constrained(f jsonfields.Field, path string) (*schema, b
 			return b.of(f.Type, path), false
 		}
 	}
-	rules := parseRules(f.StructField.Tag.Get("validate"))
-	s := rules.pointed(f.Type).apply(b.of(t, path), t)
-	must := !f.Behind && (rules.refuseZero(f.Type) || needed(s, f.Type) && !rules.optional)
+	rules := validation.ParseTag(f.StructField.Tag.Get("validate"))
+	s := applyRules(rules.OfPointee(f.Type), b.of(t, path), t)
+	must := !f.Behind && (rules.RefusesZero(f.Type) || needed(s, f.Type) && !rules.Optional)
 	if f.Type.Kind() == reflect.Pointer && !must { // where it must, validation refuses nil, and null is nil
 		return s.nullable(), false
 	}
@@ -36,129 +37,38 @@ func needed(s *schema, t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && s.get("required") != nil
 }
 
-// rules are a validate tag, taken apart.
-type rules struct {
-	list     []rule
-	optional bool // the zero value, or nil, is not asked for what follows
-	pointer  bool // they are of what a pointer leads to
-	elements *rules
-	keys     *rules
-}
-
-type rule struct{ name, param string }
-
-func parseRules(tag string) *rules {
-	r := &rules{}
-	if tag == "" || tag == "-" {
-		return r
-	}
-	at, keys := r, (*rules)(nil)
-	for part := range strings.SplitSeq(tag, ",") {
-		name, param, _ := strings.Cut(part, "=")
-		param = strings.NewReplacer("0x2C", ",", "0x7C", "|").Replace(param)
-		switch {
-		case name == "dive":
-			at.elements = &rules{}
-			at = at.elements
-		case name == "keys":
-			keys, at.keys = at, &rules{}
-			at = at.keys
-		case name == "endkeys" && keys != nil:
-			at = keys
-		case strings.Contains(part, "|"): // one of several: not said
-		default:
-			at.list = append(at.list, rule{name, param})
-			at.optional = at.optional || rule{name: name}.omits()
-		}
-	}
-	return r
-}
-
-func (r rule) omits() bool {
-	return r.name == "omitempty" || r.name == "omitnil" || r.name == "omitzero"
-}
-
-// pointed is what the rules of a t ask of what it points to: required asks a pointer
-// for no more than to be one.
-func (r *rules) pointed(t reflect.Type) *rules {
-	if t.Kind() != reflect.Pointer {
-		return r
-	}
-	p := *r
-	p.pointer = true
-	p.list = slices.DeleteFunc(slices.Clone(r.list), func(rule rule) bool { return rule.name == "required" })
-	return &p
-}
-
-func (r *rules) has(name string) bool {
-	return slices.ContainsFunc(r.list, func(rule rule) bool { return rule.name == name })
-}
-
-// refuseZero reports whether the zero value of t is refused, so that a field with
-// these rules cannot be left out.
-func (r *rules) refuseZero(t reflect.Type) bool {
-	return r.refuse(reflect.Zero(t))
-}
-
-// refuse asks validation itself whether v is refused.
-func (r *rules) refuse(v reflect.Value) (refused bool) {
-	if v.Kind() == reflect.Struct && r.optional {
-		return false // not even what is in it is asked
-	}
-	var tags []string
-	for _, rule := range r.list {
-		if strings.Contains(rule.name, "_") && !strings.HasPrefix(rule.name, "uuid") || strings.Contains(rule.name, "field") {
-			continue // it looks at other fields, or may
-		}
-		tag := rule.name
-		if rule.param != "" {
-			tag += "=" + strings.NewReplacer(",", "0x2C", "|", "0x7C").Replace(rule.param)
-		}
-		tags = append(tags, tag)
-	}
-	if len(tags) == 0 {
-		return false
-	}
-	defer func() {
-		if recover() != nil { // the tag does not fit the type
-			refused = false
-		}
-	}()
-	return tagValidator().Var(v.Interface(), strings.Join(tags, ",")) != nil
-}
-
 // apply adds the rules to a copy of the schema of type t.
-func (r *rules) apply(bare *schema, t reflect.Type) *schema {
+func applyRules(r *validation.Rules, bare *schema, t reflect.Type) *schema {
 	s := &schema{slices.Clone(bare.keywords)}
-	for _, rule := range r.list {
-		rule.apply(s, t)
+	for _, rule := range r.List {
+		applyRule(rule, s, t)
 	}
-	if items, ok := s.get("items").(*schema); ok && r.elements != nil {
-		s.set("items", r.elements.within(items, t.Elem()))
+	if items, ok := s.get("items").(*schema); ok && r.Elements != nil {
+		s.set("items", applyToElements(r.Elements, items, t.Elem()))
 	}
-	if values, ok := s.get("additionalProperties").(*schema); ok && r.elements != nil {
-		s.set("additionalProperties", r.elements.within(values, t.Elem()))
-		if r.elements.keys != nil && t.Key().Kind() == reflect.String {
-			s.set("propertyNames", r.elements.keys.apply(newSchema("string"), t.Key()))
+	if values, ok := s.get("additionalProperties").(*schema); ok && r.Elements != nil {
+		s.set("additionalProperties", applyToElements(r.Elements, values, t.Elem()))
+		if r.Elements.Keys != nil && t.Key().Kind() == reflect.String {
+			s.set("propertyNames", applyRules(r.Elements.Keys, newSchema("string"), t.Key()))
 		}
 	}
-	if r.optional && (t.Kind() == reflect.Struct || !reflect.DeepEqual(s, bare)) {
-		return r.orZero(s, t)
+	if r.Optional && (t.Kind() == reflect.Struct || !reflect.DeepEqual(s, bare)) {
+		return orZero(r, s, t)
 	}
 	return s
 }
 
 // within applies the rules to elements. Those of pointers apply to what they lead to.
-func (r *rules) within(s *schema, t reflect.Type) *schema {
+func applyToElements(r *validation.Rules, s *schema, t reflect.Type) *schema {
 	of := pointee(t)
 	if of == nil {
 		return s
 	}
 	choices, ok := s.get("anyOf").([]*schema)
 	if t.Kind() == reflect.Pointer && ok { // what they lead to, or null
-		return newSchema("").set("anyOf", []*schema{r.pointed(t).apply(choices[0], of), choices[1]})
+		return newSchema("").set("anyOf", []*schema{applyRules(r.OfPointee(t), choices[0], of), choices[1]})
 	}
-	return r.pointed(t).apply(s, of)
+	return applyRules(r.OfPointee(t), s, of)
 }
 
 var formats = map[string]string{
@@ -170,36 +80,36 @@ var patterns = map[string]string{
 	"alpha": "^[a-zA-Z]+$", "alphanum": "^[a-zA-Z0-9]+$", "number": "^[0-9]+$", "e164": `^\+?[1-9]\d{7,14}$`,
 }
 
-func (r rule) apply(s *schema, t reflect.Type) {
-	switch r.name {
+func applyRule(r validation.Rule, s *schema, t reflect.Type) {
+	switch r.Name {
 	case "required":
 		required(s, t)
 	case "min", "gte":
-		bound(s, t, r.param, true, false)
+		bound(s, t, r.Param, true, false)
 	case "gt":
-		bound(s, t, r.param, true, true)
+		bound(s, t, r.Param, true, true)
 	case "max", "lte":
-		bound(s, t, r.param, false, false)
+		bound(s, t, r.Param, false, false)
 	case "lt":
-		bound(s, t, r.param, false, true)
+		bound(s, t, r.Param, false, true)
 	case "len":
-		bound(s, t, r.param, true, false)
-		bound(s, t, r.param, false, false)
+		bound(s, t, r.Param, true, false)
+		bound(s, t, r.Param, false, false)
 	case "eq":
-		if value, ok := literal(s, t, r.param); ok {
+		if value, ok := literal(s, t, r.Param); ok {
 			s.set("const", value)
 		} else if s.is("array") || s.is("object") {
-			bound(s, t, r.param, true, false)
-			bound(s, t, r.param, false, false)
+			bound(s, t, r.Param, true, false)
+			bound(s, t, r.Param, false, false)
 		}
 	case "oneof":
-		oneOf(s, t, r.param)
+		oneOf(s, t, r.Param)
 	case "unique":
-		if s.is("array") && r.param == "" {
+		if s.is("array") && r.Param == "" {
 			s.set("uniqueItems", true)
 		}
 	case "datetime":
-		switch r.param {
+		switch r.Param {
 		case time.DateOnly:
 			s.set("format", "date")
 		case time.RFC3339, time.RFC3339Nano:
@@ -210,12 +120,12 @@ func (r rule) apply(s *schema, t reflect.Type) {
 			return
 		}
 		switch {
-		case strings.HasPrefix(r.name, "uuid"):
+		case strings.HasPrefix(r.Name, "uuid"):
 			s.set("format", "uuid")
-		case formats[r.name] != "":
-			s.set("format", formats[r.name])
-		case patterns[r.name] != "":
-			s.set("pattern", patterns[r.name])
+		case formats[r.Name] != "":
+			s.set("format", formats[r.Name])
+		case patterns[r.Name] != "":
+			s.set("pattern", patterns[r.Name])
 		}
 	}
 }
@@ -334,7 +244,7 @@ func tighter(n, was json.Number, least bool) bool {
 // oneOf sets the values that are allowed.
 func oneOf(s *schema, t reflect.Type, param string) {
 	var values []any
-	for _, word := range wordsOf(param) {
+	for _, word := range validation.Words(param) {
 		value, ok := literal(s, t, word)
 		if !ok {
 			return
@@ -344,19 +254,4 @@ func oneOf(s *schema, t reflect.Type, param string) {
 	if len(values) > 0 {
 		s.set("enum", values)
 	}
-}
-
-// wordsOf reads the values of a oneof in validator's spelling: apart by spaces, and
-// one with a space in single quotes.
-func wordsOf(param string) (words []string) {
-	for param = strings.TrimSpace(param); param != ""; param = strings.TrimSpace(param) {
-		var word string
-		if param[0] == '\'' {
-			word, param, _ = strings.Cut(param[1:], "'")
-		} else {
-			word, param, _ = strings.Cut(param, " ")
-		}
-		words = append(words, word)
-	}
-	return words
 }

@@ -3,20 +3,20 @@ package pgcmd
 import (
 	"encoding/json"
 	"reflect"
-	"slices"
 
 	"github.com/pgcmd/pgcmd/internal/jsonfields"
+	"github.com/pgcmd/pgcmd/internal/validation"
 )
 
 // orZero is s, or the zero value, where that is taken although s does not allow it.
-func (r *rules) orZero(s *schema, t reflect.Type) *schema {
+func orZero(r *validation.Rules, s *schema, t reflect.Type) *schema {
 	zero, v := zeroOf(t), emptyOf(t)
-	if r.pointer {
+	if r.Pointer {
 		pointer := reflect.New(t)
 		pointer.Elem().Set(v)
 		v = pointer
 	}
-	if zero == nil || r.refuse(v) || !r.saves(v) {
+	if zero == nil || r.Refuses(v) || !r.OnlyIfOmitted(v) {
 		return s
 	}
 	if choices, ok := s.get("enum").([]any); ok && len(choices) > 0 {
@@ -26,24 +26,6 @@ func (r *rules) orZero(s *schema, t reflect.Type) *schema {
 		zero = newSchema(typ).set("const", zero.get("const"))
 	}
 	return newSchema("").set("anyOf", []*schema{s, zero})
-}
-
-// saves reports whether v is taken only since what follows an omitempty is not asked.
-func (r *rules) saves(v reflect.Value) (saved bool) {
-	defer func() {
-		if recover() != nil { // a tag within does not fit its type
-			saved = false
-		}
-	}()
-	switch v.Kind() {
-	case reflect.Array: // its elements may be what is refused
-		return true
-	case reflect.Struct:
-		return tagValidator().Struct(v.Interface()) != nil
-	}
-	asked := *r
-	asked.list = slices.DeleteFunc(slices.Clone(r.list), rule.omits)
-	return asked.refuse(v)
 }
 
 // emptyOf is the zero value of t, and of a slice or a map, one that is empty: nil is

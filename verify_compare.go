@@ -7,12 +7,12 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pgcmd/pgcmd/internal/rowscan"
-
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqltext"
 	"github.com/pgcmd/pgcmd/internal/structfields"
+	"github.com/pgcmd/pgcmd/internal/validation"
 )
 
 // compare finds what is wrong with one command.
@@ -86,11 +86,11 @@ func (v *checker) labels(s *descriptor, f structfields.Field, oid uint32) {
 	if t.kind != "e" || f.Index == nil {
 		return
 	}
-	for _, rule := range parseRules(s.in.FieldByIndex(f.Index).Tag.Get("validate")).list {
-		if rule.name != "oneof" {
+	for _, rule := range validation.ParseTag(s.in.FieldByIndex(f.Index).Tag.Get("validate")).List {
+		if rule.Name != "oneof" {
 			continue
 		}
-		for _, word := range wordsOf(rule.param) {
+		for _, word := range validation.Words(rule.Param) {
 			if !slices.Contains(t.labels, word) {
 				s.report(s.inputField(f), "enum", "may be %q by its validate tag, and %s has no such value (has: %s): change the tag, or add the value to the type", word, t.name, strings.Join(t.labels, ", "))
 			}

@@ -1,4 +1,4 @@
-package pgcmd
+package validation
 
 import (
 	"context"
@@ -13,33 +13,32 @@ import (
 	"github.com/pgcmd/pgcmd/internal/problem"
 )
 
-// A manyCheck looks for more problems than are worth to collect in an input that came as
-// JSON. validator knows no bound: it makes an error of a few hundred bytes for each rule
-// that each of 100,000 elements of three bytes breaks, and cannot be told to stop. So the
-// elements that a dive leads to are given to it a few at a time, until enough is wrong.
-// What has fewer problems is validated as a whole afterwards, as every input is.
+// A limitCheck looks for more than problem.Max problems in an input that came as JSON.
+// validator has no limit: it makes an error of a few hundred bytes for each rule that each
+// of 100,000 elements of three bytes breaks, and cannot be stopped. So the elements after a
+// dive are passed to it a few at a time, until there are enough problems. An input with
+// fewer is validated as a whole afterwards, as every input is.
 //
-// Elements whose own rules look at fields beside their slice (dive,nefield=Owner) are left
-// to that: away from their struct, validator would refuse them.
-type manyCheck struct {
+// Elements whose rules look at other fields (dive,nefield=Owner) are not checked here:
+// outside their struct, validator would refuse them.
+type limitCheck struct {
 	ctx      context.Context
-	problems []Problem
-	found    map[ruleViolation]bool // in those; an element may be looked at again with what holds it
-	ended    error                  // the context's
+	problems []problem.Problem
+	found    map[violation]bool // in problems; an element may be checked again with its container
+	ctxErr   error
 }
 
-// manyRules is how many rules are asked at a time.
-const manyRules = 256
+// maxRules is how many rules validator checks at a time.
+const maxRules = 256
 
-// tooManyProblems returns more than maxProblems problems of the tags of an input, or
-// none; of items that each have an outcome of their own, those of one item. The error is
-// that of a context that ended first.
-func tooManyProblems(ctx context.Context, command string, v reflect.Value, items bool) ([]Problem, error) {
-	t := v.Type()
-	if checks := validationOf(command, t); checks == nil || !checks.dives {
+// TooMany returns the problems of v, an input, if its tags find more than problem.Max, and
+// none otherwise. If items is set, v is a slice of inputs, and the limit is that of each.
+// The error is the context's, if that ended first.
+func (c *Checks) TooMany(ctx context.Context, v reflect.Value, items bool) ([]problem.Problem, error) {
+	if c == nil || !c.dives {
 		return nil, nil
 	}
-	m := &manyCheck{ctx: ctx}
+	m := &limitCheck{ctx: ctx}
 	tag := "dive"
 	if !items {
 		m.weigh(v, tag, nil)
@@ -55,17 +54,17 @@ func tooManyProblems(ctx context.Context, command string, v reflect.Value, items
 	return nil, nil
 }
 
-func (m *manyCheck) enough() ([]Problem, error) {
-	if m.ended != nil || len(m.problems) <= problem.Max {
-		return nil, m.ended
+func (m *limitCheck) enough() ([]problem.Problem, error) {
+	if m.ctxErr != nil || len(m.problems) <= problem.Max {
+		return nil, m.ctxErr
 	}
 	return m.problems, nil
 }
 
-func (m *manyCheck) stopped() bool { return m.ended != nil || len(m.problems) > problem.Max }
+func (m *limitCheck) stopped() bool { return m.ctxErr != nil || len(m.problems) > problem.Max }
 
-// canDive reports whether the tags of a type lead validator into a slice, an array or a
-// map, and say nothing that can be asked only of the input as a whole.
+// canDive reports whether a tag of a type applies to the elements of a slice, an array or a
+// map, and no tag needs the input as a whole.
 func canDive(t reflect.Type) bool {
 	dives, whole := isContainer(t), false
 	eachTag(t, map[reflect.Type]bool{}, func(tag string) {
@@ -75,7 +74,7 @@ func canDive(t reflect.Type) bool {
 	return dives && !whole
 }
 
-// eachTag calls each with every validate tag of the structs that can be reached from t.
+// eachTag calls each with every validate tag of the structs in t.
 func eachTag(t reflect.Type, seen map[reflect.Type]bool, each func(tag string)) {
 	if seen[t] {
 		return
@@ -99,9 +98,9 @@ func isContainer(t reflect.Type) bool {
 	return t.Kind() == reflect.Slice || t.Kind() == reflect.Array || t.Kind() == reflect.Map
 }
 
-// weigh returns how many rules validator may ask of v under a tag, and has had it ask
-// those of elements of which there are many.
-func (m *manyCheck) weigh(v reflect.Value, tag string, p *problem.Path) (weight int) {
+// weigh returns how many rules validator may check in v under a tag. It has validator check
+// the elements of large slices and maps.
+func (m *limitCheck) weigh(v reflect.Value, tag string, p *problem.Path) (weight int) {
 	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
 		if v.IsNil() {
 			return 1
@@ -128,13 +127,13 @@ func (m *manyCheck) weigh(v reflect.Value, tag string, p *problem.Path) (weight 
 		return 1
 	}
 	own, elements, dives := cutDive(tag)
-	if !dives || looksBeside(own) || looksBeside(elements) {
+	if !dives || usesOtherFields(own) || usesOtherFields(elements) {
 		return 1
 	}
-	if m.ended = m.ctx.Err(); m.ended != nil {
+	if m.ctxErr = m.ctx.Err(); m.ctxErr != nil {
 		return 1
 	}
-	if own != "" && m.errorsOf(v, own) != nil { // validator does not dive either
+	if own != "" && m.errorsOf(v, own) != nil { // then validator does not dive
 		return 1
 	}
 	if v.Kind() == reflect.Map {
@@ -143,13 +142,13 @@ func (m *manyCheck) weigh(v reflect.Value, tag string, p *problem.Path) (weight 
 	return m.elements(v, elements, p)
 }
 
-// structRules is what weigh knows of a struct.
+// structRules are the number of rules of a struct and its fields that may hold elements.
 type structRules struct {
 	count  int
-	fields []tagged // that may hold elements
+	fields []elementField
 }
 
-type tagged struct {
+type elementField struct {
 	index     int
 	name, tag string
 }
@@ -172,17 +171,17 @@ func rulesOf(t reflect.Type) structRules {
 		}
 		switch k := sf.Type.Kind(); {
 		case k == reflect.Struct, k == reflect.Pointer, k == reflect.Interface, isContainer(sf.Type) && strings.Contains(tag, "dive"):
-			r.fields = append(r.fields, tagged{i, sf.Name, tag})
+			r.fields = append(r.fields, elementField{i, sf.Name, tag})
 		}
 	}
 	structsRules.Store(t, r)
 	return r
 }
 
-// elements weighs those of a slice or an array.
-func (m *manyCheck) elements(v reflect.Value, tag string, p *problem.Path) (total int) {
+// elements weighs the elements of a slice or an array.
+func (m *limitCheck) elements(v reflect.Value, tag string, p *problem.Path) (total int) {
 	first, weight := 0, 0
-	ask := func(end int) {
+	check := func(end int) {
 		if first == end || m.stopped() {
 			return
 		}
@@ -191,33 +190,33 @@ func (m *manyCheck) elements(v reflect.Value, tag string, p *problem.Path) (tota
 			part = reflect.MakeSlice(reflect.SliceOf(v.Type().Elem()), v.Len(), v.Len())
 			reflect.Copy(part, v)
 		}
-		m.note(m.errorsOf(part.Slice(first, end), diveInto(tag)), p, first)
+		m.add(m.errorsOf(part.Slice(first, end), diveInto(tag)), p, first)
 		first, weight = end, 0
-		m.ended = m.ctx.Err()
+		m.ctxErr = m.ctx.Err()
 	}
 	here := &problem.Path{Outer: p}
 	for i := 0; i < v.Len() && !m.stopped(); i++ {
 		here.Index = i
 		w := 1 + m.weigh(v.Index(i), tag, here)
-		if weight > 0 && weight+w > manyRules {
-			ask(i)
+		if weight > 0 && weight+w > maxRules {
+			check(i)
 		}
 		weight += w
 		total += w
 	}
-	if total > manyRules {
-		ask(v.Len())
+	if total > maxRules {
+		check(v.Len())
 	}
 	return total
 }
 
-// entries weighs those of a map.
-func (m *manyCheck) entries(v reflect.Value, tag string, p *problem.Path) (total int) {
+// entries weighs the values of a map.
+func (m *limitCheck) entries(v reflect.Value, tag string, p *problem.Path) (total int) {
 	some, weight := reflect.MakeMap(v.Type()), 0
-	ask := func() {
+	check := func() {
 		if some.Len() > 0 && !m.stopped() {
-			m.note(m.errorsOf(some, diveInto(tag)), p, -1)
-			m.ended = m.ctx.Err()
+			m.add(m.errorsOf(some, diveInto(tag)), p, -1)
+			m.ctxErr = m.ctx.Err()
 		}
 		some.Clear()
 		weight = 0
@@ -229,22 +228,22 @@ func (m *manyCheck) entries(v reflect.Value, tag string, p *problem.Path) (total
 	here := &problem.Path{Outer: p, Name: "[key]"}
 	for entries := v.MapRange(); entries.Next() && !m.stopped(); {
 		w := 2 + m.weigh(entries.Value(), strings.TrimPrefix(values, ","), here)
-		if weight > 0 && weight+w > manyRules {
-			ask()
+		if weight > 0 && weight+w > maxRules {
+			check()
 		}
 		some.SetMapIndex(entries.Key(), entries.Value())
 		weight += w
 		total += w
 	}
-	if total > manyRules {
-		ask()
+	if total > maxRules {
+		check()
 	}
 	return total
 }
 
-// errorsOf are validator's, under a tag. One that does not fit the type is for the
-// validation of the whole to report.
-func (m *manyCheck) errorsOf(v reflect.Value, tag string) (errs validator.ValidationErrors) {
+// errorsOf returns validator's errors for v under a tag. A tag that does not fit the type is
+// reported by the validation of the whole input.
+func (m *limitCheck) errorsOf(v reflect.Value, tag string) (errs validator.ValidationErrors) {
 	defer func() {
 		if recover() != nil {
 			errs = nil
@@ -254,11 +253,11 @@ func (m *manyCheck) errorsOf(v reflect.Value, tag string) (errs validator.Valida
 	return errs
 }
 
-// note adds what is wrong with elements from first on, or, if that is negative, with
-// those of a map, at p.
-func (m *manyCheck) note(errs validator.ValidationErrors, p *problem.Path, first int) {
+// add adds the problems of elements at p, of which the first has the index first; that is
+// negative for a map.
+func (m *limitCheck) add(errs validator.ValidationErrors, p *problem.Path, first int) {
 	if len(errs) > 0 && m.found == nil {
-		m.found = map[ruleViolation]bool{}
+		m.found = map[violation]bool{}
 	}
 	before := p.String()
 	for _, f := range errs {
@@ -267,26 +266,26 @@ func (m *manyCheck) note(errs validator.ValidationErrors, p *problem.Path, first
 		}
 		path := f.StructNamespace()
 		if first >= 0 {
-			path = movedBy(first, path)
+			path = shiftIndex(path, first)
 		}
 		shown := before + path
 		if first < 0 {
 			shown = before + withoutFirstKey(path)
 		}
-		key := ruleViolation{before + path, f.Tag(), f.Param(), f.Kind()}
+		key := violation{before + path, f.Tag(), f.Param(), f.Kind()}
 		if m.found[key] {
 			continue
 		}
 		m.found[key] = true
 		message := englishMessage(f)
-		if rest, ok := strings.CutPrefix(message, f.Field()+" "); ok { // whose index is within its part
+		if rest, ok := strings.CutPrefix(message, f.Field()+" "); ok { // its index is that in the part
 			message = problem.LastName(shown) + " " + rest
 		}
-		m.problems = append(m.problems, Problem{Field: withoutKeys(shown), Rule: key.tag, Message: withoutKeys(message)})
+		m.problems = append(m.problems, problem.Problem{Field: withoutKeys(shown), Rule: key.tag, Message: withoutKeys(message)})
 	}
 }
 
-// withoutFirstKey is a path that begins with the key of a map, which is a value.
+// withoutFirstKey returns a path without the key of a map at its start, which is a value.
 func withoutFirstKey(path string) string {
 	if _, rest, ok := strings.Cut(path, "]"); ok {
 		return "[key]" + rest
@@ -294,8 +293,8 @@ func withoutFirstKey(path string) string {
 	return path
 }
 
-// movedBy is a path that begins with an index, of a slice that began at first.
-func movedBy(first int, path string) string {
+// shiftIndex adds first to the index at the start of a path.
+func shiftIndex(path string, first int) string {
 	inside, rest, ok := strings.Cut(strings.TrimPrefix(path, "["), "]")
 	if !ok {
 		return path
@@ -307,7 +306,7 @@ func movedBy(first int, path string) string {
 	return (&problem.Path{Index: first + n}).String() + rest
 }
 
-// cutDive takes a tag apart: the rules of a slice itself, and those of its elements.
+// cutDive splits a tag into the rules of a slice itself and those of its elements.
 func cutDive(tag string) (own, elements string, dives bool) {
 	parts := strings.Split(tag, ",")
 	at := slices.Index(parts, "dive")
@@ -319,8 +318,8 @@ func cutDive(tag string) (own, elements string, dives bool) {
 
 func diveInto(elements string) string { return strings.TrimSuffix("dive,"+elements, ",") }
 
-// looksBeside reports whether rules look at other fields than their own.
-func looksBeside(rules string) bool {
+// usesOtherFields reports whether rules look at other fields.
+func usesOtherFields(rules string) bool {
 	for rule := range strings.SplitSeq(rules, ",") {
 		name, _, _ := strings.Cut(rule, "=")
 		if strings.Contains(name, "field") ||

@@ -1,0 +1,322 @@
+// Package validation checks an input by the validate tags of its fields and by its own
+// Validate method, and parses such tags. It reports problems. It knows no commands and no
+// errors of pgcmd.
+package validation
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/go-playground/locales/en"
+	ut "github.com/go-playground/universal-translator"
+	"github.com/go-playground/validator/v10"
+	entranslations "github.com/go-playground/validator/v10/translations/en"
+
+	"github.com/pgcmd/pgcmd/internal/problem"
+	"github.com/pgcmd/pgcmd/internal/redact"
+)
+
+// cache holds the validation of each input type. It is compiled once, however many commands
+// take the type.
+var cache sync.Map // reflect.Type -> *Checks, nil for a type with nothing to check
+
+// Checks is the validation of one input type.
+type Checks struct {
+	typ       reflect.Type
+	tags      bool // some field has a validate tag
+	HasMethod bool // the type, or a pointer to it, has Validate() error
+	secrets   bool // some field has the tag secret
+	dives     bool // some tag applies to the elements of a slice, an array or a map
+
+	prefix   string // of the paths that validator reports
+	messages atomic.Pointer[map[violation]problem.Problem]
+	ofMethod func(error) []problem.Problem
+}
+
+// A violation is a rule that a field breaks. It holds no value of an input, so that its
+// message can be made once and kept.
+type violation struct {
+	path, tag, param string
+	kind             reflect.Kind // of the value in an interface
+}
+
+// An inputError is why an input cannot be validated.
+type inputError string
+
+func (e inputError) Error() string { return string(e) }
+
+type selfValidator interface{ Validate() error }
+
+var (
+	tagValidator = sync.OnceValue(func() *validator.Validate {
+		return validator.New(validator.WithRequiredStructEnabled())
+	})
+	english = sync.OnceValue(func() ut.Translator {
+		lang := en.New()
+		translator, _ := ut.New(lang, lang).GetTranslator("en")
+		if err := entranslations.RegisterDefaultTranslations(tagValidator(), translator); err != nil {
+			panic(err) // the versions of the libraries do not match; any test finds it
+		}
+		return translator
+	})
+)
+
+// Compile returns the validation of an input type, nil if there is nothing to check, which
+// is cached. The error is a tag that validator does not know. ofMethod returns the problems
+// in an error of a Validate method.
+func Compile(typ reflect.Type, ofMethod func(error) []problem.Problem) (*Checks, error) {
+	if cached, ok := cache.Load(typ); ok {
+		return cached.(*Checks), nil
+	}
+	pointer := reflect.PointerTo(typ)
+	c := &Checks{
+		typ:       typ,
+		prefix:    prefixOf(typ),
+		tags:      hasTag(typ, "validate", nil),
+		HasMethod: pointer.Implements(reflect.TypeFor[selfValidator]()) || typ.Implements(reflect.TypeFor[selfValidator]()),
+
+		ofMethod: ofMethod,
+	}
+	c.secrets = redact.MayHoldSecrets(typ)
+	c.dives = c.tags && canDive(typ)
+	if c.tags {
+		if err := parseTags(typ, map[reflect.Type]bool{}); err != nil {
+			return nil, err
+		}
+	}
+	if !c.tags && !c.HasMethod {
+		c = nil
+	}
+	cache.Store(typ, c)
+	return c, nil
+}
+
+// CompileLater makes Compile return the validation of a type that is known to have tags,
+// which are correct, and no Validate method. validator parses them with the first input.
+func CompileLater(typ reflect.Type) {
+	cache.Store(typ, &Checks{typ: typ, prefix: prefixOf(typ), tags: true})
+}
+
+// hasTag reports whether t contains a struct with a field that has the tag.
+func hasTag(t reflect.Type, tag string, seen map[reflect.Type]bool) bool {
+	if seen[t] {
+		return false
+	}
+	if seen == nil {
+		seen = map[reflect.Type]bool{}
+	}
+	seen[t] = true
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+		return hasTag(t.Elem(), tag, seen)
+	case reflect.Struct:
+	default:
+		return false
+	}
+	for i := range t.NumField() {
+		sf := t.Field(i)
+		if v, ok := sf.Tag.Lookup(tag); ok && v != "-" && v != "false" {
+			return true
+		}
+		if hasTag(sf.Type, tag, seen) {
+			return true
+		}
+	}
+	return false
+}
+
+// parseTags makes validator parse the tags of every struct in t now: a tag that it does not
+// know is an error of the definition, not of a later input.
+func parseTags(t reflect.Type, seen map[reflect.Type]bool) error {
+	if seen[t] {
+		return nil
+	}
+	seen[t] = true
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+		return parseTags(t.Elem(), seen)
+	case reflect.Struct:
+	default:
+		return nil
+	}
+	if !hasTag(t, "validate", nil) {
+		return nil
+	}
+	if err := parseStructTags(t); err != nil {
+		return err
+	}
+	for i := range t.NumField() {
+		if err := parseTags(t.Field(i).Type, seen); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func parseStructTags(t reflect.Type) (err error) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			err = fmt.Errorf("validate tag of %s: %v", t, reason)
+		}
+	}()
+	_ = tagValidator().Struct(reflect.New(t).Interface())
+	return nil
+}
+
+// Problems returns the problems of the input that in points to, those of its tags first,
+// then those of its Validate method, and the error that they come from; nil if there are
+// none. An input without a method may be passed by value: validator then need not copy the
+// fields that it reports.
+func (c *Checks) Problems(in any) ([]problem.Problem, error) {
+	var problems []problem.Problem
+	var cause error
+	if c.tags {
+		err := c.byTags(in)
+		problems, cause = c.tagProblems(err), err
+	}
+	if c.HasMethod {
+		if err := c.ownValidate(in); err != nil {
+			own := c.ofMethod(err)
+			if c.secrets {
+				own = withoutSecrets(in, own)
+			}
+			problems = append(problems, own...)
+			if cause == nil {
+				cause = err
+			} else {
+				cause = errors.Join(cause, err)
+			}
+		}
+	}
+	return problems, cause
+}
+
+// ownValidate calls the Validate method of in, or, of an input that is a pointer, that of
+// the value that in points to.
+func (c *Checks) ownValidate(in any) error {
+	if own, ok := in.(selfValidator); ok {
+		return own.Validate()
+	}
+	v := reflect.ValueOf(in).Elem()
+	if v.Kind() == reflect.Pointer && v.IsNil() {
+		return inputError(fmt.Sprintf("the input is a nil %s", c.typ))
+	}
+	return v.Interface().(selfValidator).Validate()
+}
+
+// byTags runs validator on in, or on the value that in points to. validator panics on a tag
+// that does not fit the type of its field, which the zero value at definition may not show.
+func (c *Checks) byTags(in any) (err error) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			err = inputError(fmt.Sprintf("a validate tag of %s does not fit the type of its field", c.typ))
+		}
+	}()
+	v := reflect.ValueOf(in)
+	if v.Type() != c.typ {
+		v = v.Elem()
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		return tagValidator().Struct(in)
+	case reflect.Pointer:
+		if v.IsNil() {
+			return inputError(fmt.Sprintf("the input is a nil %s", c.typ))
+		}
+		return tagValidator().Struct(v.Interface())
+	default: // a slice, array or map of structs with tags
+		return tagValidator().Var(v.Interface(), "dive")
+	}
+}
+
+// prefixOf returns the beginning of validator's paths, the name of the input's type, which
+// is not reported.
+func prefixOf(typ reflect.Type) string {
+	for typ.Kind() == reflect.Pointer {
+		typ = typ.Elem()
+	}
+	return typ.Name() + "."
+}
+
+func (c *Checks) tagProblems(err error) []problem.Problem {
+	if err == nil {
+		return nil
+	}
+	if e, ok := err.(inputError); ok {
+		return []problem.Problem{{Rule: "validate", Message: string(e)}}
+	}
+	fields, ok := errors.AsType[validator.ValidationErrors](err)
+	if !ok { // its text may hold a value
+		return []problem.Problem{{Rule: "validate", Message: fmt.Sprintf("%T", err)}}
+	}
+	problems := make([]problem.Problem, len(fields))
+	for i, f := range fields {
+		problems[i] = c.tagProblem(f)
+	}
+	return problems
+}
+
+func (c *Checks) tagProblem(f validator.FieldError) problem.Problem {
+	key := violation{strings.TrimPrefix(f.StructNamespace(), c.prefix), f.Tag(), f.Param(), f.Kind()}
+	known := c.messages.Load()
+	if known != nil {
+		if p, ok := (*known)[key]; ok {
+			return p
+		}
+	}
+	p := problem.Problem{Field: withoutKeys(key.path), Rule: key.tag, Message: withoutKeys(englishMessage(f))}
+	if strings.IndexByte(key.path, '[') < 0 { // there may be any number of indexes, and a key is a value
+		more := map[violation]problem.Problem{key: p}
+		if known != nil {
+			maps.Copy(more, *known)
+		}
+		c.messages.CompareAndSwap(known, &more) // if another goroutine was faster, it is made again
+	}
+	return p
+}
+
+// mapKey matches the key of a map in a path, which is a value of the input. It does not
+// match the index of an element.
+var mapKey = regexp.MustCompile(`\[[^\]]*[^\]0-9][^\]]*\]`)
+
+func withoutKeys(path string) string {
+	if strings.IndexByte(path, '[') < 0 {
+		return path
+	}
+	return mapKey.ReplaceAllString(path, "[key]")
+}
+
+func englishMessage(f validator.FieldError) string {
+	text := f.Translate(english())
+	if text == f.Error() { // validator has no English sentence for this rule
+		text = f.Field() + " must satisfy the rule " + f.Tag()
+		if f.Param() != "" {
+			text += "=" + f.Param()
+		}
+	}
+	return text
+}
+
+// withoutSecrets returns a copy of problems in whose messages the values of in's secret
+// fields are replaced. It reads each value and each message once.
+func withoutSecrets(in any, problems []problem.Problem) []problem.Problem {
+	var pairs []string
+	for _, secret := range redact.Texts(reflect.ValueOf(in)) {
+		if secret != "" {
+			pairs = append(pairs, secret, redact.Placeholder)
+		}
+	}
+	hide := strings.NewReplacer(pairs...)
+	problems = slices.Clone(problems)
+	for i := range problems {
+		problems[i].Message = hide.Replace(problems[i].Message)
+	}
+	return problems
+}
