@@ -1,7 +1,7 @@
 # Every target does its own set-up; a fresh machine needs Go, git and make.
 
 # Modules of their own, so that users of the library do not depend on what they need.
-MODULES = bench compare pgcmdotel pgcmdmcp examples/mcp internal/schematest
+MODULES = bench pgcmdotel pgcmdmcp examples/mcp
 
 .PHONY: help test tour bench bench-check bench-soak fuzz faults soak recovery compare matrix api web-test mcp inspector
 
@@ -15,7 +15,7 @@ test: postgres ## Everything that CI runs: format, vet, staticcheck, tests with 
 	go test -race -shuffle=on -timeout 20m $$(go list ./... | grep -v /catalogcost$$)
 	go test -shuffle=on ./internal/apitest/catalogcost # it has one goroutine, and counts allocations, which the race detector multiplies
 	@for module in $(MODULES); do echo "in $$module: vet, staticcheck, test"; \
-		(cd $$module && go vet ./... && go tool -modfile=$(CURDIR)/tools/go.mod staticcheck ./... && go test -race -shuffle=on -timeout 20m ./...) || exit 1; done
+		(cd $$module && go vet ./... && go tool -modfile=$(CURDIR)/tools/go.mod staticcheck ./... && go test -race -shuffle=on -timeout 20m $$(go list ./... | grep -v /browsertest$$)) || exit 1; done
 	go run ./examples/tour
 
 tour: postgres ## See the library at work, on a PostgreSQL that is started for it
@@ -35,7 +35,7 @@ fuzz: postgres ## Fuzz the placeholder lexer, by itself and against PostgreSQL, 
 	go test -run '^$$' -fuzz '^FuzzAgainstPostgres$$' -fuzztime 60s -parallel 1 ./internal/sqltext
 	go test -run '^$$' -fuzz '^FuzzTables$$' -fuzztime 60s ./internal/sqltext
 	go test -run '^$$' -fuzz '^FuzzCatalogInput$$' -fuzztime 60s .
-	cd internal/schematest && go test -run '^$$' -fuzz '^FuzzSchemas$$' -fuzztime 60s .
+	cd pgcmdmcp && go test -run '^$$' -fuzz '^FuzzSchemas$$' -fuzztime 60s ./internal/schematest
 	go test -run '^$$' -fuzz '^FuzzSameIffEqual$$' -fuzztime 60s ./internal/fingerprint
 
 faults: postgres ## Every fault point of every kind of work, storms and mutants: twenty minutes
@@ -45,21 +45,21 @@ soak: postgres ## 1,000,000 transactions under cuts (SOAK_OPS for fewer), about 
 	go run ./internal/soak
 
 recovery: postgres ## How soon the pool works again after its server did not, beside a pgxpool: five minutes, or RECOVERY_SHORT=1
-	go run ./internal/recovery
+	cd bench && BENCH_SHORT=$(RECOVERY_SHORT) go run . recovery
 
 compare: postgres ## The same faults on pgx by hand, its helpers, database/sql and pgcmd, two minutes
-	cd compare && go run .
+	cd bench && go run . compare
 
 web-test: postgres ## The page of pgcmdweb in a headless Chromium, half a minute (PGCMD_TEST_SHOTS=folder for pictures)
 	@scripts/ensure-chromium
-	cd pgcmdweb/browsertest && go vet . && go test -count 1 .
+	cd bench && go test -count 1 ./browsertest
 
 mcp: postgres ## A bank for models by HTTP, on a PostgreSQL that is started for it, until Ctrl-C
 	@cd examples/mcp && go run . -http 127.0.0.1:0
 
 inspector: postgres ## The MCP inspector's command line talks to examples/mcp: two minutes, and one more to install it
 	@scripts/ensure-inspector >/dev/null
-	cd examples/mcp/inspectortest && go vet . && go test -count 1 .
+	cd examples/mcp && go test -count 1 ./inspectortest -inspector
 
 matrix: ## Run the tests on PostgreSQL 14 to 18
 	scripts/matrix

@@ -1,12 +1,15 @@
 // Bench measures pgcmd beside pgx by hand and beside its peers.
 //
-//	go run . report   # everything, into REPORT.md, the plots and the README
-//	go run . check    # whether the budgets hold; the exit status says so
-//	go run . compile  # what a package of commands costs to compile, alone
-//	go run . soak     # 10,000 operations a second for a minute
+//	go run . report    # everything, into REPORT.md, the plots and the README
+//	go run . check     # whether the budgets hold; the exit status says so
+//	go run . compile   # what a package of commands costs to compile, alone
+//	go run . soak      # 10,000 operations a second for a minute
+//	go run . recovery  # how soon a pool works again after its server failed
+//	go run . compare   # what becomes of the same inserts under the same faults
 //
 // With BENCH_SHORT=1 a report is quick and rough, and a check is of the in-process server and of the functions that the
-// compiler makes of a command: allocations and functions exactly, time with a wide margin.
+// compiler makes of a command: allocations and functions exactly, time with a wide margin. It shortens recovery and
+// compare as well.
 package main
 
 import (
@@ -16,6 +19,9 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+
+	"github.com/pgcmd/pgcmd/bench/internal/faultcompare"
+	"github.com/pgcmd/pgcmd/bench/internal/recovery"
 )
 
 func main() {
@@ -62,8 +68,16 @@ func do(ctx context.Context, what string, short bool, out io.Writer) error {
 		}
 		say("%s\n", soakLine(r))
 		return nil
+	case "recovery":
+		return recovery.Run(ctx, short, out)
+	case "compare":
+		operations := 20_000
+		if short {
+			operations = 1000
+		}
+		return faultcompare.Run(ctx, operations, out)
 	}
-	return fmt.Errorf("say what: report, check, compile or soak, and not %q", what)
+	return fmt.Errorf("the argument is %q: it must be report, check, compile, soak, recovery or compare", what)
 }
 
 var (

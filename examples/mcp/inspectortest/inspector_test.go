@@ -1,11 +1,12 @@
-// Package inspectortest talks to the example by the command line of the MCP inspector,
-// which is made by others, in another language: what it understands, clients do.
+// Package inspectortest lets the command line of the MCP inspector talk to the example. Others made the inspector, in
+// another language: other clients will understand what it understands.
 package inspectortest
 
 import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"flag"
 	"io"
 	"os"
 	"os/exec"
@@ -16,6 +17,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
+
+var useInspector = flag.Bool("inspector", false, "install the MCP inspector if it is missing, and run the test")
 
 // An inspector runs the inspector's command line on one server.
 type inspector struct {
@@ -61,6 +64,9 @@ func (i inspector) call(t *testing.T, tool, arguments string) (r reply, code int
 }
 
 func TestTheInspectorTalksToTheExample(t *testing.T) {
+	if !*useInspector {
+		t.Skip("it needs the MCP inspector, from the npm registry: run make inspector")
+	}
 	paths, err := exec.Command("../../../scripts/ensure-inspector").Output()
 	require.NoError(t, err, "%s", paths)
 	node, script, _ := strings.Cut(strings.TrimSpace(string(paths)), "\n")

@@ -1,14 +1,12 @@
-// Compare runs the same inserts through the same faults with pgx by hand, with the
-// helpers that people use for it, and with pgcmd, and counts what became of them.
-//
-//	make compare
-package main
+// Package faultcompare runs the same inserts under the same faults with pgx by hand, with the helpers that people use for it,
+// and with pgcmd, and counts the inserts that were lost, duplicated or reported wrongly.
+package faultcompare
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"io"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -25,14 +23,13 @@ import (
 )
 
 const (
-	operations = 20_000
-	workers    = 8
-	rate       = 0.002 // of all messages
-	attempts   = 5
-	insertSQL  = `insert into ops values ($1)`
+	workers   = 8
+	rate      = 0.002 // of all messages
+	attempts  = 5
+	insertSQL = `insert into ops values ($1)`
 )
 
-// A peer applies the operation id once, as its users do it.
+// A peer applies the operation id once, as the users of that library write it.
 type peer struct {
 	name  string
 	apply func(ctx context.Context, id int64) error
@@ -107,14 +104,8 @@ func peers(pool *pgcmd.Pool) []peer {
 	}
 }
 
-func main() {
-	if err := run(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, "compare:", err)
-		os.Exit(1)
-	}
-}
-
-func run(ctx context.Context) error {
+// Run starts a server, runs so many operations with each peer, and writes the table to out.
+func Run(ctx context.Context, operations int, out io.Writer) error {
 	server, err := pgcmdtest.Start(ctx)
 	if err != nil {
 		return err
@@ -140,51 +131,54 @@ func run(ctx context.Context) error {
 	}
 	defer pool.Close(ctx)
 
-	fmt.Printf("%d inserts each, %d workers, %g%% of messages cut\n\n", operations, workers, rate*100)
-	fmt.Println("| | acknowledged | duplicated | lost | failed | of which applied | told not applied, falsely |")
-	fmt.Println("|---|---|---|---|---|---|---|")
+	fmt.Fprintf(out, "%d inserts each, %d workers, %g%% of messages cut\n\n", operations, workers, rate*100)
+	fmt.Fprintln(out, "| | acknowledged | duplicated | lost | failed | of which applied | told not applied, falsely |")
+	fmt.Fprintln(out, "|---|---|---|---|---|---|---|")
 	for i, p := range peers(pool) {
 		proxy.Random(rate, 1, faults.CutBefore, faults.CutAfter, faults.Reset)
-		errs := work(ctx, p, int64(i)*operations)
+		first, errs := int64(i*operations), make([]error, operations)
+		work(ctx, p, first, errs)
 		proxy.Heal()
-		if err := judge(ctx, direct, p, int64(i)*operations, errs); err != nil {
+		line, err := count(ctx, direct, first, errs)
+		if err != nil {
 			return err
 		}
+		fmt.Fprintf(out, "| %s %s", p.name, line)
 	}
 	return nil
 }
 
-func work(ctx context.Context, p peer, first int64) []error {
-	errs := make([]error, operations)
+// work applies the operations from first on, and fills errs with what each returned.
+func work(ctx context.Context, p peer, first int64, errs []error) {
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range workers {
 		wg.Go(func() {
-			for i := next.Add(1) - 1; i < operations; i = next.Add(1) - 1 {
+			for i := next.Add(1) - 1; i < int64(len(errs)); i = next.Add(1) - 1 {
 				errs[i] = p.apply(ctx, first+i)
 			}
 		})
 	}
 	wg.Wait()
-	return errs
 }
 
-func judge(ctx context.Context, direct *pgxpool.Pool, p peer, first int64, errs []error) error {
-	// What its backends still have under way is part of the truth.
+// count compares the errors that the callers got with the rows that are there, and returns the rest of the peer's line.
+func count(ctx context.Context, direct *pgxpool.Pool, first int64, errs []error) (string, error) {
+	// Statements of lost connections may still be running.
 	for busy := 1; busy > 0; {
 		if err := direct.QueryRow(ctx, `select count(*) from pg_stat_activity
 			where datname = current_database() and pid <> pg_backend_pid() and state <> 'idle'`).Scan(&busy); err != nil {
-			return err
+			return "", err
 		}
 	}
-	there := make([]int, operations)
-	rows, err := direct.Query(ctx, `select id - $1, count(*) from ops where id >= $1 and id < $1 + $2 group by id`, first, operations)
+	there := make([]int, len(errs))
+	rows, err := direct.Query(ctx, `select id - $1, count(*) from ops where id >= $1 and id < $1 + $2 group by id`, first, len(errs))
 	if err != nil {
-		return err
+		return "", err
 	}
 	var id, n int
 	if _, err := pgx.ForEachRow(rows, []any{&id, &n}, func() error { there[id] = n; return nil }); err != nil {
-		return err
+		return "", err
 	}
 	var acknowledged, duplicated, lost, failed, applied, falsely int
 	for i, err := range errs {
@@ -204,6 +198,5 @@ func judge(ctx context.Context, direct *pgxpool.Pool, p peer, first int64, errs 
 			}
 		}
 	}
-	fmt.Printf("| %s | %d | %d | %d | %d | %d | %d |\n", p.name, acknowledged, duplicated, lost, failed, applied, falsely)
-	return nil
+	return fmt.Sprintf("| %d | %d | %d | %d | %d | %d |\n", acknowledged, duplicated, lost, failed, applied, falsely), nil
 }

@@ -1,4 +1,4 @@
-package main
+package recovery
 
 import (
 	"context"
@@ -25,7 +25,7 @@ func database(ctx context.Context, opts ...pgcmdtest.Option) (*pgcmdtest.Server,
 }
 
 // idleKills kills every backend of a warm pool, and writes.
-func idleKills(ctx context.Context, k kind) ([]figure, error) {
+func idleKills(ctx context.Context, k kind, _ bool) ([]figure, error) {
 	const conns, writes = 16, 320
 	server, url, err := database(ctx)
 	if err != nil {
@@ -63,9 +63,9 @@ func idleKills(ctx context.Context, k kind) ([]figure, error) {
 	return []figure{{"writes failed of 320, right after all idle backends were killed", failed}}, nil
 }
 
-// blackHole lets every connection fall silent until the callers give up. Then new ones
-// work, and the old stay silent, as when a firewall has forgotten them.
-func blackHole(ctx context.Context, k kind) ([]figure, error) {
+// blackHole stops the answers on every connection until the callers give up. Then new connections work and the old ones
+// get no answers, as after a firewall has dropped their state.
+func blackHole(ctx context.Context, k kind, _ bool) ([]figure, error) {
 	const conns = 8
 	server, url, err := database(ctx)
 	if err != nil {
@@ -96,8 +96,8 @@ func blackHole(ctx context.Context, k kind) ([]figure, error) {
 	return []figure{{"black hole healed: until the next success", milliseconds(time.Since(start))}}, ctx.Err()
 }
 
-// leaks runs many goroutines on few connections under faults, and counts what is left.
-func leaks(ctx context.Context, k kind) ([]figure, error) {
+// leaks runs many goroutines on few connections under faults, and counts the connections and goroutines that remain.
+func leaks(ctx context.Context, k kind, short bool) ([]figure, error) {
 	server, url, err := database(ctx)
 	if err != nil {
 		return nil, err
@@ -119,24 +119,24 @@ func leaks(ctx context.Context, k kind) ([]figure, error) {
 		defer cancel()
 		return c.write(ctx, n)
 	})
-	time.Sleep(either[time.Duration](5, 60) * time.Second)
+	time.Sleep(either[time.Duration](short, 5, 60) * time.Second)
 	l.end()
 	hits := proxy.Fired()
 	proxy.Heal()
-	leaked := settle(0, func() int { return int(c.pool.Stat().AcquiredConns()) })
+	leaked := atMost(0, func() int { return int(c.pool.Stat().AcquiredConns()) })
 	c.close()
 	if err := proxy.Close(); err != nil {
 		return nil, err
 	}
-	left := settle(0, func() int { return max(0, runtime.NumGoroutine()-goroutines) })
+	left := atMost(0, func() int { return max(0, runtime.NumGoroutine()-goroutines) })
 	return []figure{
-		{either("5", "60") + " s of 200 goroutines on 10 connections under faults: calls", l.calls.Load()},
+		{either(short, "5", "60") + " s of 200 goroutines on 10 connections under faults: calls", l.calls.Load()},
 		{"  messages hit", hits}, {"  calls failed", l.failed.Load()}, {"  leaked connections", leaked}, {"  leaked goroutines", left},
 	}, nil
 }
 
-// settle waits, for as long as pgx says goodbye to a dead connection, until n is there.
-func settle(n int, f func() int) int {
+// atMost waits until f returns at most n, as long as pgx may need to close a broken connection, and returns f's value.
+func atMost(n int, f func() int) int {
 	deadline := time.Now().Add(20 * time.Second)
 	for f() > n && time.Now().Before(deadline) {
 		time.Sleep(5 * time.Millisecond)

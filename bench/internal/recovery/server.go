@@ -1,4 +1,4 @@
-package main
+package recovery
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 )
 
 // restart crashes a server under load and starts it again.
-func restart(ctx context.Context, k kind) ([]figure, error) {
+func restart(ctx context.Context, k kind, short bool) ([]figure, error) {
 	server, url, err := database(ctx)
 	if err != nil {
 		return nil, err
@@ -26,7 +26,7 @@ func restart(ctx context.Context, k kind) ([]figure, error) {
 	defer c.close()
 	var took []time.Duration
 	var calls, failed int64
-	for range either(1, 5) {
+	for range either(short, 1, 5) {
 		l := drive(ctx, 8, time.Millisecond, c.write)
 		l.reach(300)
 		if err := server.Stop(ctx, pgcmdtest.Immediate); err != nil {
@@ -64,7 +64,7 @@ func accepting(ctx context.Context, url string) time.Time {
 }
 
 // failover crashes a primary under load and promotes its synchronous standby.
-func failover(ctx context.Context, k kind) ([]figure, error) {
+func failover(ctx context.Context, k kind, short bool) ([]figure, error) {
 	primary, address, err := database(ctx, pgcmdtest.WithTCP())
 	if err != nil {
 		return nil, err
@@ -104,11 +104,11 @@ func failover(ctx context.Context, k kind) ([]figure, error) {
 		}
 		return err
 	})
-	l.reach(either[int64](1000, 5000))
+	l.reach(either[int64](short, 1000, 5000))
 	if err := primary.Stop(ctx, pgcmdtest.Immediate); err != nil {
 		return nil, err
 	}
-	time.Sleep(500 * time.Millisecond) // until somebody notices
+	time.Sleep(500 * time.Millisecond) // an operator needs time too
 	l.success.Store(nil)
 	if err := standby.Promote(ctx); err != nil {
 		return nil, err
@@ -162,8 +162,8 @@ func missing(ctx context.Context, c *client, acknowledged *sync.Map) (lost, acke
 	return lost, acked, err
 }
 
-// offered counts, while the callers go on, what reaches for the server.
-func offered(ctx context.Context, c *client, f func(ctx context.Context, n int64) error) *load {
+// offered runs reads for a while with the counters of c at zero, so that these show what was sent to the server.
+func offered(ctx context.Context, c *client, short bool, f func(ctx context.Context, n int64) error) *load {
 	c.attempts.Store(0)
 	c.sockets.Store(0)
 	c.statements.Store(0)
@@ -172,13 +172,13 @@ func offered(ctx context.Context, c *client, f func(ctx context.Context, n int64
 		defer cancel()
 		return f(ctx, n)
 	})
-	time.Sleep(either[time.Duration](2, 30) * time.Second)
+	time.Sleep(either[time.Duration](short, 2, 30) * time.Second)
 	l.end()
 	return l
 }
 
-// outage stops the server, and lets the callers go on.
-func outage(ctx context.Context, k kind) ([]figure, error) {
+// outage stops the server while callers go on.
+func outage(ctx context.Context, k kind, short bool) ([]figure, error) {
 	server, url, err := database(ctx)
 	if err != nil {
 		return nil, err
@@ -193,15 +193,15 @@ func outage(ctx context.Context, k kind) ([]figure, error) {
 	if err := server.Stop(ctx, pgcmdtest.Immediate); err != nil {
 		return nil, err
 	}
-	l := offered(ctx, c, c.again)
+	l := offered(ctx, c, short, c.again)
 	return []figure{
-		{"server stopped for " + either("2", "30") + " s, 4 tries a call: calls", l.calls.Load()},
+		{"server stopped for " + either(short, "2", "30") + " s, 4 tries a call: calls", l.calls.Load()},
 		{"  attempts to connect, a call", ratio(c.attempts.Load(), l.calls.Load())},
 	}, nil
 }
 
-// cutOff lets the server take connections and cuts each at its first message.
-func cutOff(ctx context.Context, k kind) ([]figure, error) {
+// cutOff resets every connection at its first message.
+func cutOff(ctx context.Context, k kind, short bool) ([]figure, error) {
 	server, url, err := database(ctx)
 	if err != nil {
 		return nil, err
@@ -219,7 +219,7 @@ func cutOff(ctx context.Context, k kind) ([]figure, error) {
 	defer c.close()
 	burst(8, func() error { return c.write(ctx, 1) })
 	proxy.Random(1, 1, faults.Reset)
-	l := offered(ctx, c, c.again)
+	l := offered(ctx, c, short, c.again)
 	return []figure{
 		{"connections that die at the first message, 4 tries a call: calls", l.calls.Load()},
 		{"  attempts to connect, a call", ratio(c.attempts.Load(), l.calls.Load())},

@@ -1,17 +1,12 @@
-// Recovery measures how soon a pool works again after its server did not, ours beside
-// a pgxpool by hand in the same run, and prints a table.
-//
-//	RECOVERY_SHORT=1 go run ./internal/recovery
-//
-// RECOVERY_SHORT=1 is a form that takes less than a minute; without it about five.
-package main
+// Package recovery measures how soon a pool works again after its server or its connections failed: a pool of Connect's
+// beside a pgxpool with its defaults, in the same run.
+package recovery
 
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
-	"os"
-	"os/signal"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -30,41 +25,31 @@ const (
 	readSQL  = `select $1::bigint`
 )
 
-var short = os.Getenv("RECOVERY_SHORT") == "1"
-
-// either is the first in the short form.
-func either[T any](brief, long T) T {
-	if short {
-		return brief
-	}
-	return long
-}
-
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "recovery:", err)
-		os.Exit(1)
-	}
-}
-
-func run(ctx context.Context) error {
-	fmt.Printf("%-64s %12s %12s\n", "", "pgcmd", "pgxpool")
-	for _, measure := range []func(context.Context, kind) ([]figure, error){idleKills, blackHole, restart, failover, outage, cutOff, leaks} {
-		ours, err := measure(ctx, commands)
+// Run measures everything, and writes the table to out. The short form takes less than a minute, the other about five.
+func Run(ctx context.Context, short bool, out io.Writer) error {
+	fmt.Fprintf(out, "%-64s %12s %12s\n", "", "pgcmd", "pgxpool")
+	for _, measure := range []func(context.Context, kind, bool) ([]figure, error){idleKills, blackHole, restart, failover, outage, cutOff, leaks} {
+		ours, err := measure(ctx, commands, short)
 		if err != nil {
 			return err
 		}
-		theirs, err := measure(ctx, byHand)
+		theirs, err := measure(ctx, byHand, short)
 		if err != nil {
 			return err
 		}
 		for i, f := range ours {
-			fmt.Printf("%-64s %12v %12v\n", f.what, f.value, theirs[i].value)
+			fmt.Fprintf(out, "%-64s %12v %12v\n", f.what, f.value, theirs[i].value)
 		}
 	}
 	return nil
+}
+
+// either returns brief in the short form, and long in the other.
+func either[T any](short bool, brief, long T) T {
+	if short {
+		return brief
+	}
+	return long
 }
 
 // A figure is a line of the table.
@@ -97,7 +82,7 @@ type client struct {
 	pool  *pgxpool.Pool
 	write func(ctx context.Context, n int64) error
 	read  func(ctx context.Context, n int64) error
-	again func(ctx context.Context, n int64) error // a read that is tried again
+	again func(ctx context.Context, n int64) error // a read with retries
 	close func()
 
 	attempts, sockets, statements atomic.Int64
@@ -140,7 +125,7 @@ func connect(ctx context.Context, k kind, url string, conns int32) (*client, err
 	}
 	c.write = func(ctx context.Context, n int64) error { _, err := c.pool.Exec(ctx, writeSQL, n); return err }
 	c.read = func(ctx context.Context, n int64) error { return c.pool.QueryRow(ctx, readSQL, n).Scan(&n) }
-	c.again = func(ctx context.Context, n int64) (err error) { // as it is often written
+	c.again = func(ctx context.Context, n int64) (err error) { // as many services write it
 		for range tries {
 			if err = c.read(ctx, n); err == nil || ctx.Err() != nil {
 				return err
@@ -153,7 +138,7 @@ func connect(ctx context.Context, k kind, url string, conns int32) (*client, err
 	return c, nil
 }
 
-// tracer counts what is offered to the server.
+// tracer counts the statements that are sent.
 type tracer client
 
 func (t *tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
@@ -163,7 +148,7 @@ func (t *tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQu
 
 func (t *tracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// burst runs f from so many goroutines at once, and returns how many failed.
+// burst runs f in n goroutines at once, and returns how many calls failed.
 func burst(n int, f func() error) (failed int) {
 	var bad atomic.Int64
 	var all sync.WaitGroup
@@ -181,7 +166,7 @@ func burst(n int, f func() error) (failed int) {
 	return int(bad.Load())
 }
 
-// A load is callers who call f again and again.
+// A load is a number of goroutines that call f again and again.
 type load struct {
 	calls, failed atomic.Int64
 	success       atomic.Pointer[time.Time] // the first since it was forgotten
@@ -189,8 +174,7 @@ type load struct {
 	all           sync.WaitGroup
 }
 
-// drive starts a load. A call that fails is not followed by the next at once: callers
-// come at their own pace.
+// drive starts a load. Each goroutine waits for pace before each call.
 func drive(ctx context.Context, callers int, pace time.Duration, f func(ctx context.Context, n int64) error) *load {
 	l := &load{stop: make(chan struct{})}
 	for range callers {
@@ -217,7 +201,7 @@ func (l *load) end() {
 	l.all.Wait()
 }
 
-// reach waits until so many calls were made.
+// reach waits until n calls were made.
 func (l *load) reach(n int64) {
 	for l.calls.Load() < n {
 		time.Sleep(time.Millisecond)

@@ -1,5 +1,5 @@
-// Package schematest holds the schemas of a catalog against the draft's own schema,
-// and what goes in and comes out against the schemas.
+// Package schematest checks the schemas of a catalog against the schema of their draft, and the inputs and outputs of
+// commands against the schemas. It uses a library that no one else in the module needs.
 package schematest
 
 import (

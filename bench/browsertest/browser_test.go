@@ -1,4 +1,5 @@
-// Package browsertest opens the page of pgcmdweb in a headless Chromium.
+// Package browsertest opens the page of pgcmdweb in a headless Chromium. It is in this module because of its dependency,
+// which drives the browser. go test -short leaves it out.
 package browsertest
 
 import (
@@ -32,6 +33,9 @@ import (
 // chromium starts a browser with a profile of its own.
 func chromium(t *testing.T) context.Context {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("it needs Chromium: run make web-test")
+	}
 	var program string
 	for _, name := range []string{os.Getenv("PGCMD_TEST_CHROMIUM"), "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
 		if found, err := exec.LookPath(name); err == nil && name != "" {
