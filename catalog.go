@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/pgcmd/pgcmd/internal/jsonfields"
+	"github.com/pgcmd/pgcmd/internal/jsonschema"
 	"github.com/pgcmd/pgcmd/internal/problem"
 	"github.com/pgcmd/pgcmd/internal/redact"
 	"github.com/pgcmd/pgcmd/internal/strictjson"
@@ -29,9 +30,8 @@ type catalogEntry struct {
 	*descriptor
 	def                       *definition
 	info                      CommandInfo
-	inputSchema, outputSchema *schema
-	showsAny                  bool     // the output may hold rows that are maps
-	params                    []string // params[i] is the field that is $i+1 in the SQL
+	inputSchema, outputSchema *jsonschema.Schema
+	showsAny                  bool // the output may hold rows that are maps
 }
 
 // NewCatalog makes a catalog of commands. What cannot be in one panics, with all
@@ -115,17 +115,14 @@ func newCatalogEntry(def *definition) (l *catalogEntry, mistakes []string) {
 	}
 	l = &catalogEntry{descriptor: s, def: def}
 	var wrong []string
-	l.inputSchema, mistakes = schemaOf("input", s.input)
-	l.outputSchema, wrong = schemaOf("output", s.output)
+	l.inputSchema, mistakes = jsonschema.Of("input", s.input, jsonForms)
+	l.outputSchema, wrong = jsonschema.Of("output", s.output, jsonForms)
 	mistakes = append(mistakes, wrong...)
 	for i := range mistakes {
 		mistakes[i] = s.name + ": " + mistakes[i]
 	}
 	l.showsAny = mayHoldAny(s.output, nil)
 	l.info = l.describe()
-	if s.statement != nil {
-		l.params = s.statement.params
-	}
 	return l, mistakes
 }
 

@@ -3,9 +3,15 @@ package pgcmd
 import (
 	"encoding/json"
 	"errors"
+	"io"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/pgcmd/pgcmd/internal/catalogmd"
+	"github.com/pgcmd/pgcmd/internal/jsonfields"
+	"github.com/pgcmd/pgcmd/internal/jsonschema"
 )
 
 // A Manifest is what the commands of a [Catalog] are, for people, for other programs
@@ -158,4 +164,93 @@ func (l *catalogEntry) codes() []Code {
 		return strings.Compare(string(a), string(b))
 	})
 	return codes
+}
+
+// WriteMarkdown writes the manifest as Markdown, with the SQL of the commands that
+// are statements, so that a team can read what its service does to its database.
+// The same catalog gives the same text: keep it beside the code, and a change of it
+// shows in review.
+func (c *Catalog) WriteMarkdown(w io.Writer) error {
+	entries := make([]catalogmd.Entry, len(c.names))
+	for i, name := range c.names {
+		entries[i] = c.entries[name].markdown()
+	}
+	return catalogmd.Write(w, entries)
+}
+
+func (l *catalogEntry) markdown() catalogmd.Entry {
+	info := &l.info
+	e := catalogmd.Entry{
+		Name: info.Name, Description: info.Description, Input: l.inputSchema, Output: l.outputSchema,
+		ReadOnly: info.ReadOnly, Transaction: info.Transaction, Once: info.Once,
+		Attempts: info.Attempts, Timeout: info.Timeout, MaxRows: info.MaxRows,
+	}
+	for _, code := range info.Codes {
+		e.Codes = append(e.Codes, string(code))
+	}
+	for _, c := range info.Constraints {
+		e.Constraints = append(e.Constraints, catalogmd.Constraint{Name: c.Name, Message: c.Message, Code: string(c.Code)})
+	}
+	if l.statement != nil {
+		e.SQL = l.statement.text.SQL
+		for _, p := range l.statement.params {
+			if path, ok := jsonfields.Path(l.in, p); ok {
+				p = path
+			}
+			e.Params = append(e.Params, p)
+		}
+	}
+	return e
+}
+
+// An outcome is an [Outcome] of any type.
+type outcome interface{ valueType() reflect.Type }
+
+func (o Outcome[Out]) valueType() reflect.Type { return reflect.TypeFor[Out]() }
+
+// jsonForms describes the types of this package whose JSON is not that of their fields, and
+// AdHocResult, whose MarshalJSON writes its fields.
+func jsonForms(b *jsonschema.Builder, t reflect.Type) (s *jsonschema.Schema, ok bool) {
+	if o, ok := reflect.Zero(t).Interface().(outcome); ok {
+		return outcomeSchema(b, o.valueType()), true
+	}
+	switch t {
+	case reflect.TypeFor[Error]():
+		return errorSchema(b), true
+	case reflect.TypeFor[AdHocResult]():
+		return nil, true
+	}
+	return nil, false
+}
+
+// outcomeSchema describes what MarshalJSON of an Outcome writes.
+func outcomeSchema(b *jsonschema.Builder, value reflect.Type) *jsonschema.Schema {
+	ok := func(value bool) *jsonschema.Schema { return jsonschema.New("").Set("const", value) }
+	succeeded := jsonschema.Closed(property("ok", ok(true)), property("value", b.Of(value, "output.Value")),
+		property("attempts", jsonschema.New("integer")), property("elapsed_ms", jsonschema.New("number")))
+	succeeded.Set("properties", append(succeeded.Get("properties").(jsonschema.Properties),
+		property("replayed", jsonschema.New("boolean")), property("durability_warning", jsonschema.New("boolean"))))
+	return jsonschema.New("object").Set("oneOf", []*jsonschema.Schema{
+		succeeded,
+		jsonschema.Closed(property("ok", ok(false)), property("error", b.Of(reflect.TypeFor[Error](), "output.Err"))),
+	})
+}
+
+// errorSchema describes what MarshalJSON of an Error writes.
+func errorSchema(b *jsonschema.Builder) *jsonschema.Schema {
+	text := jsonschema.New("string")
+	s := jsonschema.Closed(property("code", text), property("effect", jsonschema.New("").Set("enum", []string{"unknown", "not_applied", "applied"})),
+		property("message", text), property("attempts", jsonschema.New("integer")))
+	problem := jsonschema.Closed(property("field", text), property("rule", text), property("message", text)).Set("required", []string{"rule", "message"})
+	fields := s.Get("properties").(jsonschema.Properties)
+	for _, name := range []string{"command", "sqlstate", "constraint", "table", "column"} {
+		fields = append(fields, property(name, text))
+	}
+	return s.Set("properties", append(fields,
+		property("problems", jsonschema.New("array").Set("items", problem)),
+		property("earlier", jsonschema.New("array").Set("items", b.Refer(reflect.TypeFor[Error]())))))
+}
+
+func property(name string, s *jsonschema.Schema) jsonschema.Property {
+	return jsonschema.Property{Name: name, Schema: s}
 }

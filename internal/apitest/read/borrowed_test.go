@@ -46,7 +46,7 @@ func TestARowThatBorrowsMemoryIsRefusedAtDefinition(t *testing.T) {
 			f()
 		})
 	}
-	assert.PanicsWithValue(t, "pgcmd: NewCatalog: x: a catalog speaks JSON, and output[].A is a pgtype.DriverBytes, memory of the connection that is another's by the time it is shown: use []byte",
+	assert.PanicsWithValue(t, "pgcmd: NewCatalog: x: a catalog speaks JSON, and output[].A is a pgtype.DriverBytes, memory of the connection that is overwritten before it is written as JSON: use []byte",
 		func() {
 			pgcmd.NewCatalog(pgcmd.New("x", func(ctx context.Context, db pgcmd.DB, in none) ([]lent, error) { return nil, nil }))
 		})

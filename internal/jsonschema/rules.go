@@ -1,4 +1,4 @@
-package pgcmd
+package jsonschema
 
 import (
 	"encoding/json"
@@ -12,61 +12,61 @@ import (
 	"github.com/pgcmd/pgcmd/internal/validation"
 )
 
-// constrained describes a field of an input with what its validate tag asks for,
-// and reports whether the field must be there. What JSON Schema cannot say is left
-// out: validation asks it all the same.
-func (b *schemaBuilder) constrained(f jsonfields.Field, path string) (*schema, bool) {
+// constrained describes a field of an input, with the rules of its validate tag, and reports
+// whether the field is required. Rules that JSON Schema cannot express are left out.
+func (b *Builder) constrained(f jsonfields.Field, path string) (*Schema, bool) {
 	t := f.Type
 	if t.Kind() == reflect.Pointer {
 		if t = pointee(t); t == nil {
-			return b.of(f.Type, path), false
+			return b.Of(f.Type, path), false
 		}
 	}
 	rules := validation.ParseTag(f.StructField.Tag.Get("validate"))
-	s := applyRules(rules.OfPointee(f.Type), b.of(t, path), t)
-	must := !f.Behind && (rules.RefusesZero(f.Type) || needed(s, f.Type) && !rules.Optional)
-	if f.Type.Kind() == reflect.Pointer && !must { // where it must, validation refuses nil, and null is nil
-		return s.nullable(), false
+	s := applyRules(rules.OfPointee(f.Type), b.Of(t, path), t)
+	required := !f.Behind && (rules.RefusesZero(f.Type) || hasRequired(s, f.Type) && !rules.Optional)
+	if f.Type.Kind() == reflect.Pointer && !required { // if it is required, validation refuses nil, which is null
+		return s.Nullable(), false
 	}
-	return s, must
+	return s, required
 }
 
-// needed reports whether a struct has a field that must be there, so that the
-// struct must be there too.
-func needed(s *schema, t reflect.Type) bool {
-	return t.Kind() == reflect.Struct && s.get("required") != nil
+// hasRequired reports whether a struct has a required field, so that the struct is required
+// too.
+func hasRequired(s *Schema, t reflect.Type) bool {
+	return t.Kind() == reflect.Struct && s.Get("required") != nil
 }
 
-// apply adds the rules to a copy of the schema of type t.
-func applyRules(r *validation.Rules, bare *schema, t reflect.Type) *schema {
-	s := &schema{slices.Clone(bare.keywords)}
+// applyRules returns a copy of unruled, the schema of type t, with the rules added.
+func applyRules(r *validation.Rules, unruled *Schema, t reflect.Type) *Schema {
+	s := &Schema{slices.Clone(unruled.Keywords)}
 	for _, rule := range r.List {
 		applyRule(rule, s, t)
 	}
-	if items, ok := s.get("items").(*schema); ok && r.Elements != nil {
-		s.set("items", applyToElements(r.Elements, items, t.Elem()))
+	if items, ok := s.Get("items").(*Schema); ok && r.Elements != nil {
+		s.Set("items", applyToElements(r.Elements, items, t.Elem()))
 	}
-	if values, ok := s.get("additionalProperties").(*schema); ok && r.Elements != nil {
-		s.set("additionalProperties", applyToElements(r.Elements, values, t.Elem()))
+	if values, ok := s.Get("additionalProperties").(*Schema); ok && r.Elements != nil {
+		s.Set("additionalProperties", applyToElements(r.Elements, values, t.Elem()))
 		if r.Elements.Keys != nil && t.Key().Kind() == reflect.String {
-			s.set("propertyNames", applyRules(r.Elements.Keys, newSchema("string"), t.Key()))
+			s.Set("propertyNames", applyRules(r.Elements.Keys, New("string"), t.Key()))
 		}
 	}
-	if r.Optional && (t.Kind() == reflect.Struct || !reflect.DeepEqual(s, bare)) {
+	if r.Optional && (t.Kind() == reflect.Struct || !reflect.DeepEqual(s, unruled)) {
 		return orZero(r, s, t)
 	}
 	return s
 }
 
-// within applies the rules to elements. Those of pointers apply to what they lead to.
-func applyToElements(r *validation.Rules, s *schema, t reflect.Type) *schema {
+// applyToElements adds the rules to the schema of elements of type t. Rules of pointers
+// apply to the values that they point to.
+func applyToElements(r *validation.Rules, s *Schema, t reflect.Type) *Schema {
 	of := pointee(t)
 	if of == nil {
 		return s
 	}
-	choices, ok := s.get("anyOf").([]*schema)
-	if t.Kind() == reflect.Pointer && ok { // what they lead to, or null
-		return newSchema("").set("anyOf", []*schema{applyRules(r.OfPointee(t), choices[0], of), choices[1]})
+	choices, ok := s.Get("anyOf").([]*Schema)
+	if t.Kind() == reflect.Pointer && ok { // a value, or null
+		return New("").Set("anyOf", []*Schema{applyRules(r.OfPointee(t), choices[0], of), choices[1]})
 	}
 	return applyRules(r.OfPointee(t), s, of)
 }
@@ -80,10 +80,10 @@ var patterns = map[string]string{
 	"alpha": "^[a-zA-Z]+$", "alphanum": "^[a-zA-Z0-9]+$", "number": "^[0-9]+$", "e164": `^\+?[1-9]\d{7,14}$`,
 }
 
-func applyRule(r validation.Rule, s *schema, t reflect.Type) {
+func applyRule(r validation.Rule, s *Schema, t reflect.Type) {
 	switch r.Name {
 	case "required":
-		required(s, t)
+		applyRequired(s, t)
 	case "min", "gte":
 		bound(s, t, r.Param, true, false)
 	case "gt":
@@ -97,7 +97,7 @@ func applyRule(r validation.Rule, s *schema, t reflect.Type) {
 		bound(s, t, r.Param, false, false)
 	case "eq":
 		if value, ok := literal(s, t, r.Param); ok {
-			s.set("const", value)
+			s.Set("const", value)
 		} else if s.is("array") || s.is("object") {
 			bound(s, t, r.Param, true, false)
 			bound(s, t, r.Param, false, false)
@@ -106,14 +106,14 @@ func applyRule(r validation.Rule, s *schema, t reflect.Type) {
 		oneOf(s, t, r.Param)
 	case "unique":
 		if s.is("array") && r.Param == "" {
-			s.set("uniqueItems", true)
+			s.Set("uniqueItems", true)
 		}
 	case "datetime":
 		switch r.Param {
 		case time.DateOnly:
-			s.set("format", "date")
+			s.Set("format", "date")
 		case time.RFC3339, time.RFC3339Nano:
-			s.set("format", "date-time")
+			s.Set("format", "date-time")
 		}
 	default:
 		if !plainText(s, t) {
@@ -121,34 +121,34 @@ func applyRule(r validation.Rule, s *schema, t reflect.Type) {
 		}
 		switch {
 		case strings.HasPrefix(r.Name, "uuid"):
-			s.set("format", "uuid")
+			s.Set("format", "uuid")
 		case formats[r.Name] != "":
-			s.set("format", formats[r.Name])
+			s.Set("format", formats[r.Name])
 		case patterns[r.Name] != "":
-			s.set("pattern", patterns[r.Name])
+			s.Set("pattern", patterns[r.Name])
 		}
 	}
 }
 
-// plainText reports whether what validation sees is the text of the JSON.
-func plainText(s *schema, t reflect.Type) bool {
+// plainText reports whether validation sees the same text as the JSON has.
+func plainText(s *Schema, t reflect.Type) bool {
 	return s.is("string") && t.Kind() == reflect.String && !jsonfields.Implements(t, jsonfields.TextUnmarshaler)
 }
 
-// required says that the zero value is refused, where that is so.
-func required(s *schema, t reflect.Type) {
+// applyRequired excludes the zero value from the schema.
+func applyRequired(s *Schema, t reflect.Type) {
 	switch {
 	case t.Kind() == reflect.Bool:
-		s.set("const", true)
+		s.Set("const", true)
 	case plainText(s, t):
 		bound(s, t, "1", true, false)
 	case (s.is("integer") || s.is("number")) && t.Kind() != reflect.String:
-		s.set("not", newSchema("").set("const", 0))
+		s.Set("not", New("").Set("const", 0))
 	}
 }
 
-// literal is a parameter as a JSON value of the schema's type.
-func literal(s *schema, t reflect.Type, param string) (any, bool) {
+// literal returns a parameter as a JSON value of the schema's type.
+func literal(s *Schema, t reflect.Type, param string) (any, bool) {
 	switch {
 	case plainText(s, t):
 		return param, true
@@ -159,8 +159,8 @@ func literal(s *schema, t reflect.Type, param string) (any, bool) {
 	return numeral(s, t, param)
 }
 
-// numeral is a parameter as validator reads the number in it.
-func numeral(s *schema, t reflect.Type, param string) (json.Number, bool) {
+// numeral returns a parameter as a number, as validator parses it.
+func numeral(s *Schema, t reflect.Type, param string) (json.Number, bool) {
 	if !s.is("integer") && !s.is("number") || t.Kind() == reflect.String || t.Kind() == reflect.Struct {
 		return "", false
 	}
@@ -182,17 +182,17 @@ func numeral(s *schema, t reflect.Type, param string) (json.Number, bool) {
 	return json.Number(strconv.FormatInt(n, 10)), err == nil
 }
 
-// bound sets the least or the greatest that a number, the length of a text or the
-// size of an array may be.
-func bound(s *schema, t reflect.Type, param string, least, exclusive bool) {
+// bound sets the minimum or the maximum of a number, the length of a text or the size of an
+// array.
+func bound(s *Schema, t reflect.Type, param string, least, exclusive bool) {
 	name := map[bool]string{true: "minimum", false: "maximum"}[least]
 	if n, ok := numeral(s, t, param); ok {
 		if exclusive {
-			s.set("exclusive"+strings.ToUpper(name[:1])+name[1:], n)
+			s.Set("exclusive"+strings.ToUpper(name[:1])+name[1:], n)
 			return
 		}
-		if was, ok := s.get(name).(json.Number); !ok || tighter(n, was, least) {
-			s.set(name, n)
+		if was, ok := s.Get(name).(json.Number); !ok || tighter(n, was, least) {
+			s.Set(name, n)
 		}
 		return
 	}
@@ -210,10 +210,10 @@ func bound(s *schema, t reflect.Type, param string, least, exclusive bool) {
 		if least {
 			return
 		}
-		n = 0 // nothing will do
+		n = 0 // no value is allowed
 	}
 	switch {
-	case jsonfields.IsBase64(t) && s.is("string"): // four letters stand for three bytes
+	case jsonfields.IsBase64(t) && s.is("string"): // 4 characters hold 3 bytes
 		name, n = name[:3]+"Length", (n+2)/3*4
 	case plainText(s, t):
 		name = name[:3] + "Length"
@@ -224,12 +224,12 @@ func bound(s *schema, t reflect.Type, param string, least, exclusive bool) {
 	default:
 		return
 	}
-	if was, ok := s.get(name).(int); !ok || least && n > was || !least && n < was {
-		s.set(name, n)
+	if was, ok := s.Get(name).(int); !ok || least && n > was || !least && n < was {
+		s.Set(name, n)
 	}
 }
 
-// tighter compares two bounds: exactly, if they are integers.
+// tighter reports whether n is a tighter bound than was. Integers are compared exactly.
 func tighter(n, was json.Number, least bool) bool {
 	a, errA := strconv.ParseInt(n.String(), 10, 64)
 	b, errB := strconv.ParseInt(was.String(), 10, 64)
@@ -241,8 +241,8 @@ func tighter(n, was json.Number, least bool) bool {
 	return least && x > y || !least && x < y
 }
 
-// oneOf sets the values that are allowed.
-func oneOf(s *schema, t reflect.Type, param string) {
+// oneOf sets the allowed values.
+func oneOf(s *Schema, t reflect.Type, param string) {
 	var values []any
 	for _, word := range validation.Words(param) {
 		value, ok := literal(s, t, word)
@@ -252,6 +252,6 @@ func oneOf(s *schema, t reflect.Type, param string) {
 		values = append(values, value)
 	}
 	if len(values) > 0 {
-		s.set("enum", values)
+		s.Set("enum", values)
 	}
 }

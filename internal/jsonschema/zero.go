@@ -1,4 +1,4 @@
-package pgcmd
+package jsonschema
 
 import (
 	"encoding/json"
@@ -8,8 +8,9 @@ import (
 	"github.com/pgcmd/pgcmd/internal/validation"
 )
 
-// orZero is s, or the zero value, where that is taken although s does not allow it.
-func orZero(r *validation.Rules, s *schema, t reflect.Type) *schema {
+// orZero returns a schema that also allows the zero value, if validation accepts it and s
+// does not.
+func orZero(r *validation.Rules, s *Schema, t reflect.Type) *Schema {
 	zero, v := zeroOf(t), emptyOf(t)
 	if r.Pointer {
 		pointer := reflect.New(t)
@@ -19,17 +20,17 @@ func orZero(r *validation.Rules, s *schema, t reflect.Type) *schema {
 	if zero == nil || r.Refuses(v) || !r.OnlyIfOmitted(v) {
 		return s
 	}
-	if choices, ok := s.get("enum").([]any); ok && len(choices) > 0 {
-		return s.set("enum", append(choices, zero.get("const")))
+	if choices, ok := s.Get("enum").([]any); ok && len(choices) > 0 {
+		return s.Set("enum", append(choices, zero.Get("const")))
 	}
-	if typ, ok := s.get("type").(string); ok && zero.get("type") == nil {
-		zero = newSchema(typ).set("const", zero.get("const"))
+	if typ, ok := s.Get("type").(string); ok && zero.Get("type") == nil {
+		zero = New(typ).Set("const", zero.Get("const"))
 	}
-	return newSchema("").set("anyOf", []*schema{s, zero})
+	return New("").Set("anyOf", []*Schema{s, zero})
 }
 
-// emptyOf is the zero value of t, and of a slice or a map, one that is empty: nil is
-// not what an input has.
+// emptyOf returns the zero value of t, for a slice or a map an empty one, since an input has
+// no nil.
 func emptyOf(t reflect.Type) reflect.Value {
 	switch t.Kind() {
 	case reflect.Slice:
@@ -40,26 +41,26 @@ func emptyOf(t reflect.Type) reflect.Value {
 	return reflect.Zero(t)
 }
 
-// zeroOf describes emptyOf(t) in an input; nil, if it has no form that is known.
-func zeroOf(t reflect.Type) *schema {
+// zeroOf describes emptyOf(t) in an input. It returns nil if its JSON is not known.
+func zeroOf(t reflect.Type) *Schema {
 	switch {
 	case t.Kind() == reflect.Pointer, t.Kind() == reflect.Interface:
-		return newSchema("null")
+		return New("null")
 	case t == reflect.TypeFor[json.Number](), jsonfields.Implements(t, jsonfields.Unmarshaler), jsonfields.Implements(t, jsonfields.TextUnmarshaler):
 		return nil
 	case t.Kind() == reflect.Struct:
-		fields := properties{}
+		fields := Properties{}
 		for _, f := range jsonfields.Of(t) {
 			zero := zeroOf(f.Type)
 			if zero != nil && !f.Quoted && !f.Behind && f.Type.Kind() != reflect.Slice && f.Type.Kind() != reflect.Map {
-				fields = append(fields, property{f.Name, zero})
+				fields = append(fields, Property{f.Name, zero})
 			}
 		}
-		return newSchema("object").set("properties", fields).set("additionalProperties", false)
+		return New("object").Set("properties", fields).Set("additionalProperties", false)
 	}
 	text, err := json.Marshal(emptyOf(t).Interface())
 	if err != nil {
 		return nil
 	}
-	return newSchema("").set("const", json.RawMessage(text))
+	return New("").Set("const", json.RawMessage(text))
 }
