@@ -23,6 +23,7 @@ import (
 
 	"github.com/pgcmd/pgcmd"
 	"github.com/pgcmd/pgcmd/pgcmdtest"
+	"github.com/pgcmd/pgcmd/pgcmdweb"
 )
 
 var one = pgcmd.QueryOne[struct{}, int]("one", `select 1`).With(pgcmd.Options{ReadOnly: true})
@@ -301,7 +302,7 @@ func TestCommandsOnAPoolAreCountedAndLogged(t *testing.T) {
 		assert.NotContains(t, fmt.Sprint(l.ContextMap()), "canary")
 	}
 	rec := httptest.NewRecorder()
-	pool.HealthHandler().ServeHTTP(rec, httptest.NewRequest("GET", "/", nil))
+	pgcmdweb.HealthHandler(pool).ServeHTTP(rec, httptest.NewRequest("GET", "/", nil))
 	assert.Equal(t, http.StatusOK, rec.Code)
 	assert.Contains(t, rec.Body.String(), `"status":"up"`)
 	assert.NotContains(t, rec.Body.String(), "too_many_rows", "says nothing of the server")

@@ -3,8 +3,6 @@ package pgcmd
 import (
 	"context"
 	"encoding/json"
-	"net/http"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -120,27 +118,4 @@ func (p *Pool) probe(ctx context.Context, spare bool) (time.Duration, *Error) {
 		return 0, e
 	}
 	return time.Since(start), nil
-}
-
-// HealthHandler serves the pool's Health as JSON, for a readiness probe: with status
-// 200 if it is up or degraded, 503 if it is down. However many ask, the server is asked
-// once a second.
-func (p *Pool) HealthHandler() http.Handler {
-	var mu sync.Mutex
-	var last Health
-	var asked time.Time
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		mu.Lock()
-		if time.Since(asked) > time.Second {
-			last, asked = p.Health(context.WithoutCancel(r.Context())), time.Now()
-		}
-		h := last
-		mu.Unlock()
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-store")
-		if h.Status == HealthDown {
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-		_ = json.NewEncoder(w).Encode(h)
-	})
 }

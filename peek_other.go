@@ -4,9 +4,9 @@ package pgcmd
 
 import "net"
 
-// A peeker cannot look at a socket here.
-type peeker struct{}
+// A socketPeeker cannot check a socket here.
+type socketPeeker struct{}
 
-func newPeeker(net.Conn) *peeker { return nil }
+func newSocketPeeker(net.Conn) *socketPeeker { return nil }
 
-func (*peeker) quiet() bool { return false }
+func (*socketPeeker) isIdle() bool { return false }

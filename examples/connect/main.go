@@ -19,6 +19,7 @@ import (
 
 	"github.com/pgcmd/pgcmd"
 	"github.com/pgcmd/pgcmd/pgcmdtest"
+	"github.com/pgcmd/pgcmd/pgcmdweb"
 )
 
 const schema = `create table users (id bigint generated always as identity primary key,
@@ -82,9 +83,9 @@ func run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 
-	// For a readiness probe: mux.Handle("/ready", pool.HealthHandler())
+	// For a readiness probe: mux.Handle("/ready", pgcmdweb.HealthHandler(pool))
 	ready := httptest.NewRecorder()
-	pool.HealthHandler().ServeHTTP(ready, httptest.NewRequest(http.MethodGet, "/ready", nil))
+	pgcmdweb.HealthHandler(pool).ServeHTTP(ready, httptest.NewRequest(http.MethodGet, "/ready", nil))
 	fmt.Fprintf(out, "GET /ready: %d %s\n", ready.Code, strings.TrimSpace(ready.Body.String()))
 	if err := server.Stop(ctx, pgcmdtest.Fast); err != nil {
 		return err

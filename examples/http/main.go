@@ -20,6 +20,7 @@ import (
 
 	"github.com/pgcmd/pgcmd"
 	"github.com/pgcmd/pgcmd/pgcmdtest"
+	"github.com/pgcmd/pgcmd/pgcmdweb"
 )
 
 func main() {
@@ -80,7 +81,7 @@ func routes(pool *pgcmd.Pool) http.Handler {
 		in.Key = r.Header.Get("Idempotency-Key")
 		return in, err
 	}))
-	mux.Handle("GET /health", pool.HealthHandler())
+	mux.Handle("GET /health", pgcmdweb.HealthHandler(pool))
 	return mux
 }
 

@@ -147,9 +147,11 @@ func hooks(ctx context.Context, pool *pgxpool.Pool, see see) {
 }
 
 func outcome(ctx context.Context, pool *pgxpool.Pool, see see) {
-	good, _ := json.Marshal(pgcmd.Try(ctx, pool, findAccount, FindAccount{ID: 42}))
+	found := pgcmd.Try(ctx, pool, findAccount, FindAccount{ID: 42})
+	good, _ := json.Marshal(found)
 	see(good, `{"ok":true,"value":{"ID":42,"Branch":1,"Balance":0},"attempts":1,"elapsed_ms":*}`)
 
-	bad, _ := json.Marshal(pgcmd.Try(ctx, pool, findAccount, FindAccount{ID: -1}))
+	refused := pgcmd.Try(ctx, pool, findAccount, FindAccount{ID: -1})
+	bad, _ := json.Marshal(refused)
 	see(bad, `{"ok":false,"error":{"code":"invalid","effect":"not_applied",*,"attempts":0}}`)
 }

@@ -340,15 +340,22 @@ func TestADeadlineEndsTheStatementsThatAreSentWithCommit(t *testing.T) {
 		for kind, open := range s.dbs(nil, 0) {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				t.Parallel()
-				db, done := open()
-				defer done()
-				_, err := db.Exec(t.Context(), "select 1") // so that the deadline is not spent on connecting
-				require.NoError(t, err)
-				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-				defer cancel()
-				err = run(ctx, db)
+				// The server ends the statement 50 ms before the deadline. A machine that is slower than that
+				// loses the connection instead, and with it the answer, so the server gets more than one chance.
 				var e *pgcmd.Error
-				require.ErrorAs(t, err, &e)
+				for range 5 {
+					db, done := open()
+					defer done()
+					_, err := db.Exec(t.Context(), "select 1") // so that the deadline is not spent on connecting
+					require.NoError(t, err)
+					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+					defer cancel()
+					require.ErrorAs(t, run(ctx, db), &e)
+					require.Contains(t, []pgcmd.Code{pgcmd.CodeTimeout, pgcmd.CodeUnknownEffect}, e.Code)
+					if e.Effect == pgcmd.NotApplied {
+						break
+					}
+				}
 				require.Equal(t, pgcmd.CodeTimeout, e.Code)
 				require.Equal(t, pgcmd.NotApplied, e.Effect, "the server has ended it")
 			})

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime/debug"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -128,7 +130,11 @@ func TestSkippedItemsShareTheirMemory(t *testing.T) {
 	require.Error(t, err)
 	skipping := testing.AllocsPerRun(3, run)
 	in = in[:1]
-	assert.Less(t, skipping-testing.AllocsPerRun(3, run), 1.5*n, "one for an item that is validated, and none for one that is skipped")
+	most := 1.5 * n
+	if info, _ := debug.ReadBuildInfo(); slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		most = 2.5 * n // it makes a sync.Pool drop a part of what is put into it: validator's are used for each item
+	}
+	assert.Less(t, skipping-testing.AllocsPerRun(3, run), most, "one for an item that is validated, and none for one that is skipped")
 }
 
 func TestReplayedIsInTheRenderingsOfAnOutcome(t *testing.T) {
