@@ -8,10 +8,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pgcmd/pgcmd/internal/rowscan"
-
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pgcmd/pgcmd/internal/rowscan"
 )
 
 // A batchRun is one attempt at a batch.

@@ -7,11 +7,10 @@ import (
 	"math"
 	"reflect"
 
-	"github.com/pgcmd/pgcmd/internal/bind"
-	"github.com/pgcmd/pgcmd/internal/rowscan"
-
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/pgcmd/pgcmd/internal/bind"
+	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 

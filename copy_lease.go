@@ -33,13 +33,17 @@ func copyLeaseOf(ctx context.Context, db DB, command *string) (l *copyLease, fai
 	switch {
 	case t.tx != nil:
 		return l, l.join(ctx, t.tx)
-	case t.foreign != nil && t.conn != nil && !t.conn.IsClosed():
-		l.conn, l.prepare, l.joined = t.conn, t.foreign, true // it knows whether it has ended
-		return l, nil
+	case t.foreign != nil:
+		if t.conn = t.foreign.Conn(); t.conn == nil {
+			return nil, noConnection(db)
+		}
+		if !t.conn.IsClosed() { // else it is an error below
+			l.conn, l.prepare, l.joined = t.conn, t.foreign, true // it knows whether it has ended
+			return l, nil
+		}
 	case t.pool == nil && t.conn == nil:
 		return nil, noConnection(db)
 	}
-	t.foreign = nil // its connection was closed, which is an error below
 	if l.connLease, failure = t.acquire(ctx, command, false); failure != nil {
 		return nil, failure
 	}

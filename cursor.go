@@ -8,14 +8,13 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/pgcmd/pgcmd/internal/rowscan"
-
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgcmd/pgcmd/internal/pgrows"
+	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
@@ -67,14 +66,14 @@ func (c *cursor) fetch(ctx context.Context, read func(rows rowscan.Rows) (got, s
 		}
 	}()
 	var got, size int
-	var spoilt *Error
-	more, err := c.fetchRoundTrip(ctx, func(rows rowscan.Rows) { got, size, spoilt = read(rows) })
+	var unreadable *Error
+	more, err := c.fetchRoundTrip(ctx, func(rows rowscan.Rows) { got, size, unreadable = read(rows) })
 	left = true
 	if err = s.unlockWith(err); err != nil {
-		return false, c.statementError(ctx, &result{heldTx: s, inTx: s, described: true, joined: true}, err).after(spoilt)
+		return false, c.statementError(ctx, &result{heldTx: s, inTx: s, described: true, joined: true}, err).after(unreadable)
 	}
-	if spoilt != nil {
-		return false, c.abandoned(spoilt)
+	if unreadable != nil {
+		return false, c.abandoned(unreadable)
 	}
 	c.size = min(4*c.size, fetchRows)
 	if size > 0 {

@@ -127,3 +127,38 @@ func errorsWrap(err error) error {
 
 // exampleServer is for examples, which have no testing.TB.
 var exampleServer = sync.OnceValues(func() (*pgcmdtest.Server, error) { return pgcmdtest.Start(context.Background()) })
+
+// asked is a transaction that counts how often its connection is asked for.
+type asked struct {
+	pgx.Tx
+	conns int
+}
+
+func (a *asked) Conn() *pgx.Conn {
+	a.conns++
+	return a.Tx.Conn()
+}
+
+// The Conn of a transaction can cost a round trip: that of a Tx, in a type of the user's,
+// does.
+func TestTheConnectionOfATransactionIsAskedForOnceARun(t *testing.T) {
+	t.Parallel()
+	pool := pgcmdtest.Pool(t, usersDDL)
+	tx, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	db := &asked{Tx: tx}
+	count := pgcmd.QueryOne[struct{}, int64]("users.count", `select count(*) from users`)
+	for name, run := range map[string]func() error{
+		"a statement":         func() error { _, err := count.Run(t.Context(), db, struct{}{}); return err },
+		"a statement, by Try": func() error { return pgcmd.Try(t.Context(), db, count, struct{}{}).Err },
+		"a body": func() error {
+			_, err := pgcmd.New("nothing", func(context.Context, pgcmd.DB, int) (int, error) { return 0, nil }).Run(t.Context(), db, 1)
+			return err
+		},
+	} {
+		db.conns = 0
+		require.NoError(t, run(), name)
+		require.LessOrEqual(t, db.conns, 1, name)
+	}
+}

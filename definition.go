@@ -3,10 +3,9 @@ package pgcmd
 import (
 	"reflect"
 
-	"github.com/pgcmd/pgcmd/internal/rowscan"
-
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqltext"
 	"github.com/pgcmd/pgcmd/internal/structfields"
 )

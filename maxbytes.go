@@ -7,11 +7,11 @@ import (
 	"io"
 	"math"
 
-	"github.com/pgcmd/pgcmd/internal/rowscan"
-
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgcmd/pgcmd/internal/rowscan"
 )
 
 // limits bound one reply: MaxRows and MaxBytes. Zero means no limit.

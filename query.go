@@ -6,11 +6,11 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/pgcmd/pgcmd/internal/rowscan"
-
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pgcmd/pgcmd/internal/rowscan"
 )
 
 // Query makes a command of a statement that returns every row, in order; no row
@@ -179,14 +179,14 @@ func (q *query) readReply(ctx context.Context, inv *invocation, r *result) error
 	return r.warning()
 }
 
-// rowBufferFor returns the row buffer of a run, which keeps rows that are to be shown.
+// rowBufferFor returns the row buffer of a run, which records rows that are to be shown.
 func (q *query) rowBufferFor(ctx context.Context) *rowscan.Buffer {
 	if q.rowType == nil {
 		return nil
 	}
 	b := q.getRowBuffer()
 	if rows := shownRowsOf(ctx); rows != nil && q.rowType.Kind == rowscan.Map {
-		b.Keep(rows)
+		b.Record(rows)
 	}
 	return b
 }

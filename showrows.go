@@ -4,12 +4,12 @@ import (
 	"context"
 	stdencoding "encoding"
 	"encoding/json"
-	"github.com/jackc/pgx/v5/pgconn"
 	"math"
 	"reflect"
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 

@@ -7,12 +7,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pgcmd/pgcmd/internal/bind"
-	"github.com/pgcmd/pgcmd/internal/rowscan"
-
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/pgcmd/pgcmd/internal/bind"
+	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqltext"
 	"github.com/pgcmd/pgcmd/internal/structfields"
 )
@@ -124,7 +123,7 @@ func (s *statement) prepareSend(ctx context.Context, db DB, args []any, r *resul
 		}
 	case t.tx != nil:
 		return s.sendInTx(ctx, t.tx, args, unverified, r)
-	case t.pool == nil && (t.conn == nil || t.foreign != nil):
+	case t.pool == nil && t.conn == nil:
 		return s.sendForeign(ctx, &t, args, unverified, r)
 	}
 	l, failure := t.acquire(ctx, &s.name, s.readOnly)
@@ -196,24 +195,26 @@ func (s *statement) verifyBeforeSend(ctx context.Context, args []any, unverified
 // not know.
 func (s *statement) sendForeign(ctx context.Context, t *target, args []any, unverified unverifiedArgs, r *result) *Error {
 	r.joined = t.inTransaction()
+	var conn *pgx.Conn
 	if t.foreign != nil {
-		if len(unverified) > 0 && t.conn != nil && t.foreign.SendBatch(ctx, new(pgx.Batch)).Close() == nil { // it has not ended
-			if failure, err := s.verifyArgsOnConn(ctx, t.conn, args, unverified); failure != nil {
+		conn = t.foreign.Conn()
+		if len(unverified) > 0 && conn != nil && t.foreign.SendBatch(ctx, new(pgx.Batch)).Close() == nil { // it has not ended
+			if failure, err := s.verifyArgsOnConn(ctx, conn, args, unverified); failure != nil {
 				return failure
 			} else if err != nil {
 				return s.statementError(ctx, r, err)
 			}
 		}
-		r.bind(t.conn)
+		r.bind(conn)
 	}
 	rows, err := queryReencoding(ctx, t.db, s.text.SQL, args)
 	r.rows = rows
 	if err == nil {
 		return nil
 	}
-	if t.conn != nil {
+	if conn != nil {
 		r.bound.release()
-		if failure := s.unsendable(ctx, t.conn.TypeMap(), t.conn, args, err); failure != nil {
+		if failure := s.unsendable(ctx, conn.TypeMap(), conn, args, err); failure != nil {
 			return failure
 		}
 	}

@@ -218,7 +218,7 @@ func (s *stream) byCursor(ctx context.Context, tx *Tx, args []any) *Error {
 	}
 }
 
-// fill reads the rows of one fetch into the frame, and tells how many bytes they had.
+// fill reads the rows of one fetch into b, and returns how many bytes they had.
 func (s *stream) fill(b *rowscan.Buffer, rows rowscan.Rows) (size int, failure *Error) {
 	more := rows.Next()
 	if rows.Err() != nil {

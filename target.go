@@ -14,9 +14,9 @@ type target struct {
 	db      DB
 	own     *Pool         // a pool of Connect
 	pool    *pgxpool.Pool // that connections are acquired from
-	conn    *pgx.Conn     // the caller's connection, or that of a transaction of pgx's, which may not tell it
+	conn    *pgx.Conn     // the caller's connection
 	tx      *Tx           // a transaction that pgcmd began or joined
-	foreign pgx.Tx        // a transaction of pgx's
+	foreign pgx.Tx        // a transaction of pgx's; its Conn is asked only where it is needed, since that can cost a round trip
 	missing bool          // a nil DB, or a nil pointer in it
 }
 
@@ -43,10 +43,10 @@ func resolve(db DB) target {
 		t.conn, t.missing = db, db == nil
 	case *pgxpool.Tx:
 		if t.missing = db == nil; !t.missing {
-			t.foreign, t.conn = db, db.Conn()
+			t.foreign = db
 		}
 	case pgx.Tx:
-		t.foreign, t.conn = db, db.Conn()
+		t.foreign = db
 	}
 	return t
 }
@@ -70,7 +70,7 @@ func (t *target) join() *Tx {
 	case t.tx != nil:
 		return t.tx
 	case t.foreign != nil:
-		return &Tx{s: &txn{db: t.db, conn: t.conn, external: true, beginSent: true}}
+		return &Tx{s: &txn{db: t.db, conn: t.foreign.Conn(), external: true, beginSent: true}}
 	case !t.inTransaction() || t.conn.IsClosed():
 		return nil
 	}
@@ -125,7 +125,7 @@ func (t *target) acquire(ctx context.Context, command *string, readOnly bool) (l
 		l.pooled, failure = t.own.acquireFor(ctx, command, readOnly)
 	case t.pool != nil:
 		l.pooled, failure = acquire(ctx, t.pool)
-	case t.conn == nil || t.foreign != nil:
+	case t.conn == nil:
 		return l, &Error{Code: CodeInternal, Effect: NotApplied,
 			Message: fmt.Sprintf("it needs a connection to itself, and a %T gives none: pass a pool, a connection or a transaction of pgcmd's or pgx's", t.db)}
 	case t.conn.IsClosed():

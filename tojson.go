@@ -13,9 +13,9 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/pgcmd/pgcmd/internal/rowscan"
-
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pgcmd/pgcmd/internal/rowscan"
 )
 
 // jsonOf is the JSON of a value as to_json of PostgreSQL gives it: numbers are numbers,

@@ -5,12 +5,11 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/pgcmd/pgcmd/internal/rowscan"
-
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgcmd/pgcmd/internal/pgrows"
+	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqltext"
 )
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"reflect"
 	"strconv"
-	"unsafe"
 
 	"github.com/pgcmd/pgcmd/internal/problem"
 	"github.com/pgcmd/pgcmd/internal/validation"
@@ -53,7 +52,11 @@ func problemsInError(err error) []problem.Problem {
 	}
 	if e, ok := errors.AsType[*Error](err); ok && e != nil {
 		if len(e.Problems) > 0 {
-			return unsafe.Slice((*problem.Problem)(unsafe.SliceData(e.Problems)), len(e.Problems))
+			problems := make([]problem.Problem, len(e.Problems))
+			for i, p := range e.Problems {
+				problems[i] = problem.Problem(p)
+			}
+			return problems
 		}
 		return []problem.Problem{{Rule: "validate", Message: e.Message}}
 	}
@@ -61,7 +64,11 @@ func problemsInError(err error) []problem.Problem {
 	return []problem.Problem{{Rule: "validate", Message: err.Error()}}
 }
 
-// problemsOf converts the problems that a check found, without a copy.
+// problemsOf converts the problems that a check found.
 func problemsOf(found []problem.Problem) []Problem {
-	return unsafe.Slice((*Problem)(unsafe.SliceData(found)), len(found))
+	problems := make([]Problem, len(found))
+	for i, p := range found {
+		problems[i] = Problem(p)
+	}
+	return problems
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+
 	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
@@ -22,7 +23,7 @@ type Buffer struct {
 	chunk  reflect.Value   // a slice of rows
 	full   []reflect.Value // the full chunks before it, which are not used again
 	count  int             // of the rows in chunk
-	dirty  bool            // chunk holds a row
+	used   int             // of the rows in chunk, those that may not be zero
 	most   int             // rows of a chunk
 }
 
@@ -37,8 +38,8 @@ func NewBuffer(t *RowType) *Buffer {
 // SetChunk sets how many rows a chunk may have.
 func (b *Buffer) SetChunk(rows int) { b.most = rows }
 
-// Keep has the rows that are maps be kept by k; nil ends that.
-func (b *Buffer) Keep(k Keeper) { b.shown = k }
+// Record passes every row that is a map to r; nil ends that.
+func (b *Buffer) Record(r Recorder) { b.recorder = r }
 
 // RowPointer returns a pointer to the row that is read by ScanRow.
 func (b *Buffer) RowPointer() any { return b.rowPtr }
@@ -60,10 +61,10 @@ func (b *Buffer) ScanNext(rows Rows) *Error {
 
 // Recycle makes the buffer ready for a later run, without what it held.
 func (b *Buffer) Recycle() {
-	b.shown = nil
+	b.recorder = nil
 	b.Reset()
 	if b.most > maxPooledRows {
-		b.most, b.chunk = maxPooledRows, reflect.Value{}
+		b.most, b.chunk, b.used = maxPooledRows, reflect.Value{}, 0
 		b.release()
 	}
 }
@@ -71,10 +72,13 @@ func (b *Buffer) Recycle() {
 // Reset makes the buffer empty.
 func (b *Buffer) Reset() {
 	b.row.SetZero()
-	if b.dirty {
+	if b.used > 0 { // a large result must not make the small ones after it clear as much
+		n := b.chunk.Len()
+		b.chunk.SetLen(b.used)
 		b.chunk.Clear()
+		b.chunk.SetLen(n)
+		b.used = 0
 	}
-	b.dirty = false
 	b.count = 0
 	if b.full != nil {
 		b.full = nil
@@ -101,21 +105,28 @@ const (
 // next returns the place of the next row, which is zero.
 func (b *Buffer) next() unsafe.Pointer {
 	if !b.chunk.IsValid() {
-		b.chunk = reflect.MakeSlice(b.rowType.slice, firstChunk, firstChunk)
+		b.chunk = b.rowType.newChunk(firstChunk)
 	} else if n := b.chunk.Len(); b.count == n {
 		if n < b.most {
-			larger := reflect.MakeSlice(b.rowType.slice, min(4*n, b.most), min(4*n, b.most))
+			larger := b.rowType.newChunk(min(4*n, b.most))
 			reflect.Copy(larger, b.chunk)
 			b.chunk = larger
 		} else {
 			b.full = append(b.full, b.chunk)
-			b.chunk, b.count = reflect.MakeSlice(b.rowType.slice, b.most, b.most), 0
+			b.chunk, b.count = b.rowType.newChunk(b.most), 0
 		}
 	}
 	b.count++
-	b.dirty = true
-	// Within the array of the chunk, which has the row type's elements.
+	b.used = b.count
+	// The place is within the array of the chunk, which has the row type's elements.
 	return unsafe.Add(b.chunk.UnsafePointer(), uintptr(b.count-1)*b.rowType.Type.Size())
+}
+
+// newChunk makes a chunk of n rows: a variable, so that its length can be set.
+func (t *RowType) newChunk(n int) reflect.Value {
+	chunk := reflect.New(t.slice).Elem()
+	chunk.Set(reflect.MakeSlice(t.slice, n, n))
+	return chunk
 }
 
 // Len returns the number of rows.
@@ -148,23 +159,23 @@ func (b *Buffer) MoveRows(out reflect.Value) {
 	}
 }
 
-// A Keeper keeps rows that are maps, with the values that pgx has of their columns, to be
-// shown as PostgreSQL shows them.
-type Keeper interface {
+// A Recorder gets the rows that are maps, with the values that pgx has of their columns, to
+// show them as PostgreSQL does.
+type Recorder interface {
 	Add(row map[string]any, columns []pgconn.FieldDescription, values []any, raw [][]byte, types *pgtype.Map)
 }
 
 // A scanner reads rows into memory of the row type.
 type scanner struct {
-	rowType *RowType
-	place   unsafe.Pointer // of the row that targets are made for
-	mapping *Mapping       // that targets was made for
-	targets []any          // pointers to the fields of the row that is read next
-	plans   []pgtype.ScanPlan
-	own     []pgtype.ScanPlan // for plans that others cannot use
-	types   *pgtype.Map       // that plans was made by, if they can be used again
-	current Row               // for a row type that scans itself, and for maps
-	shown   Keeper            // keeps the rows that are maps; nil if they are not to be shown
+	rowType  *RowType
+	place    unsafe.Pointer // of the row that targets are made for
+	mapping  *Mapping       // that targets was made for
+	targets  []any          // pointers to the fields of the row that is read next
+	plans    []pgtype.ScanPlan
+	own      []pgtype.ScanPlan // for plans that others cannot use
+	types    *pgtype.Map       // that plans was made by, if they can be used again
+	current  Row               // for a row type that scans itself, and for maps
+	recorder Recorder          // nil if there is none
 }
 
 // Prepare makes the scanner ready for the columns of rows.
@@ -265,7 +276,7 @@ func (s *scanner) scanMap(rows Rows, row *map[string]any) *Error {
 	s.current.rows, s.current.err = rows, nil
 	values, err := s.current.Values()
 	var again []any
-	if s.shown != nil && err == nil {
+	if s.recorder != nil && err == nil {
 		again, err = s.current.Values()
 	}
 	s.current.rows = nil
@@ -278,8 +289,8 @@ func (s *scanner) scanMap(rows Rows, row *map[string]any) *Error {
 	for i, v := range values {
 		m[s.mapping.Columns[i].Name] = v
 	}
-	if s.shown != nil {
-		s.shown.Add(m, s.mapping.Columns, again, rows.RawValues(), rows.TypeMap())
+	if s.recorder != nil {
+		s.recorder.Add(m, s.mapping.Columns, again, rows.RawValues(), rows.TypeMap())
 	}
 	*row = m
 	return nil
