@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
@@ -24,7 +25,7 @@ type exchange struct {
 	at       int
 	skipping bool  // up to the next Sync, after an error
 	lost     error // the error with which the connection was lost
-	bound    rowBound
+	bound    connpool.RowLimit
 	bytes    int // MaxBytes of the item that is being read
 }
 
@@ -46,9 +47,9 @@ const (
 // newExchange begins an exchange, which may end with COMMIT.
 func (f *batchExec) newExchange(commit bool) *exchange {
 	w := &exchange{f: f}
-	w.before, w.counted = sentBytes(f.conn)
+	w.before, w.counted = connpool.Sent(f.conn)
 	if f.items.bounded() {
-		w.bound = boundRows(f.conn)
+		w.bound = connpool.LimitRows(f.conn)
 	}
 	if commit {
 		w.p = newCommitPipeline(f.ctx, f.conn, f.s)
@@ -110,7 +111,7 @@ func (w *exchange) next() (x expectedReply, rows rowscan.Rows, err error, ok boo
 		if w.bytes = 0; x.kind == itemReply {
 			w.bytes = w.f.items.limits(x.item.item).bytes
 		}
-		w.bound.expect(w.bytes)
+		w.bound.SetNext(w.bytes)
 		result, err := w.p.GetResults()
 		if err == nil && result == nil {
 			err = io.ErrUnexpectedEOF
@@ -176,7 +177,7 @@ func (w *exchange) alive(err error) bool {
 func (w *exchange) read(i int, rows rowscan.Rows) (unreadable *Error, err error) {
 	defer rows.Close()
 	l := w.f.items.limits(i)
-	l.filter = w.bound.filter
+	l.filter = w.bound.Filter
 	unreadable = w.f.items.read(i, rows, l)
 	rows.Close()
 	if err = rows.Err(); err != nil {
@@ -187,7 +188,7 @@ func (w *exchange) read(i int, rows rowscan.Rows) (unreadable *Error, err error)
 
 // unsent reports whether certainly nothing was sent.
 func (w *exchange) unsent() bool {
-	now, _ := sentBytes(w.f.conn)
+	now, _ := connpool.Sent(w.f.conn)
 	return w.counted && now == w.before
 }
 
@@ -196,7 +197,7 @@ func (w *exchange) close() {
 	if err := w.p.Close(); err != nil && w.lost == nil && w.f.conn.IsClosed() {
 		w.lost = err
 	}
-	w.bound.release()
+	w.bound.Release()
 }
 
 // The statements around each item that is under a savepoint of its own. PostgreSQL lets a
@@ -235,7 +236,7 @@ func (w *exchange) savepoint(s ownStatement) {
 // connError is the error of a connection that was lost.
 func (w *exchange) connError() *Error {
 	e, _ := (&statement{}).classifyStatement(w.f.ctx, w.lost)
-	if w.bytes > 0 && refusedLength(w.lost) {
+	if w.bytes > 0 && connpool.ExceedsRowLimit(w.lost) {
 		e = tooManyBytes(w.bytes)
 		e.Err = w.lost
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
@@ -586,8 +587,8 @@ func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
 	}
 	w.flush()
 	ended := 0
-	below := netConnOf(f.conn)
-	unreplicated := unreplicatedOn(below)
+	below := connpool.Of(f.conn)
+	unreplicated := below.Unreplicated()
 	var unreadable, refused *Error
 	for {
 		x, rows, err, ok := w.next()
@@ -620,11 +621,11 @@ func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
 			}
 			f.items.fail(i, unreadable)
 		default:
-			if now := unreplicatedOn(below); now != unreplicated {
+			if now := below.Unreplicated(); now != unreplicated {
 				f.items.warnUnreplicated(i)
 			}
 		}
-		unreadable, refused, unreplicated = nil, nil, unreplicatedOn(below)
+		unreadable, refused, unreplicated = nil, nil, below.Unreplicated()
 		ended++
 	}
 	w.close()

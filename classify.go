@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgcmd/pgcmd/internal/bind"
+	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
@@ -146,7 +147,7 @@ func newFieldError(field, rule, message string, cause error) *Error {
 const msgNoConnection = "no connection available: is the pool closed?"
 
 // newAcquireError makes the error of a pool that could not acquire a connection.
-func newAcquireError(ctx context.Context, pool *pgxpool.Pool, k *tracker, err error) *Error {
+func newAcquireError(ctx context.Context, pool *pgxpool.Pool, t *connpool.Tracker, err error) *Error {
 	if ce, ok := errors.AsType[*pgconn.ConnectError](err); ok && ce.Config != nil {
 		settings := *ce.Config
 		settings.Password = "" // so that printing the cause does not print it
@@ -165,7 +166,7 @@ func newAcquireError(ctx context.Context, pool *pgxpool.Pool, k *tracker, err er
 	case isConnectError(err):
 		e.Message = connectErrorMessage(e)
 	case e.SQLState != "":
-	case errors.Is(err, errHookPanicked):
+	case errors.Is(err, connpool.ErrHookPanicked):
 		e.Code, e.Message = CodeInternal, "a hook of the pool (BeforeConnect, AfterConnect or PrepareConn) panicked"
 	case e.Code == CodeTimeout:
 		stat := pool.Stat()
@@ -174,7 +175,7 @@ func newAcquireError(ctx context.Context, pool *pgxpool.Pool, k *tracker, err er
 		if stat.AcquiredConns() == stat.MaxConns() {
 			e.Message += " (raise MaxConns, or hold connections for less time)"
 		}
-		if leases := k.leases(); leases != "" {
+		if leases := t.Leases(); leases != "" {
 			e.Message += ": " + leases
 		}
 	case e.Code == CodeFailed:
@@ -223,7 +224,7 @@ func (s *statement) statementError(ctx context.Context, r *result, err error) *E
 	if refused {
 		return e
 	}
-	if r.limits.bytes > 0 && refusedLength(err) {
+	if r.limits.bytes > 0 && connpool.ExceedsRowLimit(err) {
 		e = tooManyBytes(r.limits.bytes)
 		e.Err = err
 	}
@@ -308,7 +309,7 @@ func (e *Error) after(earlier *Error) *Error {
 
 // unsent reports whether no byte was sent since the statement was handed to pgx.
 func (r *result) unsent() bool {
-	return r.netConn != nil && r.rows != nil && r.netConn.sent.Load() == r.sent
+	return r.netConn != nil && r.rows != nil && r.netConn.Sent() == r.sent
 }
 
 // invalidatesConn reports whether another attempt needs another connection.
@@ -318,9 +319,7 @@ func (e *Error) invalidatesConn() bool { return sqlstate.InvalidatesConn(e.SQLSt
 // other connections of the pool too, they are checked before their next use.
 func discardConn(conn *pgx.Conn, e *Error) {
 	if sqlstate.InvalidatesPool(e.SQLState) {
-		if w := netConnOf(conn); w != nil {
-			w.tracker.invalidateAll(w, e)
-		}
+		connpool.Of(conn).InvalidatePool(e.SQLState)
 	}
 	if e.invalidatesConn() {
 		_ = conn.Close(context.Background())

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/mutant"
 	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
@@ -45,7 +46,7 @@ func (s *txn) commit(ctx context.Context) *Error {
 	if !s.beginSent {
 		return nil // nothing was sent: there is nothing to commit
 	}
-	before, counted := sentBytes(s.conn)
+	before, counted := connpool.Sent(s.conn)
 	tag, err := s.sendCommit(ctx)
 	if err == nil && (tag.String() == "COMMIT" || mutant.Planted(mutant.SwallowAborted)) {
 		return nil
@@ -53,7 +54,7 @@ func (s *txn) commit(ctx context.Context) *Error {
 	if err == nil {
 		return answeredRollback()
 	}
-	after, _ := sentBytes(s.conn)
+	after, _ := connpool.Sent(s.conn)
 	return s.commitFailed(ctx, err, counted && after == before)
 }
 

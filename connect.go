@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
+
+	"github.com/pgcmd/pgcmd/internal/connpool"
 )
 
 // Connect makes a pool, and returns once MinConns connections, but at least one, are
@@ -26,7 +28,7 @@ func Connect(ctx context.Context, cfg Config) (*Pool, error) {
 	if problems := cfg.problems(); len(problems) > 0 {
 		return refuse(&Error{Code: CodeInvalid, Message: "the settings were refused", Problems: problems})
 	}
-	p := &Pool{config: cfg, stop: make(chan struct{}), stale: newStaleStatements()}
+	p := &Pool{config: cfg, stop: make(chan struct{}), stale: connpool.NewStaleStatements()}
 	p.metrics.since = time.Now()
 	p.retries.size = cfg.RetryBudget * retryCost
 	p.config.URL, p.config.Password = "", "" // pgx keeps them, behind ConnString
@@ -34,7 +36,7 @@ func Connect(ctx context.Context, cfg Config) (*Pool, error) {
 	if p.Pool, p.tracker, err = p.connect(ctx, cfg, cfg.source()); err != nil {
 		return refuse(&Error{Code: CodeInvalid, Message: "pgx refuses the settings of the pool (the reason is withheld, since it may hold the password)"})
 	}
-	p.sem = newSemaphore(p.Pool, p.tracker, orDefault(cfg.AcquireTimeout, defaultAcquireTimeout))
+	p.acquirer = connpool.NewAcquirer(p.Pool, p.tracker, orDefault(cfg.AcquireTimeout, defaultAcquireTimeout))
 	start := time.Now()
 	if cfg.Multiplex > 0 {
 		if problems := multiplexProblems(p.Pool.Config()); len(problems) > 0 {
@@ -49,21 +51,21 @@ func Connect(ctx context.Context, cfg Config) (*Pool, error) {
 	}
 	p.logger().Info("the pool is connected", zap.Int32("connections", p.Stat().TotalConns()), zap.Duration("elapsed", time.Since(start)))
 	for i, url := range cfg.Replicas {
-		pool, keeper, err := p.connect(ctx, cfg, url)
+		pool, tracker, err := p.connect(ctx, cfg, url)
 		if err != nil {
 			p.end()
 			return refuse(&Error{Code: CodeInvalid, Message: fmt.Sprintf("pgx refuses the settings of replica %d (the reason is withheld, since it may hold the password)", i)})
 		}
-		r := &replica{number: i, pool: pool, tracker: keeper}
+		r := &replica{number: i, pool: pool, tracker: tracker}
 		if p.mux != nil {
-			r.mux = p.newMuxOf(pool, keeper)
+			r.mux = p.newMuxOf(pool, tracker)
 		}
 		p.replicas = append(p.replicas, r)
 	}
 	if cfg.Logger != nil {
-		p.ended.Go(func() { p.tracker.watch(p.stop) })
+		p.ended.Go(func() { p.tracker.WarnOfLeaks(p.stop) })
 		for _, r := range p.replicas {
-			p.ended.Go(func() { r.tracker.watch(p.stop) })
+			p.ended.Go(func() { r.tracker.WarnOfLeaks(p.stop) })
 		}
 	}
 	if len(p.replicas) > 0 {
@@ -74,7 +76,7 @@ func Connect(ctx context.Context, cfg Config) (*Pool, error) {
 }
 
 // connect makes a pgxpool for one address.
-func (p *Pool) connect(ctx context.Context, cfg Config, source string) (*pgxpool.Pool, *tracker, error) {
+func (p *Pool) connect(ctx context.Context, cfg Config, source string) (*pgxpool.Pool, *connpool.Tracker, error) {
 	settings, err := cfg.settings(source)
 	if err != nil {
 		return nil, nil, err
@@ -86,17 +88,14 @@ func (p *Pool) connect(ctx context.Context, cfg Config, source string) (*pgxpool
 	if cfg.Pgx != nil {
 		cfg.Pgx(settings)
 	}
-	k := newTracker(p.logger())
-	k.hasHooks = hasConnHooks(settings)
-	instrument(&settings.ConnConfig.Config, k, p.stale)
-	wrapHooks(settings)
-	idleConnsOnly(settings)
+	t := connpool.NewTracker(p.logger())
+	instrument(settings, t, p.stale)
 	pool, err := pgxpool.NewWithConfig(context.WithoutCancel(ctx), settings)
 	if err != nil {
 		return nil, nil, err
 	}
-	k.reset = pool.Reset
-	return pool, k, nil
+	t.Reset = pool.Reset
+	return pool, t, nil
 }
 
 // warm makes the first connections concurrently.
@@ -121,7 +120,7 @@ func (p *Pool) warm(ctx context.Context) *Error {
 					conns[i] = conn
 					return
 				}
-				if !isStartingUp(err) || !sleep(ctx, startingUpPause) {
+				if !connpool.IsStartingUp(err) || !connpool.Sleep(ctx, connpool.StartingUpPause) {
 					failures[i] = newAcquireError(ctx, p.Pool, p.tracker, err)
 					return
 				}

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/structfields"
@@ -150,15 +151,15 @@ func (c *copyDefinition) run(ctx context.Context, db DB, inv *invocation) error 
 	if l.tx != nil {
 		l.tx.inputConsumed = true
 	}
-	below := netConnOf(l.conn)
-	before := unreplicatedOn(below)
+	below := connpool.Of(l.conn)
+	before := below.Unreplicated()
 	n, failure := c.stream(ctx, l, columns, inText, rows)
 	if failure != nil {
 		failure.noRetry = true
 		return failure
 	}
 	inv.outValue.SetInt(n)
-	if unreplicatedOn(below) != before {
+	if below.Unreplicated() != before {
 		return errUnreplicated
 	}
 	return nil

@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgcmd/pgcmd/internal/connpool"
 )
 
 // A copyReader passes the bytes of a copy from the caller's goroutine, which runs the
@@ -128,7 +130,7 @@ func (f *copyReader) ended() bool { return f.state.Load() == copyEnded }
 // endUnsent reports whether nothing has left since the reader was told that this
 // was all: the server does not know that it was.
 func (f *copyReader) endUnsent() bool {
-	now, _ := sentBytes(f.conn)
+	now, _ := connpool.Sent(f.conn)
 	return f.counted.Load() && now == f.sent.Load()
 }
 
@@ -263,7 +265,7 @@ func (f *copyReader) got(chunk []byte, ok bool) ([]byte, error) {
 		f.starved.Store(false)
 		return chunk, nil
 	}
-	sent, counted := sentBytes(f.conn)
+	sent, counted := connpool.Sent(f.conn)
 	f.sent.Store(sent)
 	f.counted.Store(counted)
 	if !f.state.CompareAndSwap(copyRunning, copyEnded) {

@@ -4,6 +4,8 @@ import (
 	"errors"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgcmd/pgcmd/internal/connpool"
 )
 
 // errUnreplicated is returned by a body beside its output, and is not a failure: the body's
@@ -21,9 +23,7 @@ func countUnreplicated(cfg *pgconn.Config) {
 	hook := cfg.OnNotice
 	cfg.OnNotice = func(pg *pgconn.PgConn, n *pgconn.Notice) {
 		if lacksStandby(n) {
-			if w := unwrapNetConn(pg.Conn()); w != nil {
-				w.unreplicated.Add(1)
-			}
+			connpool.OfPgConn(pg).AddUnreplicated()
 		}
 		if hook != nil {
 			hook(pg, n)
@@ -34,17 +34,8 @@ func countUnreplicated(cfg *pgconn.Config) {
 // warning returns errUnreplicated if the standby did not confirm the statement, which has
 // ended.
 func (r *result) warning() error {
-	if r.netConn != nil && r.netConn.unreplicated.Load() != r.unreplicated {
+	if r.netConn != nil && r.netConn.Unreplicated() != r.unreplicated {
 		return errUnreplicated
 	}
 	return nil
-}
-
-// unreplicatedOn returns the number of commits on a connection that the standby did not
-// confirm. w is nil for a connection that does not count them.
-func unreplicatedOn(w *netConn) int32 {
-	if w == nil {
-		return 0
-	}
-	return w.unreplicated.Load()
 }

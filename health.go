@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pgcmd/pgcmd/internal/connpool"
 )
 
 // A HealthStatus says whether a pool can be used.
@@ -77,7 +79,7 @@ func (p *Pool) Health(ctx context.Context) Health {
 		h.Status, h.Reason = HealthDown, e.Message
 		return h
 	case saturated:
-		h.Status, h.Reason = HealthDegraded, "all connections are in use: "+p.tracker.leases()
+		h.Status, h.Reason = HealthDegraded, "all connections are in use: "+p.tracker.Leases()
 	}
 	if queue := p.mux.fullMessage(); queue != "" && h.Status == HealthUp {
 		h.Status, h.Reason = HealthDegraded, queue
@@ -106,7 +108,7 @@ func (p *Pool) probe(ctx context.Context, spare bool) (time.Duration, *Error) {
 		if err != nil {
 			return 0, newAcquireError(ctx, p.Pool, p.tracker, err)
 		}
-		defer release(pooled, netConnOf(pooled.Conn()))
+		defer connpool.Release(pooled, connpool.Of(pooled.Conn()))
 		conn = pooled.Conn()
 	}
 	start := time.Now()

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pgcmd/pgcmd/internal/connpool"
 )
 
 // Metrics is what a pool has counted since it was made. It holds names, codes and
@@ -67,7 +69,8 @@ type Run struct {
 // about a microsecond for each command name.
 func (p *Pool) Metrics() Metrics {
 	m := Metrics{Since: p.metrics.since, Pool: poolMetrics(p.Pool, p.tracker, p.mux)}
-	p.sem.stats(&m.Pool)
+	handed, waits, waited := p.acquirer.Stats()
+	m.Pool.Acquires, m.Pool.EmptyAcquires, m.Pool.Waited = m.Pool.Acquires+handed, m.Pool.EmptyAcquires+waits, m.Pool.Waited+waited
 	m.Pool.RetryTokens = p.retries.available()
 	for _, r := range p.replicas {
 		state := r.state.Load()
@@ -85,13 +88,10 @@ func (p *Pool) Metrics() Metrics {
 	return m
 }
 
-func poolMetrics(pool *pgxpool.Pool, k *tracker, shared *mux) PoolMetrics {
+func poolMetrics(pool *pgxpool.Pool, t *connpool.Tracker, shared *mux) PoolMetrics {
 	s := pool.Stat()
 	m := PoolMetrics{Max: s.MaxConns(), Acquired: s.AcquiredConns(), Idle: s.IdleConns(), Constructing: s.ConstructingConns(),
-		Acquires: s.AcquireCount(), EmptyAcquires: s.EmptyAcquireCount(), Waited: s.EmptyAcquireWaitTime(), Shared: shared.stats()}
-	if k != nil {
-		m.Resets = k.generation.Load()
-	}
+		Acquires: s.AcquireCount(), EmptyAcquires: s.EmptyAcquireCount(), Waited: s.EmptyAcquireWaitTime(), Resets: t.Resets(), Shared: shared.stats()}
 	return m
 }
 

@@ -72,7 +72,7 @@ func (s *statement) runShared(ctx context.Context, p *Pool, args []any, doubts u
 		case (err.Code == "26000" || sqlstate.ProvesOutdated(err)) && stale < maxReruns:
 			stale++
 			if c.mux.invalidate(s.text.SQL, c, stmt) {
-				p.stale.add(s.text.SQL, nil)
+				p.stale.Add(s.text.SQL)
 			}
 		case err.Code == sqlstate.QueryCanceled && c.imposed && !strings.Contains(err.Message, "user request"):
 			c.mux.bypassStatement(s.text.SQL) // by imposedTimeout, which other connections do not have

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
@@ -33,7 +34,7 @@ const (
 // All mutable state, that of the connections too, is guarded by mu.
 type mux struct {
 	pool          *pgxpool.Pool // its settings and hooks make the shared connections
-	tracker       *tracker
+	tracker       *connpool.Tracker
 	size          int   // maximum of conns
 	imposeTimeout bool  // imposedTimeout is set: the user sets no statement_timeout
 	generation    int64 // number of renewals; guarded by mu
@@ -65,7 +66,7 @@ type waiter struct {
 	ready   chan *Error
 }
 
-func newMux(pool *pgxpool.Pool, t *tracker, size int) *mux {
+func newMux(pool *pgxpool.Pool, t *connpool.Tracker, size int) *mux {
 	m := &mux{pool: pool, tracker: t, size: size, draining: map[*sharedConn]struct{}{}, bypassed: stmtcache.NewLRU[time.Time](stmtcache.Size, nil), slow: stmtcache.NewLRU[*slowStats](stmtcache.Size, nil), watch: make(chan struct{}, 1)}
 	m.imposeTimeout = !setsTimeout(pool.Config().ConnConfig)
 	m.ctx, m.cancel = context.WithCancel(context.Background())
@@ -74,9 +75,9 @@ func newMux(pool *pgxpool.Pool, t *tracker, size int) *mux {
 }
 
 // newMuxOf makes the mux of a pool, whose reset then renews the shared connections too.
-func (p *Pool) newMuxOf(pool *pgxpool.Pool, t *tracker) *mux {
+func (p *Pool) newMuxOf(pool *pgxpool.Pool, t *connpool.Tracker) *mux {
 	m := newMux(pool, t, p.config.Multiplex)
-	t.reset = func() {
+	t.Reset = func() {
 		pool.Reset()
 		m.renew()
 	}

@@ -10,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
+
+	"github.com/pgcmd/pgcmd/internal/connpool"
 )
 
 // A DB is what a command runs on: a pool, a connection or a transaction, of
@@ -47,12 +49,11 @@ var (
 type Pool struct {
 	*pgxpool.Pool
 	retries  retryBucket
-	stale    *staleStatements // of all its connections, replicas' included
-	tracker  *tracker
-	sem      *semaphore
+	stale    *connpool.StaleStatements // of all its connections, replicas' included
+	tracker  *connpool.Tracker
+	acquirer *connpool.Acquirer
 	config   Config
 	metrics  metrics
-	deadline atomic.Pointer[sharedDeadline] // of the acquires that wait for an idle connection
 
 	replicas   []*replica
 	walHistory walHistory // of the primary
@@ -82,7 +83,7 @@ func (p *Pool) Close(ctx context.Context) error {
 		e := classify(ctx, ctx.Err())
 		e.Command, e.Effect = "pgcmd.Pool.Close", NotApplied
 		e.Message = fmt.Sprintf("%d connections are still held", p.held())
-		if who := p.tracker.leases(); who != "" {
+		if who := p.tracker.Leases(); who != "" {
 			e.Message += ": " + who
 		}
 		if n, who := p.mux.underWay(); n > 0 {
@@ -100,9 +101,9 @@ func (p *Pool) Close(ctx context.Context) error {
 // changed. It may be called at any time, by several goroutines, also while the pool closes
 // and afterwards, when it does nothing.
 func (p *Pool) Reset() {
-	p.tracker.renew()
+	p.tracker.Renew()
 	for _, r := range p.replicas {
-		r.tracker.renew()
+		r.tracker.Renew()
 	}
 }
 
@@ -150,4 +151,21 @@ func (p *Pool) logger() *zap.Logger {
 		return zap.NewNop()
 	}
 	return p.config.Logger
+}
+
+// Instrument gives the connections of a pool that you build yourself what those of
+// [Connect] have: they tell whether anything was sent on them, without which a
+// failure that could have been proven harmless is Unknown; a look at the socket of one
+// that was idle, before its next use, so that one that died is not handed out; and hooks of yours
+// that panic neither end the process nor lose a connection: the panic becomes an
+// error, and the connection goes. They also tell an [Outcome] that a single statement was
+// committed without the synchronous standby; an OnNotice of yours is still called. Call it
+// last, before [pgxpool.NewWithConfig].
+func Instrument(cfg *pgxpool.Config) {
+	instrument(cfg, nil, connpool.NewStaleStatements())
+}
+
+func instrument(cfg *pgxpool.Config, t *connpool.Tracker, stale *connpool.StaleStatements) {
+	countUnreplicated(&cfg.ConnConfig.Config)
+	connpool.Instrument(cfg, t, stale)
 }

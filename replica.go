@@ -8,13 +8,15 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
+
+	"github.com/pgcmd/pgcmd/internal/connpool"
 )
 
 // A replica is a standby that read-only commands may run on.
 type replica struct {
 	number  int
 	pool    *pgxpool.Pool
-	tracker *tracker
+	tracker *connpool.Tracker
 	mux     *mux // nil without Config.Multiplex
 	state   atomic.Pointer[replicaState]
 }
@@ -36,9 +38,9 @@ func ReadYourWrites(ctx context.Context) context.Context {
 	return context.WithValue(ctx, primaryKey{}, true)
 }
 
-// takeReplica acquires a connection of a healthy replica, or returns nil: then the primary
-// is used.
-func (p *Pool) takeReplica(ctx context.Context) *pgxpool.Conn {
+// acquireReplica acquires a connection of a healthy replica, or returns nil: then the
+// primary is used.
+func (p *Pool) acquireReplica(ctx context.Context, command *string) *pgxpool.Conn {
 	if ctx.Value(primaryKey{}) != nil {
 		return nil
 	}
@@ -47,12 +49,7 @@ func (p *Pool) takeReplica(ctx context.Context) *pgxpool.Conn {
 		if r == nil {
 			return nil
 		}
-		conn, err := p.currentDeadline().acquire(ctx, r.pool, replicaTime)
-		if err == errNoIdleConn {
-			waiting, cancel := context.WithTimeout(ctx, replicaTime)
-			conn, err = r.pool.Acquire(waiting)
-			cancel()
-		}
+		conn, err := p.acquirer.AcquireWithin(ctx, r.pool, command, replicaTime)
 		if err == nil {
 			return conn
 		}

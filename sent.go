@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/pgcmd/pgcmd/internal/stmtcache"
 	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
@@ -85,7 +86,7 @@ func typesOf(ctx context.Context, conn *pgx.Conn, oids ...uint32) (types, error)
 		}
 		if t.live == nil {
 			data := conn.PgConn().CustomData()
-			if t.live, _ = data["pgcmd.types"].(map[uint32]liveType); t.live == nil || len(t.live) >= maxStatements {
+			if t.live, _ = data["pgcmd.types"].(map[uint32]liveType); t.live == nil || len(t.live) >= stmtcache.Size {
 				t.live = map[uint32]liveType{}
 				data["pgcmd.types"] = t.live
 			}

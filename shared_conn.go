@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
@@ -30,7 +31,7 @@ type sharedConn struct {
 	mux     *mux
 	conn    *pgx.Conn // hijacked; passed to tracers and hooks
 	net     net.Conn
-	tracked *netConn // nil if it is not instrumented
+	tracked *connpool.Conn // nil if it is not instrumented
 	wake    chan struct{}
 	closing chan struct{} // closed with the connection
 
@@ -360,7 +361,7 @@ func (c *sharedConn) fail(err error, last []byte) {
 	if fatal != nil {
 		err = fatal
 		if e := newUnsentError(m.ctx, fatal); sqlstate.InvalidatesPool(e.SQLState) && c.tracked != nil {
-			m.goroutines.Go(func() { c.tracked.tracker.invalidateAll(c.tracked, e) }) // it resets the pool, and so calls renew
+			m.goroutines.Go(func() { c.tracked.InvalidatePool(e.SQLState) }) // it resets the pool, and so calls renew
 		}
 	}
 	c.close(err)
@@ -412,7 +413,7 @@ func (c *sharedConn) closeNet() {
 			c.beforeClose(c.conn)
 		}
 		_ = c.net.SetWriteDeadline(time.Now().Add(time.Second))
-		_, _ = c.net.Write([]byte(terminate))
+		_, _ = c.net.Write([]byte("X\x00\x00\x00\x04")) // Terminate
 		_ = c.net.Close()
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
@@ -42,12 +43,12 @@ func (m *mux) dial() {
 		epoch := m.generation
 		m.mu.Unlock()
 		c, err := m.connect()
-		again := isStartingUp(err)
+		again := connpool.IsStartingUp(err)
 		if errors.Is(err, errLostInSetup) {
 			lost++
 			again = again || lost < maxLostRuns
 		}
-		if again && m.hasConnWaiters() && sleep(m.ctx, startingUpPause) {
+		if again && m.hasConnWaiters() && connpool.Sleep(m.ctx, connpool.StartingUpPause) {
 			continue
 		}
 		var failure *Error
@@ -138,7 +139,7 @@ func (m *mux) connect() (c *sharedConn, err error) {
 	if err := conn.PgConn().SyncConn(ctx); err != nil {
 		return nil, err
 	}
-	w := netConnOf(conn)
+	w := connpool.Of(conn)
 	raw, err := conn.PgConn().Hijack()
 	if err != nil {
 		return nil, err
@@ -169,7 +170,7 @@ func timeoutOf(ctx context.Context, conn *pgx.Conn) (time.Duration, error) {
 	return time.Duration(ms) * time.Millisecond, err
 }
 
-func newSharedConn(m *mux, settings *pgxpool.Config, conn *pgx.Conn, raw *pgconn.HijackedConn, w *netConn) *sharedConn {
+func newSharedConn(m *mux, settings *pgxpool.Config, conn *pgx.Conn, raw *pgconn.HijackedConn, w *connpool.Conn) *sharedConn {
 	c := &sharedConn{mux: m, conn: conn, net: raw.Conn, tracked: w, wake: make(chan struct{}, 1), closing: make(chan struct{}), preparing: map[string]chan struct{}{},
 		customTypes: settings.AfterConnect != nil, beforeClose: settings.BeforeClose, onNotice: connConfig(conn).OnNotice}
 	c.statements = stmtcache.NewLRU(stmtcache.Size, func(_ string, stmt *preparedStmt) { c.toDeallocate = append(c.toDeallocate, stmt.sd.Name) })

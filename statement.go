@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgcmd/pgcmd/internal/bind"
+	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqltext"
 	"github.com/pgcmd/pgcmd/internal/structfields"
@@ -76,20 +77,20 @@ type result struct {
 	inTx             *txn             // the Tx that the statement is part of; nil if none
 	described        bool             // by describe, and not by pgx
 	joined           bool             // the statement is part of a transaction that began before it
-	netConn          *netConn         // what counts on the connection; nil if nothing does
+	netConn          *connpool.Conn   // what counts on the connection; nil if nothing does
 	sent             int64            // on it, before the statement
 	failedBeforeSend bool             // pgx gave up before it sent the statement, if not before it prepared it
 	unreplicated     int32            // counted on it, before the statement
 	limits           limits           // set before it is sent
-	bound            rowBound
+	bound            connpool.RowLimit
 }
 
 // bind makes the limits act on the connection that the statement is to be sent on.
 func (r *result) bind(conn *pgx.Conn) {
 	if r.limits.bytes > 0 {
-		r.bound = boundRows(conn)
-		r.bound.expect(r.limits.bytes)
-		r.limits.filter = r.bound.filter
+		r.bound = connpool.LimitRows(conn)
+		r.bound.SetNext(r.limits.bytes)
+		r.limits.filter = r.bound.Filter
 	}
 }
 
@@ -132,14 +133,14 @@ func (s *statement) prepareSend(ctx context.Context, db DB, args []any, r *resul
 	}
 	r.direct, r.conn = l.conn, l.pooled
 	r.joined = l.pooled == nil && l.conn.PgConn().TxStatus() != 'I'
-	r.netConn = netConnOf(l.conn)
+	r.netConn = connpool.Of(l.conn)
 	if len(unverified) > 0 {
 		if failure := s.verifyBeforeSend(ctx, args, unverified, r); failure != nil {
 			return failure
 		}
 	}
 	if r.netConn != nil {
-		r.sent, r.unreplicated = r.netConn.sent.Load(), r.netConn.unreplicated.Load()
+		r.sent, r.unreplicated = r.netConn.Sent(), r.netConn.Unreplicated()
 	}
 	r.bind(l.conn)
 	return nil
@@ -159,7 +160,7 @@ func (s *statement) sent(ctx context.Context, args []any, r *result, rows pgx.Ro
 	if err == nil {
 		return nil
 	}
-	r.bound.release()
+	r.bound.Release()
 	if failure := s.unsendable(ctx, r.direct.TypeMap(), r.direct, args, err); failure != nil {
 		s.close(ctx, r)
 		return failure
@@ -213,7 +214,7 @@ func (s *statement) sendForeign(ctx context.Context, t *target, args []any, unve
 		return nil
 	}
 	if conn != nil {
-		r.bound.release()
+		r.bound.Release()
 		if failure := s.unsendable(ctx, conn.TypeMap(), conn, args, err); failure != nil {
 			return failure
 		}
@@ -245,7 +246,7 @@ func (s *statement) sendInTx(ctx context.Context, tx *Tx, args []any, doubts unv
 	if err != nil {
 		err = tx.s.unlockWith(err)
 		if tx.s.conn != nil {
-			r.bound.release()
+			r.bound.Release()
 			if failure := s.unsendable(ctx, tx.s.conn.TypeMap(), tx.s.conn, args, err); failure != nil {
 				return failure
 			}
@@ -279,14 +280,14 @@ func (s *statement) close(ctx context.Context, r *result) {
 		_ = r.results.Close()
 	}
 	if r.limits.bytes > 0 {
-		r.bound.release()
+		r.bound.Release()
 	}
 	if r.heldTx != nil {
 		r.heldTx.unlockWith(r.rows.Err())
 		r.heldTx = nil
 	}
 	if r.conn != nil {
-		release(r.conn, r.netConn)
+		connpool.Release(r.conn, r.netConn)
 		r.conn = nil
 	}
 	if r.sharedRequest != nil {

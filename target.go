@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pgcmd/pgcmd/internal/connpool"
 )
 
 // A target is what a command runs on: what is to be known of a [DB], whatever its type.
@@ -141,7 +143,7 @@ func (t *target) acquire(ctx context.Context, command *string, readOnly bool) (l
 
 func (l *connLease) release() {
 	if l.pooled != nil {
-		release(l.pooled, netConnOf(l.conn))
+		connpool.Release(l.pooled, connpool.Of(l.conn))
 		l.pooled = nil
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
@@ -173,7 +174,7 @@ func (tx *Tx) endSavepoint(ctx context.Context, commit bool) error {
 			s.marker = ""
 			s.recordResult(s.setMarker(ctx))
 		}
-		s.sent, _ = sentBytes(s.conn)
+		s.sent, _ = connpool.Sent(s.conn)
 	}
 	if commit {
 		return pgx.ErrTxCommitRollback

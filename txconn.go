@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
@@ -24,7 +25,7 @@ func (tx *Tx) Conn() *pgx.Conn {
 	s.connFor(tx, s.setMarker)
 	if !s.connHandedOut && s.conn != nil && !s.conn.IsClosed() {
 		s.connHandedOut = true
-		s.sent, _ = sentBytes(s.conn)
+		s.sent, _ = connpool.Sent(s.conn)
 	}
 	return s.conn
 }
@@ -33,7 +34,7 @@ func (tx *Tx) Conn() *pgx.Conn {
 // here. One that does not count counts as used.
 func (s *txn) checkMarker() {
 	if s.connHandedOut && !s.used {
-		now, counted := sentBytes(s.conn)
+		now, counted := connpool.Sent(s.conn)
 		s.used = !counted || now != s.sent
 	}
 }
@@ -41,7 +42,7 @@ func (s *txn) checkMarker() {
 // unlock ends a use of the connection.
 func (s *txn) unlock() {
 	if s.connHandedOut && !s.used {
-		s.sent, _ = sentBytes(s.conn)
+		s.sent, _ = connpool.Sent(s.conn)
 	}
 	s.inUse.Store(false)
 }
@@ -89,7 +90,7 @@ func (s *txn) exchange(send func(to *pgproto3.Frontend)) error {
 		return errors.New("conn busy")
 	}
 	s.checkMarker()
-	defer func() { s.sent, _ = sentBytes(s.conn) }()
+	defer func() { s.sent, _ = connpool.Sent(s.conn) }()
 	_ = pg.Conn().SetDeadline(time.Now().Add(endTime))
 	send(pg.Frontend())
 	pg.Frontend().SendSync(&pgproto3.Sync{})

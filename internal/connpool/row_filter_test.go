@@ -1,4 +1,4 @@
-package pgcmd
+package connpool
 
 import (
 	"bytes"
@@ -12,14 +12,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// inPieces gives a few bytes at a time.
-type inPieces struct {
+// A pieceReader returns a few bytes at a time.
+type pieceReader struct {
 	rest []byte
 	rng  *rand.Rand
 	most int
 }
 
-func (r *inPieces) Read(p []byte) (int, error) {
+func (r *pieceReader) Read(p []byte) (int, error) {
 	if len(r.rest) == 0 {
 		return 0, io.EOF
 	}
@@ -28,14 +28,14 @@ func (r *inPieces) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func wireMessage(typ byte, body int, filler byte) []byte {
+func message(typ byte, body int, filler byte) []byte {
 	b := append([]byte{typ}, binary.BigEndian.AppendUint32(nil, uint32(4+body))...)
 	return append(b, bytes.Repeat([]byte{filler}, body)...)
 }
 
-// Whatever comes, in whatever pieces, a filter gives what it was given, but for the rows
-// that are too long, in whose place there are empty ones.
-func TestARowFilterGivesWhatItWasGiven(t *testing.T) {
+// However the bytes are split, a filter returns what it reads, except for the rows that are
+// too long, which become empty ones.
+func TestARowFilterLeavesOutLongRows(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 300 {
@@ -52,46 +52,46 @@ func TestARowFilterGivesWhatItWasGiven(t *testing.T) {
 				body = left + rowOverhead - 8 + rng.IntN(16)
 			}
 			typ := "DDDCEZTN"[rng.IntN(8)]
-			m := wireMessage(typ, body, byte(rng.IntN(256)))
+			m := message(typ, body, byte(rng.IntN(256)))
 			sent = append(sent, m...)
 			if typ == 'D' && body+4 > bigRow && body+4 > left+rowOverhead {
 				m = emptyRow
 			}
 			want = append(want, m...)
 		}
-		f := &rowFilter{from: &inPieces{sent, rng, 1 + rng.IntN(10_000)}, armed: true, left: left}
-		got, err := io.ReadAll(&inReads{f, rng})
+		f := &RowFilter{from: &pieceReader{sent, rng, 1 + rng.IntN(10_000)}, enabled: true, left: left}
+		got, err := io.ReadAll(&randomReader{f, rng})
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(want, got), "%d bytes were expected, and %d came", len(want), len(got))
-		require.True(t, f.idle())
+		require.True(t, f.isEmpty())
 		require.Equal(t, len(want) != len(sent), f.refused)
 	}
 }
 
-// inReads reads with buffers of many sizes.
-type inReads struct {
+// A randomReader reads with buffers of many sizes.
+type randomReader struct {
 	from io.Reader
 	rng  *rand.Rand
 }
 
-func (r *inReads) Read(p []byte) (int, error) { return r.from.Read(p[:1+r.rng.IntN(len(p))]) }
+func (r *randomReader) Read(p []byte) (int, error) { return r.from.Read(p[:1+r.rng.IntN(len(p))]) }
 
-func TestARowFilterThatIsNotArmedPassesEverythingOn(t *testing.T) {
+func TestADisabledRowFilterReturnsEverything(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))
-	sent := wireMessage('D', 1<<20, 'x')
-	f := &rowFilter{from: bytes.NewReader(sent)}
-	got, err := io.ReadAll(&inReads{f, rng})
+	sent := message('D', 1<<20, 'x')
+	f := &RowFilter{from: bytes.NewReader(sent)}
+	got, err := io.ReadAll(&randomReader{f, rng})
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(sent, got))
 	require.Nil(t, f.buf)
 }
 
-// The limit that counts is the one at the time when the row is asked for.
-func TestARowFilterDecidesWhenARowIsAskedFor(t *testing.T) {
+// A row is held to the limit that is set when it is read.
+func TestARowFilterUsesTheLimitAtTheTimeOfTheRead(t *testing.T) {
 	t.Parallel()
-	sent := append(wireMessage('D', 100, 'a'), wireMessage('D', 50_000, 0)...)
-	f := &rowFilter{from: bytes.NewReader(append(sent, wireMessage('Z', 1, 'I')...)), armed: true, left: 1000}
+	sent := append(message('D', 100, 'a'), message('D', 50_000, 0)...)
+	f := &RowFilter{from: bytes.NewReader(append(sent, message('Z', 1, 'I')...)), enabled: true, left: 1000}
 	frontend := pgproto3.NewFrontend(f, io.Discard)
 	first := make([]byte, 105)
 	_, err := io.ReadFull(f, first)
@@ -106,12 +106,12 @@ func TestARowFilterDecidesWhenARowIsAskedFor(t *testing.T) {
 	require.IsType(t, &pgproto3.ReadyForQuery{}, ready)
 }
 
-func TestARowFilterPassesErrorsOnAndGoesOn(t *testing.T) {
+func TestARowFilterReturnsErrorsAndContinues(t *testing.T) {
 	t.Parallel()
-	errLate := errors.New("late")
-	sent := wireMessage('D', 50_000, 'a')
-	from := &faltering{rest: [][]byte{sent[:3], nil, sent[3:20_000], nil, sent[20_000:]}, err: errLate}
-	f := &rowFilter{from: from, armed: true, left: 1000}
+	errRead := errors.New("read")
+	sent := message('D', 50_000, 'a')
+	from := &failingReader{rest: [][]byte{sent[:3], nil, sent[3:20_000], nil, sent[20_000:]}, err: errRead}
+	f := &RowFilter{from: from, enabled: true, left: 1000}
 	p := make([]byte, 100)
 	var got []byte
 	faults := 0
@@ -122,22 +122,22 @@ func TestARowFilterPassesErrorsOnAndGoesOn(t *testing.T) {
 			break
 		}
 		if err != nil {
-			require.Equal(t, errLate, err)
+			require.Equal(t, errRead, err)
 			faults++
 		}
 	}
 	require.Equal(t, 2, faults)
 	require.Equal(t, emptyRow, got)
-	require.True(t, f.idle())
+	require.True(t, f.isEmpty())
 }
 
-// faltering fails where a piece is nil.
-type faltering struct {
+// A failingReader fails where a piece is nil.
+type failingReader struct {
 	rest [][]byte
 	err  error
 }
 
-func (r *faltering) Read(p []byte) (int, error) {
+func (r *failingReader) Read(p []byte) (int, error) {
 	switch {
 	case len(r.rest) == 0:
 		return 0, io.EOF

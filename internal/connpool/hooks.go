@@ -1,4 +1,4 @@
-package pgcmd
+package connpool
 
 import (
 	"context"
@@ -8,21 +8,21 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// errHookPanicked stands for the panic of a hook, whose value may be anything.
-var errHookPanicked = errors.New("pgcmd: a hook of the pool panicked")
+// ErrHookPanicked stands for the panic of a hook, whose value may be anything.
+var ErrHookPanicked = errors.New("pgcmd: a hook of the pool panicked")
 
 // wrapHooks wraps the hooks of a pool. pgxpool calls some of them on goroutines of its own,
 // where a panic ends the process, and others where it loses the connection for good.
 func wrapHooks(cfg *pgxpool.Config) {
 	if hook := cfg.BeforeConnect; hook != nil {
 		cfg.BeforeConnect = func(ctx context.Context, cc *pgx.ConnConfig) (err error) {
-			defer onPanic(func() { err = errHookPanicked })
+			defer onPanic(func() { err = ErrHookPanicked })
 			return hook(ctx, cc)
 		}
 	}
 	if hook := cfg.AfterConnect; hook != nil {
 		cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) (err error) {
-			defer onPanic(func() { err = errHookPanicked })
+			defer onPanic(func() { err = ErrHookPanicked })
 			return hook(ctx, conn)
 		}
 	}
@@ -32,7 +32,7 @@ func wrapHooks(cfg *pgxpool.Config) {
 	}
 	if hook := cfg.PrepareConn; hook != nil {
 		cfg.PrepareConn = func(ctx context.Context, conn *pgx.Conn) (ok bool, err error) {
-			defer onPanic(func() { ok, err = false, errHookPanicked })
+			defer onPanic(func() { ok, err = false, ErrHookPanicked })
 			return hook(ctx, conn)
 		}
 	}
@@ -50,9 +50,9 @@ func wrapHooks(cfg *pgxpool.Config) {
 	}
 	hook := cfg.ShouldPing
 	cfg.ShouldPing = func(ctx context.Context, p pgxpool.ShouldPingParams) (ping bool) {
-		w := netConnOf(p.Conn)
-		suspicious := w.needsPing(p.IdleDuration)
-		w.invalidateStale(ctx, p.Conn)
+		c := Of(p.Conn)
+		suspicious := c.needsPing(p.IdleDuration)
+		c.invalidateStale(ctx, p.Conn)
 		if p.Conn.IsClosed() || suspicious {
 			return true // the ping fails, and pgxpool acquires another one
 		}
@@ -64,9 +64,9 @@ func wrapHooks(cfg *pgxpool.Config) {
 	}
 }
 
-// hasConnHooks reports whether a hook or a tracer of a pool sees that a connection is
+// hasHooks reports whether a hook or a tracer of a pool sees that a connection is
 // acquired or released.
-func hasConnHooks(cfg *pgxpool.Config) bool {
+func hasHooks(cfg *pgxpool.Config) bool {
 	_, acquires := cfg.ConnConfig.Tracer.(pgxpool.AcquireTracer)
 	_, releases := cfg.ConnConfig.Tracer.(pgxpool.ReleaseTracer)
 	//lint:ignore SA1019 it is called all the same

@@ -1,4 +1,4 @@
-package pgcmd
+package connpool
 
 import (
 	"net"
@@ -13,18 +13,18 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 )
 
-func TestTheLeakWatchNamesACommandOnce(t *testing.T) {
+func TestALeakIsLoggedOnceWithItsCommand(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zap.WarnLevel)
-		k := newTracker(zap.New(core))
+		tracker := NewTracker(zap.New(core))
 		stop := make(chan struct{})
-		go k.watch(stop)
+		go tracker.WarnOfLeaks(stop)
 		defer close(stop)
 		leak, quick := "orders.leak", "orders.quick"
-		var leaking, busy, unused netConn
-		for _, w := range []*netConn{&leaking, &busy, &unused} {
-			k.made(w)
+		var leaking, busy, unused Conn
+		for _, c := range []*Conn{&leaking, &busy, &unused} {
+			tracker.add(c)
 		}
 		leaking.markAcquired(&leak)
 		for range 20 { // five minutes
@@ -41,15 +41,15 @@ func TestTheLeakWatchNamesACommandOnce(t *testing.T) {
 			assert.Less(t, fields["held"], leakTime+leakTime/3)
 		}
 		leaking.markReleased()
-		leaking.markAcquired(&leak) // another leak of the same command's
+		leaking.markAcquired(&leak) // another leak of the same command
 		time.Sleep(2 * leakTime)
 		assert.Equal(t, 2, logs.Len())
 	})
 }
 
-// pgx leaves a reader behind on a connection whose write was slow: the look at the
+// After a slow write a background reader of pgx's may be blocked in Read: the check of the
 // socket must not wait for it.
-func TestTheLookAtASocketWaitsForNobody(t *testing.T) {
+func TestTheCheckOfASocketDoesNotWaitForAReader(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -68,11 +68,11 @@ func TestTheLookAtASocketWaitsForNobody(t *testing.T) {
 		_ = raw.Read(func(uintptr) bool { close(inside); <-release; return true })
 	}()
 	<-inside
-	look := newSocketPeeker(client)
-	assert.True(t, look.isIdle(), "nothing has come")
+	s := newSocket(client)
+	assert.True(t, s.isIdle(), "nothing was sent")
 	_, err = server.Write([]byte("E"))
 	require.NoError(t, err)
-	for look.isIdle() { // until it has come
+	for s.isIdle() { // until it is received
 	}
 	close(release)
 	<-done
