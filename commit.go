@@ -12,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
-	"github.com/pgcmd/pgcmd/internal/mutant"
 	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 )
@@ -48,7 +47,7 @@ func (s *txn) commit(ctx context.Context) *Error {
 	}
 	before, counted := connpool.Sent(s.conn)
 	tag, err := s.sendCommit(ctx)
-	if err == nil && (tag.String() == "COMMIT" || mutant.Planted(mutant.SwallowAborted)) {
+	if err == nil && tag.String() == "COMMIT" {
 		return nil
 	}
 	if err == nil {
@@ -60,12 +59,6 @@ func (s *txn) commit(ctx context.Context) *Error {
 
 // sendCommit sends COMMIT, and returns the server's answer.
 func (s *txn) sendCommit(ctx context.Context) (tag pgconn.CommandTag, err error) {
-	switch {
-	case mutant.Planted(mutant.CommitOnCallersCtx):
-		return s.conn.Exec(ctx, "commit")
-	case mutant.Planted(mutant.TrustSafeToRetry):
-		return s.conn.Exec(context.WithoutCancel(ctx), "commit")
-	}
 	pg := s.conn.PgConn()
 	if pg.IsBusy() || pg.IsClosed() {
 		return s.conn.Exec(ctx, "commit") // an error, and nothing is sent
@@ -187,8 +180,7 @@ func (s *txn) commitFailed(ctx context.Context, err error, unsent bool) *Error {
 	switch {
 	case s.options.AccessMode == pgx.ReadOnly:
 		e.Effect = NotApplied // there was nothing to apply
-	case answered && sqlstate.IsDefinite(pgErr) && !strings.HasPrefix(pgErr.Code, "XX"), unsent,
-		mutant.Planted(mutant.TrustSafeToRetry) && pgconn.SafeToRetry(err):
+	case answered && sqlstate.IsDefinite(pgErr) && !strings.HasPrefix(pgErr.Code, "XX"), unsent:
 		e.Effect = NotApplied
 	default:
 		e.Effect = Unknown

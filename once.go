@@ -15,7 +15,6 @@ import (
 
 	"github.com/pgcmd/pgcmd/internal/bind"
 	"github.com/pgcmd/pgcmd/internal/fingerprint"
-	"github.com/pgcmd/pgcmd/internal/mutant"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 )
 
@@ -203,9 +202,6 @@ func (cl *idempotencyKey) same(stored []byte) bool {
 // insertKey claims the key as the transaction's first statement. If it is taken, the
 // result stored with it goes into out, and found is true.
 func (cl *idempotencyKey) insertKey(ctx context.Context, tx *Tx, out any) (found bool, failure *Error) {
-	if mutant.Planted(mutant.VerifyBySelect) {
-		return cl.verify(ctx, tx, out)
-	}
 	tag, err := tx.Exec(ctx, claimSQL, cl.scope, cl.key, cl.fingerprint, cl.run)
 	if err != nil {
 		return false, cl.failed(ctx, err)
@@ -242,21 +238,6 @@ func (cl *idempotencyKey) loadResult(ctx context.Context, tx *Tx, out any) (foun
 	return true, nil
 }
 
-// verify is the mistake of looking whether the earlier attempt is there: one that
-// is in flight is not, and commits later.
-func (cl *idempotencyKey) verify(ctx context.Context, tx *Tx, out any) (found bool, failure *Error) {
-	if found, failure := cl.loadResult(ctx, tx, out); found || failure.SQLState != sqlstate.SerializationFailure {
-		return found, failure
-	}
-	cl.inserted = true
-	_, err := tx.Exec(ctx, `insert into pgcmd.once (scope, key, fingerprint, run) values ($1, $2 || gen_random_uuid(), $3, $4)`,
-		cl.scope, cl.key, cl.fingerprint, cl.run)
-	if err != nil {
-		return false, cl.failed(ctx, err)
-	}
-	return false, nil
-}
-
 // storeResult keeps the result with the key, and makes sure that a later run gets it as it is.
 func (cl *idempotencyKey) storeResult(ctx context.Context, tx *Tx, c *definition, out any) *Error {
 	result, err := json.Marshal(out)
@@ -266,9 +247,6 @@ func (cl *idempotencyKey) storeResult(ctx context.Context, tx *Tx, c *definition
 	var stored []byte
 	err = tx.QueryRow(ctx, storeSQL, cl.scope, cl.key, result).Scan(&stored)
 	if errors.Is(err, pgx.ErrNoRows) {
-		if mutant.Planted(mutant.VerifyBySelect) { // whose row has another key
-			return nil
-		}
 		return &Error{Code: CodeInternal, Err: err, Message: "the key's row is gone from the ledger of Once: the body must not delete it"}
 	}
 	if err != nil {

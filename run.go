@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pgcmd/pgcmd/internal/mutant"
 	"github.com/pgcmd/pgcmd/internal/sentinel"
 )
 
@@ -233,8 +232,7 @@ func (c *definition) runWithRetry(ctx context.Context, db DB, inv *invocation, c
 // outermost command, and only on a connection that lives.
 func (c *definition) mayRetry(t *target, failure *Error) bool {
 	// A Once can be tried again whatever became of the attempt before.
-	allowed := Retryable(failure) || failure.Effect != Applied && failure.isTransient() &&
-		(c.isOnce || mutant.Planted(mutant.RetryAfterCommit))
+	allowed := Retryable(failure) || failure.Effect != Applied && failure.isTransient() && c.isOnce
 	if c.batch != nil && !c.inTx { // its items are tried again one by one
 		return false
 	}

@@ -9,8 +9,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/pgcmd/pgcmd/internal/mutant"
 )
 
 // begin makes a transaction on a connection that has none. Nothing is sent: BEGIN,
@@ -125,8 +123,6 @@ func (s *txn) mayCommit(ctx context.Context) *Error {
 	}
 	s.verify()
 	switch {
-	case mutant.Planted(mutant.SwallowAborted):
-		return nil
 	case s.closeRows():
 		return &Error{Code: CodeInternal, Message: "the body left rows open: what they would have said is lost; close them, and look at their Err"}
 	case s.inUse.Load():

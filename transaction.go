@@ -6,8 +6,6 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/pgcmd/pgcmd/internal/mutant"
 )
 
 // Transaction makes a command whose body runs in a transaction of its own: begun
@@ -57,7 +55,7 @@ func (c *definition) runTx(ctx context.Context, db DB, inv *invocation, cl *idem
 	tx.s.commitTimeout = target.commitTimeout()
 	tx.s.limits = target.limits()
 	defer func() {
-		if !tx.s.closed.Load() && !mutant.Planted(mutant.NoRollbackOnPanic) { // a panic, or Goexit
+		if !tx.s.closed.Load() { // a panic, or Goexit
 			tx.s.rollback(ctx)
 		}
 	}()

@@ -1,190 +1,162 @@
 package mutant_test
 
 import (
-	"context"
+	"encoding/json"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/pgcmd/pgcmd"
-	"github.com/pgcmd/pgcmd/internal/faults"
-	"github.com/pgcmd/pgcmd/internal/mutant"
 	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
 
-const ddl = `
-	create table t (id bigint not null);
-	-- COMMIT says that it waits for whoever holds the lock 42, and is not to be cancelled.
-	create function hold() returns trigger language plpgsql as $$ begin
-		raise notice 'waiting';
-		loop
-			begin
-				perform pg_advisory_xact_lock_shared(42);
-				return null;
-			exception when query_canceled then null;
-			end;
-		end loop;
-	end $$;
-	create constraint trigger hold after insert on t deferrable initially deferred for each row execute function hold()`
-
-// A scene is a database, and a pool that reaches it through a proxy.
-type scene struct {
-	t      *testing.T
-	direct *pgxpool.Pool
-	proxy  *faults.Proxy
-	pool   *pgcmd.Pool
+// A mutant is a mistake, and the test that must fail with it.
+type mutant struct {
+	name  string
+	test  string
+	edits []edit
 }
 
-func set(t *testing.T) *scene {
-	s := &scene{t: t, direct: pgcmdtest.Pool(t, ddl, pgcmd.OnceSchema)}
-	var err error
-	s.proxy, err = faults.Start(s.direct.Config().ConnString())
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, s.proxy.Close()) })
-	s.pool, err = pgcmd.Connect(t.Context(), pgcmd.Config{URL: s.proxy.URL(), MaxConns: 4})
-	require.NoError(t, err)
-	t.Cleanup(s.pool.Pool.Close)
-	return s
-}
+// An edit replaces a text that the library's source holds once. In the replacement, MUTANT stands for whether the mutant
+// was chosen, so that all mutants are compiled as one.
+type edit struct{ old, new string }
 
-// rows counts the rows once the backends of the pool have nothing more to do.
-func (s *scene) rows() (n int) {
-	s.t.Helper()
-	require.Eventually(s.t, func() bool {
-		var busy int
-		err := s.direct.QueryRow(context.Background(), `select count(*) from pg_stat_activity
-			where datname = current_database() and pid <> pg_backend_pid() and state <> 'idle' and backend_type = 'client backend'`).Scan(&busy)
-		return err == nil && busy == 0
-	}, 20*time.Second, time.Millisecond)
-	require.NoError(s.t, s.direct.QueryRow(context.Background(), `select count(*) from t`).Scan(&n))
-	return n
-}
+const sendCommit = "func (s *txn) sendCommit(ctx context.Context) (tag pgconn.CommandTag, err error) {\n"
 
-var add = pgcmd.Transaction("t.add", func(ctx context.Context, tx *pgcmd.Tx, id int64) (int64, error) {
-	tag, err := tx.Exec(ctx, `insert into t values ($1)`, id)
-	return tag.RowsAffected(), err
-})
-
-func isCommit(typ byte, body []byte) bool {
-	return typ == 'Q' && strings.HasPrefix(string(body), "commit")
-}
-
-func isNotice(typ byte, _ []byte) bool { return typ == 'N' }
-
-// A check says what is wrong, or "".
-type check func(s *scene) string
-
-var checks = map[mutant.Mutant]check{
-	mutant.TrustSafeToRetry: func(s *scene) string {
-		s.proxy.Set(&faults.Fault{Match: isCommit, Action: faults.CutAfter})
-		_, err := add.Run(s.t.Context(), s.pool, 1)
-		if n := s.rows(); pgcmd.EffectOf(err) == pgcmd.NotApplied && n > 0 {
-			return "told not applied, and it is there"
-		}
-		return ""
-	},
-	mutant.RetryAfterCommit: func(s *scene) string {
-		s.proxy.Set(&faults.Fault{Match: isCommit, Action: faults.CutAfter})
-		_, _ = add.With(pgcmd.Options{Retry: pgcmd.Retry{Attempts: 3}}).Run(s.t.Context(), s.pool, 1)
-		if n := s.rows(); n != 1 {
-			return fmt.Sprintf("applied %d times", n)
-		}
-		return ""
-	},
-	mutant.CommitOnCallersCtx: func(s *scene) string {
-		ctx, cancel := context.WithCancel(s.t.Context())
-		defer cancel()
-		s.proxy.Set(&faults.Fault{Match: func(typ byte, body []byte) bool {
-			if isCommit(typ, body) {
-				cancel()
-				return true
+var mutants = []mutant{
+	{"believe pgconn.SafeToRetry of a COMMIT without a reply", "TestACommitWithoutAReplyIsNotReportedAsNotApplied", []edit{
+		{sendCommit, sendCommit + "if MUTANT { return s.conn.Exec(context.WithoutCancel(ctx), `commit`) }\n"},
+		{`case answered && sqlstate.IsDefinite(pgErr) &&`,
+			`case MUTANT && pgconn.SafeToRetry(err), answered && sqlstate.IsDefinite(pgErr) &&`},
+	}},
+	{"try again although COMMIT was sent", "TestATransactionIsNotTriedAgainAfterCommit", []edit{
+		{`failure.isTransient() && c.isOnce`, `failure.isTransient() && (c.isOnce || MUTANT)`},
+	}},
+	{"send COMMIT on the caller's context", "TestTheCallersCancellationDoesNotReachCommit", []edit{
+		{sendCommit, sendCommit + "if MUTANT { return s.conn.Exec(ctx, `commit`) }\n"},
+	}},
+	{"look for the row of Once by SELECT before the next attempt", "TestOnceWaitsForTheAttemptBefore", []edit{
+		{`tag, err := tx.Exec(ctx, claimSQL,`, `if MUTANT {
+			if found, failure := cl.loadResult(ctx, tx, out); found || failure.SQLState != sqlstate.SerializationFailure {
+				return found, failure
 			}
-			return false
-		}, Action: faults.Delay(200 * time.Millisecond)})
-		if _, err := add.Run(ctx, s.pool, 1); err != nil {
-			return "a COMMIT under way was torn: " + err.Error()
+			cl.inserted = true
+			if _, err := tx.Exec(ctx, "insert into pgcmd.once (scope, key, fingerprint, run) values ($1, $2 || gen_random_uuid(), $3, $4)",
+				cl.scope, cl.key, cl.fingerprint, cl.run); err != nil {
+				return false, cl.failed(ctx, err)
+			}
+			return false, nil
 		}
-		return ""
-	},
-	mutant.VerifyBySelect: func(s *scene) string {
-		ctx := s.t.Context()
-		holder, err := s.direct.Acquire(ctx)
-		require.NoError(s.t, err)
-		defer holder.Release()
-		_, err = holder.Exec(ctx, `select pg_advisory_lock(42)`)
-		require.NoError(s.t, err)
-		// The first attempt loses its connection while its COMMIT waits; the second
-		// looks for it, and has to wait as well.
-		s.proxy.Set(&faults.Fault{Direction: faults.Backend, Match: isNotice, Action: faults.Reset})
-		once := pgcmd.Once(add, func(int64) string { return "k" }).With(pgcmd.Options{Retry: pgcmd.Retry{Attempts: 3}})
-		done := make(chan error, 1)
-		go func() {
-			short, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-			defer cancel()
-			_, err := once.Run(short, s.pool, 1)
-			done <- err
-		}()
-		require.Eventually(s.t, func() bool {
-			var waiting int
-			err := s.direct.QueryRow(ctx, `select count(*) from pg_locks where not granted`).Scan(&waiting)
-			return err == nil && waiting >= 2
-		}, 20*time.Second, time.Millisecond)
-		_, err = holder.Exec(ctx, `select pg_advisory_unlock(42)`)
-		require.NoError(s.t, err)
-		if err := <-done; err != nil {
-			return err.Error()
+		tag, err := tx.Exec(ctx, claimSQL,`},
+		{`return &Error{Code: CodeInternal, Err: err, Message: "the key's row is gone`, `if MUTANT { // its row has another key
+			return nil
 		}
-		if n := s.rows(); n != 1 {
-			return fmt.Sprintf("applied %d times", n)
-		}
-		return ""
-	},
-	mutant.NoRollbackOnPanic: func(s *scene) string {
-		conn, err := pgx.Connect(s.t.Context(), s.direct.Config().ConnString())
-		require.NoError(s.t, err)
-		defer conn.Close(context.Background())
-		func() {
-			defer func() { _ = recover() }()
-			_, _ = pgcmd.Transaction("x", func(ctx context.Context, tx *pgcmd.Tx, id int64) (int64, error) {
-				_, _ = tx.Exec(ctx, `insert into t values ($1)`, id)
-				panic("in the body")
-			}).Run(s.t.Context(), conn, 1)
-		}()
-		if status := conn.PgConn().TxStatus(); status != 'I' {
-			return fmt.Sprintf("the connection came back with transaction status %c", status)
-		}
-		return ""
-	},
-	mutant.SwallowAborted: func(s *scene) string {
-		_, err := pgcmd.Transaction("x", func(ctx context.Context, tx *pgcmd.Tx, id int64) (int64, error) {
-			_, _ = add.Run(ctx, tx, id)
-			_, _ = tx.Exec(ctx, `select 1/0`)
-			return id, nil
-		}).Run(s.t.Context(), s.pool, 1)
-		if err == nil && s.rows() == 0 {
-			return "told applied, and it is not there"
-		}
-		return ""
-	},
+		return &Error{Code: CodeInternal, Err: err, Message: "the key's row is gone`},
+	}},
+	{"release a connection after a panic with its transaction open", "TestAPanicRollsBack", []edit{
+		{`if !tx.s.closed.Load() { // a panic`, `if !tx.s.closed.Load() && !MUTANT { // a panic`},
+	}},
+	{"commit although a statement of the body failed", "TestAnAbortedTransactionIsNotReportedAsApplied", []edit{
+		{"\tcase s.closeRows():\n", "\tcase MUTANT: return nil\n\tcase s.closeRows():\n"},
+		{`tag.String() == "COMMIT"`, `(tag.String() == "COMMIT" || MUTANT)`},
+	}},
 }
 
-// A mutant is in the whole process: these cannot run in parallel.
-func TestTheSuiteCatchesEveryMutant(t *testing.T) {
-	for m := mutant.None + 1; m <= mutant.SwallowAborted; m++ {
-		t.Run(fmt.Sprint(m), func(t *testing.T) {
-			require.Contains(t, checks, m, "every mutant needs a check")
-			assert.Empty(t, checks[m](set(t)), "without the mutant all is well")
-			s := set(t)
-			defer mutant.Plant(m)()
-			wrong := checks[m](s)
-			assert.NotEmpty(t, wrong, "the mutant has survived")
-			t.Logf("caught: %s", wrong)
+const (
+	library  = "../.."
+	variable = "PGCMD_MUTANT"
+	// chosen is added to the library, for MUTANT.
+	chosen = "package pgcmd\n\nimport \"os\"\n\nfunc isMutant(name string) bool { return os.Getenv(\"" + variable + "\") == name }\n"
+)
+
+// mutate returns the text of the library's files, by their paths, that change when all mutants are in.
+func mutate(t *testing.T) map[string]string {
+	t.Helper()
+	paths, err := filepath.Glob(library + "/*.go")
+	require.NoError(t, err)
+	source := map[string]string{}
+	for _, path := range paths {
+		if !strings.HasSuffix(path, "_test.go") {
+			text, err := os.ReadFile(path)
+			require.NoError(t, err)
+			source[path] = string(text)
+		}
+	}
+	changed := map[string]string{library + "/mutant.go": chosen}
+	for _, m := range mutants {
+		for _, e := range m.edits {
+			found := 0
+			for path, text := range source {
+				if n := strings.Count(text, e.old); n > 0 {
+					found += n
+					source[path] = strings.Replace(text, e.old, strings.ReplaceAll(e.new, "MUTANT", fmt.Sprintf("isMutant(%q)", m.name)), 1)
+					changed[path] = source[path]
+				}
+			}
+			require.Equal(t, 1, found, "the library must hold this text once, for the mutant %q; it has changed: adapt the edit\n%s", m.name, e.old)
+		}
+	}
+	return changed
+}
+
+// build compiles the tests of this package against the library with all mutants.
+func build(t *testing.T) (binary string) {
+	t.Helper()
+	folder := t.TempDir()
+	var overlay struct{ Replace map[string]string }
+	overlay.Replace = map[string]string{}
+	for path, text := range mutate(t) {
+		original, err := filepath.Abs(path)
+		require.NoError(t, err)
+		overlay.Replace[original] = filepath.Join(folder, filepath.Base(path))
+		require.NoError(t, os.WriteFile(overlay.Replace[original], []byte(text), 0o600))
+	}
+	list, err := json.Marshal(overlay)
+	require.NoError(t, err)
+	file := filepath.Join(folder, "overlay.json")
+	require.NoError(t, os.WriteFile(file, list, 0o600))
+	binary = filepath.Join(folder, "mutants")
+	output, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", binary, "-overlay", file, ".").CombinedOutput()
+	require.NoError(t, err, "%s", output)
+	return binary
+}
+
+// run runs one test of the binary with a mutant, "" for none.
+func run(t *testing.T, binary, server, test, mutant string) (output string, err error) {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), binary, "-test.run", "^"+test+"$", "-test.v", "-test.timeout", "2m")
+	command.Env = append(os.Environ(), variable+"="+mutant, "PGCMD_TEST_DATABASE_URL="+server)
+	text, err := command.CombinedOutput()
+	return string(text), err
+}
+
+// The edits fit the source of today, also in the short form.
+func TestTheLibraryHoldsWhatTheMutantsChange(t *testing.T) {
+	t.Parallel()
+	assert.NotEmpty(t, mutate(t))
+}
+
+func TestATestFailsWithEachMutant(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("compiles the library again: make test-race and make test-long run this test")
+	}
+	binary, server := build(t), pgcmdtest.URL(t)
+	for _, m := range mutants {
+		t.Run(m.name, func(t *testing.T) {
+			output, err := run(t, binary, server, m.test, "")
+			require.NoError(t, err, "without a mutant the test passes: %s", output)
+			require.Contains(t, output, "--- PASS: "+m.test)
+
+			output, err = run(t, binary, server, m.test, m.name)
+			assert.IsType(t, &exec.ExitError{}, err)
+			assert.Contains(t, output, "--- FAIL: "+m.test, "the mutant was not found")
+			t.Logf("found: %s", output)
 		})
 	}
 }
