@@ -42,7 +42,7 @@ faults: postgres ## Every fault point of every kind of work, storms and mutants:
 	PGCMD_FAULTS=all go test -v -count 1 -timeout 60m -run 'Enumerate|Storm|NothingIsLeft|Mutant|EveryRow|Bank' ./internal/mutant ./internal/reliability .
 
 soak: postgres ## 1,000,000 transactions under cuts (SOAK_OPS for fewer), about ten minutes
-	go run ./internal/soak
+	SOAK_OPS=$${SOAK_OPS:-1000000} go test -v -count 1 -timeout 120m -run '^TestSoak$$' ./internal/reliability
 
 recovery: postgres ## How soon the pool works again after its server did not, beside a pgxpool: five minutes, or RECOVERY_SHORT=1
 	cd bench && BENCH_SHORT=$(RECOVERY_SHORT) go run . recovery
