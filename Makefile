@@ -3,20 +3,42 @@
 # Modules of their own, so that users of the library do not depend on what they need.
 MODULES = bench pgcmdotel pgcmdmcp examples/mcp
 
-.PHONY: help test tour bench bench-check bench-soak fuzz faults soak recovery compare matrix api web-test mcp inspector
+# A workspace of all modules: one go command tests them, and compiles what they share once. lint does without it, so
+# that a module whose go.mod lacks something is found.
+WORKSPACE = $(CURDIR)/.cache/go.work
+PACKAGES = ./... $(MODULES:%=./%/...)
+# Not the test of a page in a browser, which needs one (make web-test).
+TESTED = $$(go list $(PACKAGES) | grep -v /browsertest$$)
+
+.PHONY: help test test-race test-long lint gofmt tour bench bench-check bench-soak fuzz faults soak recovery compare matrix api web-test mcp inspector
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-test: postgres ## Everything that CI runs: format, vet, staticcheck, tests with -race, the tour
+test: export GOWORK = $(WORKSPACE)
+test: gofmt postgres workspace ## What to run before a change is sent: format, vet, the tests of all modules in their short form, the tour
+	@echo "the tests of all modules, in their short form, and vet:"
+	@go test -short -vet=all -timeout 10m $(TESTED)
+	@echo "the tour:"
+	@go run ./examples/tour
+
+test-race: export GOWORK = $(WORKSPACE)
+test-race: postgres workspace ## The tests of all modules in their long form, with -race
+	@echo "the tests of all modules, with -race:"
+	@go test -race -shuffle=on -vet=off -timeout 20m $$(go list $(PACKAGES) | grep -v -e /browsertest$$ -e /catalogcost$$) # catalogcost counts allocations, which the race detector multiplies: make test
+
+test-long: export GOWORK = $(WORKSPACE)
+test-long: postgres workspace ## The tests of all modules in their long form, without -race
+	@echo "the tests of all modules, in their long form:"
+	@go test -shuffle=on -vet=off -timeout 20m $(TESTED)
+
+lint: gofmt ## Format, vet and staticcheck, in each module by itself
+	@for module in . $(MODULES); do echo "vet and staticcheck in $$module"; \
+		(cd $$module && go vet ./... && go tool -modfile=$(CURDIR)/tools/go.mod staticcheck ./...) || exit 1; done
+
+gofmt:
+	@echo "gofmt"
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
-	go vet ./...
-	go tool -modfile=tools/go.mod staticcheck ./...
-	go test -race -shuffle=on -timeout 20m $$(go list ./... | grep -v /catalogcost$$)
-	go test -shuffle=on ./internal/apitest/catalogcost # it has one goroutine, and counts allocations, which the race detector multiplies
-	@for module in $(MODULES); do echo "in $$module: vet, staticcheck, test"; \
-		(cd $$module && go vet ./... && go tool -modfile=$(CURDIR)/tools/go.mod staticcheck ./... && go test -race -shuffle=on -timeout 20m $$(go list ./... | grep -v /browsertest$$)) || exit 1; done
-	go run ./examples/tour
 
 tour: postgres ## See the library at work, on a PostgreSQL that is started for it
 	@go run ./examples/tour
@@ -66,6 +88,11 @@ matrix: ## Run the tests on PostgreSQL 14 to 18
 
 api: ## Write api.txt, the exported API that the tests compare with
 	go test -run TestTheExportedAPI -update-api .
+
+.PHONY: workspace
+workspace:
+	@mkdir -p .cache && rm -f $(WORKSPACE)
+	@GOWORK=$(WORKSPACE) go work init . $(MODULES)
 
 .PHONY: postgres
 postgres:
