@@ -15,6 +15,7 @@ import (
 
 	"github.com/pgcmd/pgcmd/internal/bind"
 	"github.com/pgcmd/pgcmd/internal/connpool"
+	"github.com/pgcmd/pgcmd/internal/multiplex"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
@@ -157,7 +158,7 @@ func newAcquireError(ctx context.Context, pool *pgxpool.Pool, t *connpool.Tracke
 	switch {
 	case isPoolClosed(err):
 		e.Code, e.Message = CodeUnavailable, msgPoolClosed
-	case errors.Is(err, errOpenTx):
+	case errors.Is(err, multiplex.ErrOpenTx):
 		e.Code, e.Message = CodeInternal, "AfterConnect left a transaction open on a connection that is to be shared: end it there"
 	case isConnectError(err) && errors.Is(err, context.Canceled) && ctx.Err() == nil: // a context of pgxpool's, not the caller's
 		e.Code, e.Message = CodeUnavailable, msgNoConnection

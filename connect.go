@@ -43,7 +43,7 @@ func Connect(ctx context.Context, cfg Config) (*Pool, error) {
 			p.end()
 			return refuse(&Error{Code: CodeInvalid, Message: "the settings were refused", Problems: problems})
 		}
-		p.mux = p.newMuxOf(p.Pool, p.tracker)
+		p.mux = p.newMux(p.Pool, p.tracker)
 	}
 	if e := p.warm(ctx); e != nil {
 		p.end()
@@ -58,7 +58,7 @@ func Connect(ctx context.Context, cfg Config) (*Pool, error) {
 		}
 		r := &replica{number: i, pool: pool, tracker: tracker}
 		if p.mux != nil {
-			r.mux = p.newMuxOf(pool, tracker)
+			r.mux = p.newMux(pool, tracker)
 		}
 		p.replicas = append(p.replicas, r)
 	}
@@ -110,7 +110,11 @@ func (p *Pool) warm(ctx context.Context) *Error {
 	var shared *Error
 	var all sync.WaitGroup
 	if p.mux != nil {
-		all.Go(func() { shared = p.mux.connectFirst(ctx) })
+		all.Go(func() {
+			if err := p.mux.Connect(ctx); err != nil {
+				shared = muxError(ctx, err)
+			}
+		})
 	}
 	for i := range conns {
 		all.Go(func() {

@@ -3,6 +3,7 @@ package pgcmd
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -81,8 +82,10 @@ func (p *Pool) Health(ctx context.Context) Health {
 	case saturated:
 		h.Status, h.Reason = HealthDegraded, "all connections are in use: "+p.tracker.Leases()
 	}
-	if queue := p.mux.fullMessage(); queue != "" && h.Status == HealthUp {
-		h.Status, h.Reason = HealthDegraded, queue
+	if p.mux != nil && h.Status == HealthUp {
+		if load, full := p.mux.Full(); full {
+			h.Status, h.Reason = HealthDegraded, fmt.Sprintf("the shared connections are full, %d reads wait%s", load.Waiting, commandsText(load))
+		}
 	}
 	h.Latency = latency
 	for _, r := range h.Replicas {

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
+	"github.com/pgcmd/pgcmd/internal/multiplex"
 )
 
 // Metrics is what a pool has counted since it was made. It holds names, codes and
@@ -88,10 +89,10 @@ func (p *Pool) Metrics() Metrics {
 	return m
 }
 
-func poolMetrics(pool *pgxpool.Pool, t *connpool.Tracker, shared *mux) PoolMetrics {
+func poolMetrics(pool *pgxpool.Pool, t *connpool.Tracker, shared *multiplex.Mux) PoolMetrics {
 	s := pool.Stat()
 	m := PoolMetrics{Max: s.MaxConns(), Acquired: s.AcquiredConns(), Idle: s.IdleConns(), Constructing: s.ConstructingConns(),
-		Acquires: s.AcquireCount(), EmptyAcquires: s.EmptyAcquireCount(), Waited: s.EmptyAcquireWaitTime(), Resets: t.Resets(), Shared: shared.stats()}
+		Acquires: s.AcquireCount(), EmptyAcquires: s.EmptyAcquireCount(), Waited: s.EmptyAcquireWaitTime(), Resets: t.Resets(), Shared: sharedMetrics(shared)}
 	return m
 }
 

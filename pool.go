@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
+	"github.com/pgcmd/pgcmd/internal/multiplex"
 )
 
 // A DB is what a command runs on: a pool, a connection or a transaction, of
@@ -56,8 +57,8 @@ type Pool struct {
 	metrics  metrics
 
 	replicas   []*replica
-	walHistory walHistory // of the primary
-	mux        *mux       // the shared connections to the primary; nil without Config.Multiplex
+	walHistory walHistory     // of the primary
+	mux        *multiplex.Mux // the shared connections to the primary; nil without Config.Multiplex
 
 	closed  atomic.Bool // Close has begun
 	closing sync.Once
@@ -86,8 +87,10 @@ func (p *Pool) Close(ctx context.Context) error {
 		if who := p.tracker.Leases(); who != "" {
 			e.Message += ": " + who
 		}
-		if n, who := p.mux.underWay(); n > 0 {
-			e.Message += fmt.Sprintf("; %d reads are under way on shared connections%s", n, who)
+		if p.mux != nil {
+			if n, load := p.mux.Running(); n > 0 {
+				e.Message += fmt.Sprintf("; %d reads are under way on shared connections%s", n, commandsText(load))
+			}
 		}
 		return e
 	}
@@ -114,10 +117,14 @@ func (p *Pool) end() {
 			close(p.stop)
 		}
 	})
-	p.mux.close()
+	if p.mux != nil {
+		p.mux.Close()
+	}
 	p.Pool.Close()
 	for _, r := range p.replicas {
-		r.mux.close()
+		if r.mux != nil {
+			r.mux.Close()
+		}
 		r.pool.Close()
 	}
 	p.ended.Wait()

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
+	"github.com/pgcmd/pgcmd/internal/multiplex"
 )
 
 // A replica is a standby that read-only commands may run on.
@@ -17,7 +18,7 @@ type replica struct {
 	number  int
 	pool    *pgxpool.Pool
 	tracker *connpool.Tracker
-	mux     *mux // nil without Config.Multiplex
+	mux     *multiplex.Mux // nil without Config.Multiplex
 	state   atomic.Pointer[replicaState]
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pgcmd/pgcmd/internal/bind"
 	"github.com/pgcmd/pgcmd/internal/connpool"
+	"github.com/pgcmd/pgcmd/internal/multiplex"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqltext"
 	"github.com/pgcmd/pgcmd/internal/structfields"
@@ -69,19 +70,19 @@ func (s *statement) with(command string, o *Options) *statement {
 // A reply is what came back for a statement that was sent.
 type result struct {
 	rows             rowscan.Rows
-	results          pgx.BatchResults // that the rows came in, if they did
-	direct           *pgx.Conn        // that the statement is sent on by Query; nil if it is sent otherwise
-	conn             *pgxpool.Conn    // taken from a pool for this statement alone; nil if the caller's
-	sharedRequest    *request         // on a shared connection; nil if it was not
-	heldTx           *txn             // the Tx that the statement is part of, to be given back; nil if none
-	inTx             *txn             // the Tx that the statement is part of; nil if none
-	described        bool             // by describe, and not by pgx
-	joined           bool             // the statement is part of a transaction that began before it
-	netConn          *connpool.Conn   // what counts on the connection; nil if nothing does
-	sent             int64            // on it, before the statement
-	failedBeforeSend bool             // pgx gave up before it sent the statement, if not before it prepared it
-	unreplicated     int32            // counted on it, before the statement
-	limits           limits           // set before it is sent
+	results          pgx.BatchResults   // that the rows came in, if they did
+	direct           *pgx.Conn          // that the statement is sent on by Query; nil if it is sent otherwise
+	conn             *pgxpool.Conn      // taken from a pool for this statement alone; nil if the caller's
+	sharedRequest    *multiplex.Request // on a shared connection; nil if it was not
+	heldTx           *txn               // the Tx that the statement is part of, to be given back; nil if none
+	inTx             *txn               // the Tx that the statement is part of; nil if none
+	described        bool               // by describe, and not by pgx
+	joined           bool               // the statement is part of a transaction that began before it
+	netConn          *connpool.Conn     // what counts on the connection; nil if nothing does
+	sent             int64              // on it, before the statement
+	failedBeforeSend bool               // pgx gave up before it sent the statement, if not before it prepared it
+	unreplicated     int32              // counted on it, before the statement
+	limits           limits             // set before it is sent
 	bound            connpool.RowLimit
 }
 
@@ -291,7 +292,7 @@ func (s *statement) close(ctx context.Context, r *result) {
 		r.conn = nil
 	}
 	if r.sharedRequest != nil {
-		r.sharedRequest.free()
+		r.sharedRequest.Free()
 		r.sharedRequest = nil
 	}
 }

@@ -1,4 +1,4 @@
-package pgcmd
+package multiplex
 
 import (
 	"reflect"
@@ -11,7 +11,7 @@ import (
 // of pgx share their codecs. A registered type can if its codec has no state; an enum's
 // has. An unregistered type is read as text, by rules that a copy may lack if AfterConnect
 // has added any.
-func (c *sharedConn) safeToShare(oid uint32) bool {
+func (c *conn) safeToShare(oid uint32) bool {
 	t, ok := c.conn.TypeMap().TypeForOID(oid)
 	if !ok {
 		return !c.customTypes

@@ -1,16 +1,17 @@
-package pgcmd
+package multiplex
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
@@ -29,7 +30,7 @@ func setsTimeout(cc *pgx.ConnConfig) bool {
 }
 
 // startDial dials a shared connection, if none is being dialed already.
-func (m *mux) startDial() {
+func (m *Mux) startDial() {
 	if m.dialing || m.closed {
 		return
 	}
@@ -37,10 +38,10 @@ func (m *mux) startDial() {
 	m.goroutines.Go(m.dial)
 }
 
-func (m *mux) dial() {
+func (m *Mux) dial() {
 	for lost := 0; ; {
 		m.mu.Lock()
-		epoch := m.generation
+		generation := m.generation
 		m.mu.Unlock()
 		c, err := m.connect()
 		again := connpool.IsStartingUp(err)
@@ -51,12 +52,11 @@ func (m *mux) dial() {
 		if again && m.hasConnWaiters() && connpool.Sleep(m.ctx, connpool.StartingUpPause) {
 			continue
 		}
-		var failure *Error
 		if err != nil {
-			failure = newAcquireError(m.ctx, m.pool, m.tracker, err)
+			err = m.config.DialError(err)
 		}
 		m.mu.Lock()
-		if c != nil && epoch != m.generation && !m.closed { // renewed meanwhile
+		if c != nil && generation != m.generation && !m.closed { // renewed meanwhile
 			m.mu.Unlock()
 			c.closeNet()
 			continue
@@ -65,7 +65,7 @@ func (m *mux) dial() {
 		m.dialing = false
 		switch {
 		case m.closed:
-			failure = poolClosed()
+			err = ErrClosed
 			if c != nil {
 				c.closed = true
 				c.closeNet()
@@ -78,12 +78,7 @@ func (m *mux) dial() {
 			m.redial = time.Now().Add(redialPause)
 		}
 		for _, w := range m.connWaiters {
-			if failure == nil {
-				w.ready <- nil
-				continue
-			}
-			e := *failure
-			w.ready <- &e
+			w <- err
 		}
 		m.connWaiters = nil
 		return
@@ -91,15 +86,15 @@ func (m *mux) dial() {
 }
 
 // hasConnWaiters reports whether a caller waits for a connection.
-func (m *mux) hasConnWaiters() bool {
+func (m *Mux) hasConnWaiters() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.connWaiters) > 0
 }
 
 // connect makes a shared connection as the pool makes its own.
-func (m *mux) connect() (c *sharedConn, err error) {
-	settings := m.pool.Config()
+func (m *Mux) connect() (c *conn, err error) {
+	settings := m.config.Pool.Config()
 	cc := settings.ConnConfig
 	if m.imposeTimeout {
 		cc.RuntimeParams["statement_timeout"] = strconv.FormatInt(imposedTimeout.Milliseconds(), 10)
@@ -109,7 +104,7 @@ func (m *mux) connect() (c *sharedConn, err error) {
 			return nil, err
 		}
 	}
-	conn, err := pgx.ConnectConfig(m.ctx, cc)
+	pc, err := pgx.ConnectConfig(m.ctx, cc)
 	if err != nil {
 		return nil, err
 	}
@@ -117,49 +112,50 @@ func (m *mux) connect() (c *sharedConn, err error) {
 		if c != nil {
 			return
 		}
-		if conn.IsClosed() {
+		if pc.IsClosed() {
 			err = fmt.Errorf("%w: %w", errLostInSetup, err)
 		}
-		_ = conn.Close(context.WithoutCancel(m.ctx))
+		_ = pc.Close(context.WithoutCancel(m.ctx))
 	}()
 	if settings.AfterConnect != nil {
-		if err := settings.AfterConnect(m.ctx, conn); err != nil {
+		if err := settings.AfterConnect(m.ctx, pc); err != nil {
 			return nil, err
 		}
 	}
-	if conn.PgConn().TxStatus() != 'I' {
-		return nil, errOpenTx
+	if pc.PgConn().TxStatus() != 'I' {
+		return nil, ErrOpenTx
 	}
-	ctx, cancel := withPatience(m.ctx, orDefault(cc.ConnectTimeout, defaultConnectTimeout))
+	ctx, cancel := withPatience(m.ctx, cmp.Or(cc.ConnectTimeout, m.config.ConnectTimeout))
 	defer cancel()
-	timeout, err := timeoutOf(ctx, conn)
+	timeout, err := timeoutOf(ctx, pc)
 	if err != nil {
 		return nil, err
 	}
-	if err := conn.PgConn().SyncConn(ctx); err != nil {
+	if err := pc.PgConn().SyncConn(ctx); err != nil {
 		return nil, err
 	}
-	w := connpool.Of(conn)
-	raw, err := conn.PgConn().Hijack()
+	tracked := connpool.Of(pc)
+	raw, err := pc.PgConn().Hijack()
 	if err != nil {
 		return nil, err
 	}
-	c = newSharedConn(m, settings, conn, raw, w)
+	c = newConn(m, settings, pc, raw.Conn, tracked)
 	c.timeout, c.imposed = timeout, m.imposeTimeout && timeout == imposedTimeout
 	return c, nil
 }
 
-// errLostInSetup is the error of a connection that was lost after it was made and before it
-// was ready, for example because its backend was terminated. Another may succeed.
-var errLostInSetup = errors.New("pgcmd: the connection was lost while it was set up")
-
-// errOpenTx is the error of a connection that AfterConnect left in a transaction.
-var errOpenTx = errors.New("pgcmd: AfterConnect left a transaction open")
+// withPatience bounds ctx by patience, if that is positive.
+func withPatience(ctx context.Context, patience time.Duration) (context.Context, context.CancelFunc) {
+	if deadline, ok := ctx.Deadline(); patience > 0 && (!ok || time.Until(deadline) > patience) {
+		return context.WithTimeout(ctx, patience)
+	}
+	return ctx, func() {}
+}
 
 // timeoutOf returns the session's statement_timeout, however it was set: by the startup
 // message, which a pooler may not pass on, or by AfterConnect. Zero: none.
-func timeoutOf(ctx context.Context, conn *pgx.Conn) (time.Duration, error) {
-	result := conn.PgConn().ExecParams(ctx, `select setting from pg_catalog.pg_settings where name = 'statement_timeout'`, nil, nil, nil, nil).Read()
+func timeoutOf(ctx context.Context, pc *pgx.Conn) (time.Duration, error) {
+	result := pc.PgConn().ExecParams(ctx, `select setting from pg_catalog.pg_settings where name = 'statement_timeout'`, nil, nil, nil, nil).Read()
 	if result.Err != nil {
 		return 0, result.Err
 	}
@@ -170,17 +166,15 @@ func timeoutOf(ctx context.Context, conn *pgx.Conn) (time.Duration, error) {
 	return time.Duration(ms) * time.Millisecond, err
 }
 
-func newSharedConn(m *mux, settings *pgxpool.Config, conn *pgx.Conn, raw *pgconn.HijackedConn, w *connpool.Conn) *sharedConn {
-	c := &sharedConn{mux: m, conn: conn, net: raw.Conn, tracked: w, wake: make(chan struct{}, 1), closing: make(chan struct{}), preparing: map[string]chan struct{}{},
-		customTypes: settings.AfterConnect != nil, beforeClose: settings.BeforeClose, onNotice: connConfig(conn).OnNotice}
+func newConn(m *Mux, settings *pgxpool.Config, pc *pgx.Conn, netConn net.Conn, tracked *connpool.Conn) *conn {
+	cc := pc.Config()
+	c := &conn{mux: m, conn: pc, net: netConn, tracked: tracked, wake: make(chan struct{}, 1), closing: make(chan struct{}), preparing: map[string]chan struct{}{},
+		customTypes: settings.AfterConnect != nil, tracer: cc.Tracer, beforeClose: settings.BeforeClose, onNotice: cc.OnNotice}
 	c.statements = stmtcache.NewLRU(stmtcache.Size, func(_ string, stmt *preparedStmt) { c.toDeallocate = append(c.toDeallocate, stmt.sd.Name) })
 	if settings.MaxConnLifetime > 0 {
 		jitter := time.Duration(rand.Float64() * float64(settings.MaxConnLifetimeJitter))
 		c.expires = time.Now().Add(settings.MaxConnLifetime + jitter)
 	}
-	c.tracer = connConfig(conn).Tracer
 	c.free.New = func() any { return newRequest(c) }
 	return c
 }
-
-func connConfig(conn *pgx.Conn) *pgx.ConnConfig { return conn.Config() }

@@ -1,4 +1,4 @@
-package pgcmd
+package multiplex
 
 import (
 	"context"
@@ -14,15 +14,15 @@ import (
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
-// A request is one query on a shared connection, with its reply. It is reused only after it
+// A Request is one query on a shared connection, with its reply. It is reused only after it
 // was answered, since the connection may still refer to an unanswered one.
-type request struct {
+type Request struct {
 	command   string
 	sql       string
 	isPrepare bool // it prepares a statement, and has no slot of its own
 	message   []byte
 	done      chan requestOutcome // is sent one value
-	conn      *sharedConn
+	conn      *conn
 	slow      *slowStats
 	types     *pgtype.Map // a copy of the connection's: a map is for one goroutine at a time
 	encoded   pgx.ExtendedQueryBuilder
@@ -40,6 +40,9 @@ type request struct {
 	headOfLine bool            // the server worked on it when the connection was lost, perhaps because of it
 }
 
+// Rows returns the rows of an answered request.
+func (r *Request) Rows() *pgrows.Buffered { return r.rows }
+
 // A requestOutcome is how a request ended.
 type requestOutcome int
 
@@ -52,8 +55,8 @@ const (
 	outcomeFailed                      // by the client, or the caller's context is done
 )
 
-func newRequest(c *sharedConn) *request {
-	req := &request{conn: c, done: make(chan requestOutcome, 1)}
+func newRequest(c *conn) *Request {
+	req := &Request{conn: c, done: make(chan requestOutcome, 1)}
 	types := c.conn.TypeMap()
 	req.types = types.Copy()
 	req.types.TryWrapEncodePlanFuncs = slices.Clone(types.TryWrapEncodePlanFuncs)
@@ -65,7 +68,7 @@ func newRequest(c *sharedConn) *request {
 const maxRequestSize = 64 << 10
 
 // do sends a request, for which a place is reserved, and waits for its outcome.
-func (c *sharedConn) do(ctx context.Context, s *statement, stmt *preparedStmt, args []any, doubts unverifiedArgs) (req *request, with *preparedStmt, outcome requestOutcome, failure *Error) {
+func (c *conn) do(ctx context.Context, q *Query, stmt *preparedStmt) (req *Request, with *preparedStmt, outcome requestOutcome, err error) {
 	queued := false
 	defer func() {
 		if !queued {
@@ -73,9 +76,8 @@ func (c *sharedConn) do(ctx context.Context, s *statement, stmt *preparedStmt, a
 		}
 	}()
 	if stmt == nil {
-		var err error
-		if stmt, outcome, err = c.prepare(ctx, s); err != nil {
-			return nil, nil, outcomeFailed, s.statementError(ctx, &result{}, err)
+		if stmt, outcome, err = c.prepare(ctx, q); err != nil {
+			return nil, nil, outcomeFailed, err
 		}
 		if outcome != outcomeAnswered {
 			return nil, nil, outcome, nil
@@ -84,38 +86,37 @@ func (c *sharedConn) do(ctx context.Context, s *statement, stmt *preparedStmt, a
 	if stmt.useDedicated {
 		return nil, nil, outcomeUseDedicated, nil
 	}
-	for _, oid := range doubts.oidOfArg(stmt.sd.ParamOIDs) {
-		if _, known := c.conn.TypeMap().TypeForOID(oid); !known {
-			return nil, nil, outcomeUseDedicated, nil // which can query the catalog
+	if q.Verifier != nil {
+		for _, oid := range q.Verifier.Unverified(stmt.sd.ParamOIDs) {
+			if _, known := c.conn.TypeMap().TypeForOID(oid); !known {
+				return nil, nil, outcomeUseDedicated, nil // which can query the catalog
+			}
 		}
 	}
-	req = c.free.Get().(*request)
-	req.command, req.sql, req.slow = s.name, s.text.SQL, stmt.slow
+	req = c.free.Get().(*Request)
+	req.command, req.sql, req.slow = q.Name, q.SQL, stmt.slow
 	req.rows = &pgrows.Buffered{Reply: &req.reply, Fields: stmt.fields, Types: req.types, PgConn: c.conn.PgConn(), OnNotice: c.onNotice}
 	if c.tracer != nil {
-		traced := c.tracer.TraceQueryStart(ctx, c.conn, pgx.TraceQueryStartData{SQL: s.text.SQL, Args: args})
+		traced := c.tracer.TraceQueryStart(ctx, c.conn, pgx.TraceQueryStartData{SQL: q.SQL, Args: q.Args})
 		req.rows.OnEnd = func(tag pgconn.CommandTag, err error) {
 			c.tracer.TraceQueryEnd(traced, c.conn, pgx.TraceQueryEndData{CommandTag: tag, Err: err})
 		}
 	}
-	if failure := s.verifyArgs(types{known: req.types}, stmt.sd.ParamOIDs, args, doubts, false); failure != nil {
-		req.rows.End(failure)
-		if stmt.mayBeOutdated() {
-			return nil, stmt, outcomeStalePlan, nil
+	if q.Verifier != nil {
+		if err := q.Verifier.Verify(req.types, stmt.sd.ParamOIDs); err != nil {
+			req.rows.End(err)
+			if stmt.mayBeOutdated() {
+				return nil, stmt, outcomeStalePlan, nil
+			}
+			return nil, nil, outcomeFailed, err
 		}
-		return nil, nil, outcomeFailed, failure
 	}
-	if err := req.encode(stmt, args); err != nil {
+	if err := req.encode(stmt, q.Args); err != nil {
 		req.rows.End(err)
 		if stmt.mayBeOutdated() {
 			return nil, stmt, outcomeStalePlan, nil
 		}
-		if failure := s.unsendable(ctx, req.types, nil, args, err); failure != nil && failure.Code != CodeInternal {
-			return nil, nil, outcomeFailed, failure
-		} else if failure != nil {
-			return nil, nil, outcomeUseDedicated, nil // which can query the type's name
-		}
-		return nil, nil, outcomeFailed, s.statementError(ctx, &result{}, err)
+		return nil, nil, outcomeFailed, &EncodeError{req.types, err}
 	}
 	if len(req.message) > maxRequestSize {
 		req.rows.End(nil)
@@ -126,11 +127,11 @@ func (c *sharedConn) do(ctx context.Context, s *statement, stmt *preparedStmt, a
 		req.rows.End(nil)
 		return nil, nil, outcomeConnClosed, nil
 	}
-	outcome, err := c.wait(ctx, req)
+	outcome, err = c.wait(ctx, req)
 	switch {
 	case err != nil:
 		req.rows.End(err)
-		return nil, nil, outcomeFailed, s.statementError(ctx, &result{}, err)
+		return nil, nil, outcomeFailed, err
 	case outcome != outcomeAnswered:
 		req.rows.End(req.cause)
 	}
@@ -139,7 +140,7 @@ func (c *sharedConn) do(ctx context.Context, s *statement, stmt *preparedStmt, a
 
 // unreserve gives back a reserved place that was not used, and the caller's slot too if
 // leave is set.
-func (c *sharedConn) unreserve(leave bool) {
+func (c *conn) unreserve(leave bool) {
 	c.mux.mu.Lock()
 	defer c.mux.mu.Unlock()
 	if c.reserved--; leave {
@@ -149,7 +150,7 @@ func (c *sharedConn) unreserve(leave bool) {
 
 // wait waits for the outcome of a queued request. An error is the context's: then the
 // request is abandoned and its reply discarded.
-func (c *sharedConn) wait(ctx context.Context, req *request) (requestOutcome, error) {
+func (c *conn) wait(ctx context.Context, req *Request) (requestOutcome, error) {
 	select {
 	case outcome := <-req.done:
 		return outcome, nil
@@ -177,7 +178,7 @@ func (c *sharedConn) wait(ctx context.Context, req *request) (requestOutcome, er
 }
 
 // encode encodes the messages. It runs user code, which may panic.
-func (r *request) encode(stmt *preparedStmt, args []any) (err error) {
+func (r *Request) encode(stmt *preparedStmt, args []any) (err error) {
 	if err := r.encoded.Build(r.types, stmt.sd, args); err != nil {
 		return err
 	}
@@ -190,10 +191,11 @@ func (r *request) encode(stmt *preparedStmt, args []any) (err error) {
 }
 
 // setError records the reply's ErrorResponse.
-func (r *request) setError(message []byte) { r.pgErr = pgrows.ParseError(message) }
+func (r *Request) setError(message []byte) { r.pgErr = pgrows.ParseError(message) }
 
-// free makes an answered request available to the next caller on the connection.
-func (r *request) free() {
+// Free makes an answered request, whose rows are closed, available to the next caller on its
+// connection.
+func (r *Request) Free() {
 	if cap(r.reply.Messages) > maxRequestSize || cap(r.message) > maxRequestSize {
 		return
 	}
@@ -219,8 +221,8 @@ type preparedStmt struct {
 func (d *preparedStmt) mayBeOutdated() bool { return time.Since(d.preparedAt) > time.Second }
 
 // prepare prepares the statement on the connection, once for all callers that need it.
-func (c *sharedConn) prepare(ctx context.Context, s *statement) (stmt *preparedStmt, outcome requestOutcome, err error) {
-	m, sql := c.mux, s.text.SQL
+func (c *conn) prepare(ctx context.Context, q *Query) (stmt *preparedStmt, outcome requestOutcome, err error) {
+	m, sql := c.mux, q.SQL
 	for {
 		m.mu.Lock()
 		stmt, _ = c.statements.Get(sql)
@@ -244,7 +246,7 @@ func (c *sharedConn) prepare(ctx context.Context, s *statement) (stmt *preparedS
 	begun := make(chan struct{})
 	c.preparing[sql] = begun
 	c.lastName++
-	req := &request{command: s.name, sql: sql, isPrepare: true, done: make(chan requestOutcome, 1)}
+	req := &Request{command: q.Name, sql: sql, isPrepare: true, done: make(chan requestOutcome, 1)}
 	name := stmtcache.Name(c.conn.PgConn().PID(), c.lastName)
 	for _, old := range c.toDeallocate {
 		req.message, err = (&pgproto3.Close{ObjectType: 'S', Name: old}).Encode(req.message)
@@ -297,7 +299,7 @@ func (c *sharedConn) prepare(ctx context.Context, s *statement) (stmt *preparedS
 }
 
 // invalidate makes the next use prepare the statement again.
-func (c *sharedConn) invalidate(sql string, stmt *preparedStmt) {
+func (c *conn) invalidate(sql string, stmt *preparedStmt) {
 	c.mux.mu.Lock()
 	defer c.mux.mu.Unlock()
 	if known, _ := c.statements.Get(sql); known == stmt {
@@ -307,7 +309,7 @@ func (c *sharedConn) invalidate(sql string, stmt *preparedStmt) {
 
 // invalidate makes all connections prepare a statement again that c found outdated as stmt.
 // It returns false if that was known already.
-func (m *mux) invalidate(sql string, c *sharedConn, stmt *preparedStmt) bool {
+func (m *Mux) invalidate(sql string, c *conn, stmt *preparedStmt) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if known, _ := c.statements.Get(sql); known != stmt {
@@ -321,13 +323,13 @@ func (m *mux) invalidate(sql string, c *sharedConn, stmt *preparedStmt) bool {
 	return true
 }
 
-func (c *sharedConn) invalidateLocked(sql string, stmt *preparedStmt) {
+func (c *conn) invalidateLocked(sql string, stmt *preparedStmt) {
 	c.toDeallocate = append(c.toDeallocate, stmt.sd.Name)
 	c.statements.Delete(sql)
 }
 
 // description reads the reply to a prepare request.
-func (r *request) description(sd *pgconn.StatementDescription) error {
+func (r *Request) description(sd *pgconn.StatementDescription) error {
 	for b := r.reply.Messages; len(b) > 0; {
 		typ, body, rest := pgrows.NextMessage(b)
 		switch typ {
@@ -353,7 +355,7 @@ func (r *request) description(sd *pgconn.StatementDescription) error {
 }
 
 // resultFormats chooses the format of each result column, and whether the types can be shared.
-func (c *sharedConn) resultFormats(sd *pgconn.StatementDescription) *preparedStmt {
+func (c *conn) resultFormats(sd *pgconn.StatementDescription) *preparedStmt {
 	stmt := &preparedStmt{sd: sd, preparedAt: time.Now(), formats: make([]int16, len(sd.Fields)), fields: slices.Clone(sd.Fields)}
 	types := c.conn.TypeMap()
 	for i, f := range sd.Fields {

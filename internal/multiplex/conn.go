@@ -1,4 +1,4 @@
-package pgcmd
+package multiplex
 
 import (
 	"context"
@@ -22,13 +22,13 @@ import (
 // connection of its own.
 const maxReplySize = 256 << 10
 
-// A sharedConn is one shared connection. One goroutine writes the requests, another reads
+// A conn is one shared connection. One goroutine writes the requests, another reads
 // the replies and delivers them, complete, in order. The order alone tells which request a
 // reply belongs to, so it changes in one place only, under the mutex of the mux: requests
 // are appended to sent before they are written, and removed when the ReadyForQuery of
 // their reply was read.
-type sharedConn struct {
-	mux     *mux
+type conn struct {
+	mux     *Mux
 	conn    *pgx.Conn // hijacked; passed to tracers and hooks
 	net     net.Conn
 	tracked *connpool.Conn // nil if it is not instrumented
@@ -42,12 +42,12 @@ type sharedConn struct {
 	onNotice    pgconn.NoticeHandler
 	beforeClose func(*pgx.Conn)
 	expires     time.Time // zero: never
-	free        sync.Pool // of *request
+	free        sync.Pool // of *Request
 
 	// Guarded by mux.mu:
 	reserved   int        // places for requests that are not queued yet
-	queue      []*request // to be sent
-	sent       []*request // not answered yet, in order
+	queue      []*Request // to be sent
+	sent       []*Request // not answered yet, in order
 	writerIdle bool       // the writer waits for wake
 	headSince  time.Time  // since when sent[0] is the oldest
 	slowChecks int        // how many checks in a row found sent[0] too old
@@ -60,18 +60,13 @@ type sharedConn struct {
 	toDeallocate []string                 // names of statements to close
 }
 
-var (
-	errNoReply       = errors.New("pgcmd: the server does not answer within its statement_timeout")
-	errInTransaction = errors.New("pgcmd: a statement began a transaction on a shared connection")
-)
-
-func (c *sharedConn) start() {
+func (c *conn) start() {
 	c.mux.goroutines.Go(c.write)
 	c.mux.goroutines.Go(c.read)
 }
 
 // weight is the load of the connection; a slow one has more than any other.
-func (c *sharedConn) weight() int {
+func (c *conn) weight() int {
 	n := c.reserved + len(c.queue) + len(c.sent)
 	if c.slowChecks > 0 {
 		n += 1 << 20
@@ -79,12 +74,8 @@ func (c *sharedConn) weight() int {
 	return n
 }
 
-func (c *sharedConn) pending() []*request {
-	return append(append([]*request(nil), c.sent...), c.queue...)
-}
-
 // unwanted reports whether no caller waits for a reply on the connection.
-func (c *sharedConn) unwanted() bool {
+func (c *conn) unwanted() bool {
 	for _, req := range c.sent {
 		if !req.abandoned {
 			return false
@@ -95,7 +86,7 @@ func (c *sharedConn) unwanted() bool {
 
 // enqueue queues a request, for which a place is reserved. It returns false if the
 // connection accepts none any more: then nothing refers to the request.
-func (c *sharedConn) enqueue(req *request) bool {
+func (c *conn) enqueue(req *Request) bool {
 	m := c.mux
 	m.mu.Lock()
 	if !req.isPrepare {
@@ -120,7 +111,7 @@ func (c *sharedConn) enqueue(req *request) bool {
 }
 
 // write sends the queued requests, all that are there in one write.
-func (c *sharedConn) write() {
+func (c *conn) write() {
 	var out []byte
 	for {
 		c.mux.mu.Lock()
@@ -153,7 +144,7 @@ func (c *sharedConn) write() {
 }
 
 // dispatch moves the queue to sent, and its bytes to out.
-func (c *sharedConn) dispatch(out []byte) []byte {
+func (c *conn) dispatch(out []byte) []byte {
 	if len(c.sent) == 0 {
 		c.headSince, c.slowChecks = time.Now(), 0
 	}
@@ -178,7 +169,7 @@ type replyFrame struct {
 
 // answers reports whether the reply can be one to req. A server or a proxy that sends a
 // message too many or too few is detected before a caller gets another caller's reply.
-func (p replyFrame) answers(req *request) bool {
+func (p replyFrame) answers(req *Request) bool {
 	opener := byte('2')
 	if req.isPrepare {
 		opener = '1'
@@ -187,7 +178,7 @@ func (p replyFrame) answers(req *request) bool {
 }
 
 // read reads replies until the connection closes.
-func (c *sharedConn) read() {
+func (c *conn) read() {
 	buf := make([]byte, 16<<10)
 	var from, at, end int // offsets of the current reply, of the current message, and of the end of the data
 	var frames []replyFrame
@@ -271,11 +262,8 @@ func (c *sharedConn) read() {
 	}
 }
 
-// errDrained ends the reader of a draining connection that has answered all requests.
-var errDrained = errors.New("pgcmd: the shared connection has answered all requests")
-
 // deliver hands replies to their callers. An error means that the connection has to be closed.
-func (c *sharedConn) deliver(buf []byte, frames []replyFrame, changed bool) (failure error) {
+func (c *conn) deliver(buf []byte, frames []replyFrame, changed bool) (failure error) {
 	m := c.mux
 	now := time.Now()
 	m.mu.Lock()
@@ -283,7 +271,7 @@ func (c *sharedConn) deliver(buf []byte, frames []replyFrame, changed bool) (fai
 		m.mu.Unlock()
 		return errDrained
 	}
-	var answered [32]*request
+	var answered [32]*Request
 	requests := answered[:0]
 	if len(frames) > len(c.sent) { // more replies than requests
 		frames, failure = frames[:len(c.sent)], pgrows.ErrMalformed
@@ -339,7 +327,7 @@ func (c *sharedConn) deliver(buf []byte, frames []replyFrame, changed bool) (fai
 }
 
 // idle reports whether no reply is outstanding.
-func (c *sharedConn) idle() bool {
+func (c *conn) idle() bool {
 	c.mux.mu.Lock()
 	defer c.mux.mu.Unlock()
 	return len(c.sent) == 0
@@ -347,7 +335,7 @@ func (c *sharedConn) idle() bool {
 
 // fail closes the connection because of err. Unanswered requests are sent again on another
 // one. last begins with an ErrorResponse that belongs to no complete reply; nil: none.
-func (c *sharedConn) fail(err error, last []byte) {
+func (c *conn) fail(err error, last []byte) {
 	m := c.mux
 	var fatal *pgconn.PgError
 	if last != nil {
@@ -360,15 +348,15 @@ func (c *sharedConn) fail(err error, last []byte) {
 	}
 	if fatal != nil {
 		err = fatal
-		if e := newUnsentError(m.ctx, fatal); sqlstate.InvalidatesPool(e.SQLState) && c.tracked != nil {
-			m.goroutines.Go(func() { c.tracked.InvalidatePool(e.SQLState) }) // it resets the pool, and so calls renew
+		if sqlstate.InvalidatesPool(fatal.Code) {
+			m.goroutines.Go(func() { c.tracked.InvalidatePool(fatal.Code) }) // it resets the pool, and so may call Renew
 		}
 	}
 	c.close(err)
 }
 
 // close closes the connection because of err, and requeues its requests.
-func (c *sharedConn) close(err error) {
+func (c *conn) close(err error) {
 	if c.closed {
 		return
 	}
@@ -393,7 +381,7 @@ func mayHaveLostConn(err error) bool {
 
 // requeue makes the caller send its request on another connection. head: the server worked
 // on it when the connection was lost, perhaps because of it.
-func (c *sharedConn) requeue(req *request, err error, head bool) {
+func (c *conn) requeue(req *Request, err error, head bool) {
 	if req.abandoned {
 		if !req.isPrepare {
 			c.mux.releaseSlot()
@@ -406,7 +394,7 @@ func (c *sharedConn) requeue(req *request, err error, head bool) {
 }
 
 // closeNet closes the network connection in the background.
-func (c *sharedConn) closeNet() {
+func (c *conn) closeNet() {
 	close(c.closing)
 	c.mux.goroutines.Go(func() {
 		if c.beforeClose != nil {
@@ -419,7 +407,7 @@ func (c *sharedConn) closeNet() {
 }
 
 // cancelRequest cancels the running statement of a connection that is about to be closed.
-func (c *sharedConn) cancelRequest() {
+func (c *conn) cancelRequest() {
 	c.mux.goroutines.Go(func() {
 		ctx, cancel := context.WithTimeout(c.mux.ctx, time.Second)
 		defer cancel()
@@ -428,7 +416,7 @@ func (c *sharedConn) cancelRequest() {
 }
 
 // replyTooLarge closes the connection because the reply that is being read exceeds maxReplySize.
-func (c *sharedConn) replyTooLarge() {
+func (c *conn) replyTooLarge() {
 	m := c.mux
 	m.mu.Lock()
 	defer m.mu.Unlock()

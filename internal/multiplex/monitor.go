@@ -1,4 +1,4 @@
-package pgcmd
+package multiplex
 
 import "time"
 
@@ -16,7 +16,7 @@ const (
 
 // monitor checks the connections while they are busy. It ends when the mux and all of them are
 // closed.
-func (m *mux) monitor() {
+func (m *Mux) monitor() {
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()
 	for {
@@ -41,10 +41,10 @@ func (m *mux) monitor() {
 
 // checkConns moves requests away from connections that are held by a slow one. It reports
 // whether any connection is busy.
-func (m *mux) checkConns(now time.Time) (busy bool) {
+func (m *Mux) checkConns(now time.Time) (busy bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var slow []*sharedConn
+	var slow []*conn
 	free := false
 	for c := range m.allConns() {
 		if len(c.sent) == 0 {
@@ -71,7 +71,7 @@ func (m *mux) checkConns(now time.Time) (busy bool) {
 
 // isolateSlow requeues the requests behind a slow one if there is a free connection, and dials
 // one otherwise.
-func (m *mux) isolateSlow(c *sharedConn, now time.Time, free bool) {
+func (m *Mux) isolateSlow(c *conn, now time.Time, free bool) {
 	head, age := c.sent[0], now.Sub(c.headSince)
 	switch {
 	case c.timeout > 0 && age > c.timeout+silentAfter:
@@ -80,7 +80,7 @@ func (m *mux) isolateSlow(c *sharedConn, now time.Time, free bool) {
 		m.recordSlow(head, now)
 		c.cancelRequest()
 		c.close(nil)
-	case m.closed || len(c.sent)+len(c.queue) == 1 || !c.draining && len(m.draining) >= m.size:
+	case m.closed || len(c.sent)+len(c.queue) == 1 || !c.draining && len(m.draining) >= m.config.Size:
 	case !free:
 		m.startDial()
 	default:
@@ -112,7 +112,7 @@ const minSlowRuns = 1000
 
 // recordSlow records that the request was slow, and bypasses the shared connections for its
 // statement if it was slow before, a second or more ago.
-func (m *mux) recordSlow(req *request, now time.Time) {
+func (m *Mux) recordSlow(req *Request, now time.Time) {
 	stats := req.slow
 	if stats == nil {
 		return // a prepare request
@@ -128,7 +128,7 @@ func (m *mux) recordSlow(req *request, now time.Time) {
 }
 
 // slowStatsOf returns the slowStats of a statement, one for all connections.
-func (m *mux) slowStatsOf(sql string) *slowStats {
+func (m *Mux) slowStatsOf(sql string) *slowStats {
 	t, _ := m.slow.Get(sql)
 	if t == nil {
 		t = &slowStats{}
