@@ -9,9 +9,27 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
+	"github.com/pgcmd/pgcmd/internal/pgcommit"
 	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
+)
+
+// A pipeline is a [pgconn.Pipeline], or one that ends with COMMIT.
+type pipeline interface {
+	SendPrepare(name, sql string, paramOIDs []uint32)
+	SendQueryParams(sql string, paramValues [][]byte, paramOIDs []uint32, paramFormats, resultFormats []int16)
+	SendQueryPrepared(stmtName string, paramValues [][]byte, paramFormats, resultFormats []int16)
+	SendQueryStatement(sd *pgconn.StatementDescription, paramValues [][]byte, paramFormats, resultFormats []int16)
+	SendPipelineSync()
+	Flush() error
+	GetResults() (any, error)
+	Close() error
+}
+
+var (
+	_ pipeline = (*pgconn.Pipeline)(nil)
+	_ pipeline = (*pgcommit.Pipeline)(nil)
 )
 
 // An exchange is one use of a pipeline: statements that are sent together, and the replies
@@ -52,7 +70,7 @@ func (f *batchExec) newExchange(commit bool) *exchange {
 		w.bound = connpool.LimitRows(f.conn)
 	}
 	if commit {
-		w.p = newCommitPipeline(f.ctx, f.conn, f.s)
+		w.p = pgcommit.NewPipeline(f.ctx, f.conn, configOf(f.conn), f.s.commitTimeout)
 	} else {
 		w.p = f.conn.PgConn().StartPipeline(f.ctx)
 	}
@@ -82,7 +100,7 @@ func (w *exchange) sendInternal(what replyKind, sql string, args ...any) {
 
 // commit queues COMMIT, and the last Sync. It is for an exchange that may end with it.
 func (w *exchange) commit() {
-	w.p.(*commitPipeline).sendCommit()
+	w.p.(*pgcommit.Pipeline).SendCommit()
 	w.expected = append(w.expected, expectedReply{commitReply, nil}, expectedReply{syncReply, nil})
 }
 
@@ -152,7 +170,7 @@ func (w *exchange) rowsOf(reply any) rowscan.Rows {
 	switch reply := reply.(type) {
 	case *pgconn.ResultReader:
 		return pgx.RowsFromResultReader(w.f.conn.TypeMap(), reply)
-	case *pipelineRows:
+	case *pgcommit.Rows:
 		return reply
 	}
 	return nil

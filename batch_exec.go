@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
+	"github.com/pgcmd/pgcmd/internal/pgcommit"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
@@ -308,7 +309,7 @@ func (l *chunkRun) read(w *exchange, bad func(i int, e *Error, unreadable bool))
 				bad(x.item.item, unreadable, true)
 			}
 		case commitReply:
-			l.committed(rows, err)
+			l.committed(w, rows, err)
 		default:
 			if err != nil && l.failure == nil {
 				l.failure = newUnsentError(l.f.ctx, err)
@@ -332,13 +333,13 @@ func (l *chunkRun) read(w *exchange, bad func(i int, e *Error, unreadable bool))
 }
 
 // committed takes the reply of the COMMIT that was sent with the chunk.
-func (l *chunkRun) committed(rows rowscan.Rows, err error) {
+func (l *chunkRun) committed(w *exchange, rows rowscan.Rows, err error) {
 	var tag pgconn.CommandTag
 	if err == nil {
 		rows.Close()
 		tag, err = rows.CommandTag(), rows.Err()
 	}
-	l.s.commitSent = true
+	l.s.commitSent, l.s.unreplicated = true, w.p.(*pgcommit.Pipeline).Unreplicated()
 	switch {
 	case err != nil:
 		l.culprit, l.failure = -1, l.s.commitFailed(l.f.ctx, err, false).after(l.failure)

@@ -6,23 +6,19 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
+	"github.com/pgcmd/pgcmd/internal/pgcommit"
 )
 
 // errUnreplicated is returned by a body beside its output, and is not a failure: the body's
 // work is committed, and the synchronous standby did not confirm it.
 var errUnreplicated = errors.New("pgcmd: committed, but the synchronous standby has not got it")
 
-// lacksStandby reports whether a notice says that a COMMIT was not confirmed by the
-// synchronous standby, because its wait was cancelled. The text is in the server's language,
-// the name of the routine is not.
-func lacksStandby(n *pgconn.Notice) bool { return n.Routine == "SyncRepWaitForLSN" }
-
 // countUnreplicated makes the connections of cfg count their commits that the standby did
 // not confirm.
 func countUnreplicated(cfg *pgconn.Config) {
 	hook := cfg.OnNotice
 	cfg.OnNotice = func(pg *pgconn.PgConn, n *pgconn.Notice) {
-		if lacksStandby(n) {
+		if pgcommit.LacksStandby(n) {
 			connpool.OfPgConn(pg).AddUnreplicated()
 		}
 		if hook != nil {
