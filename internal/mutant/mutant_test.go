@@ -3,6 +3,7 @@ package mutant_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,24 +71,24 @@ var mutants = []mutant{
 const (
 	library  = "../.."
 	variable = "PGCMD_MUTANT"
-	// chosen is added to the library, for MUTANT.
-	chosen = "package pgcmd\n\nimport \"os\"\n\nfunc isMutant(name string) bool { return os.Getenv(\"" + variable + "\") == name }\n"
 )
 
 // mutate returns the text of the library's files, by their paths, that change when all mutants are in.
 func mutate(t *testing.T) map[string]string {
 	t.Helper()
-	paths, err := filepath.Glob(library + "/*.go")
-	require.NoError(t, err)
 	source := map[string]string{}
-	for _, path := range paths {
-		if !strings.HasSuffix(path, "_test.go") {
-			text, err := os.ReadFile(path)
-			require.NoError(t, err)
-			source[path] = string(text)
+	for _, pattern := range []string{library + "/*.go", library + "/internal/*/*.go"} {
+		paths, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		for _, path := range paths {
+			if !strings.HasSuffix(path, "_test.go") {
+				text, err := os.ReadFile(path)
+				require.NoError(t, err)
+				source[path] = string(text)
+			}
 		}
 	}
-	changed := map[string]string{library + "/mutant.go": chosen}
+	changed := map[string]string{}
 	for _, m := range mutants {
 		for _, e := range m.edits {
 			found := 0
@@ -101,6 +102,12 @@ func mutate(t *testing.T) map[string]string {
 			require.Equal(t, 1, found, "the library must hold this text once, for the mutant %q; it has changed: adapt the edit\n%s", m.name, e.old)
 		}
 	}
+	for path, text := range maps.Clone(changed) {
+		_, name, _ := strings.Cut("\n"+text, "\npackage ")
+		name, _, _ = strings.Cut(name, "\n")
+		changed[filepath.Join(filepath.Dir(path), "is_mutant.go")] = fmt.Sprintf(
+			"package %s\n\nimport \"os\"\n\nfunc isMutant(name string) bool { return os.Getenv(%q) == name }\n", name, variable)
+	}
 	return changed
 }
 
@@ -113,7 +120,7 @@ func build(t *testing.T) (binary string) {
 	for path, text := range mutate(t) {
 		original, err := filepath.Abs(path)
 		require.NoError(t, err)
-		overlay.Replace[original] = filepath.Join(folder, filepath.Base(path))
+		overlay.Replace[original] = filepath.Join(folder, fmt.Sprint(len(overlay.Replace))+".go")
 		require.NoError(t, os.WriteFile(overlay.Replace[original], []byte(text), 0o600))
 	}
 	list, err := json.Marshal(overlay)
