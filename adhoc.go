@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pgcmd/pgcmd/internal/bind"
+	"github.com/pgcmd/pgcmd/internal/rowjson"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqltext"
 	"github.com/pgcmd/pgcmd/internal/validation"
@@ -30,14 +31,14 @@ type AdHocResult struct {
 	Rows     []map[string]any // values of pgx's own types, nil for NULL; shown in JSON as in docs/json.md
 	RowCount int              // of Rows; for a statement without rows, those affected
 	Elapsed  time.Duration    // sending and reading
-	shown    *shownRows
+	recorded *rowjson.Rows
 }
 
 // MarshalJSON renders the fields under their names, and the values of the rows as to_json of
 // PostgreSQL does. The Rows of a result that was not made by AdHoc are shown by their Go types.
 func (r AdHocResult) MarshalJSON() ([]byte, error) {
 	type fields AdHocResult
-	newShower(r.shown).show(reflect.ValueOf(&r.Rows).Elem(), 0)
+	rowjson.Convert(reflect.ValueOf(&r.Rows).Elem(), r.recorded, writesFields)
 	return encodeJSON(fields(r))
 }
 
@@ -107,9 +108,9 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 		ctx, cancel = context.WithTimeout(ctx, in.Timeout)
 		defer cancel()
 	}
-	kept := shownRowsOf(ctx)
-	if kept == nil {
-		ctx, kept = withShownRows(ctx)
+	recorded := rowjson.Recorded(ctx)
+	if recorded == nil {
+		ctx, recorded = rowjson.Record(ctx)
 	}
 	start := time.Now()
 	q := &query{statement: s, kind: queryAll, rowBuffers: new(sync.Pool), rowType: rowscan.OfSlice("pgcmd.adhoc", reflect.TypeFor[[]map[string]any]())}
@@ -118,7 +119,7 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 	if err != nil && err != errUnreplicated {
 		return result, err
 	}
-	result.RowCount, result.Elapsed, result.shown = len(result.Rows), time.Since(start), kept
+	result.RowCount, result.Elapsed, result.recorded = len(result.Rows), time.Since(start), recorded
 	if m := q.rowType.Last.Load(); len(m.Columns) > 0 {
 		result.Columns = m.Names()
 	} else {

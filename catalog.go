@@ -15,6 +15,7 @@ import (
 	"github.com/pgcmd/pgcmd/internal/jsonschema"
 	"github.com/pgcmd/pgcmd/internal/problem"
 	"github.com/pgcmd/pgcmd/internal/redact"
+	"github.com/pgcmd/pgcmd/internal/rowjson"
 	"github.com/pgcmd/pgcmd/internal/strictjson"
 )
 
@@ -121,7 +122,7 @@ func newCatalogEntry(def *definition) (l *catalogEntry, mistakes []string) {
 	for i := range mistakes {
 		mistakes[i] = s.name + ": " + mistakes[i]
 	}
-	l.showsAny = mayHoldAny(s.output, nil)
+	l.showsAny = rowjson.MayHoldAny(s.output)
 	l.info = l.describe()
 	return l, mistakes
 }
@@ -152,9 +153,9 @@ func (c *Catalog) Run(ctx context.Context, db DB, name string, input json.RawMes
 }
 
 func (l *catalogEntry) run(ctx context.Context, db DB, input []byte) (json.RawMessage, error) {
-	var shown *shownRows
+	var recorded *rowjson.Rows
 	if l.showsAny {
-		ctx, shown = withShownRows(ctx)
+		ctx, recorded = rowjson.Record(ctx)
 	}
 	out, failure := l.def.runJSON(ctx, db, input)
 	if failure != nil {
@@ -164,7 +165,7 @@ func (l *catalogEntry) run(ctx context.Context, db DB, input []byte) (json.RawMe
 		}
 	}
 	if l.showsAny {
-		newShower(shown).show(reflect.ValueOf(out).Elem(), 0)
+		rowjson.Convert(reflect.ValueOf(out).Elem(), recorded, writesFields)
 	}
 	var text json.RawMessage
 	err := errCyclic

@@ -12,6 +12,7 @@ import (
 	"github.com/pgcmd/pgcmd/internal/catalogmd"
 	"github.com/pgcmd/pgcmd/internal/jsonfields"
 	"github.com/pgcmd/pgcmd/internal/jsonschema"
+	"github.com/pgcmd/pgcmd/internal/rowjson"
 )
 
 // A Manifest is what the commands of a [Catalog] are, for people, for other programs
@@ -207,6 +208,18 @@ func (l *catalogEntry) markdown() catalogmd.Entry {
 type outcome interface{ valueType() reflect.Type }
 
 func (o Outcome[Out]) valueType() reflect.Type { return reflect.TypeFor[Out]() }
+
+// writesFields reports whether the MarshalJSON of v writes its fields: of an Outcome, and of an
+// AdHocResult, which has recorded its rows.
+func writesFields(v reflect.Value) (rows *rowjson.Rows, ok bool) {
+	switch reflect.Zero(v.Type()).Interface().(type) {
+	case outcome:
+		return nil, true
+	case AdHocResult:
+		return v.Interface().(AdHocResult).recorded, true
+	}
+	return nil, false
+}
 
 // jsonForms describes the types of this package whose JSON is not that of their fields, and
 // AdHocResult, whose MarshalJSON writes its fields.

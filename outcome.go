@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pgcmd/pgcmd/internal/redact"
+	"github.com/pgcmd/pgcmd/internal/rowjson"
 )
 
 // An Outcome is how a run went: its value or its error, the attempts and the
@@ -51,7 +52,7 @@ func (o Outcome[Out]) MarshalJSON() ([]byte, error) {
 		}{false, asError(o.Err)})
 	}
 	value := reflect.ValueOf(&o.Value).Elem()
-	newShower(nil).show(value, 0)
+	rowjson.Convert(value, nil, writesFields)
 	hideSecrets(value)
 	return marshalOutcome(o.Value, o.Attempts, o.Elapsed, o.Replayed, o.DurabilityWarning)
 }

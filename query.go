@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/pgcmd/pgcmd/internal/rowjson"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 )
 
@@ -185,7 +186,7 @@ func (q *query) rowBufferFor(ctx context.Context) *rowscan.Buffer {
 		return nil
 	}
 	b := q.getRowBuffer()
-	if rows := shownRowsOf(ctx); rows != nil && q.rowType.Kind == rowscan.Map {
+	if rows := rowjson.Recorded(ctx); rows != nil && q.rowType.Kind == rowscan.Map {
 		b.Record(rows)
 	}
 	return b

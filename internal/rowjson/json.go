@@ -1,4 +1,7 @@
-package pgcmd
+// Package rowjson writes values of PostgreSQL as JSON, as its to_json does: by the column's
+// type, which a Go value does not tell. It does not know commands, nor which outputs are
+// written as JSON.
+package rowjson
 
 import (
 	"encoding/hex"
