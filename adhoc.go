@@ -12,6 +12,7 @@ import (
 	"github.com/pgcmd/pgcmd/internal/rowjson"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqltext"
+	"github.com/pgcmd/pgcmd/internal/typemap"
 	"github.com/pgcmd/pgcmd/internal/validation"
 )
 
@@ -93,7 +94,7 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 		}
 		s.params[i] = "Args." + name
 		args[i] = value
-		s.addArgCheck(i, len(text.Names), argCheckOf(reflect.TypeFor[any]()))
+		s.addArgCheck(i, len(text.Names), typemap.CheckOf(reflect.TypeFor[any]()))
 		if text, ok := value.(string); ok {
 			if e := fieldError(bind.CheckText(text, s.params[i])); e != nil {
 				return result, e

@@ -16,6 +16,7 @@ import (
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
+	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
 // A chunk is what is sent before its replies are read: up to chunkItems items or
@@ -128,7 +129,7 @@ func (f *batchExec) encode(l *encodedItem, i int) (e *Error, err error) {
 			return nil, &describeError{i, err}
 		}
 		if len(doubts) > 0 {
-			t, lost := typesOf(f.ctx, f.conn, doubts.oidOfArg(sd.ParamOIDs)...)
+			t, lost := typemap.OfConn(f.ctx, f.conn, doubts.oidOfArg(sd.ParamOIDs)...)
 			if lost != nil {
 				return nil, &describeError{i, lost}
 			}

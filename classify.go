@@ -19,6 +19,7 @@ import (
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
+	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
 // This file is the only place where an error of pgx, of PostgreSQL or of an internal
@@ -358,7 +359,7 @@ func (s *statement) atomic() bool {
 // or returns nil. Such errors have no type; a test holds their text.
 func (s *statement) preSendError(err error) *Error {
 	text := err.Error()
-	if i, _, ok := encodeError(err); ok {
+	if i, _, ok := typemap.ParseEncodeError(withoutBatch(err)); ok {
 		field := "the parameter"
 		if i >= 0 && i < len(s.params) {
 			field = s.params[i]

@@ -18,6 +18,7 @@ import (
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/structfields"
+	"github.com/pgcmd/pgcmd/internal/typemap"
 	"github.com/pgcmd/pgcmd/internal/validation"
 )
 
@@ -391,12 +392,12 @@ func (c *copyDefinition) describe(ctx context.Context, l *copyLease) (columns []
 		e.Effect = NotApplied
 		return nil, false, e
 	}
-	t, err := typesOf(ctx, l.conn, oids...)
+	t, err := typemap.OfConn(ctx, l.conn, oids...)
 	if err != nil {
 		return nil, false, c.columnsError(ctx, l, err)
 	}
 	for _, column := range columns {
-		inText = inText || t.readByServer(column.oid, column.field.Type)
+		inText = inText || t.ReadByServer(column.oid, column.field.Type)
 	}
 	for i := range columns {
 		if e := columns[i].plan(t, inText); e != nil {

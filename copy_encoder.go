@@ -12,6 +12,7 @@ import (
 	"github.com/pgcmd/pgcmd/internal/bind"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/structfields"
+	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
 // A rowEncoder encodes one row after the other, by pointers to the fields of the
@@ -98,12 +99,12 @@ func (c *copyColumn) refused(err error) *Error {
 
 // cannotEncode is the error of a value that cannot be encoded: the program's, if what the value
 // gives to be sent for it never can.
-func (c *copyColumn) cannotEncode(t types, value any, err error) error {
-	sent := ownType(value)
-	if sent == nil || t.encodes(c.oid, sent) {
+func (c *copyColumn) cannotEncode(t typemap.Types, value any, err error) error {
+	sent := typemap.OwnType(value)
+	if sent == nil || t.Encodes(c.oid, sent) {
 		return err
 	}
-	e := newFieldError(c.field.Path, "type", t.cannotBeSent(fmt.Sprintf("%T, which gives %s,", value, sent), sent, c.oid, ""), err)
+	e := newFieldError(c.field.Path, "type", t.CannotBeSent(fmt.Sprintf("%T, which gives %s,", value, sent), sent, c.oid, ""), err)
 	e.Code, e.Column = CodeInternal, c.name
 	return e
 }
@@ -114,14 +115,14 @@ func (c *copyColumn) outOfRange() error {
 }
 
 // plan chooses the encoder. In a copy in text every column is.
-func (c *copyColumn) plan(t types, inText bool) *Error {
-	c.typ = t.name(c.oid)
+func (c *copyColumn) plan(t typemap.Types, inText bool) *Error {
+	c.typ = t.Name(c.oid)
 	typ := c.field.Type
-	if l := t.unsendable(c.oid, typ); l.why != "" {
+	if l := t.Unsendable(c.oid, typ); l.Why != "" {
 		return &Error{Code: CodeInternal, Effect: NotApplied, Column: c.name,
-			Message: fmt.Sprintf("field %s %s, or leave column %q out", c.field.Path, t.cannotBeSent(typ.String(), typ, c.oid, ""), c.name)}
+			Message: fmt.Sprintf("field %s %s, or leave column %q out", c.field.Path, t.CannotBeSent(typ.String(), typ, c.oid, ""), c.name)}
 	}
-	known, ok := t.known.TypeForOID(c.oid)
+	known, ok := t.Known.TypeForOID(c.oid)
 	if inText {
 		c.encode = c.text(t, appendField)
 		return nil
@@ -153,23 +154,23 @@ func (c *copyColumn) plan(t types, inText bool) *Error {
 
 // text encodes a value as its text, which the server reads. In a copy in text that is
 // how all are sent; in one in binary it is how those are whose binary form is text.
-func (c *copyColumn) text(t types, appendText func(buf, text []byte) []byte) encoder {
-	_, known := t.known.TypeForOID(c.oid)
-	mayBeRagged := argCheckOf(c.field.Type)&checkRectangular != 0
+func (c *copyColumn) text(t typemap.Types, appendText func(buf, text []byte) []byte) encoder {
+	_, known := t.Known.TypeForOID(c.oid)
+	mayBeRagged := typemap.CheckOf(c.field.Type)&typemap.CheckRectangular != 0
 	scratch := make([]byte, 0, 64)
 	return func(buf []byte, p any) ([]byte, error) {
 		v := reflect.ValueOf(p).Elem()
 		value := v.Interface()
-		if mayBeRagged && t.misshapen(c.oid, v) {
-			return nil, newFieldError(c.field.Path, "array", notRectangular, nil)
+		if mayBeRagged && t.IsMisshapen(c.oid, v) {
+			return nil, newFieldError(c.field.Path, "array", typemap.NotRectangular, nil)
 		}
 		if !known {
 			var err error
-			if value, err = t.asText(c.oid, value); err != nil {
+			if value, err = t.AsText(c.oid, value); err != nil {
 				return nil, err
 			}
 		}
-		text, err := t.known.Encode(c.oid, pgtype.TextFormatCode, value, scratch[:0])
+		text, err := t.Known.Encode(c.oid, pgtype.TextFormatCode, value, scratch[:0])
 		switch {
 		case err != nil:
 			return nil, c.cannotEncode(t, value, err)
@@ -217,12 +218,12 @@ func appendField(buf, value []byte) []byte {
 }
 
 // planned encodes by pgtype's plans, as pgx does.
-func (c *copyColumn) planned(t types) encoder {
-	types, typ := t.known, c.field.Type
+func (c *copyColumn) planned(t typemap.Types) encoder {
+	types, typ := t.Known, c.field.Type
 	dynamic := rowscan.ValueType(typ).Kind() == reflect.Interface
 	known, _ := types.TypeForOID(c.oid)
-	isText := isTextCodec(known.Codec)
-	mayBeRagged := argCheckOf(typ)&checkRectangular != 0
+	isText := typemap.IsTextCodec(known.Codec)
+	mayBeRagged := typemap.CheckOf(typ)&typemap.CheckRectangular != 0
 	// A plan is the type's, and serves every value of it.
 	var plan pgtype.EncodePlan
 	if !dynamic {
@@ -231,8 +232,8 @@ func (c *copyColumn) planned(t types) encoder {
 	return func(buf []byte, p any) ([]byte, error) {
 		v := reflect.ValueOf(p).Elem()
 		value := v.Interface()
-		if mayBeRagged && t.misshapen(c.oid, v) {
-			return nil, newFieldError(c.field.Path, "array", notRectangular, nil)
+		if mayBeRagged && t.IsMisshapen(c.oid, v) {
+			return nil, newFieldError(c.field.Path, "array", typemap.NotRectangular, nil)
 		}
 		start := len(buf)
 		buf = appendNull(buf)

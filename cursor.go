@@ -16,6 +16,7 @@ import (
 	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
+	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
 // A cursor reads the rows of a statement in a transaction, some at a time, so that
@@ -219,7 +220,7 @@ func (c *cursor) encode(ctx context.Context) error {
 		}
 		c.sd = sd
 		if len(doubts) > 0 {
-			t, err := typesOf(ctx, s.conn, doubts.oidOfArg(sd.ParamOIDs)...)
+			t, err := typemap.OfConn(ctx, s.conn, doubts.oidOfArg(sd.ParamOIDs)...)
 			if err != nil {
 				return err
 			}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/multiplex"
+	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
 // newMux makes the shared connections of a pool, whose reset then renews them too.
@@ -68,7 +69,7 @@ type sharedArgs struct {
 func (a *sharedArgs) Unverified(oids []uint32) []uint32 { return a.unverified.oidOfArg(oids) }
 
 func (a *sharedArgs) Verify(known *pgtype.Map, oids []uint32) error {
-	if failure := a.s.verifyArgs(types{known: known}, oids, a.args, a.unverified, false); failure != nil {
+	if failure := a.s.verifyArgs(typemap.Types{Known: known}, oids, a.args, a.unverified, false); failure != nil {
 		return failure
 	}
 	return nil

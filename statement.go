@@ -16,6 +16,7 @@ import (
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqltext"
 	"github.com/pgcmd/pgcmd/internal/structfields"
+	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
 // A statement is the SQL of a command and what is known of it at definition. A
@@ -25,7 +26,7 @@ type statement struct {
 	text            sqltext.Text
 	fields          []structfields.Field // fields[i] of the input is $i+1
 	params          []string             // their paths, for messages
-	checkKinds      []argCheck           // what has to be looked at in their values; nil if nothing has
+	checkKinds      []typemap.Check      // what has to be looked at in their values; nil if nothing has
 	binding         bind.Params
 	mayEnableWrites bool // it may make a read-only transaction write
 	readOnly        bool
@@ -41,7 +42,7 @@ func newStatement(command string, in reflect.Type, text sqltext.Text) *statement
 	}
 	s.fields, s.params = s.binding.Fields, s.binding.Paths
 	for i, f := range s.fields {
-		s.addArgCheck(i, len(s.fields), argCheckOf(f.Type))
+		s.addArgCheck(i, len(s.fields), typemap.CheckOf(f.Type))
 	}
 	return s
 }

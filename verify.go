@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/pgcmd/pgcmd/internal/sqltext"
+	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
 // Verify compares commands with a live database, so that a schema that has drifted
@@ -65,7 +66,7 @@ func notVerified(e *Error) *Error {
 // A verification is what one Verify knows.
 type checker struct {
 	subjects []*descriptor
-	types    types
+	types    typemap.Types
 	live     *liveSchema
 }
 

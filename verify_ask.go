@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
+	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
 // A description is what the server said of one statement: what it takes and
@@ -64,7 +64,7 @@ func (v *checker) describeStatements(ctx context.Context, l *copyLease) error {
 	if err := v.describeAll(ctx, l); err != nil {
 		return err
 	}
-	v.types = types{known: l.conn.TypeMap()}
+	v.types = typemap.Types{Known: l.conn.TypeMap()}
 	live, err := askCatalog(ctx, l.conn, v)
 	v.live = live
 	return err
@@ -147,34 +147,6 @@ func isVerdict(e *pgconn.PgError) bool {
 		return false
 	}
 	return true
-}
-
-// rows asks the catalog. The arguments are arrays of text; NULL comes as "".
-func rows(ctx context.Context, conn *pgx.Conn, sql string, args ...[]string) ([][]string, error) {
-	values := make([][]byte, len(args))
-	for i, arg := range args {
-		values[i] = textArray(arg)
-	}
-	result := conn.PgConn().ExecParams(ctx, sql, values, nil, nil, nil).Read()
-	if result.Err != nil {
-		return nil, result.Err
-	}
-	out := make([][]string, len(result.Rows))
-	for i, row := range result.Rows {
-		for _, value := range row {
-			out[i] = append(out[i], string(value))
-		}
-	}
-	return out, nil
-}
-
-func textArray(values []string) []byte {
-	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
-	quoted := make([]string, len(values))
-	for i, value := range values {
-		quoted[i] = `"` + quote.Replace(value) + `"`
-	}
-	return []byte("{" + strings.Join(quoted, ",") + "}")
 }
 
 // verifying is who holds the connection meanwhile.

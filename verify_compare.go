@@ -12,6 +12,7 @@ import (
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqltext"
 	"github.com/pgcmd/pgcmd/internal/structfields"
+	"github.com/pgcmd/pgcmd/internal/typemap"
 	"github.com/pgcmd/pgcmd/internal/validation"
 )
 
@@ -75,15 +76,15 @@ func (v *checker) params(s *descriptor) {
 		if len(st.text.Names) > 0 {
 			placeholder = "@" + st.text.Names[i]
 		}
-		s.lost(s.inputField(f), f, v.types.write(oids[i], f.Type), placeholder+" ("+v.types.name(oids[i])+")")
+		s.lost(s.inputField(f), f, v.types.Write(oids[i], f.Type), placeholder+" ("+v.types.Name(oids[i])+")")
 		v.labels(s, f, oids[i])
 	}
 }
 
 // labels compares the values that a oneof allows with those of an enum.
 func (v *checker) labels(s *descriptor, f structfields.Field, oid uint32) {
-	t := v.types.live[oid]
-	if t.kind != "e" || f.Index == nil {
+	t := v.types.Live[oid]
+	if t.Kind != "e" || f.Index == nil {
 		return
 	}
 	for _, rule := range validation.ParseTag(s.in.FieldByIndex(f.Index).Tag.Get("validate")).List {
@@ -91,23 +92,23 @@ func (v *checker) labels(s *descriptor, f structfields.Field, oid uint32) {
 			continue
 		}
 		for _, word := range validation.Words(rule.Param) {
-			if !slices.Contains(t.labels, word) {
-				s.report(s.inputField(f), "enum", "may be %q by its validate tag, and %s has no such value (has: %s): change the tag, or add the value to the type", word, t.name, strings.Join(t.labels, ", "))
+			if !slices.Contains(t.Labels, word) {
+				s.report(s.inputField(f), "enum", "may be %q by its validate tag, and %s has no such value (has: %s): change the tag, or add the value to the type", word, t.Name, strings.Join(t.Labels, ", "))
 			}
 		}
 	}
 }
 
 // lost reports a loss between a field and what it is sent as or scanned from.
-func (s *descriptor) lost(what string, f structfields.Field, l typeMismatch, other string) {
-	if l.why == "" {
+func (s *descriptor) lost(what string, f structfields.Field, l typemap.Mismatch, other string) {
+	if l.Why == "" {
 		return
 	}
 	report := s.report
-	if l.warningOnly {
+	if l.WarningOnly {
 		report = s.reportWarning
 	}
-	report(what, l.rule, "(%s) %s %s: %s", f.Type, l.why, other, l.hint)
+	report(what, l.Rule, "(%s) %s %s: %s", f.Type, l.Why, other, l.Hint)
 }
 
 func (s *descriptor) inputField(f structfields.Field) string {
@@ -188,13 +189,13 @@ func listed(names []string) string {
 // column compares one column with its field.
 func (v *checker) column(s *descriptor, f structfields.Field, c pgconn.FieldDescription) {
 	what := s.rowField(s.rowType.Type, f)
-	l := v.types.read(c.DataTypeOID, c.TypeModifier, f.Type)
-	s.lost(what, f, l, fmt.Sprintf("column %q (%s)", c.Name, v.types.name(c.DataTypeOID)))
+	l := v.types.Read(c.DataTypeOID, c.TypeModifier, f.Type)
+	s.lost(what, f, l, fmt.Sprintf("column %q (%s)", c.Name, v.types.Name(c.DataTypeOID)))
 	from := v.live.origins[origin{c.TableOID, c.TableAttributeNumber}]
-	if from == nil || l.rule == "type" && !l.warningOnly {
+	if from == nil || l.Rule == "type" && !l.WarningOnly {
 		return
 	}
-	if from.isTable && !v.types.takesNull(c.DataTypeOID, f.Type) && !sqltext.Excludes(s.statement.text.SQL, from.name) {
+	if from.isTable && !v.types.TakesNull(c.DataTypeOID, f.Type) && !sqltext.Excludes(s.statement.text.SQL, from.name) {
 		const format = "(%s) cannot hold NULL, and column %q of table %s may be NULL%s: make it *%s, or use coalesce"
 		if !from.notNull {
 			s.report(what, "null", format, f.Type, from.name, from.table, "", f.Type)

@@ -7,7 +7,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/sqltext"
+	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
 // A liveSchema is what the catalog says of everything that the commands name.
@@ -15,7 +17,7 @@ type liveSchema struct {
 	role        string
 	relations   map[sqltext.Table]*relation // by the name in the SQL, without its verb
 	origins     map[origin]*column          // of the columns of results
-	types       map[uint32]liveType         // those that pgx does not know
+	types       map[uint32]typemap.LiveType // those that pgx does not know
 	constraints map[string]bool             // the names that exist
 	reachable   functionIndex               // of ReadOnly commands
 }
@@ -66,7 +68,7 @@ var ledger = sqltext.Table{Schema: "pgcmd", Name: "once"}
 // askCatalog asks for whatever the subjects name, in a handful of queries.
 func askCatalog(ctx context.Context, conn *pgx.Conn, v *checker) (*liveSchema, error) {
 	live := &liveSchema{}
-	role, err := rows(ctx, conn, `select current_user`)
+	role, err := pgrows.Query(ctx, conn, `select current_user`)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +102,7 @@ func (live *liveSchema) askRelations(ctx context.Context, conn *pgx.Conn, v *che
 	if len(keys) == 0 {
 		return nil
 	}
-	found, err := rows(ctx, conn, `
+	found, err := pgrows.Query(ctx, conn, `
 		select k.i, c.oid, n.nspname, c.relname, c.relkind, pg_catalog.has_schema_privilege(n.oid, 'usage'),
 			pg_catalog.has_any_column_privilege(c.oid, 'select'), pg_catalog.has_any_column_privilege(c.oid, 'insert'),
 			pg_catalog.has_any_column_privilege(c.oid, 'update'), pg_catalog.has_table_privilege(c.oid, 'delete'),
@@ -127,7 +129,7 @@ func (live *liveSchema) askRelations(ctx context.Context, conn *pgx.Conn, v *che
 		oids = append(oids, r.oid)
 	}
 	// A key that the database makes is none that a caller can violate.
-	found, err = rows(ctx, conn, `
+	found, err = pgrows.Query(ctx, conn, `
 		select conrelid, conname as name from pg_catalog.pg_constraint c
 		where conrelid = any ($1::oid[]) and contype in ('c', 'f', 'u', 'x', 'p') and not (contype = 'p' and exists (
 			select from pg_catalog.pg_attribute a where a.attrelid = c.conrelid and a.attnum = any (c.conkey) and (a.atthasdef or a.attidentity <> '')))
@@ -160,7 +162,7 @@ func (live *liveSchema) askColumns(ctx context.Context, conn *pgx.Conn, v *check
 	if len(oids) == 0 {
 		return nil
 	}
-	found, err := rows(ctx, conn, `
+	found, err := pgrows.Query(ctx, conn, `
 		select a.attrelid, a.attname, a.atttypid, pg_catalog.format_type(a.atttypid, null), a.attnotnull or t.typnotnull,
 			a.atthasdef or a.attidentity <> '' or t.typdefault is not null, a.attgenerated <> '',
 			pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'select'),
@@ -170,7 +172,7 @@ func (live *liveSchema) askColumns(ctx context.Context, conn *pgx.Conn, v *check
 		where a.attrelid = any ($1::oid[]) and a.attnum > 0 and not a.attisdropped
 		order by a.attrelid, a.attnum`, oids)
 	for _, row := range found {
-		c := &column{name: row[1], oid: oidOf(row[2]), typ: row[3], notNull: row[4] == "t", fills: row[5] == "t", generated: row[6] == "t",
+		c := &column{name: row[1], oid: typemap.ParseOID(row[2]), typ: row[3], notNull: row[4] == "t", fills: row[5] == "t", generated: row[6] == "t",
 			may: map[string]bool{"select": row[7] == "t", "insert": row[8] == "t", "update": row[9] == "t"}}
 		for _, r := range byOID[row[0]] {
 			r.columns = append(r.columns, c)
@@ -198,7 +200,7 @@ func (live *liveSchema) askOrigins(ctx context.Context, conn *pgx.Conn, v *check
 	if len(tables) == 0 {
 		return nil
 	}
-	found, err := rows(ctx, conn, `
+	found, err := pgrows.Query(ctx, conn, `
 		select k.rel, k.num, n.nspname, c.relname, a.attname, c.relkind in ('r', 'p', 'f'), a.attnotnull or t.typnotnull,
 			pg_catalog.has_column_privilege(c.oid, a.attnum, 'select')
 		from rows from (pg_catalog.unnest($1::oid[]), pg_catalog.unnest($2::int2[])) k(rel, num)
@@ -208,7 +210,7 @@ func (live *liveSchema) askOrigins(ctx context.Context, conn *pgx.Conn, v *check
 		join pg_catalog.pg_type t on t.oid = a.atttypid`, tables, numbers)
 	for _, row := range found {
 		number, _ := strconv.ParseInt(row[1], 10, 16)
-		live.origins[origin{oidOf(row[0]), uint16(number)}] = &column{
+		live.origins[origin{typemap.ParseOID(row[0]), uint16(number)}] = &column{
 			table: (&relation{schema: row[2], name: row[3]}).String(), name: row[4],
 			isTable: row[5] == "t", notNull: row[6] == "t", may: map[string]bool{"select": row[7] == "t"},
 		}
@@ -218,15 +220,15 @@ func (live *liveSchema) askOrigins(ctx context.Context, conn *pgx.Conn, v *check
 
 // askTypes asks for the types that pgx does not know.
 func (live *liveSchema) askTypes(ctx context.Context, conn *pgx.Conn, v *checker) error {
-	live.types = map[uint32]liveType{}
-	v.types.live = live.types
+	live.types = map[uint32]typemap.LiveType{}
+	v.types.Live = live.types
 	var oids []string
 	add := func(oid uint32) {
 		if _, known := conn.TypeMap().TypeForOID(oid); known {
 			return
 		}
 		if _, seen := live.types[oid]; !seen {
-			live.types[oid] = liveType{base: oid}
+			live.types[oid] = typemap.LiveType{Base: oid}
 			oids = append(oids, fmt.Sprint(oid))
 		}
 	}
@@ -248,7 +250,7 @@ func (live *liveSchema) askTypes(ctx context.Context, conn *pgx.Conn, v *checker
 	if len(oids) == 0 {
 		return nil
 	}
-	found, err := askTypes(ctx, conn, oids)
+	found, err := typemap.Query(ctx, conn, oids)
 	for oid, t := range found {
 		live.types[oid] = t
 	}
@@ -268,7 +270,7 @@ func (live *liveSchema) askConstraints(ctx context.Context, conn *pgx.Conn, v *c
 	if len(names) == 0 {
 		return nil
 	}
-	found, err := rows(ctx, conn, `
+	found, err := pgrows.Query(ctx, conn, `
 		select distinct name from pg_catalog.unnest($1::text[]) name
 		where exists (select from pg_catalog.pg_constraint where conname = name)
 			or exists (select from pg_catalog.pg_index x join pg_catalog.pg_class i on i.oid = x.indexrelid where i.relname = name and x.indisunique)
@@ -277,9 +279,4 @@ func (live *liveSchema) askConstraints(ctx context.Context, conn *pgx.Conn, v *c
 		live.constraints[row[0]] = true
 	}
 	return err
-}
-
-func oidOf(text string) uint32 {
-	oid, _ := strconv.ParseUint(text, 10, 32)
-	return uint32(oid)
 }

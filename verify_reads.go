@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/sqltext"
 )
 
@@ -94,7 +95,7 @@ func routinesOf(ctx context.Context, conn *pgx.Conn, known map[sqltext.Call][]*r
 	for i, n := range names {
 		schemas[i], plain[i] = n.Schema, n.Name
 	}
-	answer, err := rows(ctx, conn, sql, schemas, plain)
+	answer, err := pgrows.Query(ctx, conn, sql, schemas, plain)
 	for _, row := range answer {
 		i, _ := strconv.Atoi(row[0])
 		r := routineOf(row[1], row[2], row[3] == "t")

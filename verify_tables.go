@@ -54,11 +54,11 @@ func (v *checker) copied(s *descriptor) {
 		}
 		takers[i] = f.Path
 		c := r.columns[i]
-		l := v.types.write(v.types.ofDomain(c.oid), f.Type)
-		if !l.warningOnly {
-			l.hint = "change the field's type, or the column's" // there is no SQL to cast in
+		l := v.types.Write(v.types.BaseOf(c.oid), f.Type)
+		if !l.WarningOnly {
+			l.Hint = "change the field's type, or the column's" // there is no SQL to cast in
 		}
-		s.lost(field, f, l, fmt.Sprintf("column %q (%s)", c.name, v.types.name(c.oid)))
+		s.lost(field, f, l, fmt.Sprintf("column %q (%s)", c.name, v.types.Name(c.oid)))
 		if c.generated {
 			s.report(field, "column", "is for column %q, which is generated and cannot be copied into: tag the field `db:\"-\"`", c.name)
 		}

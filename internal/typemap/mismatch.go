@@ -1,4 +1,4 @@
-package pgcmd
+package typemap
 
 import (
 	"database/sql"
@@ -14,114 +14,114 @@ import (
 	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
-// A loss is what is wrong with a pair of types: nothing, if why is empty.
-type typeMismatch struct {
-	rule        string
-	why         string
-	hint        string
-	warningOnly bool // it may be meant
+// A Mismatch is what is wrong with a pair of types: nothing, if Why is empty.
+type Mismatch struct {
+	Rule        string
+	Why         string
+	Hint        string
+	WarningOnly bool // it may be meant
 }
 
 // base looks through domains, and takes what is text in binary for text.
-func (t types) base(oid uint32) uint32 {
-	live, ok := t.live[oid]
+func (t Types) base(oid uint32) uint32 {
+	live, ok := t.Live[oid]
 	if !ok {
 		return oid
 	}
-	if _, known := t.known.TypeForOID(live.base); !known && live.textual && live.kind != "e" {
+	if _, known := t.Known.TypeForOID(live.Base); !known && live.Textual && live.Kind != "e" {
 		return pgtype.TextOID
 	}
-	return live.base
+	return live.Base
 }
 
-// read is the loss of scanning a column into a field.
-func (t types) read(oid uint32, modifier int32, typ reflect.Type) typeMismatch {
+// Read is the mismatch of scanning a column into a field.
+func (t Types) Read(oid uint32, modifier int32, typ reflect.Type) Mismatch {
 	oid = t.base(oid)
 	typ = rowscan.ValueType(typ)
 	if typ.Kind() == reflect.Interface || typ == reflect.TypeFor[pgtype.UndecodedBytes]() {
-		return typeMismatch{}
+		return Mismatch{}
 	}
-	if rowscan.PlanScan(t.known, oid, t.known.FormatCodeForOID(oid), reflect.New(typ).Interface()) == nil {
-		return typeMismatch{rule: "type", why: "cannot hold", hint: "change the field's type, or cast the column in the SQL"}
+	if rowscan.PlanScan(t.Known, oid, t.Known.FormatCodeForOID(oid), reflect.New(typ).Interface()) == nil {
+		return Mismatch{Rule: "type", Why: "cannot hold", Hint: "change the field's type, or cast the column in the SQL"}
 	}
 	if !t.fitsEnum(oid, typ) {
-		return typeMismatch{rule: "type", why: "cannot hold", hint: "use a string"}
+		return Mismatch{Rule: "type", Why: "cannot hold", Hint: "use a string"}
 	}
 	if hasOwnWay(typ) {
-		return typeMismatch{}
+		return Mismatch{}
 	}
 	if elem, elemOID, ok := t.elements(typ, oid); ok {
-		return t.read(elemOID, modifier, elem)
+		return t.Read(elemOID, modifier, elem)
 	}
 	switch from, into := intBits(oid), goBits(typ.Kind()); {
 	case from > 0 && into > 0 && into < from:
-		return typeMismatch{rule: "range", why: "cannot hold every value of", hint: "make it int" + strconv.Itoa(from)}
+		return Mismatch{Rule: "range", Why: "cannot hold every value of", Hint: "make it int" + strconv.Itoa(from)}
 	case into > 0 && isFloat(oid):
-		return typeMismatch{rule: "range", why: "cannot hold the fractions of", hint: "make it float64, or cast the column in the SQL"}
+		return Mismatch{Rule: "range", Why: "cannot hold the fractions of", Hint: "make it float64, or cast the column in the SQL"}
 	case into > 0 && oid == pgtype.NumericOID && into < numericBits(modifier):
-		return typeMismatch{rule: "range", why: "cannot hold every value of", hint: "cast the column to int8 in the SQL, or use pgtype.Numeric"}
+		return Mismatch{Rule: "range", Why: "cannot hold every value of", Hint: "cast the column to int8 in the SQL, or use pgtype.Numeric"}
 	case typ.Kind() == reflect.Float32 && oid == pgtype.Float8OID:
-		return typeMismatch{rule: "range", why: "cannot hold every value of", hint: "make it float64"}
+		return Mismatch{Rule: "range", Why: "cannot hold every value of", Hint: "make it float64"}
 	case isFloatKind(typ.Kind()) && oid == pgtype.NumericOID:
-		return typeMismatch{rule: "range", why: "cannot hold every digit of", hint: "cast the column to float8 in the SQL if that is meant, or use pgtype.Numeric or a decimal type", warningOnly: true}
+		return Mismatch{Rule: "range", Why: "cannot hold every digit of", Hint: "cast the column to float8 in the SQL if that is meant, or use pgtype.Numeric or a decimal type", WarningOnly: true}
 	case typ.Kind() == reflect.String && isJSON(oid):
-		return typeMismatch{rule: "type", why: "gets the JSON text of", hint: "use json.RawMessage or a type that it is decoded into, if that is meant", warningOnly: true}
+		return Mismatch{Rule: "type", Why: "gets the JSON text of", Hint: "use json.RawMessage or a type that it is decoded into, if that is meant", WarningOnly: true}
 	}
-	return typeMismatch{}
+	return Mismatch{}
 }
 
-// unsendable is the loss of sending a field where no value of it can be sent.
-func (t types) unsendable(oid uint32, typ reflect.Type) typeMismatch {
+// Unsendable is the mismatch of sending a field where no value of it can be sent.
+func (t Types) Unsendable(oid uint32, typ reflect.Type) Mismatch {
 	switch value := rowscan.ValueType(typ); {
 	case value.Kind() == reflect.Interface:
-	case !t.encodes(oid, typ):
-		return typeMismatch{rule: "type", why: "cannot be sent as", hint: "change the field's type, or cast the parameter in the SQL"}
+	case !t.Encodes(oid, typ):
+		return Mismatch{Rule: "type", Why: "cannot be sent as", Hint: "change the field's type, or cast the parameter in the SQL"}
 	case !t.fitsEnum(oid, value):
-		return typeMismatch{rule: "type", why: "cannot be sent as", hint: "use a string"}
+		return Mismatch{Rule: "type", Why: "cannot be sent as", Hint: "use a string"}
 	}
-	return typeMismatch{}
+	return Mismatch{}
 }
 
-// write is the loss of sending a field as a parameter, or into a column of a copy.
-func (t types) write(oid uint32, typ reflect.Type) typeMismatch {
-	if l := t.unsendable(oid, typ); l.why != "" {
+// Write is the mismatch of sending a field as a parameter, or into a column of a copy.
+func (t Types) Write(oid uint32, typ reflect.Type) Mismatch {
+	if l := t.Unsendable(oid, typ); l.Why != "" {
 		return l
 	}
-	_, known := t.known.TypeForOID(oid)
+	_, known := t.Known.TypeForOID(oid)
 	oid = t.base(oid)
 	typ = rowscan.ValueType(typ)
 	if hasOwnWay(typ) {
-		return typeMismatch{}
+		return Mismatch{}
 	}
-	if !known && isText(oid) && !t.encodes(oid, typ) {
-		return typeMismatch{rule: "type", why: "is made a text when it is sent as", hint: "change the field's type, if that is not meant", warningOnly: true}
+	if !known && isText(oid) && !t.Encodes(oid, typ) {
+		return Mismatch{Rule: "type", Why: "is made a text when it is sent as", Hint: "change the field's type, if that is not meant", WarningOnly: true}
 	}
 	if elem, elemOID, ok := t.elements(typ, oid); ok {
-		return t.write(elemOID, elem)
+		return t.Write(elemOID, elem)
 	}
 	kind := typ.Kind()
 	// An int is Go's way to say a number, and says nothing of its size.
 	if from, into := goBits(kind), intBits(oid); from > into && into > 0 && kind != reflect.Int && kind != reflect.Uint {
-		return typeMismatch{rule: "range", why: "holds more than", hint: "make it int" + strconv.Itoa(into) + ", or widen the column"}
+		return Mismatch{Rule: "range", Why: "holds more than", Hint: "make it int" + strconv.Itoa(into) + ", or widen the column"}
 	}
 	switch {
 	case isFloatKind(kind) && intBits(oid) > 0:
-		return typeMismatch{rule: "range", why: "holds fractions, which cannot be sent as", hint: "make it an integer, or cast the parameter in the SQL"}
+		return Mismatch{Rule: "range", Why: "holds fractions, which cannot be sent as", Hint: "make it an integer, or cast the parameter in the SQL"}
 	case kind == reflect.String && (intBits(oid) > 0 || isFloat(oid) || oid == pgtype.BoolOID || oid == pgtype.ByteaOID):
-		return typeMismatch{rule: "type", why: "is text, which only sometimes reads as", hint: "change the field's type, or cast the parameter to text in the SQL"}
+		return Mismatch{Rule: "type", Why: "is text, which only sometimes reads as", Hint: "change the field's type, or cast the parameter to text in the SQL"}
 	case kind == reflect.String && isJSON(oid):
-		return typeMismatch{rule: "type", why: "must hold JSON text to be sent as", hint: "use json.RawMessage or a type that is encoded, if that is meant", warningOnly: true}
+		return Mismatch{Rule: "type", Why: "must hold JSON text to be sent as", Hint: "use json.RawMessage or a type that is encoded, if that is meant", WarningOnly: true}
 	case typ == reflect.TypeFor[time.Time]() && isText(oid) && known:
-		return typeMismatch{rule: "type", why: "is sent as Go prints it, when it is sent as", hint: "change the field's type, or cast the parameter to timestamptz in the SQL"}
+		return Mismatch{Rule: "type", Why: "is sent as Go prints it, when it is sent as", Hint: "change the field's type, or cast the parameter to timestamptz in the SQL"}
 	case typ == reflect.TypeFor[time.Time]() && oid == pgtype.DateOID:
-		return typeMismatch{rule: "range", why: "loses its time of day when it is sent as", hint: "use pgtype.Date, if that is meant", warningOnly: true}
+		return Mismatch{Rule: "range", Why: "loses its time of day when it is sent as", Hint: "use pgtype.Date, if that is meant", WarningOnly: true}
 	}
-	return typeMismatch{}
+	return Mismatch{}
 }
 
-// takesNull reports whether a field can take NULL from a column. What has a way of
-// its own is asked nothing: it is the user's code.
-func (t types) takesNull(oid uint32, typ reflect.Type) bool {
+// TakesNull reports whether a field can take NULL from a column: also one whose type has a
+// method for it, which is user code.
+func (t Types) TakesNull(oid uint32, typ reflect.Type) bool {
 	switch typ.Kind() {
 	case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
 		return true
@@ -131,23 +131,23 @@ func (t types) takesNull(oid uint32, typ reflect.Type) bool {
 	}
 	oid = t.base(oid)
 	target := reflect.New(typ).Interface()
-	plan := t.known.PlanScan(oid, t.known.FormatCodeForOID(oid), target)
+	plan := t.Known.PlanScan(oid, t.Known.FormatCodeForOID(oid), target)
 	return reflect.TypeOf(plan) == rowscan.NoScan() || plan.Scan(nil, target) == nil
 }
 
 // fitsEnum is false for an enum, if the field is not text: pgx does not know the
 // type, and would guess one from the field.
-func (t types) fitsEnum(oid uint32, typ reflect.Type) bool {
-	live, ok := t.live[oid]
-	if !ok || live.kind != "e" || hasOwnWay(typ) {
+func (t Types) fitsEnum(oid uint32, typ reflect.Type) bool {
+	live, ok := t.Live[oid]
+	if !ok || live.Kind != "e" || hasOwnWay(typ) {
 		return true
 	}
 	return typ.Kind() == reflect.String || typ.Kind() == reflect.Slice && typ.Elem().Kind() == reflect.Uint8
 }
 
 // elements returns the element types of a Go slice and a PostgreSQL array.
-func (t types) elements(typ reflect.Type, oid uint32) (elem reflect.Type, elemOID uint32, ok bool) {
-	known, ok := t.known.TypeForOID(oid)
+func (t Types) elements(typ reflect.Type, oid uint32) (elem reflect.Type, elemOID uint32, ok bool) {
+	known, ok := t.Known.TypeForOID(oid)
 	if !ok || typ.Kind() != reflect.Slice && typ.Kind() != reflect.Array {
 		return nil, 0, false
 	}

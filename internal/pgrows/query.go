@@ -1,0 +1,37 @@
+package pgrows
+
+import (
+	"context"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Query returns the rows of a query, NULL as "". The arguments are arrays of text. It leaves no
+// statement prepared.
+func Query(ctx context.Context, conn *pgx.Conn, sql string, args ...[]string) ([][]string, error) {
+	values := make([][]byte, len(args))
+	for i, arg := range args {
+		values[i] = textArray(arg)
+	}
+	result := conn.PgConn().ExecParams(ctx, sql, values, nil, nil, nil).Read()
+	if result.Err != nil {
+		return nil, result.Err
+	}
+	out := make([][]string, len(result.Rows))
+	for i, row := range result.Rows {
+		for _, value := range row {
+			out[i] = append(out[i], string(value))
+		}
+	}
+	return out, nil
+}
+
+func textArray(values []string) []byte {
+	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+	quoted := make([]string, len(values))
+	for i, value := range values {
+		quoted[i] = `"` + quote.Replace(value) + `"`
+	}
+	return []byte("{" + strings.Join(quoted, ",") + "}")
+}

@@ -1,0 +1,168 @@
+package typemap
+
+import (
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// A Check says what has to be checked in the values of a parameter before they are sent.
+// Most types need none.
+type Check uint8
+
+const (
+	CheckOwnValue    Check = 1 << iota // it may say itself what is sent for it
+	CheckByType                        // and may be sent by a method of pgtype's instead
+	CheckBytes                         // it may be bytes, or an array of them
+	CheckRectangular                   // it may hold an array that is not rectangular
+)
+
+// CheckOf returns what has to be checked in values of the type.
+func CheckOf(typ reflect.Type) (c Check) {
+	elem := typ
+	for {
+		switch {
+		case elem.Kind() == reflect.Interface:
+			return CheckOwnValue | CheckBytes | CheckRectangular
+		case isValuer(elem) || elem.Implements(textValuerType):
+			if c = CheckOwnValue; SentByType(elem) {
+				c |= CheckByType
+			}
+			return c
+		case isDimensioned(elem):
+			return CheckBytes | CheckRectangular
+		}
+		if takenForBytea(elem) {
+			c |= CheckBytes
+		}
+		if elem.Kind() != reflect.Pointer && elem.Kind() != reflect.Slice && elem.Kind() != reflect.Array {
+			break
+		}
+		elem = elem.Elem()
+	}
+	if mayBeRagged(typ) {
+		c |= CheckRectangular
+	}
+	return c
+}
+
+// MayHoldBytes reports whether a value is bytes, not nil, or may be an array of them.
+func MayHoldBytes(value any) bool {
+	if b, ok := BytesIn(value); ok {
+		return b != nil
+	}
+	typ := reflect.TypeOf(value)
+	for typ.Kind() == reflect.Pointer {
+		typ = typ.Elem()
+	}
+	switch {
+	case isDimensioned(typ):
+		typ = typ.Field(0).Type
+	case typ.Kind() != reflect.Slice && typ.Kind() != reflect.Array:
+		return false
+	}
+	return takenForBytea(typ.Elem())
+}
+
+// CannotBeSent says that no value of the Go type typ, called what, can be sent as the SQL
+// type, and what to do about it.
+func (t Types) CannotBeSent(what string, typ reflect.Type, oid uint32, placeholder string) string {
+	if oid == 0 {
+		return fmt.Sprintf("(%s) cannot be sent where pgx is not told the type of its parameter: use another QueryExecMode than Exec and SimpleProtocol, or a type of pgtype's", what)
+	}
+	fix := "change the field's type"
+	switch _, known := t.Known.TypeForOID(oid); {
+	case known:
+	case t.Live[oid].Kind == "e" && t.Encodes(oid, typ):
+		fix = "use a string"
+	default:
+		fix = "load the type on the connection (pgx.Conn.LoadType)"
+	}
+	if own := t.ownName(typ); own != "" && placeholder != "" {
+		fix += ", or cast the parameter, as in " + placeholder + "::" + own
+	}
+	return fmt.Sprintf("(%s) cannot be sent as %s: %s", what, t.Name(oid), fix)
+}
+
+// ownName is the SQL type that is a Go type's own, or "".
+func (t Types) ownName(typ reflect.Type) string {
+	dimensions := ""
+	for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice && typ.Elem().Kind() != reflect.Uint8 || typ.Kind() == reflect.Array && typ.Elem().Kind() != reflect.Uint8 {
+		if typ.Kind() != reflect.Pointer {
+			dimensions = "[]"
+		}
+		typ = typ.Elem()
+	}
+	guessed, ok := t.Known.TypeForValue(reflect.Zero(typ).Interface())
+	switch {
+	case ok:
+		return guessed.Name + dimensions
+	case typ.Kind() == reflect.Array:
+		if typ.Len() == 16 {
+			return "uuid" + dimensions
+		}
+		return ""
+	case basics[typ.Kind()] != "":
+		return basics[typ.Kind()] + dimensions
+	}
+	return ""
+}
+
+// basics are the SQL types of the kinds of Go.
+var basics = map[reflect.Kind]string{
+	reflect.String: "text", reflect.Bool: "bool", reflect.Float32: "float4", reflect.Float64: "float8",
+	reflect.Int: "int8", reflect.Int8: "int2", reflect.Int16: "int2", reflect.Int32: "int4", reflect.Int64: "int8",
+	reflect.Uint8: "int2", reflect.Uint16: "int4", reflect.Uint32: "int8", reflect.Uint64: "numeric", reflect.Uint: "numeric",
+}
+
+// OwnType is the type of what a value gives to be sent for it, or nil.
+func OwnType(value any) reflect.Type {
+	valuer, ok := value.(driver.Valuer)
+	if !ok {
+		return nil
+	}
+	own, err := valuer.Value()
+	if err != nil {
+		return nil
+	}
+	return reflect.TypeOf(own)
+}
+
+// ParseEncodeError takes apart the error of an argument that pgx could not encode: its number,
+// from 0, -1 if it does not tell, and the type that it was to be encoded as. Such errors
+// have no type; a test holds their text, which holds the value.
+func ParseEncodeError(err error) (i int, oid uint32, ok bool) {
+	text := err.Error()
+	i = -1
+	if rest, found := strings.CutPrefix(text, "failed to encode args["); found {
+		number, _, _ := strings.Cut(rest, "]")
+		if n, e := strconv.Atoi(number); e == nil {
+			i = n
+		}
+		ok = true
+		if err = errors.Unwrap(err); err == nil {
+			return i, 0, true
+		}
+		text = err.Error()
+	}
+	if !strings.HasPrefix(text, "unable to encode ") {
+		return i, 0, ok
+	}
+	if _, answered := errors.AsType[*pgconn.PgError](err); answered && !ok {
+		return i, 0, false
+	}
+	if cause := errors.Unwrap(err); cause != nil {
+		text = strings.TrimSuffix(text, ": "+cause.Error())
+	}
+	at := strings.LastIndex(text, " (OID ")
+	if at < 0 {
+		return i, 0, ok
+	}
+	n, parsed := strconv.ParseUint(strings.TrimSuffix(text[at+len(" (OID "):], ")"), 10, 32)
+	return i, uint32(n), ok || parsed == nil
+}
