@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
+	"github.com/pgcmd/pgcmd/internal/copybin"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/structfields"
@@ -167,36 +168,36 @@ func (c *copyDefinition) run(ctx context.Context, db DB, inv *invocation) error 
 }
 
 // stream sends the rows, and returns how many the server has taken.
-func (c *copyDefinition) stream(ctx context.Context, l *copyLease, columns []copyColumn, inText bool, rows func(row any, each func(error) bool)) (int64, *Error) {
+func (c *copyDefinition) stream(ctx context.Context, l *copyLease, columns []copybin.Column, inText bool, rows func(row any, each func(error) bool)) (int64, *Error) {
 	names := make([]string, len(columns))
 	for i := range columns {
-		names[i] = columns[i].name
+		names[i] = columns[i].Name
 	}
 	ctx, traced := traceCopy(ctx, l.conn, c.name, names)
 	var tag pgconn.CommandTag
 	var err error
 	defer func() { traced(tag, err) }()
 
-	f := newCopyReader(ctx, l.conn, c.sql(names, inText))
+	f := copybin.NewReader(ctx, l.conn, c.sql(names, inText), endTime)
 	defer func() { // also after a panic, or Goexit, in the sequence
-		f.abandon()
-		l.err = f.err
+		f.Abandon()
+		l.err = f.Err
 		if !isPgError(l.err) && l.err != nil && ctx.Err() != nil {
 			l.err = ctx.Err()
 		}
 		if err == nil {
-			err = f.err
+			err = f.Err
 		}
 	}()
 	report := reporter(ctx, c.progress)
-	read, failure := c.copyRows(ctx, f, report, newRowEncoder(c.typ, columns, c.grows, inText), rows)
+	read, failure := c.copyRows(ctx, f, report, copybin.NewEncoder(c.typ, columns, c.grows, inText), rows)
 	if failure != nil {
-		f.abandon()
+		f.Abandon()
 		failure.Effect = NotApplied
 		l.failure, err = failure, failure
 		return 0, failure
 	}
-	if tag, err = f.close(); err != nil {
+	if tag, err = f.Close(); err != nil {
 		return 0, c.failed(ctx, l, f, columns, read)
 	}
 	if report != nil {
@@ -222,45 +223,52 @@ const progressRows = 10_000
 
 // copyRows encodes the rows until the sequence ends or the copy does, and returns how
 // many there were. Its failure is the sequence's, or a bad row.
-func (c *copyDefinition) copyRows(ctx context.Context, f *copyReader, report func(done, total int), enc *rowEncoder, rows func(row any, each func(error) bool)) (n int, failure *Error) {
-	header, trailer := copyHeader, copyTrailer
-	if enc.inText {
-		header, trailer = "", ""
-	}
-	buf := append(f.buffer(), header...)
+func (c *copyDefinition) copyRows(ctx context.Context, f *copybin.Reader, report func(done, total int), enc *copybin.Encoder, rows func(row any, each func(error) bool)) (n int, failure *Error) {
+	buf := append(f.Buffer(), enc.Header()...)
 	stopped := false
-	rows(enc.rowPtr, func(err error) bool {
+	rows(enc.Row, func(err error) bool {
 		n++
 		stopped = true // unless the end of this function is reached
 		if err != nil {
 			failure = fromSequence(ctx, n, err)
 			return false
 		}
-		if f.over() {
+		if f.Over() {
 			return false
 		}
 		if report != nil && n > 1 && n%progressRows == 1 {
 			report(n-1, -1)
 		}
 		if c.checks != nil {
-			if failure = c.check(n, enc.rowPtr); failure != nil {
+			if failure = c.check(n, enc.Row); failure != nil {
 				return false
 			}
 		}
-		if buf, failure = enc.append(buf); failure != nil {
-			failure.inRow(n)
+		var refused *copybin.Error
+		if buf, refused = enc.Append(buf); refused != nil {
+			failure = rowError(refused).inRow(n)
 			return false
 		}
-		if len(buf) >= copyChunk || f.wantsFlush() {
-			buf = f.send(buf)
+		if f.WantsFlush(len(buf)) {
+			buf = f.Send(buf)
 		}
 		stopped = false
 		return true
 	})
 	if !stopped {
-		f.sendLast(append(buf, trailer...))
+		f.SendLast(append(buf, enc.Trailer()...))
 	}
 	return n, failure
+}
+
+// rowError is the error of a row that cannot be encoded: the program's, if no value of the
+// field's type can be sent.
+func rowError(err *copybin.Error) *Error {
+	e := newFieldError(err.Field, err.Rule, err.Message, err.Err)
+	if e.Message = "the row was refused"; err.Column != "" {
+		e.Code, e.Column = CodeInternal, err.Column
+	}
+	return e
 }
 
 // check validates one row.
@@ -292,8 +300,8 @@ func fromSequence(ctx context.Context, n int, err error) *Error {
 }
 
 // failed is the error of a copy that the server refused, or the connection lost.
-func (c *copyDefinition) failed(ctx context.Context, l *copyLease, f *copyReader, columns []copyColumn, read int) *Error {
-	err := f.err
+func (c *copyDefinition) failed(ctx context.Context, l *copyLease, f *copybin.Reader, columns []copybin.Column, read int) *Error {
+	err := f.Err
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
 	if !answered && ctx.Err() != nil {
 		err = ctx.Err() // the reason for what pgx says
@@ -309,7 +317,7 @@ func (c *copyDefinition) failed(ctx context.Context, l *copyLease, f *copyReader
 		e.Message += ": a generated column cannot be copied into (tag its field `db:\"-\"`)"
 	}
 	switch {
-	case l.joined, !f.ended(), answered && sqlstate.IsDefinite(pgErr), f.endUnsent():
+	case l.joined, !f.Ended(), answered && sqlstate.IsDefinite(pgErr), f.EndUnsent():
 		// Without its end on the server a copy is as good as not begun, and what is
 		// part of a transaction cannot be committed any more.
 		e.Effect = NotApplied
@@ -329,7 +337,7 @@ func (c *copyDefinition) failed(ctx context.Context, l *copyLease, f *copyReader
 // locate adds which row and which column the server complains of, if it tells: in
 // its context, in English, as "COPY items, line 18, column qty: ...". What follows
 // may be a value.
-func (e *Error) locate(pgErr *pgconn.PgError, relation string, columns []copyColumn, read int) {
+func (e *Error) locate(pgErr *pgconn.PgError, relation string, columns []copybin.Column, read int) {
 	switch pgErr.Code[:min(2, len(pgErr.Code))] {
 	case "22", "23", "44", "P0":
 	default:
@@ -348,9 +356,9 @@ func (e *Error) locate(pgErr *pgconn.PgError, relation string, columns []copyCol
 	}
 	if rest, ok := strings.CutPrefix(rest[digits:], ", column "); ok && e.Column == "" {
 		for _, column := range columns {
-			if after, ok := strings.CutPrefix(rest, column.name); ok && (after == "" || after[0] == ':') {
-				e.Column = column.name
-				e.Message = "column " + column.name + ": " + e.Message
+			if after, ok := strings.CutPrefix(rest, column.Name); ok && (after == "" || after[0] == ':') {
+				e.Column = column.Name
+				e.Message = "column " + column.Name + ": " + e.Message
 				break
 			}
 		}
@@ -361,7 +369,7 @@ func (e *Error) locate(pgErr *pgconn.PgError, relation string, columns []copyCol
 // describe asks for the columns and their types, and plans how each field is
 // encoded: in binary, or in text if the server has to read a text. It asks every time: bytes that were made for the type which a column had
 // once could be taken for something else.
-func (c *copyDefinition) describe(ctx context.Context, l *copyLease) (columns []copyColumn, inText bool, failure *Error) {
+func (c *copyDefinition) describe(ctx context.Context, l *copyLease) (columns []copybin.Column, inText bool, failure *Error) {
 	// To be analysed it needs no right to SELECT, and domains come as what they are of.
 	sd, err := l.prepare.Prepare(ctx, "", "select * from "+c.table)
 	if err != nil {
@@ -371,7 +379,7 @@ func (c *copyDefinition) describe(ctx context.Context, l *copyLease) (columns []
 	for i, f := range sd.Fields {
 		names[i] = f.Name
 	}
-	columns = make([]copyColumn, len(c.fields))
+	columns = make([]copybin.Column, len(c.fields))
 	oids := make([]uint32, len(c.fields))
 	takenBy := make([]string, len(names))
 	for i, f := range c.fields {
@@ -386,7 +394,7 @@ func (c *copyDefinition) describe(ctx context.Context, l *copyLease) (columns []
 		default:
 			takenBy[at] = f.Path
 			oids[i] = sd.Fields[at].DataTypeOID
-			columns[i] = copyColumn{field: f, name: names[at], oid: oids[i]}
+			columns[i] = copybin.Column{Field: f, Name: names[at], OID: oids[i]}
 			continue
 		}
 		e.Effect = NotApplied
@@ -397,11 +405,12 @@ func (c *copyDefinition) describe(ctx context.Context, l *copyLease) (columns []
 		return nil, false, c.columnsError(ctx, l, err)
 	}
 	for _, column := range columns {
-		inText = inText || t.ReadByServer(column.oid, column.field.Type)
+		inText = inText || t.ReadByServer(column.OID, column.Field.Type)
 	}
 	for i := range columns {
-		if e := columns[i].plan(t, inText); e != nil {
-			return nil, false, e
+		if e := columns[i].Plan(t, inText); e != nil {
+			return nil, false, &Error{Code: CodeInternal, Effect: NotApplied, Column: e.Column,
+				Message: fmt.Sprintf("field %s %s, or leave column %q out", e.Field, e.Message, e.Column)}
 		}
 	}
 	return columns, inText, nil

@@ -1,4 +1,7 @@
-package pgcmd
+// Package copybin encodes the rows of a COPY, in binary or in text, and passes them to pgconn
+// while it sends them. It does not know commands, validation, nor what an error says about
+// the effect of a copy.
+package copybin
 
 import (
 	"encoding/binary"
@@ -15,28 +18,44 @@ import (
 	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
-// A rowEncoder encodes one row after the other, by pointers to the fields of the
+// An Encoder encodes one row after the other, by pointers to the fields of the
 // only Row that it holds.
-type rowEncoder struct {
-	row      reflect.Value
-	rowPtr   any // a pointer to it
-	columns  []copyColumn
+type Encoder struct {
+	value    reflect.Value
+	Row      any // a pointer to it
+	columns  []Column
 	pointers []any // pointers[i] is to the field of column i, as its encoder takes it
 	grows    bool  // they are good for one row only
 	inText   bool  // the copy is in text, and not in binary
 }
 
-func newRowEncoder(typ reflect.Type, columns []copyColumn, grows, inText bool) *rowEncoder {
+func NewEncoder(typ reflect.Type, columns []Column, grows, inText bool) *Encoder {
 	row := reflect.New(typ)
-	e := &rowEncoder{row: row.Elem(), rowPtr: row.Interface(), columns: columns, pointers: make([]any, len(columns)), grows: grows, inText: inText}
+	e := &Encoder{value: row.Elem(), Row: row.Interface(), columns: columns, pointers: make([]any, len(columns)), grows: grows, inText: inText}
 	e.point()
 	return e
 }
 
-func (e *rowEncoder) point() {
+// Header returns what begins the copy.
+func (e *Encoder) Header() string {
+	if e.inText {
+		return ""
+	}
+	return "PGCOPY\n\xff\r\n\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00"
+}
+
+// Trailer returns what ends the copy.
+func (e *Encoder) Trailer() string {
+	if e.inText {
+		return ""
+	}
+	return "\xff\xff"
+}
+
+func (e *Encoder) point() {
 	for i := range e.columns {
 		c := &e.columns[i]
-		p := structfields.Pointer(e.row, c.field.Index, false)
+		p := structfields.Pointer(e.value, c.Field.Index, false)
 		if p != nil && c.takes != nil {
 			p = reflect.ValueOf(p).Convert(c.takes).Interface()
 		}
@@ -44,8 +63,8 @@ func (e *rowEncoder) point() {
 	}
 }
 
-// append appends the row to buf.
-func (e *rowEncoder) append(buf []byte) ([]byte, *Error) {
+// Append appends the row to buf.
+func (e *Encoder) Append(buf []byte) ([]byte, *Error) {
 	if e.grows {
 		e.point()
 	}
@@ -58,7 +77,7 @@ func (e *rowEncoder) append(buf []byte) ([]byte, *Error) {
 		}
 		p := e.pointers[i]
 		if p == nil {
-			return nil, rowRefused(newFieldError(e.columns[i].field.Path, "required", "must be set: the embedded struct that contains it is a nil pointer", nil))
+			return nil, &Error{Field: e.columns[i].Field.Path, Rule: "required", Message: "must be set: the embedded struct that contains it is a nil pointer"}
 		}
 		var err error
 		if buf, err = e.columns[i].encode(buf, p); err != nil {
@@ -71,58 +90,67 @@ func (e *rowEncoder) append(buf []byte) ([]byte, *Error) {
 	return buf, nil
 }
 
-func rowRefused(e *Error) *Error {
-	e.Message = "the row was refused"
-	return e
+// An Error is the error of a field that cannot be encoded. It does not hold the value, which
+// err may do.
+type Error struct {
+	Field, Rule, Message string
+	Column               string // set if no value of the field's type can be sent to it
+	Err                  error  // the cause, or nil
 }
 
-// A copyColumn is a column and the field that fills it.
-type copyColumn struct {
-	field  structfields.Field
-	name   string
-	oid    uint32
+func (e *Error) Error() string { return e.Field + " " + e.Message }
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// A Column is a column and the field that fills it.
+type Column struct {
+	Field  structfields.Field
+	Name   string
+	OID    uint32
 	typ    string       // the type's name, for a message
 	takes  reflect.Type // the type to which the pointer to the field is converted; nil if as it is
-	encode encoder
+	encode encodeFunc
 }
 
-// An encoder appends the value that p points to, with its length before it.
-type encoder func(buf []byte, p any) ([]byte, error)
+// An encodeFunc appends the value that p points to, with its length before it.
+type encodeFunc func(buf []byte, p any) ([]byte, error)
 
 // refused is the error of a value that cannot be encoded.
-func (c *copyColumn) refused(err error) *Error {
-	if e, ok := err.(*Error); ok && e.Effect == NotApplied && len(e.Problems) == 1 { // made here
-		return rowRefused(e)
+func (c *Column) refused(err error) *Error {
+	if e, ok := err.(*Error); ok {
+		return e
 	}
-	return rowRefused(newFieldError(c.field.Path, "encode", fmt.Sprintf("does not fit the type of column %q (%s)", c.name, c.typ), err))
+	return &Error{Field: c.Field.Path, Rule: "encode", Message: fmt.Sprintf("does not fit the type of column %q (%s)", c.Name, c.typ), Err: err}
 }
 
 // cannotEncode is the error of a value that cannot be encoded: the program's, if what the value
 // gives to be sent for it never can.
-func (c *copyColumn) cannotEncode(t typemap.Types, value any, err error) error {
+func (c *Column) cannotEncode(t typemap.Types, value any, err error) error {
 	sent := typemap.OwnType(value)
-	if sent == nil || t.Encodes(c.oid, sent) {
+	if sent == nil || t.Encodes(c.OID, sent) {
 		return err
 	}
-	e := newFieldError(c.field.Path, "type", t.CannotBeSent(fmt.Sprintf("%T, which gives %s,", value, sent), sent, c.oid, ""), err)
-	e.Code, e.Column = CodeInternal, c.name
-	return e
+	return &Error{Field: c.Field.Path, Rule: "type", Message: t.CannotBeSent(fmt.Sprintf("%T, which gives %s,", value, sent), sent, c.OID, ""), Column: c.Name, Err: err}
+}
+
+// notText is the error of a value that is not text.
+func notText(e *bind.FieldError) error {
+	return &Error{Field: e.Field, Rule: e.Rule, Message: e.Message}
 }
 
 // outOfRange is the error of a number or a time that the column's type cannot hold.
-func (c *copyColumn) outOfRange() error {
-	return newFieldError(c.field.Path, "range", fmt.Sprintf("is out of the range of column %q (%s)", c.name, c.typ), nil)
+func (c *Column) outOfRange() error {
+	return &Error{Field: c.Field.Path, Rule: "range", Message: fmt.Sprintf("is out of the range of column %q (%s)", c.Name, c.typ)}
 }
 
-// plan chooses the encoder. In a copy in text every column is.
-func (c *copyColumn) plan(t typemap.Types, inText bool) *Error {
-	c.typ = t.Name(c.oid)
-	typ := c.field.Type
-	if l := t.Unsendable(c.oid, typ); l.Why != "" {
-		return &Error{Code: CodeInternal, Effect: NotApplied, Column: c.name,
-			Message: fmt.Sprintf("field %s %s, or leave column %q out", c.field.Path, t.CannotBeSent(typ.String(), typ, c.oid, ""), c.name)}
+// Plan chooses the encoder. In a copy in text every column is.
+func (c *Column) Plan(t typemap.Types, inText bool) *Error {
+	c.typ = t.Name(c.OID)
+	typ := c.Field.Type
+	if l := t.Unsendable(c.OID, typ); l.Why != "" {
+		return &Error{Field: c.Field.Path, Rule: "type", Message: t.CannotBeSent(typ.String(), typ, c.OID, ""), Column: c.Name}
 	}
-	known, ok := t.Known.TypeForOID(c.oid)
+	known, ok := t.Known.TypeForOID(c.OID)
 	if inText {
 		c.encode = c.text(t, appendField)
 		return nil
@@ -154,23 +182,23 @@ func (c *copyColumn) plan(t typemap.Types, inText bool) *Error {
 
 // text encodes a value as its text, which the server reads. In a copy in text that is
 // how all are sent; in one in binary it is how those are whose binary form is text.
-func (c *copyColumn) text(t typemap.Types, appendText func(buf, text []byte) []byte) encoder {
-	_, known := t.Known.TypeForOID(c.oid)
-	mayBeRagged := typemap.CheckOf(c.field.Type)&typemap.CheckRectangular != 0
+func (c *Column) text(t typemap.Types, appendText func(buf, text []byte) []byte) encodeFunc {
+	_, known := t.Known.TypeForOID(c.OID)
+	mayBeRagged := typemap.CheckOf(c.Field.Type)&typemap.CheckRectangular != 0
 	scratch := make([]byte, 0, 64)
 	return func(buf []byte, p any) ([]byte, error) {
 		v := reflect.ValueOf(p).Elem()
 		value := v.Interface()
-		if mayBeRagged && t.IsMisshapen(c.oid, v) {
-			return nil, newFieldError(c.field.Path, "array", typemap.NotRectangular, nil)
+		if mayBeRagged && t.IsMisshapen(c.OID, v) {
+			return nil, &Error{Field: c.Field.Path, Rule: "array", Message: typemap.NotRectangular}
 		}
 		if !known {
 			var err error
-			if value, err = t.AsText(c.oid, value); err != nil {
+			if value, err = t.AsText(c.OID, value); err != nil {
 				return nil, err
 			}
 		}
-		text, err := t.Known.Encode(c.oid, pgtype.TextFormatCode, value, scratch[:0])
+		text, err := t.Known.Encode(c.OID, pgtype.TextFormatCode, value, scratch[:0])
 		switch {
 		case err != nil:
 			return nil, c.cannotEncode(t, value, err)
@@ -179,8 +207,8 @@ func (c *copyColumn) text(t typemap.Types, appendText func(buf, text []byte) []b
 		case len(text) > math.MaxInt32:
 			return nil, c.outOfRange()
 		}
-		if e := fieldError(bind.CheckTextBytes(text, c.field.Path)); e != nil {
-			return nil, e
+		if e := bind.CheckTextBytes(text, c.Field.Path); e != nil {
+			return nil, notText(e)
 		}
 		scratch = text
 		return appendText(buf, text), nil
@@ -218,22 +246,22 @@ func appendField(buf, value []byte) []byte {
 }
 
 // planned encodes by pgtype's plans, as pgx does.
-func (c *copyColumn) planned(t typemap.Types) encoder {
-	types, typ := t.Known, c.field.Type
+func (c *Column) planned(t typemap.Types) encodeFunc {
+	types, typ := t.Known, c.Field.Type
 	dynamic := rowscan.ValueType(typ).Kind() == reflect.Interface
-	known, _ := types.TypeForOID(c.oid)
+	known, _ := types.TypeForOID(c.OID)
 	isText := typemap.IsTextCodec(known.Codec)
 	mayBeRagged := typemap.CheckOf(typ)&typemap.CheckRectangular != 0
 	// A plan is the type's, and serves every value of it.
 	var plan pgtype.EncodePlan
 	if !dynamic {
-		plan = types.PlanEncode(c.oid, pgtype.BinaryFormatCode, reflect.Zero(typ).Interface())
+		plan = types.PlanEncode(c.OID, pgtype.BinaryFormatCode, reflect.Zero(typ).Interface())
 	}
 	return func(buf []byte, p any) ([]byte, error) {
 		v := reflect.ValueOf(p).Elem()
 		value := v.Interface()
-		if mayBeRagged && t.IsMisshapen(c.oid, v) {
-			return nil, newFieldError(c.field.Path, "array", typemap.NotRectangular, nil)
+		if mayBeRagged && t.IsMisshapen(c.OID, v) {
+			return nil, &Error{Field: c.Field.Path, Rule: "array", Message: typemap.NotRectangular}
 		}
 		start := len(buf)
 		buf = appendNull(buf)
@@ -241,7 +269,7 @@ func (c *copyColumn) planned(t typemap.Types) encoder {
 		err := errNoPlan
 		switch {
 		case dynamic || nilable(v) && v.IsNil():
-			encoded, err = types.Encode(c.oid, pgtype.BinaryFormatCode, value, buf) // knows what nil means to each type
+			encoded, err = types.Encode(c.OID, pgtype.BinaryFormatCode, value, buf) // knows what nil means to each type
 		case plan != nil:
 			encoded, err = plan.Encode(value, buf)
 		}
@@ -255,8 +283,8 @@ func (c *copyColumn) planned(t typemap.Types) encoder {
 			return buf, nil // NULL
 		}
 		if isText {
-			if e := fieldError(bind.CheckTextBytes(encoded[start+4:], c.field.Path)); e != nil {
-				return nil, e
+			if e := bind.CheckTextBytes(encoded[start+4:], c.Field.Path); e != nil {
+				return nil, notText(e)
 			}
 		}
 		return setLength(encoded, start)
@@ -267,29 +295,29 @@ var errNoPlan = errors.New("there is no way to encode the value as the column's 
 
 // byText encodes a value whose text is what the column's type reads, as pgx does:
 // the string "1.5" into a numeric column.
-func (c *copyColumn) byText(types *pgtype.Map, value any, buf []byte) ([]byte, bool) {
+func (c *Column) byText(types *pgtype.Map, value any, buf []byte) ([]byte, bool) {
 	text, ok := value.(string)
 	if !ok {
-		b, err := types.Encode(c.oid, pgtype.TextFormatCode, value, nil)
+		b, err := types.Encode(c.OID, pgtype.TextFormatCode, value, nil)
 		if err != nil || b == nil {
 			return nil, false
 		}
 		text = string(b)
 	}
-	if t, ok := types.TypeForOID(c.oid); ok {
+	if t, ok := types.TypeForOID(c.OID); ok {
 		if _, ok := t.Codec.(*pgtype.ArrayCodec); ok {
 			var array pgtype.Array[any] // keeps the dimensions
-			if types.Scan(c.oid, pgtype.TextFormatCode, []byte(text), &array) == nil {
-				encoded, err := types.Encode(c.oid, pgtype.BinaryFormatCode, array, buf)
+			if types.Scan(c.OID, pgtype.TextFormatCode, []byte(text), &array) == nil {
+				encoded, err := types.Encode(c.OID, pgtype.BinaryFormatCode, array, buf)
 				return encoded, err == nil
 			}
 		}
 	}
 	var scanned any
-	if types.Scan(c.oid, pgtype.TextFormatCode, []byte(text), &scanned) != nil {
+	if types.Scan(c.OID, pgtype.TextFormatCode, []byte(text), &scanned) != nil {
 		return nil, false
 	}
-	encoded, err := types.Encode(c.oid, pgtype.BinaryFormatCode, scanned, buf)
+	encoded, err := types.Encode(c.OID, pgtype.BinaryFormatCode, scanned, buf)
 	return encoded, err == nil
 }
 

@@ -1,4 +1,4 @@
-package pgcmd
+package copybin
 
 import (
 	"encoding/binary"
@@ -15,8 +15,8 @@ import (
 // direct returns the direct encoding of the column's type, if the field's kind has
 // one: without an interface, a plan or an allocation between the field and the
 // buffer. It is for pgtype's own codecs: another one that the user has registered is used as it is.
-func (c *copyColumn) direct(codec pgtype.Codec) directEncoder {
-	t := c.field.Type
+func (c *Column) direct(codec pgtype.Codec) directEncoder {
+	t := c.Field.Type
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
@@ -63,24 +63,24 @@ func (c *copyColumn) direct(codec pgtype.Codec) directEncoder {
 	return nil
 }
 
-// An encoding appends a value of one Go type. It takes a pointer, so that a large
+// A valueEncoder appends a value of one Go type. It takes a pointer, so that a large
 // one is not copied.
 type valueEncoder[T any] func(buf []byte, v *T) ([]byte, error)
 
-// directEncoder is an encoding whose type is not spelt out.
+// A directEncoder is a valueEncoder of any type.
 type directEncoder interface {
 	typ() reflect.Type
-	plain() encoder    // of a T
-	nullable() encoder // of a *T, where nil is NULL
+	plain() encodeFunc    // of a T
+	nullable() encodeFunc // of a *T, where nil is NULL
 }
 
 func (e valueEncoder[T]) typ() reflect.Type { return reflect.TypeFor[T]() }
 
-func (e valueEncoder[T]) plain() encoder {
+func (e valueEncoder[T]) plain() encodeFunc {
 	return func(buf []byte, p any) ([]byte, error) { return e(buf, p.(*T)) }
 }
 
-func (e valueEncoder[T]) nullable() encoder {
+func (e valueEncoder[T]) nullable() encodeFunc {
 	return func(buf []byte, p any) ([]byte, error) {
 		v := *p.(**T)
 		if v == nil {
@@ -90,7 +90,7 @@ func (e valueEncoder[T]) nullable() encoder {
 	}
 }
 
-func integer(kind reflect.Kind, c *copyColumn, size int) directEncoder {
+func integer(kind reflect.Kind, c *Column, size int) directEncoder {
 	switch kind {
 	case reflect.Int:
 		return intEncoder[int](c, size)
@@ -112,7 +112,7 @@ func integer(kind reflect.Kind, c *copyColumn, size int) directEncoder {
 	return nil
 }
 
-func intEncoder[T int | int8 | int16 | int32 | int64 | uint8 | uint16 | uint32](c *copyColumn, size int) directEncoder {
+func intEncoder[T int | int8 | int16 | int32 | int64 | uint8 | uint16 | uint32](c *Column, size int) directEncoder {
 	switch size {
 	case 2:
 		return valueEncoder[T](func(buf []byte, v *T) ([]byte, error) {
@@ -141,9 +141,9 @@ func append64(buf []byte, n uint64) []byte {
 		byte(n>>56), byte(n>>48), byte(n>>40), byte(n>>32), byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
 }
 
-func (c *copyColumn) appendText(buf []byte, v *string) ([]byte, error) {
-	if e := fieldError(bind.CheckText(*v, c.field.Path)); e != nil {
-		return nil, e
+func (c *Column) appendText(buf []byte, v *string) ([]byte, error) {
+	if e := bind.CheckText(*v, c.Field.Path); e != nil {
+		return nil, notText(e)
 	}
 	if len(*v) > math.MaxInt32 {
 		return nil, c.outOfRange()
@@ -187,17 +187,17 @@ const (
 	endTimestamp = 9223371331200
 )
 
-func (c *copyColumn) appendTimestamptz(buf []byte, v *time.Time) ([]byte, error) {
+func (c *Column) appendTimestamptz(buf []byte, v *time.Time) ([]byte, error) {
 	return c.appendSeconds(buf, v.Unix(), v.Nanosecond())
 }
 
 // appendTimestamp takes the time as the clock shows it, in whatever zone.
-func (c *copyColumn) appendTimestamp(buf []byte, v *time.Time) ([]byte, error) {
+func (c *Column) appendTimestamp(buf []byte, v *time.Time) ([]byte, error) {
 	_, offset := v.Zone()
 	return c.appendSeconds(buf, v.Unix()+int64(offset), v.Nanosecond())
 }
 
-func (c *copyColumn) appendSeconds(buf []byte, seconds int64, nanoseconds int) ([]byte, error) {
+func (c *Column) appendSeconds(buf []byte, seconds int64, nanoseconds int) ([]byte, error) {
 	if seconds < minTimestamp+epoch2000 || seconds >= endTimestamp+epoch2000 {
 		return nil, c.outOfRange()
 	}

@@ -1,4 +1,4 @@
-package pgcmd
+package copybin
 
 import (
 	"context"
@@ -14,12 +14,12 @@ import (
 	"github.com/pgcmd/pgcmd/internal/connpool"
 )
 
-// A copyReader passes the bytes of a copy from the caller's goroutine, which runs the
+// A Reader passes the bytes of a copy from the caller's goroutine, which runs the
 // sequence, to pgconn's, which reads them. It has two buffers: one is filled while the
 // other is sent.
-type copyReader struct {
+type Reader struct {
 	state   atomic.Int32
-	stopped chan struct{} // closed when state becomes copyStopped
+	stopped chan struct{} // closed when state becomes stopped
 	full    chan []byte   // to be read; closed after the last
 	free    chan []byte   // to be filled
 	starved atomic.Bool   // the reader waits
@@ -30,29 +30,30 @@ type copyReader struct {
 	readerGone chan struct{} // closed when pgconn reads no more
 
 	conn    *pgx.Conn
-	sent    atomic.Int64 // on the connection, when the reader returned io.EOF
-	counted atomic.Bool  // sent is known
+	timeout time.Duration // of an abort
+	sent    atomic.Int64  // on the connection, when the reader returned io.EOF
+	counted atomic.Bool   // sent is known
 
 	cancel context.CancelFunc // ends the copy, and the connection
 	done   chan struct{}      // closed when pgconn has returned
 	tag    pgconn.CommandTag
-	err    error
-	panic  any // of user code that pgconn called, such as OnNotice
+	Err    error // of pgconn, once the copy is over
+	panic  any   // of user code that pgconn called, such as OnNotice
 }
 
 // A reader is stopped or has ended, and never both: the Effect of a copy depends on
 // whether its end may have been sent.
 const (
-	copyRunning int32 = iota
-	copyStopped       // pgconn aborts the copy, or has returned
-	copyEnded         // the reader has returned io.EOF
+	running int32 = iota
+	stopped       // pgconn aborts the copy, or has returned
+	ended         // the reader has returned io.EOF
 )
 
 const (
 	// copyChunk is what pgconn reads, and sends, at once: 64 KiB with the message's
 	// head. Whole chunks are handed over, so that it need not send the small rest of
 	// one.
-	copyChunk = 65536 - 5
+	chunkSize = 65536 - 5
 
 	// starvedTime is for how long rows of a slow sequence are kept back to fill a
 	// chunk: it bounds how late the server's complaint about them is.
@@ -64,30 +65,26 @@ const (
 	stopTime = 100 * time.Millisecond
 )
 
-// copyHeader begins a copy in binary, copyTrailer ends it.
-const (
-	copyHeader  = "PGCOPY\n\xff\r\n\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00"
-	copyTrailer = "\xff\xff"
-)
-
 // errClientAborted goes to the server, and so into its log: it must hold no value.
 var errClientAborted = errors.New("the client gave up")
 
-// copyBuffers are buffers that no copy uses.
-var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 0, copyChunk+8<<10); return &b }}
+// buffers are buffers that no copy uses.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, chunkSize+8<<10); return &b }}
 
-// newCopyReader begins the copy. The caller must end it by close or abandon.
-func newCopyReader(ctx context.Context, conn *pgx.Conn, sql string) *copyReader {
-	f := &copyReader{
+// NewReader begins the copy. The caller must end it by Close or Abandon, which waits for
+// timeout at most until it closes the connection.
+func NewReader(ctx context.Context, conn *pgx.Conn, sql string, timeout time.Duration) *Reader {
+	f := &Reader{
 		stopped:    make(chan struct{}),
 		full:       make(chan []byte, 1),
 		free:       make(chan []byte, 2),
 		conn:       conn,
+		timeout:    timeout,
 		done:       make(chan struct{}),
 		readerGone: make(chan struct{}),
 	}
 	for range cap(f.free) {
-		f.free <- *copyBuffers.Get().(*[]byte)
+		f.free <- *buffers.Get().(*[]byte)
 	}
 	// A context that is done would cost the connection. So the server is asked first
 	// to abort the copy, in order.
@@ -105,40 +102,41 @@ func newCopyReader(ctx context.Context, conn *pgx.Conn, sql string) *copyReader 
 		defer cancel()
 		defer f.stop() // pgconn may have left a reader behind
 		defer unwatch()
-		f.err = errClientAborted // unless it returns
+		f.Err = errClientAborted // unless it returns
 		defer func() { f.panic = recover() }()
-		f.tag, f.err = conn.PgConn().CopyFrom(copyCtx, f, sql)
-		if f.err == nil && !f.ended() {
-			f.err = errClientAborted // whatever the server says
+		f.tag, f.Err = conn.PgConn().CopyFrom(copyCtx, f, sql)
+		if f.Err == nil && !f.Ended() {
+			f.Err = errClientAborted // whatever the server says
 		}
 	}()
 	return f
 }
 
 // stop makes the reader abort the copy, unless it has ended or was stopped.
-func (f *copyReader) stop() bool {
-	if !f.state.CompareAndSwap(copyRunning, copyStopped) {
+func (f *Reader) stop() bool {
+	if !f.state.CompareAndSwap(running, stopped) {
 		return false
 	}
 	close(f.stopped)
 	return true
 }
 
-func (f *copyReader) over() bool  { return f.state.Load() != copyRunning }
-func (f *copyReader) ended() bool { return f.state.Load() == copyEnded }
+func (f *Reader) Over() bool { return f.state.Load() != running }
 
-// endUnsent reports whether nothing has left since the reader was told that this
+func (f *Reader) Ended() bool { return f.state.Load() == ended }
+
+// EndUnsent reports whether nothing has left since the reader was told that this
 // was all: the server does not know that it was.
-func (f *copyReader) endUnsent() bool {
+func (f *Reader) EndUnsent() bool {
 	now, _ := connpool.Sent(f.conn)
 	return f.counted.Load() && now == f.sent.Load()
 }
 
-// abandon aborts the copy, unless it is over, and waits until pgconn has let go of
+// Abandon aborts the copy, unless it is over, and waits until pgconn no longer uses
 // the connection.
-func (f *copyReader) abandon() {
+func (f *Reader) Abandon() {
 	if f.stop() {
-		timer := time.AfterFunc(endTime, f.cancel)
+		timer := time.AfterFunc(f.timeout, f.cancel)
 		defer timer.Stop()
 	}
 	f.wait()
@@ -149,14 +147,14 @@ const awayTime = 100 * time.Millisecond
 
 // wait waits until pgconn has returned. What panicked there goes on here, and not
 // where it would end the process; the connection is then unusable.
-func (f *copyReader) wait() {
+func (f *Reader) wait() {
 	<-f.done
 	if reason := f.panic; reason != nil {
 		f.panic = nil
-		ctx, cancel := context.WithTimeout(context.Background(), endTime)
+		ctx, cancel := context.WithTimeout(context.Background(), f.timeout)
 		defer cancel()
 		select {
-		case <-f.readerGone: // whom pgconn does not wait for, and who writes on the connection as Close does
+		case <-f.readerGone: // pgconn does not wait for it, and it writes on the connection as Close does
 		case <-time.After(awayTime): // it is stuck in a write
 		}
 		_ = f.conn.PgConn().Conn().Close()
@@ -165,21 +163,21 @@ func (f *copyReader) wait() {
 	}
 }
 
-// close waits for the server's answer, after sendLast or when the copy is over.
-func (f *copyReader) close() (pgconn.CommandTag, error) {
+// Close waits for the server's answer, after SendLast or when the copy is over.
+func (f *Reader) Close() (pgconn.CommandTag, error) {
 	f.wait()
-	if f.err == nil { // then nobody reads any more
+	if f.Err == nil { // then pgconn reads no more
 		for range len(f.free) {
-			if b := <-f.free; cap(b) <= 2*copyChunk {
-				copyBuffers.Put(&b)
+			if b := <-f.free; cap(b) <= 2*chunkSize {
+				buffers.Put(&b)
 			}
 		}
 	}
-	return f.tag, f.err
+	return f.tag, f.Err
 }
 
-// buffer returns an empty buffer, once there is one; nil if the copy is over.
-func (f *copyReader) buffer() []byte {
+// Buffer returns an empty buffer, once there is one; nil if the copy is over.
+func (f *Reader) Buffer() []byte {
 	select {
 	case b := <-f.free:
 		return b[:0]
@@ -188,17 +186,17 @@ func (f *copyReader) buffer() []byte {
 	}
 }
 
-// wantsFlush reports whether the reader has waited so long that less than a chunk is to
-// be sent.
-func (f *copyReader) wantsFlush() bool { return f.starved.Load() }
+// WantsFlush reports whether a buffer of so many bytes is to be sent: it holds a chunk, or the
+// reader has waited so long that less is to be sent.
+func (f *Reader) WantsFlush(size int) bool { return size >= chunkSize || f.starved.Load() }
 
-// send hands over buf and returns the next buffer to fill, which may hold a rest.
-func (f *copyReader) send(buf []byte) []byte {
+// Send hands over buf and returns the next buffer to fill, which may hold a rest.
+func (f *Reader) Send(buf []byte) []byte {
 	whole := len(buf)
 	if !f.starved.Swap(false) {
-		whole -= len(buf) % copyChunk
+		whole -= len(buf) % chunkSize
 	}
-	next := f.buffer()
+	next := f.Buffer()
 	next = append(next, buf[whole:]...)
 	select {
 	case f.full <- buf[:whole]:
@@ -207,8 +205,8 @@ func (f *copyReader) send(buf []byte) []byte {
 	return next
 }
 
-// sendLast hands over buf, and says that this was all.
-func (f *copyReader) sendLast(buf []byte) {
+// SendLast hands over buf, and says that this was all.
+func (f *Reader) SendLast(buf []byte) {
 	select {
 	case f.full <- buf:
 		close(f.full)
@@ -218,7 +216,7 @@ func (f *copyReader) sendLast(buf []byte) {
 
 // Read is what pgconn reads the copy by, on a goroutine of its own. Any error but
 // io.EOF makes it abort the copy.
-func (f *copyReader) Read(p []byte) (int, error) {
+func (f *Reader) Read(p []byte) (int, error) {
 	for len(f.unread) == 0 {
 		if f.reading != nil {
 			f.free <- f.reading // there is room for both
@@ -237,8 +235,8 @@ func (f *copyReader) Read(p []byte) (int, error) {
 }
 
 // next waits for a buffer to read.
-func (f *copyReader) next() ([]byte, error) {
-	if f.state.Load() == copyStopped {
+func (f *Reader) next() ([]byte, error) {
+	if f.state.Load() == stopped {
 		return nil, errClientAborted
 	}
 	select {
@@ -260,7 +258,7 @@ func (f *copyReader) next() ([]byte, error) {
 	}
 }
 
-func (f *copyReader) got(chunk []byte, ok bool) ([]byte, error) {
+func (f *Reader) got(chunk []byte, ok bool) ([]byte, error) {
 	if ok {
 		f.starved.Store(false)
 		return chunk, nil
@@ -268,7 +266,7 @@ func (f *copyReader) got(chunk []byte, ok bool) ([]byte, error) {
 	sent, counted := connpool.Sent(f.conn)
 	f.sent.Store(sent)
 	f.counted.Store(counted)
-	if !f.state.CompareAndSwap(copyRunning, copyEnded) {
+	if !f.state.CompareAndSwap(running, ended) {
 		return nil, errClientAborted
 	}
 	return nil, io.EOF
