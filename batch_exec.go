@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
-	"github.com/pgcmd/pgcmd/internal/pgcommit"
+	"github.com/pgcmd/pgcmd/internal/pgpipeline"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
@@ -180,6 +180,39 @@ type describeError struct {
 func (d *describeError) Error() string { return d.err.Error() }
 func (d *describeError) Unwrap() error { return d.err }
 
+// newExchange begins an exchange, which may end with COMMIT.
+func (f *batchExec) newExchange(commit bool) *pgpipeline.Exchange {
+	if commit {
+		return pgpipeline.NewCommit(f.ctx, f.conn, configOf(f.conn), f.s.commitTimeout, f.items.bounded())
+	}
+	return pgpipeline.New(f.ctx, f.conn, f.items.bounded())
+}
+
+// send queues an item.
+func (f *batchExec) send(ex *pgpipeline.Exchange, l *encodedItem) {
+	ex.Send(l.item, f.items.statement(l.item).text.SQL, l.sd, &l.encoded, f.items.limits(l.item).bytes)
+}
+
+// read reads the reply of an item, to its end. unreadable is why the client cannot use it,
+// err is of the server or the connection.
+func (f *batchExec) read(ex *pgpipeline.Exchange, i int, rows rowscan.Rows) (unreadable *Error, err error) {
+	defer rows.Close()
+	l := f.items.limits(i)
+	l.filter = ex.RowFilter()
+	unreadable = f.items.read(i, rows, l)
+	return unreadable, ex.CloseRows(rows)
+}
+
+// connError is the error of a connection that was lost.
+func (f *batchExec) connError(ex *pgpipeline.Exchange) *Error {
+	e, _ := (&statement{}).classifyStatement(f.ctx, ex.Lost)
+	if limit := ex.ExceededBytes(); limit > 0 {
+		e = tooManyBytes(limit)
+		e.Err = ex.Lost
+	}
+	return e
+}
+
 // savepointName makes the name of the next savepoint of a transaction.
 func (s *txn) savepointName() string {
 	s.savepoints++
@@ -225,22 +258,22 @@ func (f *batchExec) atomic(tx *Tx, items []int, finish bool, done func(left int)
 
 // run sends the chunk and reads the replies.
 func (l *chunkRun) run(chunk []encodedItem) {
-	w := l.f.newExchange(l.commit)
-	defer w.close()
-	l.sendDeferred(w)
+	ex := l.f.newExchange(l.commit)
+	defer ex.Close()
+	l.sendDeferred(ex)
 	for i := range chunk {
-		w.send(&chunk[i])
+		l.f.send(ex, &chunk[i])
 	}
 	if l.commit {
-		w.commit()
+		ex.SendCommit()
 	} else {
-		w.sync()
+		ex.Sync()
 	}
-	w.flush()
+	ex.Flush()
 	refused := false
 	var more []int // that the client cannot read, beside the culprit
 	var errs []*Error
-	l.read(w, func(i int, e *Error, unreadable bool) {
+	l.read(ex, func(i int, e *Error, unreadable bool) {
 		switch {
 		case l.failure == nil:
 			l.culprit, l.failure, refused = i, e, !unreadable
@@ -268,9 +301,9 @@ func (l *chunkRun) isKept() Effect {
 }
 
 // sendDeferred queues the deferred statements: BEGIN, RELEASE.
-func (l *chunkRun) sendDeferred(w *exchange) {
+func (l *chunkRun) sendDeferred(ex *pgpipeline.Exchange) {
 	for _, q := range l.s.deferred {
-		w.sendInternal(internalReply, q.sql, q.args...)
+		ex.SendInternal(q.sql, q.args...)
 	}
 	l.s.deferred = nil
 }
@@ -278,39 +311,39 @@ func (l *chunkRun) sendDeferred(w *exchange) {
 // read reads the replies of an exchange. bad is called for every item that failed;
 // unreadable is true if it worked and the client cannot use what it returned. An error of
 // all items goes into l.failure.
-func (l *chunkRun) read(w *exchange, bad func(i int, e *Error, unreadable bool)) {
+func (l *chunkRun) read(ex *pgpipeline.Exchange, bad func(i int, e *Error, unreadable bool)) {
 	refused := false // an item, so that all up to the Sync was skipped: a COMMIT, too
 	var first error  // that is recorded in the transaction
 	for {
-		x, rows, err, ok := w.next()
+		reply, rows, err, ok := ex.Next()
 		if !ok {
 			break
 		}
 		if err == nil {
 			l.s.beginSent = true
 		}
-		switch x.kind {
-		case itemReply:
+		switch reply.Kind {
+		case pgpipeline.ItemReply:
 			var unreadable *Error
 			if err == nil {
-				unreadable, err = w.read(x.item.item, rows)
+				unreadable, err = l.f.read(ex, reply.Item, rows)
 			}
 			switch {
-			case w.lost != nil:
+			case ex.Lost != nil:
 			case err != nil:
 				if l.s.aborted != nil && isInFailedTransaction(err) {
 					err = l.s.aborted // the cause, not its consequence
 				}
 				refused = refused || !l.perItemSavepoints
-				bad(x.item.item, l.f.itemError(x.item.item, err).after(unreadable), false)
+				bad(reply.Item, l.f.itemError(reply.Item, err).after(unreadable), false)
 				if first == nil && !l.perItemSavepoints {
 					first = err
 				}
 			case unreadable != nil:
-				bad(x.item.item, unreadable, true)
+				bad(reply.Item, unreadable, true)
 			}
-		case commitReply:
-			l.committed(w, rows, err)
+		case pgpipeline.CommitReply:
+			l.committed(ex, rows, err)
 		default:
 			if err != nil && l.failure == nil {
 				l.failure = newUnsentError(l.f.ctx, err)
@@ -321,10 +354,10 @@ func (l *chunkRun) read(w *exchange, bad func(i int, e *Error, unreadable bool))
 			}
 		}
 	}
-	w.close() // only now is the transaction's status known
+	ex.Close() // only now is the transaction's status known
 	switch {
-	case w.lost != nil:
-		l.lost(w, refused)
+	case ex.Lost != nil:
+		l.lost(ex, refused)
 	case first != nil && l.s.aborted == nil:
 		l.s.recordResult(first)
 	}
@@ -334,13 +367,13 @@ func (l *chunkRun) read(w *exchange, bad func(i int, e *Error, unreadable bool))
 }
 
 // committed takes the reply of the COMMIT that was sent with the chunk.
-func (l *chunkRun) committed(w *exchange, rows rowscan.Rows, err error) {
+func (l *chunkRun) committed(ex *pgpipeline.Exchange, rows rowscan.Rows, err error) {
 	var tag pgconn.CommandTag
 	if err == nil {
 		rows.Close()
 		tag, err = rows.CommandTag(), rows.Err()
 	}
-	l.s.commitSent, l.s.unreplicated = true, w.p.(*pgcommit.Pipeline).Unreplicated()
+	l.s.commitSent, l.s.unreplicated = true, ex.Unreplicated()
 	switch {
 	case err != nil:
 		l.culprit, l.failure = -1, l.s.commitFailed(l.f.ctx, err, false).after(l.failure)
@@ -350,14 +383,14 @@ func (l *chunkRun) committed(w *exchange, rows rowscan.Rows, err error) {
 }
 
 // lost makes the error of all items: the connection was lost.
-func (l *chunkRun) lost(w *exchange, refused bool) {
-	l.s.recordResult(w.lost)
+func (l *chunkRun) lost(ex *pgpipeline.Exchange, refused bool) {
+	l.s.recordResult(ex.Lost)
 	if l.failure != nil && refused || l.s.commitSent {
 		return // the effect is known
 	}
-	e := w.connError()
+	e := l.f.connError(ex)
 	switch {
-	case l.s.options.AccessMode == pgx.ReadOnly, w.unsent(), refused, !l.commit:
+	case l.s.options.AccessMode == pgx.ReadOnly, ex.Unsent(), refused, !l.commit:
 		e.Effect = NotApplied
 	default:
 		e.Effect, l.s.commitSent = Unknown, true
@@ -502,34 +535,36 @@ func (f *batchExec) encodeChunkAgain(s *txn, items []*encodedItem, savepoint str
 // before the next item makes the transaction usable; after one that worked there is
 // nothing to roll back. So it takes one round trip, too.
 func (l *chunkRun) sendChunk(going []*encodedItem, outer string, again bool, bad func(i int, e *Error, unreadable bool)) {
-	w := l.f.newExchange(l.commit)
-	defer w.close()
-	l.sendDeferred(w)
+	ex := l.f.newExchange(l.commit)
+	defer ex.Close()
+	l.sendDeferred(ex)
 	if again {
-		w.sendInternal(internalReply, "rollback to savepoint "+outer)
+		ex.SendInternal("rollback to savepoint " + outer)
 	} else {
-		w.sendInternal(internalReply, "savepoint "+outer)
+		ex.SendInternal("savepoint " + outer)
 	}
 	if l.perItemSavepoints {
-		w.prepareSavepoints()
-		w.savepoint(savepointStmt)
+		if cachesStatements(l.f.conn) {
+			ex.PrepareSavepoints()
+		}
+		ex.Savepoint(pgpipeline.SetSavepoint)
 	}
 	for _, item := range going {
-		w.send(item)
+		l.f.send(ex, item)
 		if l.perItemSavepoints {
-			w.savepoint(releaseStmt)
-			w.savepoint(savepointStmt)
-			w.sync()
-			w.savepoint(rollbackToStmt)
+			ex.Savepoint(pgpipeline.ReleaseSavepoint)
+			ex.Savepoint(pgpipeline.SetSavepoint)
+			ex.Sync()
+			ex.Savepoint(pgpipeline.RollbackSavepoint)
 		}
 	}
 	if l.commit {
-		w.commit()
+		ex.SendCommit()
 	} else {
-		w.sync()
+		ex.Sync()
 	}
-	w.flush()
-	l.read(w, bad)
+	ex.Flush()
+	l.read(ex, bad)
 }
 
 // independent runs each item in a transaction of its own. The error that it returns is of
@@ -581,28 +616,28 @@ func (f *batchExec) failUnsent(items []int, cause *Error) *Error {
 // runChunkIndependent sends a chunk of items with a Sync each. An item has worked at its
 // ReadyForQuery, and not before: its transaction ends there.
 func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
-	w := f.newExchange(false)
-	defer w.close()
+	ex := f.newExchange(false)
+	defer ex.Close()
 	for i := range chunk {
-		w.send(&chunk[i])
-		w.sync()
+		f.send(ex, &chunk[i])
+		ex.Sync()
 	}
-	w.flush()
+	ex.Flush()
 	ended := 0
 	below := connpool.Of(f.conn)
 	unreplicated := below.Unreplicated()
 	var unreadable, refused *Error
 	for {
-		x, rows, err, ok := w.next()
+		reply, rows, err, ok := ex.Next()
 		if !ok {
 			break
 		}
 		i := chunk[ended].item
-		if x.kind == itemReply {
+		if reply.Kind == pgpipeline.ItemReply {
 			if err == nil {
-				unreadable, err = w.read(i, rows)
+				unreadable, err = f.read(ex, i, rows)
 			}
-			if err != nil && w.lost == nil {
+			if err != nil && ex.Lost == nil {
 				refused = f.failRefused(i, err).after(unreadable)
 			}
 			continue
@@ -630,7 +665,7 @@ func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
 		unreadable, refused, unreplicated = nil, nil, below.Unreplicated()
 		ended++
 	}
-	w.close()
+	ex.Close()
 	if ended == len(chunk) {
 		return nil
 	}
@@ -638,10 +673,10 @@ func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
 		f.items.fail(chunk[ended].item, refused)
 		ended++
 	}
-	failure = w.connError()
+	failure = f.connError(ex)
 	for _, l := range chunk[ended:] {
 		e := *failure
-		if w.unsent() || f.items.statement(l.item).readOnly {
+		if ex.Unsent() || f.items.statement(l.item).readOnly {
 			e.Effect = NotApplied
 		} else {
 			e.Effect = Unknown
@@ -652,7 +687,7 @@ func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
 		e.reconcileCode()
 		f.items.fail(l.item, &e)
 	}
-	if w.unsent() {
+	if ex.Unsent() {
 		failure.Effect = NotApplied
 	}
 	failure.reconcileCode()

@@ -1,0 +1,280 @@
+// Package pgpipeline sends statements together, in one round trip, and reads their replies in
+// order. It knows which reply belongs to which statement, and what PostgreSQL skips after an
+// error. It does not know what an item is, nor what an error says about the effect of it.
+package pgpipeline
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgcmd/pgcmd/internal/connpool"
+	"github.com/pgcmd/pgcmd/internal/pgcommit"
+	"github.com/pgcmd/pgcmd/internal/pgrows"
+	"github.com/pgcmd/pgcmd/internal/rowscan"
+	"github.com/pgcmd/pgcmd/internal/stmtcache"
+)
+
+// A pipeline is a [pgconn.Pipeline], or one that ends with COMMIT.
+type pipeline interface {
+	SendPrepare(name, sql string, paramOIDs []uint32)
+	SendQueryParams(sql string, paramValues [][]byte, paramOIDs []uint32, paramFormats, resultFormats []int16)
+	SendQueryPrepared(stmtName string, paramValues [][]byte, paramFormats, resultFormats []int16)
+	SendQueryStatement(sd *pgconn.StatementDescription, paramValues [][]byte, paramFormats, resultFormats []int16)
+	SendPipelineSync()
+	Flush() error
+	GetResults() (any, error)
+	Close() error
+}
+
+var (
+	_ pipeline = (*pgconn.Pipeline)(nil)
+	_ pipeline = (*pgcommit.Pipeline)(nil)
+)
+
+// An Exchange is one use of a pipeline: statements that are sent together, and the replies
+// that are to come for them.
+type Exchange struct {
+	// Lost is the error with which the connection was lost; nil while it is not.
+	Lost error
+
+	conn     *pgx.Conn
+	p        pipeline
+	before   int64 // bytes that were sent on the connection before it
+	counted  bool
+	expected []Reply
+	at       int
+	skipping bool // up to the next Sync, after an error
+	limit    connpool.RowLimit
+	maxBytes int // of the rows of the reply that is being read
+}
+
+// A Reply is a reply that is to come.
+type Reply struct {
+	Kind     ReplyKind
+	Item     int // of an ItemReply, as passed to Send
+	maxBytes int
+}
+
+// A ReplyKind is what a Reply is to.
+type ReplyKind int
+
+const (
+	InternalReply ReplyKind = iota // a statement of SendInternal or Savepoint, which must succeed
+	ItemReply                      // a statement of Send
+	CommitReply
+	SyncReply
+)
+
+// New begins an exchange on a connection. With limitRows the rows of its replies have the
+// limits that are passed to Send.
+func New(ctx context.Context, conn *pgx.Conn, limitRows bool) *Exchange {
+	x := begin(conn, limitRows)
+	x.p = conn.PgConn().StartPipeline(ctx)
+	return x
+}
+
+// NewCommit begins an exchange that ends with [Exchange.SendCommit]. config is that of conn;
+// timeout is as for [pgcommit.Send].
+func NewCommit(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, timeout time.Duration, limitRows bool) *Exchange {
+	x := begin(conn, limitRows)
+	x.p = pgcommit.NewPipeline(ctx, conn, config, timeout)
+	return x
+}
+
+func begin(conn *pgx.Conn, limitRows bool) *Exchange {
+	x := &Exchange{conn: conn}
+	x.before, x.counted = connpool.Sent(conn)
+	if limitRows {
+		x.limit = connpool.LimitRows(conn)
+	}
+	return x
+}
+
+// Send queues the statement of an item. The rows of its reply have maxBytes at most; zero
+// means no limit.
+func (x *Exchange) Send(item int, sql string, sd *pgconn.StatementDescription, args *pgx.ExtendedQueryBuilder, maxBytes int) {
+	if sd.Name != "" {
+		x.p.SendQueryStatement(sd, args.ParamValues, args.ParamFormats, args.ResultFormats)
+	} else {
+		x.p.SendQueryParams(sql, args.ParamValues, sd.ParamOIDs, args.ParamFormats, args.ResultFormats)
+	}
+	x.expected = append(x.expected, Reply{ItemReply, item, maxBytes})
+}
+
+// SendInternal queues a statement that must succeed. Its arguments are of type int64.
+func (x *Exchange) SendInternal(sql string, args ...any) {
+	var values [][]byte
+	for _, arg := range args {
+		values = append(values, strconv.AppendInt(nil, arg.(int64), 10))
+	}
+	x.p.SendQueryParams(sql, values, nil, nil, nil)
+	x.expected = append(x.expected, Reply{Kind: InternalReply})
+}
+
+// SendCommit queues COMMIT, and the last Sync. It is for an exchange of [NewCommit].
+func (x *Exchange) SendCommit() {
+	x.p.(*pgcommit.Pipeline).SendCommit()
+	x.expected = append(x.expected, Reply{Kind: CommitReply}, Reply{Kind: SyncReply})
+}
+
+// Unreplicated reports whether the synchronous standby did not confirm the COMMIT, of an
+// exchange of [NewCommit] whose CommitReply was read.
+func (x *Exchange) Unreplicated() bool { return x.p.(*pgcommit.Pipeline).Unreplicated() }
+
+// Sync queues a Sync.
+func (x *Exchange) Sync() {
+	x.p.SendPipelineSync()
+	x.expected = append(x.expected, Reply{Kind: SyncReply})
+}
+
+// Flush sends what was queued, and reads what is received meanwhile, so that neither side
+// waits for the other.
+func (x *Exchange) Flush() {
+	if err := x.p.Flush(); err != nil {
+		x.Lost = err
+	}
+}
+
+// Next returns the next reply of the server, with its error if it is one. It skips what the
+// server skipped. ok is false at the end, and when the connection is lost.
+func (x *Exchange) Next() (r Reply, rows rowscan.Rows, err error, ok bool) {
+	for x.Lost == nil && x.at < len(x.expected) {
+		r = x.expected[x.at]
+		x.at++
+		if x.skipping && r.Kind != SyncReply {
+			continue
+		}
+		x.maxBytes = r.maxBytes
+		x.limit.SetNext(r.maxBytes)
+		result, err := x.p.GetResults()
+		if err == nil && result == nil {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil && !x.alive(err) {
+			x.Lost = err
+			if r.Kind == CommitReply {
+				return r, nil, err, true
+			}
+			break
+		}
+		if r.Kind == SyncReply {
+			if err != nil { // at the end of an implicit transaction
+				if _, lost := x.p.GetResults(); lost != nil {
+					x.Lost = lost
+					break
+				}
+			}
+			x.skipping = false
+			return r, nil, err, true
+		}
+		x.skipping = err != nil
+		hasRows := r.Kind == ItemReply || r.Kind == CommitReply
+		if err == nil && hasRows {
+			if rows = x.rowsOf(result); rows == nil { // out of step
+				x.Lost = pgrows.ErrMalformed
+				_ = x.conn.PgConn().Conn().Close()
+				break
+			}
+		}
+		return r, rows, err, true
+	}
+	return r, nil, nil, false
+}
+
+// rowsOf returns the rows of a reply, or nil if it has none.
+func (x *Exchange) rowsOf(reply any) rowscan.Rows {
+	switch reply := reply.(type) {
+	case *pgconn.ResultReader:
+		return pgx.RowsFromResultReader(x.conn.TypeMap(), reply)
+	case *pgcommit.Rows:
+		return reply
+	}
+	return nil
+}
+
+// CloseRows reads the rows of a reply to their end, and returns their error.
+func (x *Exchange) CloseRows(rows rowscan.Rows) error {
+	rows.Close()
+	err := rows.Err()
+	switch {
+	case err == nil:
+	case x.alive(err):
+		x.skipping = true
+	default:
+		x.Lost = err
+	}
+	return err
+}
+
+// alive reports whether err is the server's, and the connection is open.
+func (x *Exchange) alive(err error) bool {
+	_, answered := errors.AsType[*pgconn.PgError](err)
+	return answered && !x.conn.IsClosed()
+}
+
+// RowFilter returns the filter of the rows of the reply that is being read; nil if there is
+// none.
+func (x *Exchange) RowFilter() *connpool.RowFilter { return x.limit.Filter }
+
+// ExceededBytes returns the limit of the rows of a reply that the connection was lost for; zero
+// if it was lost for another reason.
+func (x *Exchange) ExceededBytes() int {
+	if connpool.ExceedsRowLimit(x.Lost) {
+		return x.maxBytes
+	}
+	return 0
+}
+
+// Unsent reports whether certainly nothing was sent.
+func (x *Exchange) Unsent() bool {
+	now, _ := connpool.Sent(x.conn)
+	return x.counted && now == x.before
+}
+
+// Close ends the exchange and reads the replies that are left. It may be called twice.
+func (x *Exchange) Close() {
+	if err := x.p.Close(); err != nil && x.Lost == nil && x.conn.IsClosed() {
+		x.Lost = err
+	}
+	x.limit.Release()
+}
+
+// A SavepointStmt is a statement for the savepoint around an item. PostgreSQL lets a savepoint
+// hide an outer one of the same name.
+type SavepointStmt struct{ name, sql string }
+
+var (
+	SetSavepoint      = SavepointStmt{"pgcmd_savepoint", "savepoint pgcmd_item"}
+	ReleaseSavepoint  = SavepointStmt{"pgcmd_release", "release savepoint pgcmd_item"}
+	RollbackSavepoint = SavepointStmt{"pgcmd_rollback", "rollback to savepoint pgcmd_item"}
+)
+
+// PrepareSavepoints prepares the statements for savepoints, in the same exchange, unless the
+// connection has done so before.
+func (x *Exchange) PrepareSavepoints() {
+	d := stmtcache.OnConn(x.conn)
+	if d.SavepointsPrepared {
+		return
+	}
+	for _, s := range [...]SavepointStmt{SetSavepoint, ReleaseSavepoint, RollbackSavepoint} {
+		x.p.SendPrepare(s.name, s.sql, nil)
+		x.expected = append(x.expected, Reply{Kind: InternalReply})
+	}
+	d.SavepointsPrepared = true
+}
+
+// Savepoint queues a statement for savepoints.
+func (x *Exchange) Savepoint(s SavepointStmt) {
+	if !stmtcache.OnConn(x.conn).SavepointsPrepared {
+		x.SendInternal(s.sql)
+		return
+	}
+	x.p.SendQueryPrepared(s.name, nil, nil, nil)
+	x.expected = append(x.expected, Reply{Kind: InternalReply})
+}
