@@ -18,7 +18,7 @@ help: ## List the targets
 test: export GOWORK = $(WORKSPACE)
 test: gofmt postgres workspace ## What to run before a change is sent: format, vet, the tests of all modules in their short form, the tour
 	@echo "the tests of all modules, in their short form, and vet:"
-	@go test -short -vet=all -timeout 10m $(TESTED)
+	@go test -short -vet=all -timeout 20m $(TESTED)
 	@echo "the tour:"
 	@go run ./examples/tour
 

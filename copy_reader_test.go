@@ -228,8 +228,11 @@ func TestACopyTellsTheTruthWhereverTheConnectionBreaks(t *testing.T) {
 		return fired
 	}
 	actions := []faults.Action{faults.CutBefore, faults.BlackHole}
-	if os.Getenv("PGCMD_FAULTS") == "all" {
+	switch {
+	case os.Getenv("PGCMD_FAULTS") == "all":
 		actions = append(actions, faults.CutAfter, faults.Reset, faults.HalfClose, faults.Delay(50*time.Millisecond))
+	case testing.Short():
+		actions = actions[:1]
 	}
 	for name, c := range map[string]*pgcmd.Command[iter.Seq2[part, error], int64]{"alone": copyParts, "InTx": inTx} {
 		actions := actions

@@ -88,7 +88,11 @@ func burst(n int, f func() error) int {
 
 func TestConnectionsKilledWhileIdleAreNotHandedOut(t *testing.T) {
 	t.Parallel()
-	const conns, rounds = 16, 20
+	const conns = 16
+	rounds := 20
+	if testing.Short() {
+		rounds = 3
+	}
 	ctx, url := t.Context(), pgcmdtest.URL(t, writtenDDL)
 	pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: url, MaxConns: conns, MinConns: conns, AcquireTimeout: -1, ApplicationName: "ours"})
 	require.NoError(t, err)

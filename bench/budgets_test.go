@@ -24,8 +24,10 @@ func TestACheckCanFail(t *testing.T) {
 		return kept
 	}
 	var out bytes.Buffer
-	require.NoError(t, check(t.Context(), true, exact(clientBudgets()), nil, &out))
-	assert.NotContains(t, out.String(), "BROKEN")
+	if !testing.Short() { // the next check measures them too
+		require.NoError(t, check(t.Context(), true, exact(clientBudgets()), nil, &out))
+		assert.NotContains(t, out.String(), "BROKEN")
+	}
 
 	planted := append(exact(clientBudgets()), budget{what: "planted", bound: 5, exact: true,
 		figure: allocations(func(r *results) []table { return r.client }, workload.One.Name, ours)})

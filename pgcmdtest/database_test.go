@@ -12,7 +12,10 @@ import (
 
 func TestDatabasesAreSeparateAndDropped(t *testing.T) {
 	t.Parallel()
-	const tests = 8
+	tests := 8
+	if testing.Short() {
+		tests = 3
+	}
 	names := make(chan string, tests)
 	t.Run("all", func(t *testing.T) {
 		for i := range tests {

@@ -233,10 +233,14 @@ func TestAContextCanBeCancelledAtAMessage(t *testing.T) {
 
 func TestRandomFaultsDependOnTheSeedAlone(t *testing.T) {
 	t.Parallel()
+	conns := 30
+	if testing.Short() {
+		conns = 12
+	}
 	run := func(seed uint64) (log []string) {
 		proxy, _ := start(t, "create table items (id int)")
 		proxy.Random(0.05, seed)
-		for id := range 30 {
+		for id := range conns {
 			conn, err := pgx.Connect(within(t, patience), proxy.URL())
 			require.NoError(t, err, "start-up is not hit")
 			add(within(t, patience), conn, id)

@@ -138,8 +138,11 @@ func number(t *testing.T, pool *pgxpool.Pool, sql string) (n int64) {
 func TestBank(t *testing.T) {
 	t.Parallel()
 	transfers := 200
-	if long {
+	switch {
+	case long:
 		transfers = 5000
+	case testing.Short():
+		transfers = 60
 	}
 	for _, c := range []struct {
 		rate float64

@@ -116,6 +116,9 @@ func TestEnumerateFaultsOfItems(t *testing.T) {
 					if !long && kind != cutAfter && (nth+kind)%4 != int(direction) {
 						continue
 					}
+					if testing.Short() && (kind != cutAfter || nth%2 != int(direction)) {
+						continue
+					}
 					for _, retry := range []bool{false, true} {
 						if !long && retry != (nth%2 == 0) {
 							continue

@@ -47,7 +47,10 @@ func TestRandomTextAgainstPostgres(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	server := connect(t)
 	number := version(t, pgcmdtest.Pool(t))
-	const rounds = 3000
+	rounds := 3000
+	if testing.Short() {
+		rounds = 500
+	}
 	accepted := 0
 	for range rounds {
 		if server.compare(t, compose(choices(random))) {

@@ -397,6 +397,10 @@ func TestAValueIsTheSameByEveryWay(t *testing.T) {
 				t.Parallel()
 				var own []string
 				for n, c := range k.cells(t) {
+					if testing.Short() && (n+i)%4 != 0 { // a fourth of the table, with something of every type
+						own = append(own, "")
+						continue
+					}
 					c.table = fmt.Sprintf("cell_%d_%d", i, n)
 					own = append(own, l.try(t, ctx, c))
 				}
@@ -406,17 +410,20 @@ func TestAValueIsTheSameByEveryWay(t *testing.T) {
 			})
 		}
 	})
-	var all strings.Builder
-	all.WriteString("| PostgreSQL | Go | can be sent | can be read |\n|---|---|---|---|\n")
-	for _, line := range slices.Concat(lines...) {
-		all.WriteString(line + "\n")
-	}
+	all := slices.Concat([]string{"| PostgreSQL | Go | can be sent | can be read |", "|---|---|---|---|"}, slices.Concat(lines...), []string{""})
 	if *update {
-		require.NoError(t, os.WriteFile(goldenFile, []byte(all.String()), 0o644))
+		require.False(t, testing.Short(), "the table is written as a whole")
+		require.NoError(t, os.WriteFile(goldenFile, []byte(strings.Join(all, "\n")), 0o644))
 	}
-	golden, err := os.ReadFile(goldenFile)
+	text, err := os.ReadFile(goldenFile)
 	require.NoError(t, err)
-	assert.Equal(t, string(golden), all.String(), "go test -update writes the table anew, if the change is meant")
+	golden := strings.Split(string(text), "\n")
+	for i := range min(len(all), len(golden)) {
+		if all[i] == "" { // was left out
+			all[i] = golden[i]
+		}
+	}
+	assert.Equal(t, golden, all, "go test -update writes the table anew, if the change is meant")
 }
 
 // try tries a cell by every way and returns its line of the table.

@@ -59,7 +59,11 @@ func TestAConnectionThatIsLostBehindAScanError(t *testing.T) {
 		},
 	} {
 		unknown := 0
-		for _, in := range []tagged{{Tag: 1, Unreadable: 1}, {Tag: 1, Unreadable: 1, Fail: 3}} {
+		inputs := []tagged{{Tag: 1, Unreadable: 1}, {Tag: 1, Unreadable: 1, Fail: 3}}
+		if testing.Short() {
+			inputs = inputs[:1]
+		}
+		for _, in := range inputs {
 			for at := 1; ; at++ {
 				pool := connect(t, proxy.URL(), func(c *pgcmd.Config) { c.MaxConns = 1 })
 				require.NoError(t, run(t.Context(), pool, tagged{Tag: 9}), "warm")

@@ -262,7 +262,11 @@ func TestAHugeValueIsRefusedBeforeThereIsMemoryForIt(t *testing.T) {
 		assert.Less(t, bytes, uint64(4<<20), "%s: memory", what)
 		return tooMuch(t, err, limit, what)
 	}
-	for _, mode := range modes {
+	inModes := modes
+	if testing.Short() {
+		inModes = modes[:1]
+	}
+	for _, mode := range inModes {
 		pool := connect(t, url, inMode(mode))
 		for name, run := range all {
 			if mode != pgx.QueryExecModeCacheStatement && (name == "AdHoc" || name == "ReadOnly" || name == "behind small ones") {

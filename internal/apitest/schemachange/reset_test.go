@@ -42,6 +42,10 @@ func setSearchPath(t *testing.T, pool *pgcmd.Pool, schema string) {
 
 func TestNoCommandSeesTheOldSearchPathAfterReset(t *testing.T) {
 	t.Parallel()
+	reads := 200
+	if testing.Short() {
+		reads = 30
+	}
 	for name, shared := range map[string]int{"own connections": 0, "shared connections": 2} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -67,7 +71,7 @@ func TestNoCommandSeesTheOldSearchPathAfterReset(t *testing.T) {
 				}
 				setSearchPath(t, pool, schema)
 				pool.Reset()
-				for range 200 {
+				for range reads {
 					seen, err := path.Run(ctx, pool, struct{}{})
 					require.NoError(t, err)
 					require.Equal(t, schema, seen)
@@ -172,7 +176,11 @@ func TestRunningCommandsOutliveReset(t *testing.T) {
 func TestResetWhileThePoolCloses(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	for range 10 {
+	rounds := 10
+	if testing.Short() {
+		rounds = 3
+	}
+	for range rounds {
 		pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: pgcmdtest.URL(t), MaxConns: 2, Multiplex: 2})
 		require.NoError(t, err)
 		_, err = pid.With(readOnly).Run(ctx, pool, struct{}{})
