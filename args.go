@@ -28,7 +28,7 @@ func (s *statement) addArgCheck(i, of int, c typemap.Check) {
 // parameter is known: bytes, and slices of slices that are not rectangular.
 type unverifiedArgs []int
 
-// checkArgs looks at the arguments before anything is sent. It runs code of the user's.
+// checkArgs looks at the arguments before anything is sent. It runs user code.
 func (s *statement) checkArgs(args []any) (d unverifiedArgs, failure *Error) {
 	for i, c := range s.checkKinds {
 		if c == 0 || i >= len(args) || args[i] == nil {

@@ -53,8 +53,8 @@ func echo[T any](name string) *pgcmd.Command[T, T] {
 
 var echoes = pgcmd.NewCatalog(echo[cart]("cart.echo").With(pgcmd.Options{ReadOnly: true}))
 
-// mend is a good cart with one part of it in other words.
-func mend(field string) string {
+// cartWith is a good cart with one part of it in other words.
+func cartWith(field string) string {
 	return `{"email":"ada@example.com",` + field + `}`
 }
 
@@ -63,57 +63,57 @@ func TestCatalogRefusesWhatTheInputTypeDoesNotSay(t *testing.T) {
 	for name, c := range map[string]struct {
 		input, field, rule, message string
 	}{
-		"an unknown field":             {mend(`"Colour":1`), "[unknown]", "unknown", "is not a field, number 2 of the object (known: email, ID, "},
+		"an unknown field":             {cartWith(`"Colour":1`), "[unknown]", "unknown", "is not a field, number 2 of the object (known: email, ID, "},
 		"a misspelt field":             {`{"emial":"ada@example.com"}`, "emial", "unknown", "did you mean email?"},
 		"a field in another case":      {`{"EMAIL":"ada@example.com"}`, "EMAIL", "unknown", "did you mean email?"},
-		"a field that JSON leaves out": {mend(`"Hidden":"x"`), "[unknown]", "unknown", "is not a field"},
-		"an unexported field":          {mend(`"hidden":"x"`), "[unknown]", "unknown", "is not a field"},
-		"an unknown field within":      {mend(`"Items":[{"sku":"a","Qty":1},{"sku":"a","Qty":1,"x":1}]`), "Items[1][unknown]", "unknown", "(known: sku, Qty, Price)"},
-		"a field twice":                {mend(`"ID":1,"ID":1`), "ID", "duplicate", "comes twice"},
-		"a field twice, once escaped":  {mend(`"ID":1,"\u0049D":1`), "ID", "duplicate", "comes twice"},
-		"a key twice":                  {mend(`"Labels":{"a":1,"a":1}`), "Labels[key]", "duplicate", "comes twice"},
-		"a key twice in any":           {mend(`"Any":[{"a":1,"a":2}]`), "Any[0][key]", "duplicate", "comes twice"},
-		"a key twice in raw JSON":      {mend(`"Raw":{"b":{"a":1,"a":2}}`), "Raw[key][key]", "duplicate", "comes twice"},
-		"3e9 in an int32":              {mend(`"Items":[{"sku":"a","Qty":1},{"sku":"a","Qty":1},{"sku":"a","Qty":3000000000}]`), "Items[2].Qty", "range", "must be an integer from -2147483648 to 2147483647"},
-		"3e9 in an int32, so written":  {mend(`"Items":[{"sku":"a","Qty":3e9}]`), "Items[0].Qty", "range", "must be an integer from"},
-		"1.5 in an int":                {mend(`"PIN":1.5`), "PIN", "type", "must be an integer from -9223372036854775808 to"},
-		"2^63 in an int64":             {mend(`"ID":9223372036854775808`), "ID", "range", "must be an integer"},
-		"1e99999999999 in an int":      {mend(`"ID":1e99999999999999999999`), "ID", "range", "must be an integer"},
-		"1e-99999999999 in an int":     {mend(`"ID":1e-99999999999999999999`), "ID", "type", "must be an integer"},
-		"1e400 in a float":             {mend(`"Items":[{"sku":"a","Qty":1,"Price":1e400}]`), "Items[0].Price", "range", "is a number beyond those of a float32"},
-		"1e39 in a float32":            {mend(`"Items":[{"sku":"a","Qty":1,"Price":1e39}]`), "Items[0].Price", "range", "float32"},
-		"1e-400 in a float":            {mend(`"Items":[{"sku":"a","Qty":1,"Price":1e-400}]`), "Items[0].Price", "range", "float32"},
-		"1e400 in any":                 {mend(`"Any":{"a":1e400}`), "Any[key]", "range", "float64"},
-		"a text for a number":          {mend(`"ID":"1"`), "ID", "type", "must be an integer"},
+		"a field that JSON leaves out": {cartWith(`"Hidden":"x"`), "[unknown]", "unknown", "is not a field"},
+		"an unexported field":          {cartWith(`"hidden":"x"`), "[unknown]", "unknown", "is not a field"},
+		"an unknown field within":      {cartWith(`"Items":[{"sku":"a","Qty":1},{"sku":"a","Qty":1,"x":1}]`), "Items[1][unknown]", "unknown", "(known: sku, Qty, Price)"},
+		"a field twice":                {cartWith(`"ID":1,"ID":1`), "ID", "duplicate", "comes twice"},
+		"a field twice, once escaped":  {cartWith(`"ID":1,"\u0049D":1`), "ID", "duplicate", "comes twice"},
+		"a key twice":                  {cartWith(`"Labels":{"a":1,"a":1}`), "Labels[key]", "duplicate", "comes twice"},
+		"a key twice in any":           {cartWith(`"Any":[{"a":1,"a":2}]`), "Any[0][key]", "duplicate", "comes twice"},
+		"a key twice in raw JSON":      {cartWith(`"Raw":{"b":{"a":1,"a":2}}`), "Raw[key][key]", "duplicate", "comes twice"},
+		"3e9 in an int32":              {cartWith(`"Items":[{"sku":"a","Qty":1},{"sku":"a","Qty":1},{"sku":"a","Qty":3000000000}]`), "Items[2].Qty", "range", "must be an integer from -2147483648 to 2147483647"},
+		"3e9 in an int32, so written":  {cartWith(`"Items":[{"sku":"a","Qty":3e9}]`), "Items[0].Qty", "range", "must be an integer from"},
+		"1.5 in an int":                {cartWith(`"PIN":1.5`), "PIN", "type", "must be an integer from -9223372036854775808 to"},
+		"2^63 in an int64":             {cartWith(`"ID":9223372036854775808`), "ID", "range", "must be an integer"},
+		"1e99999999999 in an int":      {cartWith(`"ID":1e99999999999999999999`), "ID", "range", "must be an integer"},
+		"1e-99999999999 in an int":     {cartWith(`"ID":1e-99999999999999999999`), "ID", "type", "must be an integer"},
+		"1e400 in a float":             {cartWith(`"Items":[{"sku":"a","Qty":1,"Price":1e400}]`), "Items[0].Price", "range", "is a number beyond those of a float32"},
+		"1e39 in a float32":            {cartWith(`"Items":[{"sku":"a","Qty":1,"Price":1e39}]`), "Items[0].Price", "range", "float32"},
+		"1e-400 in a float":            {cartWith(`"Items":[{"sku":"a","Qty":1,"Price":1e-400}]`), "Items[0].Price", "range", "float32"},
+		"1e400 in any":                 {cartWith(`"Any":{"a":1e400}`), "Any[key]", "range", "float64"},
+		"a text for a number":          {cartWith(`"ID":"1"`), "ID", "type", "must be an integer"},
 		"a number for a text":          {`{"email":1}`, "email", "type", "must be a text"},
-		"a number for a quoted number": {mend(`"Quoted":1`), "Quoted", "type", "must be a text that holds the value"},
-		"words for a quoted number":    {mend(`"Quoted":"one"`), "Quoted", "type", "must be a text that holds the value"},
-		"an object for an array":       {mend(`"Items":{}`), "Items", "type", "must be an array"},
-		"an array for an object":       {mend(`"Labels":[]`), "Labels", "type", "must be an object"},
+		"a number for a quoted number": {cartWith(`"Quoted":1`), "Quoted", "type", "must be a text that holds the value"},
+		"words for a quoted number":    {cartWith(`"Quoted":"one"`), "Quoted", "type", "must be a text that holds the value"},
+		"an object for an array":       {cartWith(`"Items":{}`), "Items", "type", "must be an array"},
+		"an array for an object":       {cartWith(`"Labels":[]`), "Labels", "type", "must be an object"},
 		"an array for the whole":       {`[]`, "", "type", "must be an object"},
 		"null for the whole":           {`null`, "", "null", "must not be null: it must be an object"},
 		"null for a text":              {`{"email":null}`, "email", "null", "must not be null: it must be a text"},
-		"null for a number":            {mend(`"ID":null`), "ID", "null", "must not be null"},
-		"null for an array":            {mend(`"Items":null`), "Items", "null", "must not be null"},
-		"null for an element":          {mend(`"Items":[null]`), "Items[0]", "null", "must not be null"},
-		"a time without zone":          {mend(`"At":"2026-01-01 00:00"`), "At", "type", "must be a date and time as in"},
-		"text that is not base64":      {mend(`"Digest":"a?"`), "Digest", "base64", "must be a text in base64"},
-		"base64 with a line end":       {mend(`"Digest":"YW\nE="`), "Digest", "base64", "must be a text in base64"},
-		"an array too long":            {mend(`"Pair":[1,2,3]`), "Pair", "len", "must have exactly 2 elements"},
-		"an array too short":           {mend(`"Pair":[1]`), "Pair", "len", "must have exactly 2 elements"},
-		"a key of the wrong type":      {mend(`"By":{"300":"x"}`), "By[key]", "type", "is not under a key of the type int8"},
-		"a key in another spelling":    {mend(`"By":{"01":"x"}`), "By[key]", "type", "is not under a key"},
-		"trailing data":                {mend(`"ID":1`) + ` {}`, "", "json", "goes on after its value has ended, at byte 36"},
+		"null for a number":            {cartWith(`"ID":null`), "ID", "null", "must not be null"},
+		"null for an array":            {cartWith(`"Items":null`), "Items", "null", "must not be null"},
+		"null for an element":          {cartWith(`"Items":[null]`), "Items[0]", "null", "must not be null"},
+		"a time without zone":          {cartWith(`"At":"2026-01-01 00:00"`), "At", "type", "must be a date and time as in"},
+		"text that is not base64":      {cartWith(`"Digest":"a?"`), "Digest", "base64", "must be a text in base64"},
+		"base64 with a line end":       {cartWith(`"Digest":"YW\nE="`), "Digest", "base64", "must be a text in base64"},
+		"an array too long":            {cartWith(`"Pair":[1,2,3]`), "Pair", "len", "must have exactly 2 elements"},
+		"an array too short":           {cartWith(`"Pair":[1]`), "Pair", "len", "must have exactly 2 elements"},
+		"a key of the wrong type":      {cartWith(`"By":{"300":"x"}`), "By[key]", "type", "is not under a key of the type int8"},
+		"a key in another spelling":    {cartWith(`"By":{"01":"x"}`), "By[key]", "type", "is not under a key"},
+		"trailing data":                {cartWith(`"ID":1`) + ` {}`, "", "json", "goes on after its value has ended, at byte 36"},
 		"no JSON":                      {`{"email":ada}`, "", "json", "is not JSON, at byte 10"},
 		"half of JSON":                 {`{"email":"ada`, "", "json", "it ends too early"},
 		"blanks":                       {`  `, "", "json", "it ends too early"},
 		"bytes that are not UTF-8":     {"{\"email\":\"\xff\"}", "", "json", "is not valid UTF-8"},
 		"half of a surrogate pair":     {`{"email":"\ud83d"}`, "", "json", "holds half of a surrogate pair, at byte 11"},
 		"half of another pair":         {`{"email":"\ud83d\ud83d\ude00"}`, "", "json", "half of a surrogate pair"},
-		"deep nesting":                 {mend(`"Any":` + strings.Repeat("[", 100) + strings.Repeat("]", 100)), "", "json", "nested more than 100 deep"},
+		"deep nesting":                 {cartWith(`"Any":` + strings.Repeat("[", 100) + strings.Repeat("]", 100)), "", "json", "nested more than 100 deep"},
 		"very deep nesting":            {strings.Repeat("[", 10_000_000), "", "json", "nested more than 100 deep"},
 		"a rule of validation":         {`{"email":"ada"}`, "email", "email", "email must be a valid email address"},
-		"a rule, of an element":        {mend(`"Items":[{"sku":"a","Qty":1},{"sku":"","Qty":1}]`), "Items[1].sku", "required", "sku is a required field"},
+		"a rule, of an element":        {cartWith(`"Items":[{"sku":"a","Qty":1},{"sku":"","Qty":1}]`), "Items[1].sku", "required", "sku is a required field"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -176,7 +176,7 @@ func TestCatalogTakesEveryFormOfJSONAndGivesItBack(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			out, err := echoes.Run(t.Context(), unusedDB{}, "cart.echo", json.RawMessage(" "+mend(c.field)+"\n"))
+			out, err := echoes.Run(t.Context(), unusedDB{}, "cart.echo", json.RawMessage(" "+cartWith(c.field)+"\n"))
 			require.NoError(t, err)
 			var got map[string]json.RawMessage
 			require.NoError(t, json.Unmarshal(out, &got))
@@ -295,7 +295,7 @@ func TestNothingOfARefusedInputIsShown(t *testing.T) {
 	}
 }
 
-func TestMistakesInACatalogPanicAndSayTheMend(t *testing.T) {
+func TestMistakesInACatalogPanicAndSayHowToFixThem(t *testing.T) {
 	t.Parallel()
 	type node struct{ Next chan<- int }
 	type deep struct{ Items []map[string]node }

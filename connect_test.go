@@ -90,7 +90,7 @@ func TestConnectSaysWhatIsWrong(t *testing.T) {
 		what   string
 		config pgcmd.Config
 		code   pgcmd.Code
-		mend   string
+		fix    string
 	}{
 		{"no database", pgcmd.Config{URL: strings.Replace(pgcmdtest.URL(t), "/test_", "/none_", 1) + "_x"}, pgcmd.CodeInvalid, "database"},
 		{"an unknown host", pgcmd.Config{URL: "postgres://u:" + "secret@no-such-host.invalid/d"}, pgcmd.CodeUnavailable, "the host's name cannot be resolved"},
@@ -104,7 +104,7 @@ func TestConnectSaysWhatIsWrong(t *testing.T) {
 		assert.NotContains(t, fmt.Sprintf("%v %+v %#v", e, e, e), "secret", c.what)
 		if c.what != "no database" {
 			assert.Equal(t, c.code, e.Code, "%s: %v", c.what, e)
-			assert.Contains(t, e.Error(), c.mend, c.what)
+			assert.Contains(t, e.Error(), c.fix, c.what)
 		}
 		assert.Equal(t, pgcmd.NotApplied, e.Effect)
 		assert.Equal(t, "pgcmd.Connect", e.Command)

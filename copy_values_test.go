@@ -127,7 +127,7 @@ func TestCopyEncodesWhatItIsGiven(t *testing.T) {
 	assert.Equal(t, 2, count(t, pool, `select count(*) from everything where no_colour is null and maybe_int is null and bin is null and tags is null and doc is null and price is null and text = ''`))
 }
 
-// The rarer ways: what pgtype can only read as text, a codec of the user's, types
+// The rarer ways: what pgtype can only read as text, a user's codec, types
 // that nobody knows.
 func TestCopyOfTypesThatPgxDoesNotKnow(t *testing.T) {
 	t.Parallel()

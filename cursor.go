@@ -250,7 +250,7 @@ type openCursor struct {
 	name        string
 	after       int  // how many savepoints were made before it
 	rolledBack  bool // with its savepoint
-	maybeClosed bool // SQL text of the user's may have closed it
+	maybeClosed bool // a user's SQL text may have closed it
 }
 
 // newCursor makes a name that no cursor on the connection has had.
@@ -267,7 +267,7 @@ func (s *txn) cursorsRolledBack(savepoint int) {
 	}
 }
 
-// invalidateCursors tells the cursors that a statement of the user's, in lower case, may close
+// invalidateCursors tells the cursors that a user's statement, in lower case, may close
 // them.
 func (s *txn) invalidateCursors(sql string) {
 	if len(s.cursors) > 0 && (strings.Contains(sql, "rollback") || strings.Contains(sql, "close")) {

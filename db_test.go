@@ -139,7 +139,7 @@ func (a *asked) Conn() *pgx.Conn {
 	return a.Tx.Conn()
 }
 
-// The Conn of a transaction can cost a round trip: that of a Tx, in a type of the user's,
+// The Conn of a transaction can cost a round trip: that of a Tx, in a user's type,
 // does.
 func TestTheConnectionOfATransactionIsAskedForOnceARun(t *testing.T) {
 	t.Parallel()

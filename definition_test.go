@@ -31,7 +31,7 @@ type (
 	}
 )
 
-func TestMistakesInADefinitionPanicAndNameTheCommandAndTheMend(t *testing.T) {
+func TestMistakesInADefinitionPanicAndNameTheCommandAndTheFix(t *testing.T) {
 	t.Parallel()
 	nothing := func(context.Context, pgcmd.DB, empty) (int, error) { return 0, nil }
 	query := func(sql string) func() { return func() { pgcmd.Query[byEmail, user]("users.find", sql) } }

@@ -50,7 +50,7 @@
 // # Definitions
 //
 // A mistake in a definition panics, as [regexp.MustCompile] does, and the message
-// names the command and the mend: an unknown placeholder, a row type without
+// names the command and the fix: an unknown placeholder, a row type without
 // fields, a validate tag that does not exist. Definitions belong into package
 // variables, so that they are found at start.
 //

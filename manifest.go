@@ -160,7 +160,7 @@ func (l *catalogEntry) codes() []Code {
 		if at, other := slices.Index(allCodes, a), slices.Index(allCodes, b); at >= 0 && other >= 0 {
 			return at - other
 		} else if at >= 0 || other >= 0 {
-			return other - at // one of the user's own, -1, comes last
+			return other - at // a user's own, -1, comes last
 		}
 		return strings.Compare(string(a), string(b))
 	})

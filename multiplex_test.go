@@ -200,7 +200,7 @@ func TestSharedReadsReturnWhatOthersReturn(t *testing.T) {
 		"a NULL": func(db pgcmd.DB) (any, error) {
 			return pgcmd.Query[int64, named]("t", `select id, name from things where id <= $1 order by id`).With(readOnly).Run(ctx, db, 2)
 		},
-		"a misfit": func(db pgcmd.DB) (any, error) {
+		"a row that does not fit": func(db pgcmd.DB) (any, error) {
 			return pgcmd.Query[int64, int64]("t", `select 'x' || $1::int8`).With(readOnly).Run(ctx, db, 2)
 		},
 		"columns": func(db pgcmd.DB) (any, error) {

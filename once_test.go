@@ -91,7 +91,7 @@ func TestOnceRunsOnceAndReplays(t *testing.T) {
 		wg.Wait()
 		assert.Equal(t, 1, count(t, pool, countNotes))
 	})
-	t.Run("within a transaction it shares its fate", func(t *testing.T) {
+	t.Run("within a transaction it shares its outcome", func(t *testing.T) {
 		_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
 			_, err := payOnce.Run(ctx, tx, payment{"k3", 2, 1})
 			require.NoError(t, err)

@@ -162,7 +162,7 @@ func (p *Pool) logger() *zap.Logger {
 
 // Instrument gives the connections of a pool that you build yourself what those of
 // [Connect] have: they tell whether anything was sent on them, without which a
-// failure that could have been proven harmless is Unknown; a look at the socket of one
+// failure that could have been proven NotApplied is Unknown; a look at the socket of one
 // that was idle, before its next use, so that one that died is not handed out; and hooks of yours
 // that panic neither end the process nor lose a connection: the panic becomes an
 // error, and the connection goes. They also tell an [Outcome] that a single statement was

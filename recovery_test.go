@@ -339,7 +339,7 @@ func TestAConnectionThatIsEndedWhileItIsMadeIsMadeAnew(t *testing.T) {
 	}
 }
 
-// A server that starts up says 57P03 to whoever comes.
+// A server that starts up answers 57P03 to every connection.
 func TestAServerThatStartsUpIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

@@ -148,7 +148,7 @@ func TestStreamGivesEverythingBackAfterAPanic(t *testing.T) {
 	}).Run(ctx, pool, empty{})
 	require.NoError(t, err, "a Tx goes on after a panic that somebody recovered")
 
-	// Of code of the user's that scans.
+	// Of user code that scans.
 	for _, db := range []pgcmd.DB{pool, nil} {
 		_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
 			if db == nil {

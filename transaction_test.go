@@ -152,7 +152,7 @@ func TestNesting(t *testing.T) {
 	ctx := t.Context()
 	reset := func() { _, err := pool.Exec(ctx, `delete from notes`); require.NoError(t, err) }
 
-	t.Run("Run joins, and shares the fate", func(t *testing.T) {
+	t.Run("Run joins, and shares the outcome", func(t *testing.T) {
 		inner := transact(func(ctx context.Context, tx *pgcmd.Tx) error { _, err := note.Run(ctx, tx, 1); return err })
 		_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
 			if _, err := inner.Run(ctx, tx, empty{}); err != nil {

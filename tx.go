@@ -80,7 +80,7 @@ type txn struct {
 type deferredStmt struct {
 	sql    string
 	args   []any
-	closes bool // a cursor: of no use once the transaction is aborted
+	closes bool // a cursor: unusable once the transaction is aborted
 }
 
 // AfterCommit adds a function that runs once, if and only if the outermost

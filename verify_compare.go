@@ -54,15 +54,15 @@ var hints = map[string]string{
 // refused is the finding of a statement that the server cannot prepare. Its text is
 // safe to show here: no value is bound, and it quotes nothing but the SQL.
 func (s *descriptor) refused(e *pgconn.PgError) {
-	mend := hints[e.Code]
-	if mend == "" {
-		mend = "correct the SQL, or migrate the database"
+	fix := hints[e.Code]
+	if fix == "" {
+		fix = "correct the SQL, or migrate the database"
 	}
 	hint := ""
 	if e.Hint != "" {
 		hint = " (" + strings.TrimSuffix(e.Hint, ".") + ")"
 	}
-	s.report("SQL", "sql", "is refused by the server: %s%s, SQLSTATE %s%s: %s", e.Message, s.statement.positionHint(e), e.Code, hint, mend)
+	s.report("SQL", "sql", "is refused by the server: %s%s, SQLSTATE %s%s: %s", e.Message, s.statement.positionHint(e), e.Code, hint, fix)
 }
 
 // params compares the parameters with the fields of the input.

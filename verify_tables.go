@@ -89,11 +89,11 @@ var ledgerColumns = []struct {
 
 // onceLedger compares the ledger with what Once needs.
 func (v *checker) onceLedger(s *descriptor) {
-	const what, mend = "Once", "run pgcmd.OnceSchema"
+	const what, fix = "Once", "run pgcmd.OnceSchema"
 	r := v.live.relations[ledger]
 	switch {
 	case r == nil:
-		s.report(what, "ledger", "needs the table pgcmd.once, which does not exist: %s", mend)
+		s.report(what, "ledger", "needs the table pgcmd.once, which does not exist: %s", fix)
 		return
 	case !r.usage:
 		s.report(what, "permission", "needs the table pgcmd.once, in a schema that the role %s may not use: grant usage on schema pgcmd", v.live.role)
@@ -103,7 +103,7 @@ func (v *checker) onceLedger(s *descriptor) {
 	for _, want := range ledgerColumns {
 		i := slices.IndexFunc(r.columns, func(c *column) bool { return c.name == want.name })
 		if i < 0 {
-			s.report(what, "ledger", "needs column %q of pgcmd.once, which does not exist: is the table another one? %s", want.name, mend)
+			s.report(what, "ledger", "needs column %q of pgcmd.once, which does not exist: is the table another one? %s", want.name, fix)
 			continue
 		}
 		c := r.columns[i]

@@ -22,7 +22,7 @@ import (
 const (
 	pgbenchScale   = 10
 	pgbenchClients = 8
-	pgbenchLanes   = 2 // shared by as many
+	pgbenchShared  = 2 // shared by as many
 	sidePipeline   = "pgcmd, Pipeline"
 	namePgbench    = "pgbench"
 	workTPCB       = "TPC-B-like"
@@ -82,7 +82,7 @@ func besidePgbench(ctx context.Context, r *results, p pace) error {
 	if out, err := exec.CommandContext(ctx, program, "-i", "-q", "-s", strconv.Itoa(pgbenchScale), url).CombinedOutput(); err != nil {
 		return fmt.Errorf("pgbench -i: %w: %s", err, out)
 	}
-	pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: url, MaxConns: 2, Multiplex: pgbenchLanes})
+	pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: url, MaxConns: 2, Multiplex: pgbenchShared})
 	if err != nil {
 		return err
 	}

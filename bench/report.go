@@ -225,7 +225,7 @@ func render(r *results, pace pace, summary string) string {
 	p.line("\n## Beside pgbench\n\n`pgbench -M prepared`, the C client: scale %d, %d clients, `-j 2`, against as many goroutines that run the same statements as commands, each on a connection of its own; %d rounds of %s each, in turns. "+
 		"All share the cores with the server, so what a client computes the server cannot: on these machines Go's clients, by hand too, do not reach pgbench statement by statement. "+
 		"BEGIN travels with the first statement of a Transaction (6 round trips, pgbench and by hand 7). None of the statements waits for another's result, so that a Pipeline can send them all in one round trip; and reads can share %d connections by `Multiplex`. "+
-		"pgbench makes its own random numbers.", pgbenchScale, pgbenchClients, pace.rounds, pace.pgbench, pgbenchLanes)
+		"pgbench makes its own random numbers.", pgbenchScale, pgbenchClients, pace.rounds, pace.pgbench, pgbenchShared)
 	p.head("", "", "transactions a second", "of pgbench's")
 	for _, t := range r.pgbench {
 		for _, row := range t.rows {

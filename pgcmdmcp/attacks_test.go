@@ -32,7 +32,7 @@ var attacks = map[string]string{
 	"COPY runs a program":                                 `COPY secrets TO PROGRAM 'cat > /tmp/pgcmdmcp-stolen'`,
 	"a DO block":                                          `DO $$ BEGIN EXECUTE 'DROP TABLE customers'; END $$`,
 	"the transaction is made writable":                    `SET TRANSACTION READ WRITE; DELETE FROM customers`,
-	"the session is spoiled for the next":                 `SELECT set_config('search_path', 'evil', false), set_config('role', 'none', false)`,
+	"the session is changed for the next":                 `SELECT set_config('search_path', 'evil', false), set_config('role', 'none', false)`,
 	"others are cut off":                                  `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()`,
 	"a lock is taken and kept":                            `SELECT pg_advisory_lock(1)`,
 	"a role is made":                                      `CREATE ROLE evil SUPERUSER LOGIN`,
@@ -59,7 +59,7 @@ func quoted(text string) string {
 
 // TestNoAttackGetsThrough makes each one at every place that takes a text of the
 // client's, with the worst role there is, a superuser, and on one connection, so that a
-// spoiled session would be seen.
+// changed session would be seen.
 func TestNoAttackGetsThrough(t *testing.T) {
 	t.Parallel()
 	for name, attack := range attacks {

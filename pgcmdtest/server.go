@@ -25,7 +25,7 @@
 // be it after a panic, [os.Exit], Ctrl-C or SIGKILL. Only on the server of PGCMD_TEST_DATABASE_URL does a
 // killed process leave its databases, named pgcmdtest_*.
 //
-// The servers trust whoever can connect. The socket is in a folder closed to other users; a server with
+// The servers trust everyone who can connect. The socket is in a folder closed to other users; a server with
 // [WithTCP] is open to every user of the machine, and so is a PgBouncer.
 package pgcmdtest
 

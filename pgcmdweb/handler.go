@@ -4,7 +4,7 @@
 //
 // The page says first what is wrong now; then how the pool and its replicas are, what
 // each command does, and which runs failed or were slow. It updates itself every two
-// seconds while its tab is in sight, and is a snapshot without JavaScript. It loads
+// seconds while its tab is visible, and is a snapshot without JavaScript. It loads
 // nothing from elsewhere. ?format=json is the same for programs.
 //
 // # Who may see it

@@ -236,7 +236,7 @@ func TestThePageInABrowser(t *testing.T) {
 	tb.do(chromedp.Click(chromedp.CSS("#pause")))
 	require.Eventually(t, func() bool { return tb.asked() > before }, 5*time.Second, 50*time.Millisecond)
 
-	// Nor does it in a tab that is out of sight.
+	// Nor does it in a tab that is hidden.
 	hide := func(hidden bool) {
 		tb.eval(fmt.Sprintf("Object.defineProperty(document, 'hidden', {value: %v, configurable: true}), document.dispatchEvent(new Event('visibilitychange'))", hidden))
 	}

@@ -2,8 +2,8 @@ package faults
 
 import "sync/atomic"
 
-// Counts is what has passed the proxy. A message is counted before it is passed on, so that whoever has an answer finds
-// it counted.
+// Counts is what has passed the proxy. A message is counted before it is passed on, so that a client that has an answer
+// finds it counted.
 type Counts struct {
 	Connections int64 // start-ups
 	Cancels     int64 // cancel requests

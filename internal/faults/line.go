@@ -48,8 +48,8 @@ func (r *relay) deliver() {
 	}
 }
 
-// settle returns when all that was passed has been written.
-func (r *relay) settle() {
+// waitWritten returns when all that was passed has been written.
+func (r *relay) waitWritten() {
 	r.flush()
 	if r.line == nil {
 		return

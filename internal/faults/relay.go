@@ -66,7 +66,7 @@ func (r *relay) next() error {
 			return err
 		}
 	}
-	r.settle()
+	r.waitWritten()
 	switch action.kind {
 	case cutBefore, cutAfter:
 		s.mute()

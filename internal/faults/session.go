@@ -152,7 +152,7 @@ func (s *session) strike(under *plan, a Action) bool {
 func (s *session) clientLeft() {
 	switch s.state.Load() {
 	case open:
-		s.frontend.settle()
+		s.frontend.waitWritten()
 		s.server.CloseWrite() // there may be an answer still, at least to Terminate
 	case broken:
 		s.end()
@@ -166,7 +166,7 @@ func (s *session) serverLeft() {
 	if s.state.Load() == swallowed {
 		<-s.done
 	}
-	s.backend.settle()
+	s.backend.waitWritten()
 	s.end()
 }
 

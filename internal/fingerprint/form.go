@@ -94,7 +94,7 @@ func jsonForm(w *walk, v reflect.Value) error {
 	return w.json(text)
 }
 
-// A formError is the error of a method of the user's, whose text may hold values.
+// A formError is the error of a user's method, whose text may hold values.
 type formError struct {
 	what string
 	err  error

@@ -163,7 +163,7 @@ func TestBank(t *testing.T) {
 			}
 			b.work(t.Context(), func(ctx context.Context, in transfer) pgcmd.Outcome[int64] {
 				out := pgcmd.Try(ctx, b.pool, cmd, in)
-				// The budget for retries is made for less than this. With a key, to call again is harmless.
+				// The budget for retries is made for less than this. With a key, to call again is safe.
 				for again := 0; c.once && out.Err != nil && again < 1000; again++ {
 					attempts := out.Attempts
 					out = pgcmd.Try(ctx, b.pool, cmd, in)

@@ -16,11 +16,11 @@ import (
 
 // A play is one command that is to go wrong, and how.
 type play struct {
-	cmd  *pgcmd.Command[int64, int64]
-	arm  func(pool *pgxpool.Pool, id int64) // lets the next attempt go wrong; nil if the command's SQL does
-	mend func()                             // between the attempts; nil if nothing is to be mended
-	ctx  func(context.Context) (context.Context, context.CancelFunc)
-	also func() // after the run
+	cmd    *pgcmd.Command[int64, int64]
+	arm    func(pool *pgxpool.Pool, id int64) // lets the next attempt go wrong; nil if the command's SQL does
+	repair func()                             // between the attempts; nil if nothing is to be repaired
+	ctx    func(context.Context) (context.Context, context.CancelFunc)
+	also   func() // after the run
 }
 
 // A condition is a row of the table, provoked in one way.
@@ -34,7 +34,7 @@ type condition struct {
 	letters string           // where they are not the row's: "R W T C"
 	truth   map[column]int   // of what is Unknown; without an entry either
 	lasting bool             // the next attempt goes wrong too
-	down    bool             // the truth cannot be asked before it is mended
+	down    bool             // the truth cannot be asked before it is repaired
 	unsaid  bool             // on a slow machine the client may be first
 	once    bool             // one run on the pool is enough: it is slow
 	healed  bool             // the pool may see it before the command does, which then succeeds
@@ -74,8 +74,8 @@ func (k condition) run(s *stage, c column, letter string, db pgcmd.DB, pool *pgx
 			if c != read && !k.down {
 				assert.Zero(s, s.count(id), "%s: false NotApplied, before it is tried again", what)
 			}
-			if p.mend != nil {
-				p.mend()
+			if p.repair != nil {
+				p.repair()
 			}
 			return true
 		}}})

@@ -58,13 +58,13 @@ func TestRowsThatNeedAServerOfTheirOwn(t *testing.T) {
 					require.NoError(s, server.Stop(s.patient(), pgcmdtest.Fast))
 					pool.Reset()
 				},
-				mend: func() { require.NoError(s, server.Restart(s.patient(), pgcmdtest.Fast)) },
+				repair: func() { require.NoError(s, server.Restart(s.patient(), pgcmdtest.Fast)) },
 			}
 		}})
 	run("a backend crashes", condition{row: 9, columns: []column{read, write, inTx, commit}, code: pgcmd.CodeUnavailable, truth: neverDone,
 		play: func(s *stage, c column) play {
 			p := calls(request, (*stage).crash)(s, c)
-			p.mend = func() { p.also(); s.count(0) } // is there when the server is again
+			p.repair = func() { p.also(); s.count(0) } // is there when the server is again
 			return p
 		}})
 	run("an immediate stop", condition{row: 9, columns: []column{write, inTx}, code: pgcmd.CodeUnavailable, truth: neverDone,
@@ -101,8 +101,8 @@ func tooManyConnections(database string) condition {
 					}
 				}
 			},
-			mend: leave,
-			also: leave,
+			repair: leave,
+			also:   leave,
 		}
 	}
 	return k

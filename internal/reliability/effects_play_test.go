@@ -148,7 +148,7 @@ func calls(when moment, f func(s *stage)) func(s *stage, c column) play {
 				f(s)
 			})
 		})(s, c)
-		p.mend, p.also = wait, wait
+		p.repair, p.also = wait, wait
 		return p
 	}
 }

@@ -119,12 +119,12 @@ func bodyConditions() []condition {
 				if c == read {
 					return play{cmd: s.command(c, hit)}
 				}
-				misfit := pgcmd.QueryOne[int64, int64]("ops.misfit", hit)
+				unfit := pgcmd.QueryOne[int64, int64]("ops.unfit", hit)
 				return play{cmd: s.body(func(ctx context.Context, tx *pgcmd.Tx, id int64) error {
 					if _, err := tx.Exec(ctx, insertOp, id); err != nil {
 						return err
 					}
-					_, err := misfit.Run(ctx, tx, id)
+					_, err := unfit.Run(ctx, tx, id)
 					return err
 				})}
 			}},

@@ -18,7 +18,7 @@ import (
 func raisesAgain(state string) func(s *stage, c column) play {
 	return func(s *stage, c column) play {
 		p := raises(state)(s, c)
-		p.mend = func() { s.exec(`select setval($1, 1, false)`, s.shots) }
+		p.repair = func() { s.exec(`select setval($1, 1, false)`, s.shots) }
 		return p
 	}
 }

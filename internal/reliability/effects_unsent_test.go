@@ -135,25 +135,25 @@ func unsentConditions(t *testing.T, database string) []condition {
 	return conditions
 }
 
-// unconnected completes a condition in which no connection can be made, since spoil has changed where it leads,
-// until that is mended.
-func unconnected(k condition, spoil func(*pgx.ConnConfig)) condition {
+// unconnected completes a condition in which no connection can be made, since misdirect has changed where it leads,
+// until that is repaired.
+func unconnected(k condition, misdirect func(*pgx.ConnConfig)) condition {
 	var broken atomic.Bool
 	k.columns = []column{read, write, inTx}
 	k.set.tune = func(c *pgxpool.Config) {
 		c.BeforeConnect = func(_ context.Context, config *pgx.ConnConfig) error {
 			if broken.Load() {
-				spoil(config)
+				misdirect(config)
 			}
 			return nil
 		}
 	}
 	k.play = func(s *stage, c column) play {
 		return play{
-			cmd:  s.healthy(c),
-			arm:  func(pool *pgxpool.Pool, _ int64) { broken.Store(true); pool.Reset() },
-			mend: func() { broken.Store(k.lasting) },
-			also: func() { broken.Store(false) },
+			cmd:    s.healthy(c),
+			arm:    func(pool *pgxpool.Pool, _ int64) { broken.Store(true); pool.Reset() },
+			repair: func() { broken.Store(k.lasting) },
+			also:   func() { broken.Store(false) },
 		}
 	}
 	return k

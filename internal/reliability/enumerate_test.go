@@ -29,12 +29,12 @@ func TestEnumerateFaults(t *testing.T) {
 	for i := range works {
 		t.Run(works[i].name, func(t *testing.T) {
 			t.Parallel()
-			lanes := make(chan struct{}, 8)
+			slots := make(chan struct{}, 8)
 			var running sync.WaitGroup
 			for _, c := range campaigns(&works[i], i) {
-				lanes <- struct{}{}
+				slots <- struct{}{}
 				running.Go(func() {
-					defer func() { <-lanes }()
+					defer func() { <-slots }()
 					c.run(t, l)
 				})
 			}

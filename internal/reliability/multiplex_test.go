@@ -23,12 +23,12 @@ import (
 var double = pgcmd.QueryOne[int64, int64]("shared.double", `select 2 * $1::int8`).With(pgcmd.Options{ReadOnly: true})
 
 // sharing opens a pool with so many shared connections through a proxy.
-func sharing(t *testing.T, lanes int) (*faults.Proxy, *pgcmd.Pool) {
+func sharing(t *testing.T, conns int) (*faults.Proxy, *pgcmd.Pool) {
 	t.Helper()
 	proxy, err := faults.Start(pgcmdtest.URL(t))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, proxy.Close()) })
-	pool, err := pgcmd.Connect(t.Context(), pgcmd.Config{URL: proxy.URL(), MaxConns: 2, Multiplex: lanes})
+	pool, err := pgcmd.Connect(t.Context(), pgcmd.Config{URL: proxy.URL(), MaxConns: 2, Multiplex: conns})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, pool.Close(context.Background())) })
 	return proxy, pool

@@ -11,7 +11,7 @@ import (
 	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
 
-// Whoever does it, and on both servers, the work is done: what is measured is what was asked for.
+// With every store, and on both servers, the work is done: what is measured is what was asked for.
 func TestEveryStoreDoesEveryWork(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

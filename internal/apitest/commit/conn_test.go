@@ -164,9 +164,9 @@ func TestATransactionOfPgxThatWasEndedOnItsConnectionIsUnknown(t *testing.T) {
 					require.NoError(t, err)
 					tx, err := conn.Begin(t.Context())
 					require.NoError(t, err)
-					harmless := pgcmd.Transaction("harmless", func(_ context.Context, tx *pgcmd.Tx, _ int) (any, error) { return tx.Conn().TypeMap(), nil })
+					readTypeMap := pgcmd.Transaction("read.type.map", func(_ context.Context, tx *pgcmd.Tx, _ int) (any, error) { return tx.Conn().TypeMap(), nil })
 					for range again {
-						_, err = harmless.Run(t.Context(), tx, 1)
+						_, err = readTypeMap.Run(t.Context(), tx, 1)
 						require.NoError(t, err)
 					}
 					c := pgcmd.Transaction("c", func(ctx context.Context, tx *pgcmd.Tx, _ int) (any, error) {

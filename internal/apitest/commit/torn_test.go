@@ -18,7 +18,7 @@ import (
 	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
 
-// held is a table whose COMMIT says so and waits for whoever holds the lock 42; a
+// held is a table whose COMMIT says so and waits for the holder of the lock 42; a
 // cancellation ends it.
 const held = `
 	create table t (n int);

@@ -265,8 +265,8 @@ func TestAnErrorOfTheServerAtTheEndOfAStatementIsTheServers(t *testing.T) {
 				_, err := pgcmd.QueryOne[struct{}, map[string]any]("map", `insert into child values (1, 1) returning id, parent as id`).Run(t.Context(), pool, struct{}{})
 				return err
 			},
-			"a misfit": func() error {
-				_, err := pgcmd.Query[struct{}, struct{ Other int }]("misfit", insert).Run(t.Context(), pool, struct{}{})
+			"a row that does not fit": func() error {
+				_, err := pgcmd.Query[struct{}, struct{ Other int }]("other", insert).Run(t.Context(), pool, struct{}{})
 				return err
 			},
 			"two rows": func() error {

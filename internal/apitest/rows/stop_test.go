@@ -179,7 +179,7 @@ func ending[Row any](t *testing.T, want string, row string) {
 	})
 }
 
-func TestWhoeverEndsWhileARowIsScannedLeavesEverythingInStep(t *testing.T) {
+func TestARunThatEndsWhileARowIsScannedLeavesEverythingInStep(t *testing.T) {
 	t.Parallel()
 	ending[panicky](t, "panic: boom", "a panic in ScanRow")
 	ending[leaving](t, "goexit", "Goexit in ScanRow")

@@ -28,15 +28,15 @@ type point struct{ X, Y int }
 func TestATypeThatCannotBeSentIsTheProgramsError(t *testing.T) {
 	t.Parallel()
 	all := database(t, `create type order_status as enum ('new'); create type pair as (a int, b int)`)
-	misfit(t, all.column(t, "text"), 5, "int", "text", "cast the parameter, as in @v::int8")
-	misfit(t, all.column(t, "text[]"), []int{5}, "[]int", "text[]", "@v::int8[]")
-	misfit(t, all.column(t, "int4"), point{}, "sent_test.point", "int4")
-	misfit(t, all.column(t, "int4[]"), 5, "int", "int4[]")
-	misfit(t, all.column(t, "int4"), []int32{5}, "[]int32", "int4")
-	misfit(t, all.column(t, "timestamptz"), true, "bool", "timestamptz")
-	misfit(t, all.column(t, "text"), Celsius{5}, "sent_test.Celsius, which gives int64,", "text")
-	misfit(t, all.column(t, "uuid"), [8]byte{}, "[8]uint8", "uuid")
-	misfit(t, all.column(t, "pair"), point{}, "sent_test.point", "pair", "load the type on the connection")
+	mismatch(t, all.column(t, "text"), 5, "int", "text", "cast the parameter, as in @v::int8")
+	mismatch(t, all.column(t, "text[]"), []int{5}, "[]int", "text[]", "@v::int8[]")
+	mismatch(t, all.column(t, "int4"), point{}, "sent_test.point", "int4")
+	mismatch(t, all.column(t, "int4[]"), 5, "int", "int4[]")
+	mismatch(t, all.column(t, "int4"), []int32{5}, "[]int32", "int4")
+	mismatch(t, all.column(t, "timestamptz"), true, "bool", "timestamptz")
+	mismatch(t, all.column(t, "text"), Celsius{5}, "sent_test.Celsius, which gives int64,", "text")
+	mismatch(t, all.column(t, "uuid"), [8]byte{}, "[8]uint8", "uuid")
+	mismatch(t, all.column(t, "pair"), point{}, "sent_test.point", "pair", "load the type on the connection")
 	s := all.column(t, "order_status[]")
 	told, blind := ways[[]Status](s)
 	for name, send := range told {
@@ -54,7 +54,7 @@ func TestATypeThatCannotBeSentIsTheProgramsError(t *testing.T) {
 	require.NoError(t, s.pool.Ping(t.Context()))
 }
 
-func misfit[T any](t *testing.T, s *server, v T, says ...string) {
+func mismatch[T any](t *testing.T, s *server, v T, says ...string) {
 	t.Helper()
 	told, _ := ways[T](s)
 	for name, send := range told {
