@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
+	"github.com/pgcmd/pgcmd/internal/replica"
 )
 
 // Connect makes a pool, and returns once MinConns connections, but at least one, are
@@ -36,6 +37,7 @@ func Connect(ctx context.Context, cfg Config) (*Pool, error) {
 	if p.Pool, p.tracker, err = p.connect(ctx, cfg, cfg.source()); err != nil {
 		return refuse(&Error{Code: CodeInvalid, Message: "pgx refuses the settings of the pool (the reason is withheld, since it may hold the password)"})
 	}
+	p.replicas = replica.NewSet(p.Pool, orDefault(cfg.MaxReplicaLag, defaultReplicaLag), p.logger())
 	p.acquirer = connpool.NewAcquirer(p.Pool, p.tracker, orDefault(cfg.AcquireTimeout, defaultAcquireTimeout))
 	start := time.Now()
 	if cfg.Multiplex > 0 {
@@ -56,21 +58,21 @@ func Connect(ctx context.Context, cfg Config) (*Pool, error) {
 			p.end()
 			return refuse(&Error{Code: CodeInvalid, Message: fmt.Sprintf("pgx refuses the settings of replica %d (the reason is withheld, since it may hold the password)", i)})
 		}
-		r := &replica{number: i, pool: pool, tracker: tracker}
+		r := &replica.Replica{Pool: pool, Tracker: tracker}
 		if p.mux != nil {
-			r.mux = p.newMux(pool, tracker)
+			r.Mux = p.newMux(pool, tracker)
 		}
-		p.replicas = append(p.replicas, r)
+		p.replicas.Add(r)
 	}
 	if cfg.Logger != nil {
 		p.ended.Go(func() { p.tracker.WarnOfLeaks(p.stop) })
-		for _, r := range p.replicas {
-			p.ended.Go(func() { r.tracker.WarnOfLeaks(p.stop) })
+		for _, r := range p.replicas.All {
+			p.ended.Go(func() { r.Tracker.WarnOfLeaks(p.stop) })
 		}
 	}
-	if len(p.replicas) > 0 {
-		p.pollReplicas(ctx) // before the first command
-		p.ended.Go(p.pollLoop)
+	if len(p.replicas.All) > 0 {
+		p.replicas.Poll(ctx) // before the first command
+		p.ended.Go(func() { p.replicas.PollUntil(p.stop) })
 	}
 	return p, nil
 }

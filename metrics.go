@@ -73,12 +73,9 @@ func (p *Pool) Metrics() Metrics {
 	handed, waits, waited := p.acquirer.Stats()
 	m.Pool.Acquires, m.Pool.EmptyAcquires, m.Pool.Waited = m.Pool.Acquires+handed, m.Pool.EmptyAcquires+waits, m.Pool.Waited+waited
 	m.Pool.RetryTokens = p.retries.available()
-	for _, r := range p.replicas {
-		state := r.state.Load()
-		if state == nil {
-			state = &replicaState{reason: "it was not looked at yet"}
-		}
-		m.Replicas = append(m.Replicas, ReplicaMetrics{Pool: poolMetrics(r.pool, r.tracker, r.mux), Fit: state.healthy, Reason: state.reason, Lag: state.lag})
+	for _, r := range p.replicas.All {
+		state := r.State()
+		m.Replicas = append(m.Replicas, ReplicaMetrics{Pool: poolMetrics(r.Pool, r.Tracker, r.Mux), Fit: state.Healthy, Reason: state.Reason, Lag: state.Lag})
 	}
 	p.metrics.commands.Range(func(_, c any) bool {
 		m.Commands = append(m.Commands, c.(*commandMetrics).read())

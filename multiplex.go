@@ -12,6 +12,7 @@ import (
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/multiplex"
+	"github.com/pgcmd/pgcmd/internal/replica"
 	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
@@ -98,13 +99,13 @@ func (p *Pool) enterMux(ctx context.Context, run *multiplex.Run) (failure *Error
 		run.Leave()
 		return poolClosed(), false
 	}
-	if len(p.replicas) > 0 && ctx.Value(primaryKey{}) == nil {
-		for range p.replicas {
-			r := p.pickReplica()
+	if len(p.replicas.All) > 0 && ctx.Value(primaryKey{}) == nil {
+		for range p.replicas.All {
+			r := p.replicas.Pick()
 			if r == nil {
 				break
 			}
-			err := run.Enter(ctx, r.mux, replicaTime)
+			err := run.Enter(ctx, r.Mux, replica.AcquireTimeout)
 			if err == nil || err == multiplex.ErrDedicated {
 				return nil, err != nil
 			}
@@ -112,10 +113,10 @@ func (p *Pool) enterMux(ctx context.Context, run *multiplex.Run) (failure *Error
 			if ctx.Err() != nil {
 				return failure, false
 			}
-			if failure.Code == CodeExhausted && r.mux.HasConn() {
+			if failure.Code == CodeExhausted && r.Mux.HasConn() {
 				break // busy, not down
 			}
-			p.markUnhealthy(r, "no connection could be made")
+			p.replicas.MarkUnconnectable(r)
 		}
 	}
 	err := run.Enter(ctx, p.mux, orDefault(p.config.AcquireTimeout, defaultAcquireTimeout))

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/multiplex"
+	"github.com/pgcmd/pgcmd/internal/replica"
 )
 
 // A DB is what a command runs on: a pool, a connection or a transaction, of
@@ -56,9 +57,8 @@ type Pool struct {
 	config   Config
 	metrics  metrics
 
-	replicas   []*replica
-	walHistory walHistory     // of the primary
-	mux        *multiplex.Mux // the shared connections to the primary; nil without Config.Multiplex
+	replicas *replica.Set
+	mux      *multiplex.Mux // the shared connections to the primary; nil without Config.Multiplex
 
 	closed  atomic.Bool // Close has begun
 	closing sync.Once
@@ -105,8 +105,8 @@ func (p *Pool) Close(ctx context.Context) error {
 // and afterwards, when it does nothing.
 func (p *Pool) Reset() {
 	p.tracker.Renew()
-	for _, r := range p.replicas {
-		r.tracker.Renew()
+	for _, r := range p.replicas.All {
+		r.Tracker.Renew()
 	}
 }
 
@@ -121,19 +121,19 @@ func (p *Pool) end() {
 		p.mux.Close()
 	}
 	p.Pool.Close()
-	for _, r := range p.replicas {
-		if r.mux != nil {
-			r.mux.Close()
+	for _, r := range p.replicas.All {
+		if r.Mux != nil {
+			r.Mux.Close()
 		}
-		r.pool.Close()
+		r.Pool.Close()
 	}
 	p.ended.Wait()
 }
 
 func (p *Pool) held() (n int32) {
 	n = p.Stat().AcquiredConns()
-	for _, r := range p.replicas {
-		n += r.pool.Stat().AcquiredConns()
+	for _, r := range p.replicas.All {
+		n += r.Pool.Stat().AcquiredConns()
 	}
 	return n
 }
@@ -175,4 +175,13 @@ func Instrument(cfg *pgxpool.Config) {
 func instrument(cfg *pgxpool.Config, t *connpool.Tracker, stale *connpool.StaleStatements) {
 	countUnreplicated(&cfg.ConnConfig.Config)
 	connpool.Instrument(cfg, t, stale)
+}
+
+type primaryKey struct{}
+
+// ReadYourWrites returns a context whose commands all run on the primary, also those
+// that are ReadOnly: a caller that has just written reads what it wrote. It waits for
+// nothing, as it would if a replica had to replay up to the caller's position.
+func ReadYourWrites(ctx context.Context) context.Context {
+	return context.WithValue(ctx, primaryKey{}, true)
 }

@@ -54,8 +54,8 @@ func (p *Pool) acquireFor(ctx context.Context, command *string, readOnly bool) (
 	if p.closed.Load() {
 		return nil, poolClosed()
 	}
-	if readOnly && len(p.replicas) > 0 {
-		if conn := p.acquireReplica(ctx, command); conn != nil {
+	if readOnly && len(p.replicas.All) > 0 && ctx.Value(primaryKey{}) == nil {
+		if conn := p.replicas.Acquire(ctx, p.acquirer, command); conn != nil {
 			return conn, nil
 		}
 	}

@@ -1,4 +1,4 @@
-package pgcmd
+package replica
 
 import (
 	"sync"
