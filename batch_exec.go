@@ -331,9 +331,7 @@ func (l *chunkRun) read(ex *pgpipeline.Exchange, bad func(i int, e *Error, unrea
 			switch {
 			case ex.Lost != nil:
 			case err != nil:
-				if l.s.aborted != nil && isInFailedTransaction(err) {
-					err = l.s.aborted // the cause, not its consequence
-				}
+				err = l.s.state.cause(err)
 				refused = refused || !l.perItemSavepoints
 				bad(reply.Item, l.f.itemError(reply.Item, err).after(unreadable), false)
 				if first == nil && !l.perItemSavepoints {
@@ -358,7 +356,7 @@ func (l *chunkRun) read(ex *pgpipeline.Exchange, bad func(i int, e *Error, unrea
 	switch {
 	case ex.Lost != nil:
 		l.lost(ex, refused)
-	case first != nil && l.s.aborted == nil:
+	case first != nil && !l.s.state.aborted:
 		l.s.recordResult(first)
 	}
 	if l.s.commitSent {
@@ -489,7 +487,7 @@ func (f *batchExec) runChunkIsolated(tx *Tx, chunk []encodedItem, commit bool) *
 			}
 			return nil
 		}
-		s.aborted = nil
+		s.state.recovered()
 		going = slices.DeleteFunc(going, func(l *encodedItem) bool { return slices.Contains(unread, l.item) })
 		if outdated && !described {
 			described = true

@@ -219,8 +219,8 @@ func connectErrorMessage(e *Error) string {
 
 // statementError makes the error of a statement that was handed to pgx, with its Effect.
 func (s *statement) statementError(ctx context.Context, r *result, err error) *Error {
-	if r.heldTx != nil && r.heldTx.aborted != nil && isInFailedTransaction(err) {
-		err = r.heldTx.aborted // the error that aborted the transaction
+	if r.heldTx != nil {
+		err = r.heldTx.state.cause(err)
 	}
 	e, refused := s.classifyStatement(ctx, err)
 	if refused {

@@ -419,8 +419,8 @@ func (c *copyDefinition) describe(ctx context.Context, l *copyLease) (columns []
 // columnsError is the error of a table whose columns cannot be described.
 func (c *copyDefinition) columnsError(ctx context.Context, l *copyLease, err error) *Error {
 	l.err = err
-	if l.tx != nil && l.tx.aborted != nil && isInFailedTransaction(err) {
-		err = l.tx.aborted // the reason, and not its consequence
+	if l.tx != nil {
+		err = l.tx.state.cause(err)
 	}
 	e, _ := new(statement).classifyStatement(ctx, err)
 	e.Effect = NotApplied

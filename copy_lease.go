@@ -80,10 +80,11 @@ func (l *copyLease) join(ctx context.Context, tx *Tx) *Error {
 // leave gives back what boardCopy took.
 func (l *copyLease) leave() {
 	if l.tx != nil {
-		first := l.tx.aborted
+		state := &l.tx.state
+		before := state.aborted
 		l.tx.unlockWith(l.err)
-		if l.failure != nil && first == nil && l.tx.aborted != nil {
-			l.tx.aborted = l.failure // why, and not what the server says of our giving up
+		if l.failure != nil && !before && state.aborted && !state.unrecoverable {
+			state.err = l.failure // and not the server's error about a copy that the client ended
 		}
 	}
 	l.release()

@@ -95,9 +95,9 @@ func (c *cursor) lockTx(ctx context.Context) *Error {
 	return c.abandoned(classify(ctx, err))
 }
 
-// ended returns the error of a transaction of pgx's that has ended: its connection
+// externalEnded returns the error of a transaction of pgx's that has ended: its connection
 // may be another's by now. It sends nothing.
-func (s *txn) ended(ctx context.Context) error {
+func (s *txn) externalEnded(ctx context.Context) error {
 	if tx, ok := s.db.(pgx.Tx); ok && s.external {
 		return tx.SendBatch(ctx, new(pgx.Batch)).Close()
 	}
@@ -286,11 +286,11 @@ func (c *cursor) close(ctx context.Context) {
 	}
 	s.cursors = slices.DeleteFunc(s.cursors, func(p *openCursor) bool { return p == c.portal })
 	switch {
-	case c.portal.rolledBack || s.closed.Load() || s.ended(ctx) != nil || s.status() != 'T':
+	case c.portal.rolledBack || s.closed.Load() || s.externalEnded(ctx) != nil || s.status() != 'T':
 	case c.portal.maybeClosed:
 		s.closeCursor(c.portal.name)
 	default:
-		s.deferred = append(s.deferred, deferredStmt{sql: "close " + c.portal.name, closes: true})
+		s.deferred = append(s.deferred, deferredStmt{sql: "close " + c.portal.name, closesCursor: true})
 	}
 }
 

@@ -8,20 +8,17 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Transaction makes a command whose body runs in a transaction of its own: begun
-// before it, committed if it returns no error, rolled back if it returns one or
-// panics. On a DB that is a transaction already it joins that one, and ends
-// with it.
+// Transaction makes a command whose body runs in a transaction of its own, which is committed
+// if the body returns no error, and rolled back if it returns one or panics. On a DB that is
+// a transaction the body runs in that transaction, and is committed or rolled back with it.
 //
-// BEGIN is sent with the first statement, and costs no round trip. COMMIT runs on
-// a context of its own, so that a caller's cancellation never tears it: the Effect
-// of an error is NotApplied, unless the reply to COMMIT was lost. An attempt that
-// failed can be repeated whole by Options.Retry, so the body should have no effect
-// outside of tx but by [Tx.AfterCommit].
+// BEGIN is sent with the first statement, and costs no round trip. The caller's cancellation
+// does not interrupt COMMIT: the Effect of an error is NotApplied, unless the reply to COMMIT
+// was lost. Options.Retry repeats the whole transaction, so the body should have no effects
+// outside of tx except by [Tx.AfterCommit].
 //
-// A statement error that aborted the transaction on the server makes the run fail
-// with that error, even if the body swallowed it; use [Try] to let one
-// statement fail alone.
+// An error of a statement that aborted the transaction on the server makes the run fail with
+// that error, even if the body ignored it. Use [Try] for a statement that may fail.
 func Transaction[In, Out any](name string, body func(ctx context.Context, tx *Tx, in In) (Out, error)) *Command[In, Out] {
 	return &Command[In, Out]{define(name, true, (*In)(nil), (*Out)(nil), body == nil, func(ctx context.Context, db DB, in, out any) error {
 		value, err := body(ctx, db.(*Tx), *in.(*In))
@@ -32,16 +29,16 @@ func Transaction[In, Out any](name string, body func(ctx context.Context, tx *Tx
 	})}
 }
 
-// runTx runs work in a transaction: one that db is already, or one of its own.
-// It returns the functions to be run now that it has committed.
-func (c *definition) runTx(ctx context.Context, db DB, inv *invocation, cl *idempotencyKey) (after []func(context.Context), failure *Error) {
+// runTx runs the body in a transaction: in db if that is one, else in a transaction of its own.
+// It returns the AfterCommit functions, once that is committed.
+func (c *definition) runTx(ctx context.Context, db DB, inv *invocation, key *idempotencyKey) (after []func(context.Context), failure *Error) {
 	target := resolve(db)
 	if tx := target.join(); tx != nil {
-		if _, ours := db.(*Tx); !ours { // it is for this body alone
+		if _, ours := db.(*Tx); !ours { // the Tx was made for this body
 			defer tx.s.closed.Store(true)
 			defer tx.s.closeRows()
 		}
-		return nil, c.joinTx(ctx, tx, inv, cl)
+		return nil, c.joinTx(ctx, tx, inv, key)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, newUnsentError(ctx, err).prefixCommand(c.name)
@@ -59,14 +56,14 @@ func (c *definition) runTx(ctx context.Context, db DB, inv *invocation, cl *idem
 			tx.s.rollback(ctx)
 		}
 	}()
-	tx.s.mayPiggybackCommit = c.batch != nil && cl == nil && len(c.after) == 0
-	failure = c.runIdempotent(insideTx(ctx, tx.s), tx, inv, cl)
+	tx.s.mayPiggybackCommit = c.batch != nil && key == nil && len(c.after) == 0
+	failure = c.runIdempotent(insideTx(ctx, tx.s), tx, inv, key)
 	switch {
 	case tx.s.commitSent && failure == nil:
 		if tx.s.unreplicated {
 			inv.unreplicated = true
 		}
-		return tx.after, nil
+		return tx.afterCommit, nil
 	case tx.s.commitSent:
 		return nil, failure
 	case failure != nil:
@@ -76,26 +73,27 @@ func (c *definition) runTx(ctx context.Context, db DB, inv *invocation, cl *idem
 	}
 	if failure := tx.s.commit(ctx); failure != nil {
 		failure.noRetry = failure.noRetry || tx.s.inputConsumed
-		if cl != nil && failure.Effect == Unknown {
-			cl.lost = tx.after
+		if key != nil && failure.Effect == Unknown {
+			key.lost = tx.afterCommit
 		}
 		return nil, c.mapConstraint(failure.prefixCommand(c.name))
 	}
 	if tx.s.unreplicated {
 		inv.unreplicated = true
 	}
-	if cl != nil && !cl.inserted && !cl.replayed {
-		return cl.lost, nil // this run's own attempt had committed
+	if key != nil && !key.inserted && !key.replayed {
+		return key.lost, nil // this run's own attempt had committed
 	}
-	return tx.after, nil
+	return tx.afterCommit, nil
 }
 
-// runIdempotent is work between the claim of a Once and the storing of its result.
-func (c *definition) runIdempotent(ctx context.Context, tx *Tx, inv *invocation, cl *idempotencyKey) *Error {
-	if cl == nil {
+// runIdempotent runs the body, in a Once between the insertion of its key and the storing of
+// its result.
+func (c *definition) runIdempotent(ctx context.Context, tx *Tx, inv *invocation, key *idempotencyKey) *Error {
+	if key == nil {
 		return c.runBody(ctx, tx, inv)
 	}
-	found, failure := cl.insertKey(ctx, tx, inv.out)
+	found, failure := key.insertKey(ctx, tx, inv.out)
 	switch {
 	case failure != nil:
 		return failure.prefixCommand(c.name)
@@ -105,14 +103,14 @@ func (c *definition) runIdempotent(ctx context.Context, tx *Tx, inv *invocation,
 	if failure := c.runBody(ctx, tx, inv); failure != nil {
 		return failure
 	}
-	if failure := cl.storeResult(ctx, tx, c, inv.out); failure != nil {
+	if failure := key.storeResult(ctx, tx, c, inv.out); failure != nil {
 		return failure.prefixCommand(c.name)
 	}
 	return nil
 }
 
-// joinTx runs work in a transaction that has begun, and ends with somebody else.
-func (c *definition) joinTx(ctx context.Context, tx *Tx, inv *invocation, cl *idempotencyKey) *Error {
+// joinTx runs the body in a transaction that the caller began, and ends.
+func (c *definition) joinTx(ctx context.Context, tx *Tx, inv *invocation, key *idempotencyKey) *Error {
 	if err := tx.usable(ctx); err != nil {
 		return newUnsentError(ctx, err).prefixCommand(c.name)
 	}
@@ -122,15 +120,15 @@ func (c *definition) joinTx(ctx context.Context, tx *Tx, inv *invocation, cl *id
 	if c.opts.Timeout > 0 {
 		defer tx.s.limitTimeout(ctx)()
 	}
-	failure := c.runIdempotent(ctx, tx, inv, cl)
-	if failure == nil && tx.s.misused != nil && tx.s.external {
-		e := *tx.s.misused
+	failure := c.runIdempotent(ctx, tx, inv, key)
+	if failure == nil && tx.s.state.misused != nil && tx.s.external {
+		e := *tx.s.state.misused
 		failure = e.prefixCommand(c.name)
 	}
 	switch {
 	case failure == nil:
 	case tx.s.mustRollBack():
-		failure.Effect = NotApplied // it cannot be committed any more
+		failure.Effect = NotApplied // it can no longer be committed
 	case tx.s.outcomeUnproven():
 		failure.Effect = Unknown
 	}
@@ -145,7 +143,7 @@ func (c *definition) txOptions() pgx.TxOptions {
 	return o
 }
 
-// checkTxOptions panics on options that pgx would put into its BEGIN as they are.
+// checkTxOptions panics on options that are not constants of pgx: they become part of BEGIN.
 func checkTxOptions(command string, o pgx.TxOptions) {
 	reject := func(what string, value any) {
 		panic(fmt.Sprintf("pgcmd: %s: Options.Tx has the unknown %s %q: use pgx's constants", command, what, value))
@@ -164,7 +162,7 @@ func checkTxOptions(command string, o pgx.TxOptions) {
 	}
 }
 
-// beginSQL is the statement that begins a transaction. Its options were checked.
+// beginSQL returns the statement that begins a transaction. The options were checked.
 func beginSQL(o pgx.TxOptions) string {
 	sql := "begin"
 	if o.IsoLevel != "" {
@@ -179,9 +177,9 @@ func beginSQL(o pgx.TxOptions) string {
 	return sql
 }
 
-// isolation orders the levels by what they promise; PostgreSQL reads uncommitted
-// as committed.
-func isolation(level pgx.TxIsoLevel) int {
+// isolationRank orders the isolation levels by strength. In PostgreSQL read uncommitted is read
+// committed.
+func isolationRank(level pgx.TxIsoLevel) int {
 	switch level {
 	case pgx.RepeatableRead:
 		return 1

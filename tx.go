@@ -3,101 +3,48 @@ package pgcmd
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
-	"sync/atomic"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
-	"github.com/pgcmd/pgcmd/internal/sqlstate"
-	"github.com/pgcmd/pgcmd/internal/stmtcache"
+	"github.com/pgcmd/pgcmd/internal/pgrows"
+	"github.com/pgcmd/pgcmd/internal/rowscan"
 )
 
-// A Tx is the transaction that a body runs in. It is a [pgx.Tx], so that code
-// written for pgx runs on it; its life is the command's: Commit and Rollback, on
-// the Tx that a body was given, send nothing, return an error and make the run
-// fail. [Tx.Begin] makes a nested one, with a savepoint, whose end is the body's.
+// A Tx is the transaction in which a body runs. It is a [pgx.Tx], so that code written for
+// pgx can use it. The command begins and ends it: Commit and Rollback, on the Tx that a body
+// was given, send nothing, return an error and make the run fail. [Tx.Begin] makes a nested
+// one, with a savepoint, which the body ends.
 //
-// It is for one goroutine at a time, as a connection is: what two do at once is
-// refused, and so is what comes after its end.
+// Like a connection it is for one goroutine at a time. Concurrent use returns an error, and
+// so does use after its end.
 type Tx struct {
-	s         *txn
-	parent    *Tx // nil for the outermost
-	savepoint string
-	number    int  // of the savepoint, in the order in which they were made
-	ended     bool // of a nested one
-	after     []func(ctx context.Context)
+	s               *txn
+	parent          *Tx // nil for the outermost
+	savepoint       string
+	savepointNumber int  // in the order in which they were made
+	ended           bool // of a nested one
+	afterCommit     []func(ctx context.Context)
 }
 
 var _ pgx.Tx = (*Tx)(nil)
 
-// A session is the transaction on the server that a Tx and those nested in it
-// share.
-type txn struct {
-	db       DB        // what runs the statements: a connection, or a transaction that somebody else began
-	conn     *pgx.Conn // nil if db does not tell
-	external bool      // pgcmd did not begin it, and does not see it commit
-	options  pgx.TxOptions
-	pool     *pgxpool.Pool // that conn is from, if any
-	limits   limits        // of the pool
-
-	deferred   []deferredStmt // to be sent with the next statement: BEGIN, SAVEPOINT, RELEASE
-	beginSent  bool           // BEGIN has been sent, by us or by others
-	savepoints int
-	timeouts   int
-	open       *txRows       // rows that are being read
-	cursors    []*openCursor // cursors that are open
-	inUse      atomic.Bool
-	closed     atomic.Bool
-
-	aborted       error  // the first error that aborted the transaction on the server
-	unrecoverable error  // an error after which no savepoint helps: 40001, 40P01
-	connLost      error  // the error with which the connection was lost
-	outdated      error  // an error that proves a statement of the body's own to be outdated
-	misused       *Error // the body did what it must not
-	endedBySQL    bool   // SQL text, or somebody on Conn, may have ended the transaction
-
-	connHandedOut  bool   // by Conn
-	used           bool   // by somebody else, after that, as far as is known
-	sent           int64  // on the connection, when it was last used here
-	marker         string // the portal that marks the transaction; empty: it has none
-	savepointsUsed bool   // by SQL text, before it was marked
-
-	inputConsumed bool // a Copy has read rows that may not come a second time
-
-	commitTimeout time.Duration // of the pool; zero: its rule
-	unreplicated  bool          // it is committed, and the synchronous standby has not got it
-
-	mayPiggybackCommit bool // the body may send COMMIT with its last statements
-	commitSent         bool // and has done so
-}
-
-// deferredStmt is a statement that waits for company.
-type deferredStmt struct {
-	sql    string
-	args   []any
-	closes bool // a cursor: unusable once the transaction is aborted
-}
-
-// AfterCommit adds a function that runs once, if and only if the outermost
-// transaction commits: after its connection is back, on a context that is not
-// cancelled with the caller's. It is dropped with its attempt, and with the
-// savepoint that it was added under. On a transaction that pgcmd did not begin the
-// run fails instead, since its commit cannot be seen.
+// AfterCommit adds a function that runs once, if and only if the outermost transaction
+// commits: after its connection was released, on a context that is not cancelled with the
+// caller's. It is dropped if its attempt fails, or if the savepoint under which it was added
+// is rolled back. In a transaction that pgcmd did not begin the run fails instead, since
+// pgcmd does not see it commit.
 func (tx *Tx) AfterCommit(f func(ctx context.Context)) {
 	if tx.s.external {
-		tx.s.misused = &Error{Code: CodeInternal, Message: "AfterCommit was called in a transaction that pgcmd did not begin: its commit cannot be seen"}
+		tx.s.state.misused = &Error{Code: CodeInternal, Message: "AfterCommit was called in a transaction that pgcmd did not begin: its commit cannot be seen"}
 		return
 	}
-	tx.after = append(tx.after, f)
+	tx.afterCommit = append(tx.afterCommit, f)
 }
 
-// Commit releases the savepoint of a nested Tx. On the Tx that a body was given it
-// is an error, and the run fails.
+// Commit releases the savepoint of a nested Tx. On the Tx that a body was given it returns an
+// error, and the run fails.
 func (tx *Tx) Commit(ctx context.Context) error {
 	if tx.parent == nil {
 		return tx.refuseEnd("Commit")
@@ -105,8 +52,8 @@ func (tx *Tx) Commit(ctx context.Context) error {
 	return tx.endSavepoint(ctx, true)
 }
 
-// Rollback rolls a nested Tx back to its savepoint. On the Tx that a body was given
-// it is an error, and the run fails. After its end it returns [pgx.ErrTxClosed].
+// Rollback rolls a nested Tx back to its savepoint. On the Tx that a body was given it returns
+// an error, and the run fails. After the end of a Tx it returns [pgx.ErrTxClosed].
 func (tx *Tx) Rollback(ctx context.Context) error {
 	if tx.parent == nil {
 		return tx.refuseEnd("Rollback")
@@ -120,11 +67,11 @@ func (tx *Tx) refuseEnd(method string) error {
 	}
 	e := &Error{Code: CodeInternal, Effect: Unknown,
 		Message: method + " was called on the Tx that the body was given: return nil to commit, or an error to roll back"}
-	tx.s.misused = e
+	tx.s.state.misused = e
 	return e
 }
 
-// Begin makes a nested Tx, with a savepoint that travels with its first statement.
+// Begin makes a nested Tx, with a savepoint that is sent with its first statement.
 func (tx *Tx) Begin(ctx context.Context) (pgx.Tx, error) {
 	if err := tx.usable(ctx); err != nil {
 		return nil, err
@@ -132,316 +79,235 @@ func (tx *Tx) Begin(ctx context.Context) (pgx.Tx, error) {
 	return tx.beginSavepoint(), nil
 }
 
-func (tx *Tx) beginSavepoint() *Tx {
-	tx.s.savepoints++
-	nested := &Tx{s: tx.s, parent: tx, number: tx.s.savepoints, savepoint: fmt.Sprintf("pgcmd_%d", tx.s.savepoints)}
-	tx.s.deferred = append(tx.s.deferred, deferredStmt{sql: "savepoint " + nested.savepoint})
-	return nested
-}
-
-// endSavepoint releases the savepoint of a nested Tx, or rolls back to it and releases it.
-func (tx *Tx) endSavepoint(ctx context.Context, commit bool) error {
+// Conn returns the connection, after it has sent BEGIN if that was not sent yet. The Tx does
+// not see what is done on it directly. If the transaction is ended there, that is detected,
+// also if another one is begun: the run then fails, the open transaction is rolled back, and
+// the Effect is Unknown. To detect it costs a round trip here, and another one at the end if
+// something was sent on the connection, as [Instrument] counts.
+func (tx *Tx) Conn() *pgx.Conn {
 	s := tx.s
-	if tx.ended || s.closed.Load() {
-		return pgx.ErrTxClosed
+	s.readyConn(tx, s.setMarker)
+	if !s.direct.handedOut && s.conn != nil && !s.conn.IsClosed() {
+		s.direct.handedOut = true
+		s.direct.sent, _ = connpool.Sent(s.conn)
 	}
-	tx.ended = true
-	if s.dropDeferred("savepoint " + tx.savepoint) {
-		if commit { // nothing was sent since
-			tx.parent.after = append(tx.parent.after, tx.after...)
-		}
-		return nil
-	}
-	if commit && s.status() != 'E' && s.unrecoverable == nil {
-		s.deferred = append(s.deferred, deferredStmt{sql: "release savepoint " + tx.savepoint})
-		tx.parent.after = append(tx.parent.after, tx.after...)
-		return nil
-	}
-	s.verify()
-	s.deferred = nil // a RELEASE of a savepoint within this one
-	s.cursorsRolledBack(tx.number)
-	if s.conn == nil || !s.conn.IsClosed() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
-		defer cancel()
-		s.closeRows()
-		_, err := s.db.Exec(ctx, "rollback to savepoint "+tx.savepoint+"; release savepoint "+tx.savepoint)
-		s.recordResult(err)
-		if err != nil {
-			return err
-		}
-		s.aborted = nil
-		if s.marker != "" && !s.endedBySQL { // it may be gone with the savepoint
-			s.marker = ""
-			s.recordResult(s.setMarker(ctx))
-		}
-		s.sent, _ = connpool.Sent(s.conn)
-	}
-	if commit {
-		return pgx.ErrTxCommitRollback
-	}
-	return nil
+	return s.conn
 }
 
-func (s *txn) dropDeferred(sql string) bool {
-	for i, q := range s.deferred {
-		if q.sql == sql {
-			s.deferred = s.deferred[:i] // and what was nested in it
-			return true
-		}
+// Exec executes sql as [pgx.Conn.Exec] does.
+func (tx *Tx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	if err := tx.lock(ctx); err != nil {
+		return pgconn.CommandTag{}, err
 	}
+	tx.s.inspectSQL(sql)
+	tag, err := tx.s.exec(ctx, sql, args)
+	if len(args) > 0 { // without arguments it is sent without a description
+		tx.s.recordOutdated(sql, err)
+	}
+	return tag, tx.s.unlockWith(err)
+}
+
+// Query sends sql as [pgx.Conn.Query] does. The rows must be closed, or read to their end,
+// before the transaction can do anything else.
+func (tx *Tx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	if err := tx.lock(ctx); err != nil {
+		return pgrows.Failed(err), err
+	}
+	tx.s.inspectSQL(sql)
+	rows, results, err := tx.s.query(ctx, sql, args)
+	if err != nil {
+		tx.s.recordOutdated(sql, err)
+		err = tx.s.unlockWith(err)
+		return pgrows.Failed(err), err
+	}
+	tx.s.openRows = &txRows{Rows: rows, row: rowscan.RowOf(rows), s: tx.s, sql: sql, results: results}
+	return tx.s.openRows, nil
+}
+
+// QueryRow is [pgx.Conn.QueryRow].
+func (tx *Tx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	rows, _ := tx.Query(ctx, sql, args...)
+	return txRow{rows}
+}
+
+// txRows unlocks the transaction when it is closed. As in pgx an error of Scan or Values
+// closes it; the transaction records the error of the server, if there is one.
+type txRows struct {
+	pgx.Rows
+	row     rowscan.Row
+	s       *txn
+	sql     string
+	results pgx.BatchResults // of the batch with the deferred statements; nil if there was none
+	closed  bool
+	err     error
+}
+
+func (r *txRows) Next() bool {
+	if !r.closed && r.Rows.Next() {
+		return true
+	}
+	r.Close()
 	return false
 }
 
-// endTime bounds a ROLLBACK, which runs on a context of its own.
-const endTime = 2 * time.Second
-
-// status is the transaction's status on the server: 'T' in a transaction, 'E' in
-// an aborted one, 'I' in none, 0 if it cannot be told.
-func (s *txn) status() byte {
-	if s.conn == nil || s.conn.IsClosed() {
-		return 0
-	}
-	return s.conn.PgConn().TxStatus()
-}
-
-// usable returns the error with which anything on tx must be refused, if there is
-// one: nothing is sent then.
-func (tx *Tx) usable(ctx context.Context) error {
-	s := tx.s
-	for at := tx; at != nil; at = at.parent {
-		if at.ended {
-			return pgx.ErrTxClosed
-		}
-	}
-	switch {
-	case s.closed.Load():
-		return pgx.ErrTxClosed
-	case s.misused != nil:
-		return s.misused
-	case s.unrecoverable != nil:
-		return s.unrecoverable
-	case s.aborted != nil && s.status() == 'I':
-		return s.aborted // outside of a transaction, where it would commit by itself
-	case s.endedBySQL && (s.status() == 'I' || s.connHandedOut):
-		return errEscaped
-	case s.connLost != nil:
-		return s.connLost
-	}
-	if err := s.ended(ctx); err != nil {
-		return err
-	}
-	if s.beginSent && !s.endedBySQL {
-		if s.checkStatus(); s.endedBySQL {
-			return errEscaped
-		}
-	}
-	return ctx.Err()
-}
-
-var errLost = &Error{Code: CodeUnavailable, Effect: NotApplied, Message: "the connection was lost in the transaction"}
-
-var errEscaped = &Error{Code: CodeUnknownEffect,
-	Message: "the body ended the transaction, by SQL text or on its Conn: what it did before may be applied"}
-
-// lock claims the transaction for one statement.
-func (tx *Tx) lock(ctx context.Context) error {
-	if !tx.s.inUse.CompareAndSwap(false, true) {
-		return Errorf(CodeInternal, "the transaction is in use: rows of an earlier query are still open, or another goroutine uses it")
-	}
-	if err := tx.usable(ctx); err != nil {
-		tx.s.inUse.Store(false)
-		return err
-	}
-	tx.s.checkMarker()
-	return nil
-}
-
-// unlockWith gives it back, and keeps in mind what the statement's error means for it.
-// It returns the error to show: the first, once the transaction is aborted.
-func (s *txn) unlockWith(err error) error {
-	first := s.aborted
-	s.recordResult(err)
-	s.unlock()
-	if first != nil && isInFailedTransaction(err) {
-		return first
+func (r *txRows) Scan(dest ...any) error {
+	err := r.row.Scan(dest...)
+	if err != nil {
+		r.Close()
 	}
 	return err
 }
 
-func isInFailedTransaction(err error) bool {
-	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && pgErr.Code == sqlstate.InFailedTransaction
+func (r *txRows) Values() ([]any, error) {
+	values, err := r.row.Values()
+	if err != nil {
+		r.Close()
+	}
+	return values, err
 }
 
-func (s *txn) recordResult(err error) {
-	if err == nil {
-		switch status := s.status(); {
-		case status == 'T':
-			s.aborted = nil // ROLLBACK TO as SQL text
-		case status == 'I' && s.beginSent:
-			s.endedBySQL = true // COMMIT or ROLLBACK as SQL text
-		}
+func (r *txRows) Close() {
+	r.Rows.Close()
+	if r.closed {
 		return
 	}
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch {
-		case sqlstate.IsConflict(pgErr.Code):
-			s.unrecoverable = err
-		case sqlstate.InvalidatesStatement(pgErr.Code) && s.conn != nil:
-			stmtcache.OnConn(s.conn).InvalidateParams() // the schema may have changed: pgx prepares again what it knew
+	r.closed = true
+	r.err = r.Rows.Err()
+	if r.results != nil {
+		if err := r.results.Close(); r.err == nil {
+			r.err = withoutBatch(err)
 		}
 	}
-	if s.status() == 'E' {
-		s.deferred = slices.DeleteFunc(s.deferred, func(q deferredStmt) bool { return q.closes })
+	if r.s.openRows == r {
+		r.s.openRows = nil
 	}
-	switch status := s.status(); {
-	case status == 0 && s.conn != nil:
-		s.connLost = err
-		if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && sqlstate.IsDefinite(pgErr) {
-			s.connLost = errLost // the statement's error is not why the rest cannot go on
-		}
-	case status == 'E' && s.aborted == nil:
-		s.aborted = err
-	case status == 'I' && !s.external && s.aborted == nil && (len(s.deferred) == 0 || isPgError(err)):
-		// The first statement was refused before BEGIN got through, or SQL text ended
-		// the transaction. What follows must not run outside of it.
-		s.aborted = err
-		s.endedBySQL = s.endedBySQL || s.beginSent
+	r.s.recordOutdated(r.sql, r.err)
+	r.err = r.s.unlockWith(r.err)
+	switch scan := r.row.Err(); {
+	case scan == nil:
+	case r.err == nil:
+		r.err = scan
+	default:
+		r.err = errors.Join(scan, r.err)
 	}
+	r.row.SetRows(nil)
 }
 
-// query sends a statement, with what waits to go before it.
-func (s *txn) query(ctx context.Context, sql string, args []any) (pgx.Rows, pgx.BatchResults, error) {
-	if len(s.deferred) > 0 {
-		var err error
-		if sql, args, err = s.prepareToBatch(ctx, sql, args); err != nil {
-			return nil, nil, err
-		}
+func (r *txRows) Err() error {
+	if r.closed {
+		return r.err
 	}
-	if len(s.deferred) == 0 {
-		rows, err := queryReencoding(ctx, s.db, sql, args)
-		if err == nil && len(args) == 0 && s.conn != nil {
-			stmtcache.OnConn(s.conn).SetParams(sql, nil) // pgx has prepared it
-		}
-		return rows, nil, err
+	return r.Rows.Err()
+}
+
+// txRow reads the first row, as the pgx.Row of pgx does.
+type txRow struct{ rows pgx.Rows }
+
+func (r txRow) Scan(dest ...any) error {
+	defer r.rows.Close()
+	if err := r.rows.Err(); err != nil {
+		return err
 	}
-	results, err := s.sendWithDeferred(ctx, []*pgx.QueuedQuery{{SQL: sql, Arguments: args}})
+	if !r.rows.Next() {
+		if err := r.rows.Err(); err != nil {
+			return err
+		}
+		return pgx.ErrNoRows
+	}
+	if err := r.rows.Scan(dest...); err != nil {
+		return err
+	}
+	r.rows.Close()
+	return r.rows.Err()
+}
+
+// SendBatch is [pgx.Conn.SendBatch]. Its results must be closed before the transaction can do
+// anything else.
+func (tx *Tx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	if err := tx.lock(ctx); err != nil {
+		return failedBatch{err: err}
+	}
+	for _, q := range b.QueuedQueries {
+		tx.s.inspectSQL(q.SQL)
+	}
+	results, err := tx.s.sendWithDeferred(ctx, b.QueuedQueries)
 	if err != nil {
-		return nil, nil, err
+		return failedBatch{err: tx.s.unlockWith(err)}
 	}
-	rows, err := results.Query()
-	if err != nil {
-		_ = results.Close()
-		return nil, nil, withoutBatch(err)
-	}
-	return rows, results, nil
+	return &txBatch{BatchResults: results, queries: b.QueuedQueries, s: tx.s}
 }
 
-// prepareToBatch makes a statement ready to travel with the prefix: in a batch pgx would
-// find out half-way that an argument cannot be encoded, and close the connection; and
-// it prepares what it does not know before the batch. What cannot travel in a batch
-// travels behind it.
-func (s *txn) prepareToBatch(ctx context.Context, sql string, args []any) (string, []any, error) {
-	if s.conn == nil {
-		return sql, args, s.sendDeferred(ctx)
-	}
-	if len(args) == 0 {
-		known := stmtcache.OnConn(s.conn)
-		if _, ok := known.Params(sql); !ok && preparesFirst(s.conn) {
-			return sql, args, s.sendDeferred(ctx)
-		}
-		known.SetParams(sql, nil)
-		return sql, args, nil
-	}
-	switch first := args[0].(type) {
-	case pgx.QueryRewriter:
-		var err error
-		if sql, args, err = first.RewriteQuery(ctx, s.conn, sql, args[1:]); err != nil {
-			return sql, args, err
-		}
-	case pgx.QueryExecMode, pgx.QueryResultFormats, pgx.QueryResultFormatsByOID:
-		return sql, args, s.sendDeferred(ctx)
-	}
-	known := stmtcache.OnConn(s.conn)
-	types, ok := known.Params(sql)
-	for {
-		if !ok {
-			// What the server refuses must not abort the transaction before the savepoint
-			// that waits is made, nor leave one unopened that waits for BEGIN.
-			if err := s.sendDeferred(ctx); err != nil {
-				return sql, args, err
-			}
-			sd, err := s.conn.Prepare(ctx, "", sql)
-			if err != nil {
-				return sql, args, err
-			}
-			types = sd.ParamOIDs
-			known.SetParams(sql, types)
-		}
-		err := new(pgx.ExtendedQueryBuilder).Build(s.conn.TypeMap(), &pgconn.StatementDescription{ParamOIDs: types}, args)
-		if err == nil || !ok {
-			return sql, args, err
-		}
-		ok = false // the schema may have changed since
-	}
+// txBatch unlocks the transaction when it is closed.
+type txBatch struct {
+	pgx.BatchResults
+	queries []*pgx.QueuedQuery
+	s       *txn
+	closed  bool
+	err     error
 }
 
-// preparesFirst reports whether pgx prepares the statements of a batch in a message
-// that goes before it.
-func preparesFirst(conn *pgx.Conn) bool {
-	switch configOf(conn).DefaultQueryExecMode {
-	case pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol:
-		return false
-	}
-	return true
-}
-
-// sendWithDeferred sends statements behind the prefix, in one message, and reads the
-// prefix's results. In the simple protocol, where a batch is one text, the prefix goes
-// alone: else a syntax error would refuse BEGIN as well, and the position of an error
-// would count from there.
-func (s *txn) sendWithDeferred(ctx context.Context, queries []*pgx.QueuedQuery) (pgx.BatchResults, error) {
-	if len(queries) > 0 && s.conn != nil && configOf(s.conn).DefaultQueryExecMode == pgx.QueryExecModeSimpleProtocol {
-		if err := s.sendDeferred(ctx); err != nil {
-			return nil, err
+func (b *txBatch) Close() error {
+	if !b.closed {
+		b.closed = true
+		err := b.BatchResults.Close()
+		for _, q := range b.queries {
+			b.s.recordOutdated(q.SQL, err)
 		}
+		b.err = b.s.unlockWith(err)
 	}
-	b := &pgx.Batch{}
-	for _, q := range s.deferred {
-		b.Queue(q.sql, q.args...)
-	}
-	n := len(s.deferred)
-	s.deferred = nil
-	b.QueuedQueries = append(b.QueuedQueries, queries...)
-	results := s.db.SendBatch(ctx, b)
-	for range n {
-		if _, err := results.Exec(); err != nil {
-			_ = results.Close()
-			s.beginSent = s.beginSent || s.status() != 'I'
-			return nil, withoutBatch(err)
-		}
-	}
-	s.beginSent = true
-	return results, nil
+	return b.err
 }
 
-// withoutBatch takes off the wrapper that says that an error arose in a batch,
-// which is not how the caller sent it.
-func withoutBatch(err error) error {
-	if wrapped, ok := errors.AsType[pgx.ErrPreprocessingBatch](err); ok {
-		return wrapped.Unwrap()
-	}
-	return err
+// failedBatch is the result of a batch that was not sent.
+type failedBatch struct {
+	pgx.BatchResults
+	err error
 }
 
-// sendDeferred sends the prefix alone, where it cannot travel with what follows.
-func (s *txn) sendDeferred(ctx context.Context) error {
-	if len(s.deferred) == 0 {
-		return nil
+func (f failedBatch) Exec() (pgconn.CommandTag, error) { return pgconn.CommandTag{}, f.err }
+func (f failedBatch) Query() (pgx.Rows, error)         { return pgrows.Failed(f.err), f.err }
+func (f failedBatch) QueryRow() pgx.Row                { return txRow{pgrows.Failed(f.err)} }
+func (f failedBatch) Close() error                     { return f.err }
+
+// CopyFrom is [pgx.Conn.CopyFrom].
+func (tx *Tx) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error) {
+	if err := tx.lock(ctx); err != nil {
+		return 0, err
 	}
-	results, err := s.sendWithDeferred(ctx, nil)
+	err := tx.s.sendDeferred(ctx)
+	var n int64
 	if err == nil {
-		err = results.Close()
+		n, err = tx.s.db.CopyFrom(ctx, table, columns, rows)
 	}
-	return err
+	return n, tx.s.unlockWith(err)
+}
+
+// Prepare is [pgx.Conn.Prepare].
+func (tx *Tx) Prepare(ctx context.Context, name, sql string) (*pgconn.StatementDescription, error) {
+	conn := tx.s.readyConn(tx, tx.s.sendDeferred)
+	if conn == nil {
+		return nil, errors.New("the transaction does not tell its connection")
+	}
+	if err := tx.lock(ctx); err != nil {
+		return nil, err
+	}
+	tx.s.inspectSQL(sql) // it may be executed by its name
+	sd, err := conn.Prepare(ctx, name, sql)
+	return sd, tx.s.unlockWith(err)
+}
+
+// LargeObjects is [pgx.Tx.LargeObjects].
+func (tx *Tx) LargeObjects() pgx.LargeObjects {
+	conn := tx.s.readyConn(tx, tx.s.sendDeferred)
+	if conn == nil {
+		return pgx.LargeObjects{}
+	}
+	// Only a transaction of pgx can make them. This one sends an empty statement as its BEGIN.
+	ctx, cancel := context.WithTimeout(context.Background(), endTime)
+	defer cancel()
+	raw, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: ";"})
+	if err != nil {
+		return pgx.LargeObjects{}
+	}
+	return raw.LargeObjects()
 }
