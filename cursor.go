@@ -19,10 +19,10 @@ import (
 	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
-// A cursor reads the rows of a statement in a transaction, some at a time, so that
-// the transaction is free in between. It is a portal of the protocol's, and not
-// DECLARE and FETCH: those collect the rows on the server before they send one,
-// are planned for a few rows, and know no INSERT ... RETURNING.
+// A cursor reads the rows of a statement in a transaction, some at a time, so that other
+// statements can run in between. It is a portal of the protocol instead of DECLARE and
+// FETCH: these collect the rows on the server before they send one, are planned for a few
+// rows, and cannot be used for INSERT ... RETURNING.
 type cursor struct {
 	*statement
 	tx      *Tx
@@ -30,21 +30,21 @@ type cursor struct {
 	sd      *pgconn.StatementDescription
 	encoded pgx.ExtendedQueryBuilder
 	size    int         // how many rows the next fetch asks for
-	portal  *openCursor // nil before it was sent
+	portal  *openCursor // nil before the first fetch
 	watcher *ctxwatch.ContextWatcher
 	columns []pgconn.FieldDescription
 }
 
-// The rows of a fetch are in memory at once: as many as firstFetch at first, then
-// four times as many each time, but not more than fetchRows, or than fetchBytes hold.
-// More would hardly be faster, also where a round trip is long.
+// The rows of a fetch are in memory together: firstFetch rows at first, then four times as
+// many each time, up to fetchRows rows or fetchBytes bytes. More would hardly be faster, even
+// if a round trip is long.
 const (
 	firstFetch = 128
 	fetchRows  = 32_768
 	fetchBytes = 4 << 20
 )
 
-// cursorIn returns the Tx in which the statement is to be read by a cursor, or nil.
+// cursorIn returns the Tx in which a cursor can read the statement, or nil.
 func (s *statement) cursorIn(db DB) *Tx {
 	t := resolve(db)
 	if tx := t.join(); tx != nil && tx.s.conn != nil && !s.text.Ends {
@@ -53,23 +53,23 @@ func (s *statement) cursorIn(db DB) *Tx {
 	return nil
 }
 
-// fetch lets read have the next rows, and reports whether there may be more. read
-// tells how many bytes they had. Its failure is one of the client's.
+// fetch calls read with the next rows, and reports whether there may be more. read returns
+// their number, their size in bytes, and an error if the client cannot read them.
 func (c *cursor) fetch(ctx context.Context, read func(rows rowscan.Rows) (got, size int, failure *Error)) (more bool, failure *Error) {
 	if failure := c.lockTx(ctx); failure != nil {
 		return false, failure
 	}
 	s := c.tx.s
-	left := false
+	unlocked := false
 	defer func() {
-		if !left { // user code panicked while it encoded or scanned
+		if !unlocked { // user code panicked while it encoded or scanned
 			_ = s.unlockWith(nil)
 		}
 	}()
 	var got, size int
 	var unreadable *Error
 	more, err := c.fetchRoundTrip(ctx, func(rows rowscan.Rows) { got, size, unreadable = read(rows) })
-	left = true
+	unlocked = true
 	if err = s.unlockWith(err); err != nil {
 		return false, c.statementError(ctx, &result{heldTx: s, inTx: s, described: true, joined: true}, err).after(unreadable)
 	}
@@ -83,7 +83,7 @@ func (c *cursor) fetch(ctx context.Context, read func(rows rowscan.Rows) (got, s
 	return more, nil
 }
 
-// lockTx claims the transaction for a fetch.
+// lockTx locks the transaction for a fetch.
 func (c *cursor) lockTx(ctx context.Context) *Error {
 	err := c.tx.lock(ctx)
 	switch {
@@ -95,8 +95,8 @@ func (c *cursor) lockTx(ctx context.Context) *Error {
 	return c.abandoned(classify(ctx, err))
 }
 
-// externalEnded returns the error of a transaction of pgx's that has ended: its connection
-// may be another's by now. It sends nothing.
+// externalEnded returns the error of a pgx.Tx that has ended: its connection may be in use for
+// something else. It sends nothing.
 func (s *txn) externalEnded(ctx context.Context) error {
 	if tx, ok := s.db.(pgx.Tx); ok && s.external {
 		return tx.SendBatch(ctx, new(pgx.Batch)).Close()
@@ -104,18 +104,17 @@ func (s *txn) externalEnded(ctx context.Context) error {
 	return nil
 }
 
-// abandoned is the error of a reading that ends before its time, in a transaction
-// that goes on.
+// abandoned sets the Effect of an error that ends the reading in a transaction that goes on.
 func (c *cursor) abandoned(e *Error) *Error {
-	e.Effect = Unknown // for the transaction to decide
+	e.Effect = Unknown // the end of the transaction decides it
 	if c.readOnly {
 		e.Effect = NotApplied
 	}
 	return e
 }
 
-// fetchRoundTrip asks for the next rows, in one message with what is to go before, and reads
-// the replies.
+// fetchRoundTrip requests the next rows, after the deferred statements and in one message with
+// them, and reads the replies.
 func (c *cursor) fetchRoundTrip(ctx context.Context, read func(rows rowscan.Rows)) (more bool, err error) {
 	s := c.tx.s
 	if s.conn.PgConn().IsBusy() {
@@ -159,7 +158,7 @@ func (c *cursor) fetchRoundTrip(ctx context.Context, read func(rows rowscan.Rows
 	return rows.More(), err
 }
 
-// open queues what makes the portal.
+// open queues the messages that make the portal.
 func (c *cursor) open(to *pgproto3.Frontend) {
 	if c.sd.Name == "" {
 		to.SendParse(&pgproto3.Parse{Query: c.text.SQL, ParameterOIDs: c.sd.ParamOIDs})
@@ -172,7 +171,7 @@ func (c *cursor) open(to *pgproto3.Frontend) {
 	to.SendDescribe(&pgproto3.Describe{ObjectType: 'P', Name: c.portal.name})
 }
 
-// sendInternal queues a statement of our own. Its arguments are integers.
+// sendInternal queues a statement of pgcmd. Its arguments are integers.
 func sendInternal(to *pgproto3.Frontend, q deferredStmt) {
 	var values [][]byte
 	for _, arg := range q.args {
@@ -183,7 +182,8 @@ func sendInternal(to *pgproto3.Frontend, q deferredStmt) {
 	to.SendExecute(&pgproto3.Execute{})
 }
 
-// watch lets the context end the exchange, in the way that the connection is set to.
+// watch makes the end of the context interrupt the round trip, by the connection's
+// ContextWatcherHandler.
 func (c *cursor) watch(ctx context.Context) {
 	if c.watcher == nil {
 		handler := ctxwatch.Handler(&pgconn.DeadlineContextWatcherHandler{Conn: c.tx.s.conn.PgConn().Conn()})
@@ -197,8 +197,7 @@ func (c *cursor) watch(ctx context.Context) {
 	c.watcher.Watch(ctx)
 }
 
-// encode makes the arguments ready, before anything is sent, since it runs code of the
-// user's.
+// encode encodes the arguments before anything is sent, since that may run user code.
 func (c *cursor) encode(ctx context.Context) error {
 	s := c.tx.s
 	known := stmtcache.OnConn(s.conn)
@@ -208,8 +207,8 @@ func (c *cursor) encode(ctx context.Context) error {
 	}
 	for cached := known.Described(c.text.SQL); ; cached = false {
 		if !cached {
-			// A statement that the server refuses must not abort the transaction before
-			// the savepoint that waits is made.
+			// If the server refuses the statement, that must not abort the transaction
+			// before the deferred savepoint is made.
 			if err := s.sendDeferred(ctx); err != nil {
 				return err
 			}
@@ -245,30 +244,29 @@ func (c *cursor) encode(ctx context.Context) error {
 	}
 }
 
-// A portal is what a session knows of an open cursor.
+// An openCursor is what a transaction knows of an open cursor.
 type openCursor struct {
 	name        string
-	after       int  // how many savepoints were made before it
+	after       int  // the number of savepoints that were made before it
 	rolledBack  bool // with its savepoint
-	maybeClosed bool // a user's SQL text may have closed it
+	maybeClosed bool // SQL of the body may have closed it
 }
 
-// newCursor makes a name that no cursor on the connection has had.
+// newCursor adds a cursor, with a name that no cursor on the connection has had.
 func (s *txn) newCursor() *openCursor {
 	p := &openCursor{name: fmt.Sprintf("pgcmd_cursor_%d", stmtcache.OnConn(s.conn).NextID()), after: s.savepoints, maybeClosed: s.external}
 	s.cursors = append(s.cursors, p)
 	return p
 }
 
-// cursorsRolledBack tells the cursors that the transaction is rolled back to a savepoint.
+// cursorsRolledBack marks the cursors that a rollback to a savepoint closes.
 func (s *txn) cursorsRolledBack(savepoint int) {
 	for _, p := range s.cursors {
 		p.rolledBack = p.rolledBack || p.after >= savepoint
 	}
 }
 
-// invalidateCursors tells the cursors that a user's statement, in lower case, may close
-// them.
+// invalidateCursors marks the cursors if SQL of the body, in lower case, may close them.
 func (s *txn) invalidateCursors(sql string) {
 	if len(s.cursors) > 0 && (strings.Contains(sql, "rollback") || strings.Contains(sql, "close")) {
 		for _, p := range s.cursors {
@@ -277,8 +275,8 @@ func (s *txn) invalidateCursors(sql string) {
 	}
 }
 
-// close makes the cursor go with the next statement, or at once, if it may be gone
-// already: then CLOSE would fail, and abort the transaction.
+// close defers a CLOSE of the cursor. If the cursor may be closed already, CLOSE could fail and
+// abort the transaction: then it sends the protocol's Close at once.
 func (c *cursor) close(ctx context.Context) {
 	s := c.tx.s
 	if c.portal == nil {
@@ -294,8 +292,8 @@ func (c *cursor) close(ctx context.Context) {
 	}
 }
 
-// closeCursor closes a cursor that may be gone, by the protocol's own message, which
-// does not mind.
+// closeCursor closes a cursor by a message of the protocol, which is no error if the cursor
+// does not exist.
 func (s *txn) closeCursor(name string) {
 	_ = s.exchange(func(to *pgproto3.Frontend) { to.SendClose(&pgproto3.Close{ObjectType: 'P', Name: name}) })
 }

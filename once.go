@@ -15,14 +15,16 @@ import (
 
 	"github.com/pgcmd/pgcmd/internal/bind"
 	"github.com/pgcmd/pgcmd/internal/fingerprint"
+	"github.com/pgcmd/pgcmd/internal/jsonfields"
+	"github.com/pgcmd/pgcmd/internal/redact"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 )
 
-// OnceSchema is the ledger that [Once] needs; it may be run again and again. The
-// commands' role needs SELECT, INSERT and UPDATE on the table.
+// OnceSchema creates the table that [Once] needs. It may be executed repeatedly. The role of
+// the commands needs SELECT, INSERT and UPDATE on the table.
 //
-// A key is remembered for as long as its row is there. Delete old rows in batches,
-// so that no lock is held for long, until none is left:
+// A key is remembered as long as its row exists. Delete old rows in batches, so that no lock
+// is held for long, until none is left:
 //
 //	delete from pgcmd.once where (scope, key) in
 //		(select scope, key from pgcmd.once where created_at < now() - interval '30 days' limit 1000)
@@ -39,51 +41,49 @@ create table if not exists pgcmd.once (
 create index if not exists once_created_at on pgcmd.once (created_at);`
 
 const (
-	// An INSERT, and not a SELECT: it waits for an attempt that is still in flight,
-	// which a SELECT does not see.
-	claimSQL  = `insert into pgcmd.once (scope, key, fingerprint, run) values ($1, $2, $3, $4) on conflict do nothing`
-	replaySQL = `select fingerprint, run, result from pgcmd.once where scope = $1 and key = $2`
-	storeSQL  = `update pgcmd.once set result = $3 where scope = $1 and key = $2 returning result`
-	emptySQL  = `update pgcmd.once set result = null where scope = $1 and key = $2`
+	// An INSERT waits for an attempt that has not ended on the server. A SELECT does not
+	// see it.
+	insertKeySQL   = `insert into pgcmd.once (scope, key, fingerprint, run) values ($1, $2, $3, $4) on conflict do nothing`
+	loadResultSQL  = `select fingerprint, run, result from pgcmd.once where scope = $1 and key = $2`
+	storeResultSQL = `update pgcmd.once set result = $3 where scope = $1 and key = $2 returning result`
+	clearResultSQL = `update pgcmd.once set result = null where scope = $1 and key = $2`
 )
 
-// maxKey is the longest key, in bytes.
+// maxKey is the maximum length of a key, in bytes.
 const maxKey = 255
 
-// Once makes a transaction exactly-once: the key of its input and its result are
-// stored in the same transaction, and a later run with the same key returns the
-// stored result ([Outcome.Replayed]), without body and After. Then a lost
-// connection is no question any more: with Options.Retry every failure of the
-// transport is tried again, and a caller may run the command again after an
-// Unknown. The same key with another input is CodeConflict.
+// Once makes a transaction exactly-once: it stores the key of the input and the result in the
+// same transaction, and a later run with the same key returns the stored result
+// ([Outcome.Replayed]), without running the body and the After hooks. So a lost connection
+// leaves no doubt: with Options.Retry every error of the connection is retried, and a caller
+// may run the command again after an Unknown. The same key with another input is
+// CodeConflict.
 //
-// The key, of 1 to 255 bytes, comes from the caller's input, before the Before
-// hooks; keys are the command's own, by its name. The database needs [OnceSchema].
+// The key, of 1 to 255 bytes, is made from the caller's input, before the Before hooks run.
+// Each command has its own keys, by its name. The database needs [OnceSchema].
 //
-// Two inputs are the same if their fields are, whatever JSON shows of them: a field
-// that is hidden from it, or a secret, counts as any other. Of the input only a
-// SHA-256 is stored.
-//   - Fields count by their names. A zero field is left out: a type that gets another
-//     field, or has them in another order, makes no retry a conflict. A field that is
-//     renamed, or moves to an embedded struct, does, unless it is zero.
-//   - Times are instants, in whatever zone. A pointer counts by what it points to, and
-//     a value in an interface by its type, too. 0 is -0, and NaN is NaN. A nil slice or
-//     map is not an empty one, as NULL is not {}.
-//   - A type with a method Fingerprint() string counts by that alone; else one with a
-//     driver form ([driver.Valuer]) by that; else one that has unexported fields, as
-//     [net/netip.Addr] and [math/big.Int] have, by its MarshalText or MarshalJSON.
-//     Give a type whose forms hide it, or differ each time, a Fingerprint.
-//   - [encoding/json.RawMessage] and its like count by what the JSON says.
+// Two inputs are the same if their fields are, whatever their JSON is: a field that JSON
+// omits, or a secret, counts like any other. Of the input only a SHA-256 is stored.
+//   - Fields are compared by name, and zero fields are omitted: an input is the same after
+//     its type got another field, or another order of fields, but not after a field that
+//     is not zero was renamed, or moved to an embedded struct.
+//   - Times are compared as instants, without the zone, pointers by the value that they
+//     point to, values in an interface by their type too. 0 equals -0, and NaN equals NaN.
+//     A nil slice or map differs from an empty one, as NULL differs from {}.
+//   - A type with a method Fingerprint() string is compared by that alone; else one that is
+//     a [driver.Valuer] by its Value; else one with unexported fields, such as
+//     [net/netip.Addr] and [math/big.Int], by its MarshalText or MarshalJSON. Give a type
+//     a Fingerprint if these omit a part of it, or differ each time.
+//   - [encoding/json.RawMessage] and similar types are compared by the value of the JSON.
 //
-// The result is stored as JSON, as jsonb has it, and read back before COMMIT: one that
-// would be another when it is returned to a later run, as NaN, text that is not UTF-8
-// or an empty slice with omitempty would, is CodeInternal, and the transaction is
-// rolled back.
+// The result is stored as jsonb, and read back before COMMIT. If a later run would return
+// another value, as for NaN, text that is not UTF-8 or an empty slice with omitempty, the
+// error is CodeInternal, and the transaction is rolled back.
 //
-// It takes a Transaction, a statement or an InTx command, and panics on others. So it
-// does on an In that cannot be compared: unexported fields without a form of their
-// own, channels, functions; and on an Out of which JSON loses a part: unexported,
-// `json:"-"`, interface or secret fields, two of one JSON name, an embedded pointer to
+// It takes a Transaction, a statement or an InTx command, and panics on others. It also
+// panics on an In that cannot be compared (unexported fields without one of the methods
+// above, channels, functions) and on an Out of which JSON omits a part: unexported,
+// `json:"-"`, interface or secret fields, two with the same JSON name, an embedded pointer to
 // an unexported struct, a MarshalJSON without UnmarshalJSON.
 func Once[In, Out any](c *Command[In, Out], key func(In) string) *Command[In, Out] {
 	if c == nil {
@@ -92,7 +92,7 @@ func Once[In, Out any](c *Command[In, Out], key func(In) string) *Command[In, Ou
 	return &Command[In, Out]{c.def.defineOnce(key == nil, func(in any) string { return key(*in.(*In)) })}
 }
 
-// A oncePlan is what a Once computes at definition.
+// A oncePlan is prepared when a Once is defined.
 type oncePlan struct {
 	key     func(in any) string
 	in, out *fingerprint.Plan
@@ -114,8 +114,8 @@ func (c *definition) defineOnce(missing bool, key func(in any) string) *definiti
 	if err != nil {
 		reject("compares the inputs of runs, and %v", err)
 	}
-	if why := notJSON(c.out, c.out.String(), nil); why != "" {
-		reject("stores the output as JSON, and %s", why)
+	if reason := jsonfields.Loss(c.out, redact.IsSecret); reason != "" {
+		reject("stores the output as JSON, and %s", reason)
 	}
 	out, err := fingerprint.Compile(c.out)
 	if err != nil {
@@ -126,49 +126,49 @@ func (c *definition) defineOnce(missing bool, key func(in any) string) *definiti
 	return k.prepare()
 }
 
-// A claim is one run's hold on a key.
+// An idempotencyKey is the key of one run of a Once.
 type idempotencyKey struct {
 	scope, key  string
 	fingerprint []byte
-	old         func() []byte // the fingerprint that pgcmd made before it had a version
-	run         [16]byte
+	old         func() []byte // makes the fingerprint of the first version
+	run         [16]byte      // random
 
-	inserted bool                    // this attempt has inserted the row, so that no earlier one is applied
-	replayed bool                    // the result is that of an earlier run
+	inserted bool                    // this attempt has inserted the row, so that no earlier attempt is applied
+	replayed bool                    // the result is of an earlier run
 	lost     []func(context.Context) // AfterCommit functions of an attempt whose COMMIT had no reply
 }
 
-// idempotencyKeyFor makes the claim of a run, nil if the command is not a Once.
+// idempotencyKeyFor makes the key of a run. It is nil if the command is not a Once.
 func (c *definition) idempotencyKeyFor(inv *invocation) (*idempotencyKey, *Error) {
 	if !c.isOnce {
 		return nil, nil
 	}
-	cl := &idempotencyKey{scope: c.name, key: c.oncePlan.key(inv.in)}
-	if cl.key == "" || len(cl.key) > maxKey {
-		return nil, newFieldError("", "once", fmt.Sprintf("the key of Once has %d bytes: it must have 1 to %d", len(cl.key), maxKey), nil)
+	k := &idempotencyKey{scope: c.name, key: c.oncePlan.key(inv.in)}
+	if k.key == "" || len(k.key) > maxKey {
+		return nil, newFieldError("", "once", fmt.Sprintf("the key of Once has %d bytes: it must have 1 to %d", len(k.key), maxKey), nil)
 	}
-	if e := fieldError(bind.CheckText(cl.key, "the key of Once")); e != nil {
+	if e := fieldError(bind.CheckText(k.key, "the key of Once")); e != nil {
 		return nil, e
 	}
 	sum, err := c.oncePlan.in.Sum(inv.in)
 	if err != nil {
 		return nil, notCompared(err)
 	}
-	cl.fingerprint = append([]byte{fingerprintVersion}, sum[:]...)
-	cl.old = func() []byte { return oldFingerprint(inv.inValue.Interface()) }
-	if len(c.before) > 0 { // they may change what it is made of
-		old := cl.old()
-		cl.old = func() []byte { return old }
+	k.fingerprint = append([]byte{fingerprintVersion}, sum[:]...)
+	k.old = func() []byte { return oldFingerprint(inv.inValue.Interface()) }
+	if len(c.before) > 0 { // Before hooks may change the input
+		old := k.old()
+		k.old = func() []byte { return old }
 	}
-	_, _ = rand.Read(cl.run[:])
-	return cl, nil
+	_, _ = rand.Read(k.run[:])
+	return k, nil
 }
 
 // fingerprintVersion is the first byte of a fingerprint. Those of the first version
 // had none, and were 32 bytes long.
 const fingerprintVersion = 2
 
-// oldFingerprint is the hash of the input's JSON; nil if it has none.
+// oldFingerprint returns the hash of the input's JSON, or nil if it has none.
 func oldFingerprint(in any) []byte {
 	text, err := json.Marshal(in)
 	if err != nil {
@@ -178,7 +178,7 @@ func oldFingerprint(in any) []byte {
 	return sum[:]
 }
 
-// notCompared is the error of an input that holds what cannot be compared.
+// notCompared makes the error of an input with a value that cannot be compared.
 func notCompared(err error) *Error {
 	field, reason := "", err
 	if e, ok := errors.AsType[*fingerprint.Error](err); ok {
@@ -191,40 +191,40 @@ func notCompared(err error) *Error {
 	return e
 }
 
-// same reports whether the input has the fingerprint that is stored.
-func (cl *idempotencyKey) same(stored []byte) bool {
+// same reports whether the stored fingerprint is that of the input.
+func (k *idempotencyKey) same(stored []byte) bool {
 	if len(stored) == sha256.Size {
-		return bytes.Equal(stored, cl.old())
+		return bytes.Equal(stored, k.old())
 	}
-	return bytes.Equal(stored, cl.fingerprint)
+	return bytes.Equal(stored, k.fingerprint)
 }
 
-// insertKey claims the key as the transaction's first statement. If it is taken, the
-// result stored with it goes into out, and found is true.
-func (cl *idempotencyKey) insertKey(ctx context.Context, tx *Tx, out any) (found bool, failure *Error) {
-	tag, err := tx.Exec(ctx, claimSQL, cl.scope, cl.key, cl.fingerprint, cl.run)
+// insertKey inserts the key, as the transaction's first statement. If it exists already, the
+// stored result is read into out, and found is true.
+func (k *idempotencyKey) insertKey(ctx context.Context, tx *Tx, out any) (found bool, failure *Error) {
+	tag, err := tx.Exec(ctx, insertKeySQL, k.scope, k.key, k.fingerprint, k.run)
 	if err != nil {
-		return false, cl.failed(ctx, err)
+		return false, k.failed(ctx, err)
 	}
 	if tag.RowsAffected() == 1 {
-		cl.inserted = true
+		k.inserted = true
 		return false, nil
 	}
-	return cl.loadResult(ctx, tx, out)
+	return k.loadResult(ctx, tx, out)
 }
 
 // loadResult reads the result that is stored with the key.
-func (cl *idempotencyKey) loadResult(ctx context.Context, tx *Tx, out any) (found bool, failure *Error) {
+func (k *idempotencyKey) loadResult(ctx context.Context, tx *Tx, out any) (found bool, failure *Error) {
 	var fingerprint, result []byte
 	var run [16]byte
-	err := tx.QueryRow(ctx, replaySQL, cl.scope, cl.key).Scan(&fingerprint, &run, &result)
+	err := tx.QueryRow(ctx, loadResultSQL, k.scope, k.key).Scan(&fingerprint, &run, &result)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return false, &Error{Code: CodeAborted, SQLState: sqlstate.SerializationFailure, Err: err,
 			Message: "the key was taken and is not to be seen: its row was just deleted, or committed after this transaction's snapshot"}
 	case err != nil:
-		return false, cl.failed(ctx, err)
-	case !cl.same(fingerprint):
+		return false, k.failed(ctx, err)
+	case !k.same(fingerprint):
 		return false, &Error{Code: CodeConflict, Message: "the key was used before, with another input"}
 	case result == nil:
 		return false, &Error{Code: CodeInternal,
@@ -234,23 +234,24 @@ func (cl *idempotencyKey) loadResult(ctx context.Context, tx *Tx, out any) (foun
 		return false, &Error{Code: CodeInternal, Err: err,
 			Message: "the stored result does not fit the output type: has it changed since?"}
 	}
-	cl.replayed = run != cl.run
+	k.replayed = run != k.run
 	return true, nil
 }
 
-// storeResult keeps the result with the key, and makes sure that a later run gets it as it is.
-func (cl *idempotencyKey) storeResult(ctx context.Context, tx *Tx, c *definition, out any) *Error {
+// storeResult stores the result with the key, and checks that a later run would return it
+// unchanged.
+func (k *idempotencyKey) storeResult(ctx context.Context, tx *Tx, c *definition, out any) *Error {
 	result, err := json.Marshal(out)
 	if err != nil {
 		return &Error{Code: CodeInternal, Err: err, Message: "the result has no JSON form, in which Once stores it"}
 	}
 	var stored []byte
-	err = tx.QueryRow(ctx, storeSQL, cl.scope, cl.key, result).Scan(&stored)
+	err = tx.QueryRow(ctx, storeResultSQL, k.scope, k.key, result).Scan(&stored)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return &Error{Code: CodeInternal, Err: err, Message: "the key's row is gone from the ledger of Once: the body must not delete it"}
 	}
 	if err != nil {
-		e := cl.failed(ctx, err)
+		e := k.failed(ctx, err)
 		if strings.HasPrefix(e.SQLState, "22") {
 			e.Code, e.Message = CodeInternal, "the output cannot be stored as jsonb, as Once does: it holds text with a NUL, or a number that is too large"
 		}
@@ -258,23 +259,24 @@ func (cl *idempotencyKey) storeResult(ctx context.Context, tx *Tx, c *definition
 	}
 	replayed := reflect.New(c.out)
 	if err := json.Unmarshal(stored, replayed.Interface()); err != nil {
-		return cl.losesValues(ctx, tx, c.out.String(), err)
+		return k.losesValues(ctx, tx, c.out.String(), err)
 	}
 	path, differs, err := c.oncePlan.out.Difference(out, replayed.Interface())
 	if differs || err != nil {
-		return cl.losesValues(ctx, tx, c.out.String()+path, err)
+		return k.losesValues(ctx, tx, c.out.String()+path, err)
 	}
 	return nil
 }
 
-// losesValues is the error of an output that a later run would not get as it is.
-func (cl *idempotencyKey) losesValues(ctx context.Context, tx *Tx, path string, cause error) *Error {
-	_, _ = tx.Exec(ctx, emptySQL, cl.scope, cl.key) // for a transaction that goes on without the result
+// losesValues makes the error of an output that a later run would not return unchanged.
+func (k *idempotencyKey) losesValues(ctx context.Context, tx *Tx, path string, cause error) *Error {
+	_, _ = tx.Exec(ctx, clearResultSQL, k.scope, k.key) // for a transaction that goes on after the error
 	return &Error{Code: CodeInternal, Err: cause, Message: path + " does not come back as it is from the JSON in which Once stores the output: " +
 		"text must be valid UTF-8, what is empty and not nil must not have omitempty, and a type with a JSON form of its own must read all of what it writes"}
 }
 
-func (cl *idempotencyKey) failed(ctx context.Context, err error) *Error {
+// failed makes the error of a statement on the table of Once.
+func (k *idempotencyKey) failed(ctx context.Context, err error) *Error {
 	e := classify(ctx, err)
 	switch e.SQLState {
 	case sqlstate.UndefinedTable, sqlstate.UndefinedSchema:

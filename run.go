@@ -175,7 +175,7 @@ type retryKey struct{}
 // runWithRetry runs Before, and then the body and After, again if it failed and may be
 // tried again. It returns the functions to be run now that it has committed.
 func (c *definition) runWithRetry(ctx context.Context, db DB, inv *invocation, call *Call) (after []func(context.Context), failure *Error) {
-	cl, failure := c.idempotencyKeyFor(inv)
+	key, failure := c.idempotencyKeyFor(inv)
 	if failure != nil {
 		return nil, c.notSentError(failure)
 	}
@@ -195,20 +195,20 @@ func (c *definition) runWithRetry(ctx context.Context, db DB, inv *invocation, c
 	unknown := false // an earlier attempt may be applied
 	for {
 		call.Attempts++
-		if cl != nil {
-			cl.inserted = false
+		if key != nil {
+			key.inserted = false
 		}
 		var start time.Time
 		if c.opts.Retry.Attempts > 1 {
 			start = time.Now()
 		}
-		after, failure = c.runOnce(ctx, db, inv, cl)
+		after, failure = c.runOnce(ctx, db, inv, key)
 		if failure == nil {
-			call.replayed, call.unreplicated = cl != nil && cl.replayed, inv.unreplicated
+			call.replayed, call.unreplicated = key != nil && key.replayed, inv.unreplicated
 			retries.put(call.Attempts > 1)
 			return after, nil
 		}
-		unknown = failure.Effect == Unknown || unknown && (cl == nil || !cl.inserted)
+		unknown = failure.Effect == Unknown || unknown && (key == nil || !key.inserted)
 		failure.Attempts, failure.previousAttempts = call.Attempts, earlier
 		if unknown {
 			failure.Effect = Unknown
@@ -243,10 +243,10 @@ func (c *definition) mayRetry(t *target, failure *Error) bool {
 }
 
 // runOnce runs the body and After once, in a transaction if the command begins one.
-func (c *definition) runOnce(ctx context.Context, db DB, inv *invocation, cl *idempotencyKey) (after []func(context.Context), failure *Error) {
+func (c *definition) runOnce(ctx context.Context, db DB, inv *invocation, key *idempotencyKey) (after []func(context.Context), failure *Error) {
 	inv.outValue.SetZero()
 	if c.inTx {
-		return c.runTx(ctx, db, inv, cl)
+		return c.runTx(ctx, db, inv, key)
 	}
 	return nil, c.runBody(ctx, db, inv)
 }

@@ -270,3 +270,30 @@ func (s *txn) invalidateMarker(sql string) {
 		s.direct.marker = ""
 	}
 }
+
+// errUnreplicated is returned by a body together with its output, as a warning: the body's
+// work is committed, and the synchronous standby did not confirm it.
+var errUnreplicated = errors.New("pgcmd: committed, but the synchronous standby has not got it")
+
+// countUnreplicated makes the connections of cfg count their commits that the standby did
+// not confirm.
+func countUnreplicated(cfg *pgconn.Config) {
+	hook := cfg.OnNotice
+	cfg.OnNotice = func(pg *pgconn.PgConn, n *pgconn.Notice) {
+		if pgcommit.LacksStandby(n) {
+			connpool.OfPgConn(pg).AddUnreplicated()
+		}
+		if hook != nil {
+			hook(pg, n)
+		}
+	}
+}
+
+// warning returns errUnreplicated if the standby did not confirm the statement. It is called
+// after the statement has ended.
+func (r *result) warning() error {
+	if r.netConn != nil && r.netConn.Unreplicated() != r.unreplicated {
+		return errUnreplicated
+	}
+	return nil
+}

@@ -1,6 +1,6 @@
 // Package jsonfields lists the fields of a struct that encoding/json reads and writes, with
-// their JSON names, and tells which types have a JSON form of their own. It decodes nothing
-// and knows no commands.
+// their JSON names, and tells which types have a JSON form of their own and which lose a part
+// of their values in JSON. It decodes nothing and knows no commands.
 package jsonfields
 
 import (

@@ -42,18 +42,18 @@ var mutants = []mutant{
 		{sendCommit, sendCommit + "if MUTANT { return s.conn.Exec(ctx, `commit`) }\n"},
 	}},
 	{"look for the row of Once by SELECT before the next attempt", "TestOnceWaitsForTheAttemptBefore", []edit{
-		{`tag, err := tx.Exec(ctx, claimSQL,`, `if MUTANT {
-			if found, failure := cl.loadResult(ctx, tx, out); found || failure.SQLState != sqlstate.SerializationFailure {
+		{`tag, err := tx.Exec(ctx, insertKeySQL,`, `if MUTANT {
+			if found, failure := k.loadResult(ctx, tx, out); found || failure.SQLState != sqlstate.SerializationFailure {
 				return found, failure
 			}
-			cl.inserted = true
+			k.inserted = true
 			if _, err := tx.Exec(ctx, "insert into pgcmd.once (scope, key, fingerprint, run) values ($1, $2 || gen_random_uuid(), $3, $4)",
-				cl.scope, cl.key, cl.fingerprint, cl.run); err != nil {
-				return false, cl.failed(ctx, err)
+				k.scope, k.key, k.fingerprint, k.run); err != nil {
+				return false, k.failed(ctx, err)
 			}
 			return false, nil
 		}
-		tag, err := tx.Exec(ctx, claimSQL,`},
+		tag, err := tx.Exec(ctx, insertKeySQL,`},
 		{`return &Error{Code: CodeInternal, Err: err, Message: "the key's row is gone`, `if MUTANT { // its row has another key
 			return nil
 		}

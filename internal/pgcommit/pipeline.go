@@ -278,7 +278,7 @@ func (p *Pipeline) Close() error {
 	}
 	p.closed = true
 	defer func() {
-		if p.err == nil && p.at < len(p.requests) { // a panic of OnNotice
+		if p.err == nil && p.at < len(p.requests) { // OnNotice panicked
 			_ = p.fail(pgrows.ErrMalformed)
 		}
 		_ = p.pg.Close()

@@ -50,7 +50,7 @@ func Send(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, timeout t
 	}
 	alive := false
 	defer func() {
-		if !alive { // also after a panic of OnNotice
+		if !alive { // also if OnNotice panicked
 			Close(conn)
 		}
 	}()

@@ -1,18 +1,24 @@
-package pgcmd
+package jsonfields
 
 import (
 	"fmt"
 	"reflect"
 	"slices"
 	"time"
-
-	"github.com/pgcmd/pgcmd/internal/jsonfields"
-	"github.com/pgcmd/pgcmd/internal/redact"
 )
 
-// notJSON says why a value of type t would not be the same after a round trip through
-// JSON, as far as the type tells, or "".
-func notJSON(t reflect.Type, path string, seen []reflect.Type) string {
+// Loss returns why a value of type t may differ after json.Marshal and json.Unmarshal, as far
+// as the type tells, or "". A field for which isSecret returns true counts as lost.
+func Loss(t reflect.Type, isSecret func(reflect.StructField) bool) (reason string) {
+	return lossChecker{isSecret}.value(t, t.String(), nil)
+}
+
+type lossChecker struct {
+	isSecret func(reflect.StructField) bool
+}
+
+// value returns why a value of type t is not the same, or "".
+func (c lossChecker) value(t reflect.Type, path string, seen []reflect.Type) string {
 	if slices.Contains(seen, t) {
 		return ""
 	}
@@ -24,8 +30,8 @@ func notJSON(t reflect.Type, path string, seen []reflect.Type) string {
 		for _, form := range [...]struct {
 			writes, reads reflect.Type
 			name          string
-		}{{jsonfields.Marshaler, jsonfields.Unmarshaler, "JSON"}, {jsonfields.TextMarshaler, jsonfields.TextUnmarshaler, "Text"}} {
-			writes, reads := jsonfields.Implements(t, form.writes), jsonfields.Implements(t, form.reads)
+		}{{Marshaler, Unmarshaler, "JSON"}, {TextMarshaler, TextUnmarshaler, "Text"}} {
+			writes, reads := Implements(t, form.writes), Implements(t, form.reads)
 			if writes && !reads {
 				return fmt.Sprintf("%s has a Marshal%s and no Unmarshal%s, so that it is not read as it is written: add one", path, form.name, form.name)
 			}
@@ -40,22 +46,22 @@ func notJSON(t reflect.Type, path string, seen []reflect.Type) string {
 	case reflect.Chan, reflect.Func, reflect.UnsafePointer, reflect.Complex64, reflect.Complex128:
 		return path + " has no JSON form"
 	case reflect.Pointer, reflect.Slice, reflect.Array:
-		return notJSON(t.Elem(), path, seen)
+		return c.value(t.Elem(), path, seen)
 	case reflect.Map:
 		switch k := t.Key(); {
 		case k.Kind() == reflect.String, k.Kind() >= reflect.Int && k.Kind() <= reflect.Uintptr:
-		case !jsonfields.Implements(k, jsonfields.TextMarshaler) || !jsonfields.Implements(k, jsonfields.TextUnmarshaler):
+		case !Implements(k, TextMarshaler) || !Implements(k, TextUnmarshaler):
 			return path + " has keys without a JSON form: use strings or integers"
 		}
-		return notJSON(t.Elem(), path+"[]", seen)
+		return c.value(t.Elem(), path+"[]", seen)
 	case reflect.Struct:
-		return fieldsNotJSON(t, nil, t, path, seen)
+		return c.fields(t, nil, t, path, seen)
 	}
 	return ""
 }
 
-// fieldsNotJSON does it for the fields of t, which is embedded in outer at index.
-func fieldsNotJSON(outer reflect.Type, index []int, t reflect.Type, path string, seen []reflect.Type) string {
+// fields is value for the fields of t, which is embedded in outer at index.
+func (c lossChecker) fields(outer reflect.Type, index []int, t reflect.Type, path string, seen []reflect.Type) string {
 	for i := range t.NumField() {
 		sf := t.Field(i)
 		name := path + "." + sf.Name
@@ -65,7 +71,7 @@ func fieldsNotJSON(outer reflect.Type, index []int, t reflect.Type, path string,
 			inner = inner.Elem()
 		}
 		embedded := sf.Anonymous && inner.Kind() == reflect.Struct
-		field := slices.IndexFunc(jsonfields.Of(outer), func(f jsonfields.Field) bool { return slices.Equal(f.Index, at) })
+		field := slices.IndexFunc(Of(outer), func(f Field) bool { return slices.Equal(f.Index, at) })
 		switch {
 		case sf.Name == "_" || sf.Type.Size() == 0:
 			continue
@@ -73,22 +79,22 @@ func fieldsNotJSON(outer reflect.Type, index []int, t reflect.Type, path string,
 			return name + " is unexported: export it"
 		case sf.Tag.Get("json") == "-":
 			return name + " is left out of it: take away its tag"
-		case redact.IsSecret(sf):
+		case c.isSecret(sf):
 			return name + " is a secret: leave it out of the output"
 		case !sf.IsExported() && sf.Type.Kind() == reflect.Pointer:
 			return name + " is an embedded pointer to an unexported struct, which JSON cannot make: export the struct, or embed it by value"
-		case field < 0 && embedded: // its fields are the outer one's
+		case field < 0 && embedded: // its fields are promoted
 			if slices.Contains(seen, inner) {
 				return name + " is embedded in itself, where JSON loses it: give the field a name"
 			}
-			if why := fieldsNotJSON(outer, at, inner, name, append(seen[:len(seen):len(seen)], inner)); why != "" {
-				return why
+			if reason := c.fields(outer, at, inner, name, append(seen[:len(seen):len(seen)], inner)); reason != "" {
+				return reason
 			}
 		case field < 0:
 			return name + " has the JSON name of another field, so that one is lost: give each a name of its own"
 		default:
-			if why := notJSON(sf.Type, name, seen); why != "" {
-				return why
+			if reason := c.value(sf.Type, name, seen); reason != "" {
+				return reason
 			}
 		}
 	}
