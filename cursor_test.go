@@ -12,7 +12,7 @@ import (
 	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
 
-func TestStreamLeavesTheTxFree(t *testing.T) {
+func TestATxCanBeUsedWhileItStreams(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	pool := pgcmdtest.Pool(t, streamDDL)
@@ -123,7 +123,7 @@ func TestStreamAndSavepoints(t *testing.T) {
 	})
 	bad := pgcmd.Exec[int]("kept.bad", `insert into kept values (-$1::int)`)
 	for name, body := range map[string]func(ctx context.Context, tx *pgcmd.Tx){
-		"the cursor goes with the savepoint": func(ctx context.Context, tx *pgcmd.Tx) {
+		"the cursor is closed with the savepoint": func(ctx context.Context, tx *pgcmd.Tx) {
 			for _, at := range []int{5, 0} {
 				assert.ErrorIs(t, pgcmd.Try(ctx, tx, failing, at).Err, errHook)
 			}
@@ -178,14 +178,14 @@ func TestStreamAndSavepoints(t *testing.T) {
 				break
 			}
 			for range pgcmd.Stream(ctx, tx, numbers, 1000) {
-				break // CLOSE waits
+				break // CLOSE is deferred
 			}
 			_, err = tx.Query(ctx, `select nope from rows where n = $1`, 1)
 			require.Error(t, err)
 			_, err = tx.Exec(ctx, `rollback to savepoint mine`)
 			require.NoError(t, err)
 		},
-		"a foreign savepoint": func(ctx context.Context, tx *pgcmd.Tx) {
+		"a savepoint to which Conn rolls back": func(ctx context.Context, tx *pgcmd.Tx) {
 			_, err := tx.Exec(ctx, `savepoint theirs`)
 			require.NoError(t, err)
 			for range pgcmd.Stream(ctx, tx.Conn(), numbers, 1000) {

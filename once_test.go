@@ -61,7 +61,7 @@ func TestOnceRunsOnceAndReplays(t *testing.T) {
 	_, err = payOnce.Run(ctx, pool, payment{"k2", 1, 1000})
 	assert.Equal(t, "23514", failure(t, err).SQLState)
 	_, err = payOnce.Run(ctx, pool, payment{"k2", 1, 50})
-	assert.NoError(t, err, "a failure keeps no key")
+	assert.NoError(t, err, "a run that failed stores no key")
 
 	t.Run("neither body nor After nor AfterCommit run again, and Before comes after the key", func(t *testing.T) {
 		var steps []string
@@ -73,7 +73,7 @@ func TestOnceRunsOnceAndReplays(t *testing.T) {
 		for range 2 {
 			n, err := cmd.Run(ctx, pool, payment{Key: "k"})
 			require.NoError(t, err)
-			assert.Equal(t, 2, n, "the stored result is the one that After has made")
+			assert.Equal(t, 2, n, "the stored result is the one after After")
 		}
 		require.Len(t, steps, 2)
 		assert.Equal(t, "committed", steps[1])
@@ -91,7 +91,7 @@ func TestOnceRunsOnceAndReplays(t *testing.T) {
 		wg.Wait()
 		assert.Equal(t, 1, count(t, pool, countNotes))
 	})
-	t.Run("within a transaction it shares its outcome", func(t *testing.T) {
+	t.Run("within a transaction it is rolled back with it", func(t *testing.T) {
 		_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
 			_, err := payOnce.Run(ctx, tx, payment{"k3", 2, 1})
 			require.NoError(t, err)
@@ -137,7 +137,7 @@ func TestOnceResolvesALostCommit(t *testing.T) {
 	require.NoError(t, o.Err)
 	assert.Equal(t, 1, proxy.Fired())
 	assert.Equal(t, 2, o.Attempts)
-	assert.False(t, o.Replayed, "it was this run's own attempt")
+	assert.False(t, o.Replayed, "it was an attempt of this run")
 	assert.Equal(t, 1, committed, "and its AfterCommit functions run")
 	assert.Equal(t, 90, count(t, direct, `select balance from accounts where id = 1`))
 
@@ -152,7 +152,7 @@ func TestOnceResolvesALostCommit(t *testing.T) {
 	assert.Equal(t, 80, count(t, direct, `select balance from accounts where id = 1`))
 }
 
-func TestWhatOnceRefuses(t *testing.T) {
+func TestOncePanicsAtWrongDefinitionsAndRefusesInputs(t *testing.T) {
 	t.Parallel()
 	type hidden struct{ a int } //lint:ignore U1000 its being there is what counts
 	type left struct {

@@ -49,7 +49,7 @@ func count(t testing.TB, db pgcmd.DB, sql string) (n int) {
 
 const countNotes = `select count(*) from notes`
 
-// connect makes a pool of pgcmd's own on the database of a test's pool.
+// connect makes a pgcmd.Pool on the database of a test's pool.
 func connect(t testing.TB, pool *pgxpool.Pool, maxConns int32) *pgcmd.Pool {
 	t.Helper()
 	p, err := pgcmd.Connect(context.Background(), pgcmd.Config{URL: pool.Config().ConnString(), MaxConns: maxConns})
@@ -123,7 +123,7 @@ func TestInTx(t *testing.T) {
 	_, err := pgcmd.After(note.With(pgcmd.Options{InTx: true}), veto).Run(ctx, pool, 1)
 	assert.ErrorIs(t, err, errHook)
 	assert.Equal(t, pgcmd.NotApplied, failure(t, err).Effect)
-	assert.Zero(t, count(t, pool, countNotes), "After has vetoed it")
+	assert.Zero(t, count(t, pool, countNotes), "After returned an error")
 
 	_, err = pgcmd.After(note, veto).Run(ctx, pool, 1)
 	assert.Equal(t, pgcmd.Applied, failure(t, err).Effect, "without InTx it had committed")
@@ -152,7 +152,7 @@ func TestNesting(t *testing.T) {
 	ctx := t.Context()
 	reset := func() { _, err := pool.Exec(ctx, `delete from notes`); require.NoError(t, err) }
 
-	t.Run("Run joins, and shares the outcome", func(t *testing.T) {
+	t.Run("Run joins, and is rolled back with the transaction", func(t *testing.T) {
 		inner := transact(func(ctx context.Context, tx *pgcmd.Tx) error { _, err := note.Run(ctx, tx, 1); return err })
 		_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
 			if _, err := inner.Run(ctx, tx, empty{}); err != nil {
@@ -182,7 +182,7 @@ func TestNesting(t *testing.T) {
 		assert.Equal(t, 5, count(t, pool, countNotes))
 		reset()
 	})
-	t.Run("Try on a transaction of pgx's", func(t *testing.T) {
+	t.Run("Try on a pgx.Tx", func(t *testing.T) {
 		tx, err := pool.Begin(ctx)
 		require.NoError(t, err)
 		defer tx.Rollback(ctx)
@@ -252,13 +252,13 @@ func TestNesting(t *testing.T) {
 			reset()
 			assert.NoError(t, cmd(kept, connect(t, pool.Pool, 1)))
 			reset()
-			assert.NoError(t, cmd(kept, pool), "the mark dies with the transaction")
+			assert.NoError(t, cmd(kept, pool), "a context is of no transaction after it has ended")
 			reset()
 		}
 	})
 }
 
-func TestTheDeadlineOfATransactionIsTheServersToo(t *testing.T) {
+func TestTheDeadlineOfATransactionSetsStatementTimeout(t *testing.T) {
 	t.Parallel()
 	pool := connect(t, pgcmdtest.Pool(t, accountsDDL), 1)
 	sleep := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
@@ -276,14 +276,14 @@ func TestTheDeadlineOfATransactionIsTheServersToo(t *testing.T) {
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
 		require.NoError(t, pool.QueryRow(t.Context(), `select pg_backend_pid()`).Scan(&after))
 		if ended = e.SQLState == "57014"; ended {
-			assert.Equal(t, before, after, "and the connection lived")
+			assert.Equal(t, before, after, "the connection stayed open")
 		}
 	}
 	assert.True(t, ended, "the server ended it")
 	assert.Zero(t, count(t, pool, `select count(*) from pg_settings where name = 'statement_timeout' and setting <> '0'`))
 }
 
-func TestTheTimeoutOfACommandThatJoinsIsItsOwn(t *testing.T) {
+func TestTheTimeoutOfACommandThatJoinsEndsWithTheCommand(t *testing.T) {
 	t.Parallel()
 	pool := connect(t, pgcmdtest.Pool(t, accountsDDL), 1)
 	timeout := func(ctx context.Context, tx *pgcmd.Tx) (ms int) {
@@ -303,7 +303,7 @@ func TestTheTimeoutOfACommandThatJoinsIsItsOwn(t *testing.T) {
 		require.NoError(t, runErr(inner.Run(ctx, tx, empty{})))
 		assert.Equal(t, outer, timeout(ctx, tx), "the old value is back")
 		err := pgcmd.Try(ctx, tx, sleep, empty{}).Err
-		assert.Equal(t, "57014", failure(t, err).SQLState, "the server ended it, and the transaction lives")
+		assert.Equal(t, "57014", failure(t, err).SQLState, "the server ended it, and the transaction goes on")
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.Equal(t, outer, timeout(ctx, tx))
 		return nil

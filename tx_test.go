@@ -213,7 +213,7 @@ func TestAnArgumentThatCannotBeEncodedAbortsNothing(t *testing.T) {
 	assert.Equal(t, pgcmd.CodeInvalid, failure(t, err).Code)
 	assert.Equal(t, 1, tries, "bad input is not tried again")
 	assert.Equal(t, 8, count(t, pool, countNotes))
-	assert.EqualValues(t, pid, count(t, pool, `select pg_backend_pid()`), "and the connection lives")
+	assert.EqualValues(t, pid, count(t, pool, `select pg_backend_pid()`), "the connection stays open")
 	_, err = overflow.Run(t.Context(), pool, 1<<40)
 	assert.Equal(t, "input", failure(t, err).Problems[0].Field)
 	_, err = transact(func(ctx context.Context, tx *pgcmd.Tx) error { return runErr(overflow.Run(ctx, tx, 1<<40)) }).Run(t.Context(), pool, empty{})
@@ -230,8 +230,8 @@ func TestAfterCommit(t *testing.T) {
 		tx.AfterCommit(func(ctx context.Context) {
 			ran = append(ran, name)
 			assert.NoError(t, ctx.Err())
-			assert.Zero(t, pool.Stat().AcquiredConns(), "the connection is back")
-			assert.NoError(t, runErr(pgcmd.Exec[empty]("x", `select 1`).Run(ctx, pool, empty{})), "and the mark is off")
+			assert.Zero(t, pool.Stat().AcquiredConns(), "the connection was released")
+			assert.NoError(t, runErr(pgcmd.Exec[empty]("x", `select 1`).Run(ctx, pool, empty{})), "the context is of no transaction")
 		})
 	}
 	cancelled, cancel := context.WithCancel(ctx)
@@ -370,8 +370,8 @@ func TestPgxCodeRunsOnATx(t *testing.T) {
 	}
 }
 
-// The rows that a body left open may all be here already: then the connection lives, and the transaction around it.
-func TestRowsLeftOpenCostTheTransactionNothingIfTheyAreHere(t *testing.T) {
+// If all rows that a body left open were received already, the connection stays open, and the outer transaction goes on.
+func TestRowsLeftOpenThatWereReceivedDoNotEndTheOuterTransaction(t *testing.T) {
 	t.Parallel()
 	pool := connect(t, pgcmdtest.Pool(t, streamDDL), 1)
 	careless := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
