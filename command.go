@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"unicode"
@@ -12,6 +13,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgcmd/pgcmd/internal/rowscan"
+	"github.com/pgcmd/pgcmd/internal/sqltext"
+	"github.com/pgcmd/pgcmd/internal/structfields"
 	"github.com/pgcmd/pgcmd/internal/validation"
 )
 
@@ -264,4 +268,124 @@ func (d *definition) withoutRetry() *definition {
 	k := *d
 	k.opts.Timeout, k.opts.Retry = 0, Retry{}
 	return k.prepare()
+}
+
+// A Definition is a command of any input and output, for what takes many of them:
+// every [Command] is one, and nothing else.
+type Definition interface {
+	Name() string
+	definition() *definition
+}
+
+// definition is nil for a nil command.
+func (c *Command[In, Out]) definition() *definition {
+	if c == nil {
+		return nil
+	}
+	return c.def
+}
+
+// A subject is a command without its type parameters, for what looks at commands
+// rather than runs them. What is generic is compiled for every command, so that it
+// is kept small.
+type descriptor struct {
+	name          string
+	input, output reflect.Type
+	own           Options // of the command itself
+	inTx, once    bool
+	batch         bool
+	isStatement   bool // it is a statement
+	hasUserCode   bool // it has hooks or middleware, whose errors can be any
+
+	// Of a batch these are what its items have:
+	options     Options
+	in          reflect.Type
+	statement   *statement       // of a command that is one; else nil
+	rowType     *rowscan.RowType // of its rows; nil if they do not matter
+	row         reflect.Type
+	returnsOne  bool                 // it returns exactly one row
+	table       pgx.Identifier       // of a Copy
+	fields      []structfields.Field // of a Copy
+	tablesNamed []sqltext.Table      // the tables that the SQL names
+	described   description          // by the server
+	findings    []Problem            // of Verify
+	warnings    []Problem
+}
+
+func (d *definition) descriptor() *descriptor {
+	s := &descriptor{}
+	if d.batch != nil {
+		s = d.batch.describe()
+		s.batch, s.isStatement = true, false
+	} else {
+		s.in, s.options, s.isStatement = d.in, d.opts, d.isStatement
+		switch b := d.body.(type) {
+		case *query:
+			s.statement, s.rowType, s.returnsOne = b.statement, b.rowType, b.kind == queryOne
+			if b.rowType != nil {
+				s.row = b.rowType.Type
+			}
+		case *copyDefinition:
+			s.table, s.row, s.fields = b.name, b.typ, b.fields
+		}
+	}
+	s.name, s.own, s.input, s.output = d.name, d.opts, d.in, d.out
+	s.inTx, s.once = d.inTx, s.once || d.isOnce
+	s.hasUserCode = s.hasUserCode || d.handler != nil || len(d.before)+len(d.after)+len(d.onError) > 0
+	return s
+}
+
+// returnsMany reports whether MaxRows bounds the command: it is a Query, or a batch of
+// them.
+func (s *descriptor) returnsMany() bool { return s.rowType != nil && !s.returnsOne }
+
+// Before returns a copy of c with a function that runs once, after validation and before
+// anything is sent; it may change its copy of the input, which is not validated again.
+// They run in the order added; the first error ends the run, NotApplied.
+func Before[In, Out any](c *Command[In, Out], f func(ctx context.Context, in *In) error) *Command[In, Out] {
+	d := c.def.cloneForHook("Before", f == nil)
+	d.before = append(d.before, func(ctx context.Context, in any) error { return f(ctx, in.(*In)) })
+	return &Command[In, Out]{d.prepare()}
+}
+
+// After returns a copy of c with a function that runs once the body succeeded; it may
+// change the output. They run in reverse order; the first error fails the run. Unless db
+// is a transaction, a statement has committed by then: the error's Effect is Applied.
+func After[In, Out any](c *Command[In, Out], f func(ctx context.Context, in In, out *Out) error) *Command[In, Out] {
+	d := c.def.cloneForHook("After", f == nil)
+	d.after = append(d.after, func(ctx context.Context, in, out any) error { return f(ctx, *in.(*In), out.(*Out)) })
+	return &Command[In, Out]{d.prepare()}
+}
+
+// OnError returns a copy of c with a function that sees the error of a run, validation's
+// excepted, and may translate it: an [*Error] it returns gives Code and Message, any error
+// it returns is reached by errors.Is beside the original. It cannot swallow the
+// error or change its Effect: nil keeps what there was. They run in the order
+// added, each with what the one before returned.
+func OnError[In, Out any](c *Command[In, Out], f func(ctx context.Context, in In, err error) error) *Command[In, Out] {
+	d := c.def.cloneForHook("OnError", f == nil)
+	d.onError = append(d.onError, func(ctx context.Context, in any, err error) error { return f(ctx, *in.(*In), err) })
+	return &Command[In, Out]{d.prepare()}
+}
+
+// Cleanup returns a copy of c with a function that always runs at the end of a run whose
+// input was accepted: after success, failure, panic and [runtime.Goexit]. The last added
+// runs first, on a context that is not cancelled with the caller's and ends after
+// 5 seconds.
+func Cleanup[In, Out any](c *Command[In, Out], f func(ctx context.Context, in In)) *Command[In, Out] {
+	d := c.def.cloneForHook("Cleanup", f == nil)
+	d.cleanup = append(d.cleanup, func(ctx context.Context, in any) { f(ctx, *in.(*In)) })
+	return &Command[In, Out]{d.prepare()}
+}
+
+// cloneForHook returns a copy of d that gets a hook. Its lists are clipped, so that
+// appending to them does not write into the original's arrays.
+func (d *definition) cloneForHook(hook string, missing bool) *definition {
+	if missing {
+		panic(fmt.Sprintf("pgcmd: %s: %s was given a nil function", d.name, hook))
+	}
+	k := *d
+	k.before, k.after = slices.Clip(k.before), slices.Clip(k.after)
+	k.onError, k.cleanup = slices.Clip(k.onError), slices.Clip(k.cleanup)
+	return &k
 }

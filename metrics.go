@@ -1,13 +1,20 @@
 package pgcmd
 
 import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/bits"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/multiplex"
@@ -268,4 +275,295 @@ func (c *commandMetrics) read() CommandMetrics {
 		m.Errors[code] = n
 	}
 	return m
+}
+
+// A Histogram is a distribution of times, in buckets whose bounds are a quarter of an
+// octave apart: a quantile is exact to a fifth of its value.
+type Histogram struct {
+	Count   int64
+	Sum     time.Duration
+	Buckets []Bucket // those that are not empty, the shortest first
+}
+
+// A Bucket counts the times up to its bound, and beyond that of the one before.
+type Bucket struct {
+	UpTo  time.Duration
+	Count int64
+}
+
+// Quantile returns a time that the share q of all does not exceed: 0.99 for p99. It is
+// the bound of a bucket, and zero if there is none.
+func (h Histogram) Quantile(q float64) time.Duration {
+	rank := int64(q*float64(h.Count) + 0.5)
+	for _, b := range h.Buckets {
+		if rank -= b.Count; rank <= 0 {
+			return b.UpTo
+		}
+	}
+	return 0
+}
+
+// Sub returns what was added since earlier, a reading of the same histogram.
+func (h Histogram) Sub(earlier Histogram) Histogram {
+	before := map[time.Duration]int64{}
+	for _, b := range earlier.Buckets {
+		before[b.UpTo] = b.Count
+	}
+	d := Histogram{Count: h.Count - earlier.Count, Sum: h.Sum - earlier.Sum}
+	for _, b := range h.Buckets {
+		if b.Count -= before[b.UpTo]; b.Count > 0 {
+			d.Buckets = append(d.Buckets, b)
+		}
+	}
+	return d
+}
+
+const (
+	firstBucket = 10 // 2^10 ns, about a microsecond: the first octave holds all that is shorter
+	octaves     = 27 // up to two minutes; the last holds all that is longer
+	perOctave   = 4
+)
+
+// histogram is a Histogram that is being filled, from any goroutine.
+type histogram struct {
+	sum     atomic.Int64
+	buckets [octaves * perOctave]atomic.Int64
+}
+
+func (h *histogram) add(d time.Duration) {
+	h.sum.Add(int64(d))
+	h.buckets[bucketOf(d)].Add(1)
+}
+
+func bucketOf(d time.Duration) int {
+	n := uint64(max(0, d))
+	octave := bits.Len64(n) - 1 - firstBucket
+	if octave < 0 {
+		return 0
+	}
+	if octave >= octaves {
+		return octaves*perOctave - 1
+	}
+	quarter := int(n>>(octave+firstBucket-2)) & (perOctave - 1)
+	return octave*perOctave + quarter
+}
+
+// boundOf is the longest time of a bucket.
+func boundOf(i int) time.Duration {
+	octave, quarter := i/perOctave, i%perOctave
+	return time.Duration(uint64(perOctave+quarter+1) << (octave + firstBucket - 2))
+}
+
+func (h *histogram) read() (read Histogram) {
+	for i := range h.buckets {
+		if n := h.buckets[i].Load(); n > 0 {
+			read.Count += n
+			read.Buckets = append(read.Buckets, Bucket{boundOf(i), n})
+		}
+	}
+	read.Sum = time.Duration(h.sum.Load())
+	return read
+}
+
+// An observation counts and logs one run on a pool.
+type observation struct {
+	pool     *Pool
+	m        *commandMetrics
+	start    time.Duration // since the pool was made
+	attempts int           // as far as known at the end
+	rows     int64
+
+	unreplicated bool // what it did is committed, and the synchronous standby has not got it
+}
+
+// startObservation begins to observe a run; finish, which is deferred, ends it.
+func (p *Pool) startObservation(c *definition) observation {
+	m := c.countedBy(&p.metrics)
+	m.inFlight.Add(1)
+	return observation{pool: p, m: m, start: time.Since(p.metrics.since)}
+}
+
+// finish counts the run and logs it: one line, and never a value. A run that panicked is
+// counted without an error.
+func (s *observation) finish(failure **Error) {
+	e, elapsed := *failure, time.Since(s.pool.metrics.since)-s.start
+	s.m.inFlight.Add(-1)
+	s.m.record(elapsed, s.attempts, s.rows, e)
+	if e != nil || s.pool.metrics.isSlow(elapsed) {
+		s.pool.metrics.remember(s.m.name, elapsed, s.attempts, e)
+	}
+	if s.pool.config.Logger != nil {
+		s.log(elapsed, e)
+	}
+}
+
+// runWithMetrics runs the command on a pool: below the pool's middleware, counted and logged.
+func (c *definition) runWithMetrics(ctx context.Context, p *Pool, inv *invocation) (call Call, failure *Error) {
+	s := p.startObservation(c)
+	defer s.finish(&failure)
+	if handler := s.m.handler(c.name, p.config.Middleware); handler != nil && ctx != nil {
+		call, failure = c.runMiddleware(ctx, handler, p, inv, func(ctx context.Context, call *Call) *Error {
+			inner, failure := c.runWithMiddleware(ctx, p, inv)
+			call.Attempts, call.Rows, call.replayed, call.unreplicated = inner.Attempts, inner.Rows, inner.replayed, inner.unreplicated
+			return failure
+		})
+	} else {
+		call, failure = c.runWithMiddleware(ctx, p, inv)
+	}
+	s.attempts, s.rows, s.unreplicated = call.Attempts, call.Rows, call.unreplicated
+	return call, failure
+}
+
+func (s *observation) log(elapsed time.Duration, e *Error) {
+	level := levelOf(e)
+	if s.unreplicated {
+		level = max(level, zapcore.WarnLevel)
+	}
+	line := s.pool.config.Logger.Check(level, "command")
+	if line == nil {
+		return
+	}
+	fields := []zap.Field{zap.String("name", s.m.name), zap.Int("attempts", s.attempts), zap.Int64("rows", s.rows), zap.Duration("elapsed", elapsed)}
+	if e != nil {
+		fields = append(fields, zap.String("code", string(e.Code)), zap.String("effect", e.Effect.String()), zap.String("message", e.Message))
+		if e.SQLState != "" {
+			fields = append(fields, zap.String("sqlstate", e.SQLState))
+		}
+		if e.Command != s.m.name {
+			fields = append(fields, zap.String("path", e.Command))
+		}
+	}
+	if s.unreplicated {
+		fields = append(fields, zap.Bool("durability_warning", true))
+	}
+	line.Write(fields...)
+}
+
+// levelOf is the level of the log line of a run: info for errors of callers, warn for those
+// of the database, error for bugs and unknown effects.
+func levelOf(e *Error) zapcore.Level {
+	if e == nil {
+		return zapcore.DebugLevel
+	}
+	switch e.Code {
+	case CodeInvalid, CodeNotFound, CodeTooManyRows, CodeConflict, CodeCanceled, CodeSkipped, CodeFailed:
+		return zapcore.InfoLevel
+	case CodeAborted, CodeTimeout, CodeUnavailable, CodeExhausted:
+		return zapcore.WarnLevel
+	}
+	return zapcore.ErrorLevel
+}
+
+// A HealthStatus says whether a pool can be used.
+type HealthStatus string
+
+const (
+	HealthUp       HealthStatus = "up"       // it answers
+	HealthDegraded HealthStatus = "degraded" // it answers, but is saturated, or a replica is left out
+	HealthDown     HealthStatus = "down"     // it does not answer
+)
+
+// Health is how a pool is. It holds no value and no secret.
+type Health struct {
+	Status     HealthStatus
+	Reason     string           // why it is not up, in words
+	Latency    time.Duration    // of a round trip to the primary; zero if it is down
+	Saturation float64          // the share of the primary's connections that are in use, 0 to 1
+	LastError  *Run             // the latest error that says something of the server or the pool: not of an input, a body or SQL; nil if there was none
+	Replicas   []ReplicaMetrics // in the order of Config.Replicas
+}
+
+// MarshalJSON renders durations in milliseconds.
+func (h Health) MarshalJSON() ([]byte, error) {
+	type replica struct {
+		Fit    bool    `json:"fit"`
+		Reason string  `json:"reason,omitempty"`
+		LagMS  float64 `json:"lag_ms"`
+	}
+	type lastError struct {
+		Command string    `json:"command"`
+		At      time.Time `json:"at"`
+		Code    Code      `json:"code"`
+	}
+	out := struct {
+		Status     HealthStatus `json:"status"`
+		Reason     string       `json:"reason,omitempty"`
+		LatencyMS  float64      `json:"latency_ms"`
+		Saturation float64      `json:"saturation"`
+		LastError  *lastError   `json:"last_error,omitempty"`
+		Replicas   []replica    `json:"replicas,omitempty"`
+	}{Status: h.Status, Reason: h.Reason, LatencyMS: milliseconds(h.Latency), Saturation: h.Saturation}
+	if h.LastError != nil {
+		out.LastError = &lastError{h.LastError.Command, h.LastError.At, h.LastError.Code}
+	}
+	for _, r := range h.Replicas {
+		out.Replicas = append(out.Replicas, replica{r.Fit, r.Reason, milliseconds(r.Lag)})
+	}
+	return json.Marshal(out)
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// probeTime bounds a probe whose context has no deadline.
+const probeTime = 2 * time.Second
+
+// Health asks the primary, by a round trip, and tells how the pool is. A pool whose
+// connections are all in use is asked on one of its own, so that a full pool is not
+// taken for a dead one.
+func (p *Pool) Health(ctx context.Context) Health {
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	m := p.Metrics()
+	h := Health{Status: HealthUp, Replicas: m.Replicas, Saturation: float64(m.Pool.Acquired) / float64(m.Pool.Max)}
+	h.LastError = p.metrics.lastUnavailable()
+	saturated := m.Pool.Acquired >= m.Pool.Max
+	latency, e := p.probe(ctx, saturated)
+	switch {
+	case e != nil:
+		h.Status, h.Reason = HealthDown, e.Message
+		return h
+	case saturated:
+		h.Status, h.Reason = HealthDegraded, "all connections are in use: "+p.tracker.Leases()
+	}
+	if p.mux != nil && h.Status == HealthUp {
+		if load, full := p.mux.Full(); full {
+			h.Status, h.Reason = HealthDegraded, fmt.Sprintf("the shared connections are full, %d reads wait%s", load.Waiting, commandsText(load))
+		}
+	}
+	h.Latency = latency
+	for _, r := range h.Replicas {
+		if !r.Fit && h.Status == HealthUp {
+			h.Status, h.Reason = HealthDegraded, "a replica is left out: "+r.Reason
+		}
+	}
+	return h
+}
+
+// probe makes one round trip to the primary, on a spare connection if the pool has
+// none to give.
+func (p *Pool) probe(ctx context.Context, spare bool) (time.Duration, *Error) {
+	var conn *pgx.Conn
+	if spare {
+		var err error
+		if conn, err = pgx.ConnectConfig(ctx, p.Pool.Config().ConnConfig); err != nil {
+			return 0, newAcquireError(ctx, p.Pool, p.tracker, err)
+		}
+		defer conn.Close(context.WithoutCancel(ctx))
+	} else {
+		pooled, err := p.Acquire(ctx)
+		if err != nil {
+			return 0, newAcquireError(ctx, p.Pool, p.tracker, err)
+		}
+		defer connpool.Release(pooled, connpool.Of(pooled.Conn()))
+		conn = pooled.Conn()
+	}
+	start := time.Now()
+	if err := conn.Ping(ctx); err != nil {
+		e := newUnsentError(ctx, err)
+		if e.Code == CodeFailed {
+			e.Message = "the server does not answer"
+		}
+		return 0, e
+	}
+	return time.Since(start), nil
 }

@@ -2,18 +2,23 @@ package pgcmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/multiplex"
 	"github.com/pgcmd/pgcmd/internal/replica"
+	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
 // A DB is what a command runs on: a pool, a connection or a transaction, of
@@ -184,4 +189,322 @@ type primaryKey struct{}
 // nothing, as it would if a replica had to replay up to the caller's position.
 func ReadYourWrites(ctx context.Context) context.Context {
 	return context.WithValue(ctx, primaryKey{}, true)
+}
+
+// Connect makes a pool, and returns once MinConns connections, but at least one, are
+// there. A server that is starting up is waited for, as long as ctx allows; without a
+// deadline for ConnectTimeout. The settings are checked first, all of them. The error
+// is an [*Error], and shows no part of a URL or a password.
+func Connect(ctx context.Context, cfg Config) (*Pool, error) {
+	refuse := func(e *Error) (*Pool, error) {
+		e.Effect, e.Command = NotApplied, "pgcmd.Connect"
+		return nil, e
+	}
+	if ctx == nil {
+		return refuse(&Error{Code: CodeInternal, Message: "the context is nil: pass the caller's, or context.Background()"})
+	}
+	if problems := cfg.problems(); len(problems) > 0 {
+		return refuse(&Error{Code: CodeInvalid, Message: "the settings were refused", Problems: problems})
+	}
+	p := &Pool{config: cfg, stop: make(chan struct{}), stale: connpool.NewStaleStatements()}
+	p.metrics.since = time.Now()
+	p.retries.size = cfg.RetryBudget * retryCost
+	p.config.URL, p.config.Password = "", "" // pgx keeps them, behind ConnString
+	var err error
+	if p.Pool, p.tracker, err = p.connect(ctx, cfg, cfg.source()); err != nil {
+		return refuse(&Error{Code: CodeInvalid, Message: "pgx refuses the settings of the pool (the reason is withheld, since it may hold the password)"})
+	}
+	p.replicas = replica.NewSet(p.Pool, orDefault(cfg.MaxReplicaLag, defaultReplicaLag), p.logger())
+	p.acquirer = connpool.NewAcquirer(p.Pool, p.tracker, orDefault(cfg.AcquireTimeout, defaultAcquireTimeout))
+	start := time.Now()
+	if cfg.Multiplex > 0 {
+		if problems := multiplexProblems(p.Pool.Config()); len(problems) > 0 {
+			p.end()
+			return refuse(&Error{Code: CodeInvalid, Message: "the settings were refused", Problems: problems})
+		}
+		p.mux = p.newMux(p.Pool, p.tracker)
+	}
+	if e := p.warm(ctx); e != nil {
+		p.end()
+		return refuse(e)
+	}
+	p.logger().Info("the pool is connected", zap.Int32("connections", p.Stat().TotalConns()), zap.Duration("elapsed", time.Since(start)))
+	for i, url := range cfg.Replicas {
+		pool, tracker, err := p.connect(ctx, cfg, url)
+		if err != nil {
+			p.end()
+			return refuse(&Error{Code: CodeInvalid, Message: fmt.Sprintf("pgx refuses the settings of replica %d (the reason is withheld, since it may hold the password)", i)})
+		}
+		r := &replica.Replica{Pool: pool, Tracker: tracker}
+		if p.mux != nil {
+			r.Mux = p.newMux(pool, tracker)
+		}
+		p.replicas.Add(r)
+	}
+	if cfg.Logger != nil {
+		p.ended.Go(func() { p.tracker.WarnOfLeaks(p.stop) })
+		for _, r := range p.replicas.All {
+			p.ended.Go(func() { r.Tracker.WarnOfLeaks(p.stop) })
+		}
+	}
+	if len(p.replicas.All) > 0 {
+		p.replicas.Poll(ctx) // before the first command
+		p.ended.Go(func() { p.replicas.PollUntil(p.stop) })
+	}
+	return p, nil
+}
+
+// connect makes a pgxpool for one address.
+func (p *Pool) connect(ctx context.Context, cfg Config, source string) (*pgxpool.Pool, *connpool.Tracker, error) {
+	settings, err := cfg.settings(source)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(hostsOf(settings)) > 1 && settings.ConnConfig.ValidateConnect == nil && source == cfg.source() {
+		settings.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite // several hosts, of which one takes writes
+	}
+	settings.PingTimeout = time.Second // only a connection that may be dead is pinged
+	if cfg.Pgx != nil {
+		cfg.Pgx(settings)
+	}
+	t := connpool.NewTracker(p.logger())
+	instrument(settings, t, p.stale)
+	pool, err := pgxpool.NewWithConfig(context.WithoutCancel(ctx), settings)
+	if err != nil {
+		return nil, nil, err
+	}
+	t.Reset = pool.Reset
+	return pool, t, nil
+}
+
+// warm makes the first connections concurrently.
+func (p *Pool) warm(ctx context.Context) *Error {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, orDefault(p.config.ConnectTimeout, defaultConnectTimeout))
+		defer cancel()
+	}
+	conns := make([]*pgxpool.Conn, max(1, p.config.MinConns))
+	failures := make([]*Error, len(conns))
+	var shared *Error
+	var all sync.WaitGroup
+	if p.mux != nil {
+		all.Go(func() {
+			if err := p.mux.Connect(ctx); err != nil {
+				shared = muxError(ctx, err)
+			}
+		})
+	}
+	for i := range conns {
+		all.Go(func() {
+			for {
+				conn, err := p.Acquire(ctx)
+				if err == nil {
+					conns[i] = conn
+					return
+				}
+				if !connpool.IsStartingUp(err) || !connpool.Sleep(ctx, connpool.StartingUpPause) {
+					failures[i] = newAcquireError(ctx, p.Pool, p.tracker, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	for _, conn := range conns {
+		if conn != nil {
+			conn.Release()
+		}
+	}
+	for _, e := range append(failures, shared) {
+		if e != nil {
+			return e
+		}
+	}
+	return nil
+}
+
+// newMux makes the shared connections of a pool, whose reset then renews them too.
+func (p *Pool) newMux(pool *pgxpool.Pool, t *connpool.Tracker) *multiplex.Mux {
+	m := multiplex.New(multiplex.Config{
+		Pool: pool, Size: p.config.Multiplex, ConnectTimeout: defaultConnectTimeout,
+		OnOutdated: func(sql string) { p.stale.Add(sql) },
+		DialError:  func(err error) error { return newAcquireError(context.Background(), pool, t, err) },
+	})
+	t.Reset = func() {
+		pool.Reset()
+		m.Renew()
+	}
+	return m
+}
+
+// runShared runs the statement on the shared connections. It returns false for done if the
+// statement has to run on a connection of its own.
+func (s *statement) runShared(ctx context.Context, p *Pool, args []any, doubts unverifiedArgs, r *result) (failure *Error, done bool) {
+	if err := ctx.Err(); err != nil {
+		return newUnsentError(ctx, err), true
+	}
+	if failure := nested(ctx, p.Pool); failure != nil {
+		return failure, true
+	}
+	run := multiplex.Run{Query: multiplex.Query{Name: s.name, SQL: s.text.SQL, Args: args}}
+	if len(doubts) > 0 {
+		run.Verifier = &sharedArgs{s, args, doubts}
+	}
+	for {
+		if failure, done = p.enterMux(ctx, &run); failure != nil || done {
+			return failure, failure != nil
+		}
+		req, err := run.Do(ctx)
+		switch {
+		case err == multiplex.ErrDedicated:
+			return nil, false
+		case err != nil:
+			return s.sharedError(ctx, r, args, err)
+		case req != nil:
+			r.rows, r.sharedRequest = req.Rows(), req
+			return nil, true
+		}
+	}
+}
+
+// sharedArgs verifies arguments for the shared connections.
+type sharedArgs struct {
+	s          *statement
+	args       []any
+	unverified unverifiedArgs
+}
+
+func (a *sharedArgs) Unverified(oids []uint32) []uint32 { return a.unverified.oidOfArg(oids) }
+
+func (a *sharedArgs) Verify(known *pgtype.Map, oids []uint32) error {
+	if failure := a.s.verifyArgs(typemap.Types{Known: known}, oids, a.args, a.unverified, false); failure != nil {
+		return failure
+	}
+	return nil
+}
+
+// sharedError is the error of a statement that did not run on the shared connections. It
+// returns false for done if the statement has to run on a connection of its own.
+func (s *statement) sharedError(ctx context.Context, r *result, args []any, err error) (failure *Error, done bool) {
+	switch e := err.(type) {
+	case *Error: // of sharedArgs
+		return e, true
+	case *multiplex.EncodeError:
+		err = e.Err
+		if failure := s.unsendable(ctx, e.Types, nil, args, err); failure != nil {
+			// The name of an unknown type can only be queried on another connection.
+			return failure, failure.Code != CodeInternal
+		}
+	}
+	return s.statementError(ctx, r, err), true
+}
+
+// enterMux reserves a place on a shared connection, of a healthy replica if there is one.
+// dedicated means that the statement has to run on a connection of its own.
+func (p *Pool) enterMux(ctx context.Context, run *multiplex.Run) (failure *Error, dedicated bool) {
+	if p.closed.Load() {
+		run.Leave()
+		return poolClosed(), false
+	}
+	if len(p.replicas.All) > 0 && ctx.Value(primaryKey{}) == nil {
+		for range p.replicas.All {
+			r := p.replicas.Pick()
+			if r == nil {
+				break
+			}
+			err := run.Enter(ctx, r.Mux, replica.AcquireTimeout)
+			if err == nil || err == multiplex.ErrDedicated {
+				return nil, err != nil
+			}
+			failure := muxError(ctx, err)
+			if ctx.Err() != nil {
+				return failure, false
+			}
+			if failure.Code == CodeExhausted && r.Mux.HasConn() {
+				break // busy, not down
+			}
+			p.replicas.MarkUnconnectable(r)
+		}
+	}
+	err := run.Enter(ctx, p.mux, orDefault(p.config.AcquireTimeout, defaultAcquireTimeout))
+	if err == nil || err == multiplex.ErrDedicated {
+		return nil, err != nil
+	}
+	return muxError(ctx, err), false
+}
+
+// muxError is the error of a caller that got no place on a shared connection.
+func muxError(ctx context.Context, err error) *Error {
+	switch err := err.(type) {
+	case *Error: // of a dial, for all its callers
+		e := *err
+		return &e
+	case *multiplex.CapacityError:
+		e := newUnsentError(ctx, err.Err)
+		if e.Code != CodeTimeout {
+			return e
+		}
+		e.Code, e.Message = CodeExhausted, "no shared connection could be made before the deadline"
+		if err.Load.Accepting > 0 {
+			e.Message = fmt.Sprintf("the shared connections were full until the deadline: %d reads were under way on %d shared connections, and %d others waited (raise Multiplex, or run fewer reads at a time)%s",
+				err.InFlight, err.Conns, err.Waiting, commandsText(err.Load))
+		}
+		return e
+	}
+	if errors.Is(err, multiplex.ErrClosed) {
+		return poolClosed()
+	}
+	return newUnsentError(ctx, err)
+}
+
+// commandsText describes which commands the reads on the shared connections belong to.
+func commandsText(load multiplex.Load) string {
+	if len(load.Commands) == 0 {
+		return ""
+	}
+	var parts []string
+	for _, c := range load.Commands[:min(len(load.Commands), 3)] {
+		parts = append(parts, fmt.Sprintf("%s has %d", c.Name, c.Count))
+	}
+	if len(load.Commands) > 3 {
+		parts = append(parts, fmt.Sprintf("and %d other commands", len(load.Commands)-3))
+	}
+	return ": " + strings.Join(parts, "; ")
+}
+
+// multiplexProblems lists the pgx settings that do not allow shared connections.
+func multiplexProblems(settings *pgxpool.Config) (problems []Problem) {
+	add := func(message string) {
+		problems = append(problems, Problem{Field: "Multiplex", Rule: "config", Message: message})
+	}
+	//lint:ignore SA1019 a pool that sets it has to be refused
+	if settings.PrepareConn != nil || settings.BeforeAcquire != nil {
+		add("cannot be used with PrepareConn or BeforeAcquire: they prepare a connection for one caller, and many share it")
+	}
+	if settings.ConnConfig.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement {
+		add("needs prepared statements: leave DefaultQueryExecMode at QueryExecModeCacheStatement, or Multiplex at zero")
+	}
+	return problems
+}
+
+// SharedMetrics is the state of the connections that [Config.Multiplex] shares. They are not
+// counted in the pool's metrics.
+type SharedMetrics struct {
+	Conns      int   // that accept reads
+	Apart      int   // that finish their reads, a slow one or those from before a renewal, and accept no others
+	InFlight   int   // reads that were sent or are about to be
+	Waiting    int   // reads that wait for a slot
+	Reads      int64 // that were answered
+	Reruns     int64 // that were sent again: their connection was lost, or held by a slow one
+	HandedOver int64 // connections that were left to a slow read
+	Aside      int64 // how often a statement was moved to connections of its own for a while
+}
+
+// sharedMetrics reads the state of m, which is nil without Config.Multiplex.
+func sharedMetrics(m *multiplex.Mux) SharedMetrics {
+	if m == nil {
+		return SharedMetrics{}
+	}
+	return SharedMetrics(m.Stats())
 }

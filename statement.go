@@ -2,19 +2,25 @@ package pgcmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgcmd/pgcmd/internal/bind"
 	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/multiplex"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
+	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/sqltext"
+	"github.com/pgcmd/pgcmd/internal/stmtcache"
 	"github.com/pgcmd/pgcmd/internal/structfields"
 	"github.com/pgcmd/pgcmd/internal/typemap"
 )
@@ -367,4 +373,314 @@ func closeWithoutDraining(conn *pgx.Conn, rows rowscan.Rows) {
 	_ = socket.SetReadDeadline(time.Unix(1, 0))
 	defer func() { _ = socket.SetReadDeadline(time.Time{}) }()
 	rows.Close()
+}
+
+// addArgCheck notes what one of so many parameters needs.
+func (s *statement) addArgCheck(i, of int, c typemap.Check) {
+	if c != 0 && s.checkKinds == nil {
+		s.checkKinds = make([]typemap.Check, of)
+	}
+	if c != 0 {
+		s.checkKinds[i] = c
+	}
+}
+
+// unverifiedArgs are the numbers of arguments that can be judged only when the type of their
+// parameter is known: bytes, and slices of slices that are not rectangular.
+type unverifiedArgs []int
+
+// checkArgs looks at the arguments before anything is sent. It runs user code.
+func (s *statement) checkArgs(args []any) (d unverifiedArgs, failure *Error) {
+	for i, c := range s.checkKinds {
+		if c == 0 || i >= len(args) || args[i] == nil {
+			continue
+		}
+		doubtful := false
+		if c&typemap.CheckOwnValue != 0 {
+			own, isBytes, err := typemap.OwnValue(args[i])
+			byType := c&typemap.CheckByType != 0 || err != nil && c&typemap.CheckBytes != 0 && typemap.SentByType(reflect.TypeOf(args[i]))
+			if text, ok := own.(string); ok && !byType {
+				if e := fieldError(bind.CheckText(text, s.params[i])); e != nil {
+					return nil, e
+				}
+			}
+			if err != nil && !byType {
+				return nil, newFieldError(s.params[i], "encode", fmt.Sprintf("cannot be sent: its own method refuses it, with %T", err), err)
+			}
+			doubtful = isBytes
+		}
+		if c&typemap.CheckBytes != 0 && !doubtful {
+			doubtful = typemap.MayHoldBytes(args[i])
+		}
+		if c&typemap.CheckRectangular != 0 && !doubtful {
+			doubtful = typemap.IsRagged(reflect.ValueOf(args[i]))
+		}
+		if doubtful {
+			d = append(d, i)
+		}
+	}
+	return d, nil
+}
+
+// verifyArgs judges the arguments in doubt by the types of their parameters, and makes
+// texts of bytes that are none to their type. blind says that pgx is not told the types.
+func (s *statement) verifyArgs(t typemap.Types, oids []uint32, args []any, d unverifiedArgs, blind bool) *Error {
+	for _, i := range d {
+		if i >= len(oids) {
+			continue
+		}
+		oid := oids[i]
+		if t.IsMisshapen(oid, reflect.ValueOf(args[i])) {
+			return newFieldError(s.params[i], "array", typemap.NotRectangular, nil)
+		}
+		if typ, known := t.Known.TypeForOID(oid); known && !blind {
+			if b, ok := typemap.BytesIn(args[i]); ok && typemap.IsTextCodec(typ.Codec) {
+				if e := fieldError(bind.CheckTextBytes(b, s.params[i])); e != nil {
+					return e
+				}
+			}
+			continue
+		}
+		value, err := t.AsText(oid, args[i])
+		if err != nil {
+			return newFieldError(s.params[i], "encode", "cannot be sent: its own method refuses it", err)
+		}
+		if text, ok := value.(string); ok {
+			if e := fieldError(bind.CheckText(text, s.params[i])); e != nil {
+				return e
+			}
+		}
+		args[i] = value
+	}
+	return nil
+}
+
+// oidOfArg returns the types of the parameters in doubt.
+func (d unverifiedArgs) oidOfArg(oids []uint32) (doubtful []uint32) {
+	for _, i := range d {
+		if i < len(oids) {
+			doubtful = append(doubtful, oids[i])
+		}
+	}
+	return doubtful
+}
+
+// verifyArgsOnConn judges the arguments in doubt on a connection, which is asked for what is not
+// known. An error is the server's or the connection's.
+func (s *statement) verifyArgsOnConn(ctx context.Context, conn *pgx.Conn, args []any, d unverifiedArgs) (*Error, error) {
+	if len(d) == 0 {
+		return nil, nil
+	}
+	mode := configOf(conn).DefaultQueryExecMode
+	known := stmtcache.OnConn(conn)
+	oids, ok := known.Params(s.text.SQL)
+	// Who has it described each time wants no memory of it.
+	if !ok || mode != pgx.QueryExecModeCacheStatement && mode != pgx.QueryExecModeCacheDescribe {
+		sd, err := conn.PgConn().Prepare(ctx, "", s.text.SQL, nil)
+		if err != nil {
+			return nil, err
+		}
+		oids = sd.ParamOIDs
+		known.SetParams(s.text.SQL, oids)
+	}
+	t, err := typemap.OfConn(ctx, conn, d.oidOfArg(oids)...)
+	if err != nil {
+		return nil, err
+	}
+	blind := mode == pgx.QueryExecModeExec || mode == pgx.QueryExecModeSimpleProtocol
+	refused := s.verifyArgs(t, oids, args, d, blind)
+	if refused != nil && ok { // the schema may have changed since
+		known.InvalidateParamsOf(s.text.SQL)
+		return s.verifyArgsOnConn(ctx, conn, args, d)
+	}
+	return refused, nil
+}
+
+// verifyArgsInTx judges the arguments in doubt in a transaction. What waits to go before the
+// statement goes first, for the reason that companion gives.
+func (s *statement) verifyArgsInTx(ctx context.Context, tx *txn, args []any, d unverifiedArgs) (*Error, error) {
+	if tx.conn == nil || len(d) == 0 {
+		return nil, nil
+	}
+	if _, ok := stmtcache.OnConn(tx.conn).Params(s.text.SQL); !ok {
+		if err := tx.sendDeferred(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s.verifyArgsOnConn(ctx, tx.conn, args, d)
+}
+
+// unsendable is the error of an argument that pgx could not encode, or nil if err is none
+// of these: the value's, or the statement's if no value of its type can be sent so. conn
+// is asked for the name of a type that pgx does not know; it may be nil.
+func (s *statement) unsendable(ctx context.Context, known *pgtype.Map, conn *pgx.Conn, args []any, err error) *Error {
+	i, oid, ok := typemap.ParseEncodeError(withoutBatch(err))
+	if !ok {
+		return nil
+	}
+	if i < 0 { // in the simple protocol pgx does not say which
+		i = slices.IndexFunc(args, func(arg any) bool {
+			_, err := known.Encode(0, pgtype.TextFormatCode, arg, nil)
+			return err != nil
+		})
+	}
+	if i < 0 || i >= len(s.params) {
+		return newFieldError("the parameter", "encode", "does not fit the type of its parameter in the SQL", err)
+	}
+	param := s.params[i]
+	var typ reflect.Type
+	if i < len(args) {
+		typ = reflect.TypeOf(args[i])
+	}
+	if typ == nil {
+		return newFieldError(param, "encode", "does not fit the type of its parameter in the SQL", err)
+	}
+	t := typemap.Types{Known: known}
+	what, sent := typ.String(), typ
+	if t.Encodes(oid, typ) {
+		if sent = typemap.OwnType(args[i]); sent == nil || t.Encodes(oid, sent) {
+			return newFieldError(param, "encode", "does not fit the type of its parameter in the SQL", err)
+		}
+		what = fmt.Sprintf("%s, which gives %s,", typ, sent)
+	}
+	if _, known := t.Known.TypeForOID(oid); !known && oid != 0 && conn != nil && !conn.IsClosed() && !conn.PgConn().IsBusy() && conn.PgConn().TxStatus() != 'E' {
+		t, _ = typemap.OfConn(ctx, conn, oid)
+	}
+	placeholder := fmt.Sprintf("$%d", i+1)
+	if i < len(s.text.Names) {
+		placeholder = "@" + s.text.Names[i]
+	}
+	e := newFieldError(param, "type", t.CannotBeSent(what, sent, oid, placeholder), err)
+	if i < len(s.fields) && s.fields[i].Type.Kind() != reflect.Interface {
+		e.Code, e.Message = CodeInternal, "the input cannot be sent, whatever it holds"
+	}
+	return e
+}
+
+// isOutdated reports whether err proves that the statement's description on conn is
+// outdated. If so, the other connections of the pool drop theirs before their next use.
+func (s *statement) isOutdated(conn *pgx.Conn, err error) bool {
+	switch s.text.Verb {
+	case "select", "insert", "update", "delete", "merge", "with", "values", "table":
+		return noteOutdated(conn, s.text.SQL, err)
+	}
+	return false // a utility statement is not analyzed before it is executed
+}
+
+func noteOutdated(conn *pgx.Conn, sql string, err error) bool {
+	if conn == nil || !sqlstate.ProvesOutdated(err) {
+		return false
+	}
+	connpool.Of(conn).NoteStale(sql)
+	return true
+}
+
+// cachesDescriptions reports whether pgx caches statement descriptions on conn.
+func cachesDescriptions(conn *pgx.Conn) bool {
+	if conn == nil {
+		return false
+	}
+	mode := configOf(conn).DefaultQueryExecMode
+	return mode == pgx.QueryExecModeCacheStatement || mode == pgx.QueryExecModeCacheDescribe
+}
+
+// invalidateAfter drops the cached description of a statement that failed with err, if that
+// may be because of the description.
+func invalidateAfter(conn *pgx.Conn, sql string, err error) {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && sqlstate.InvalidatesStatement(pgErr.Code) {
+		stmtcache.OnConn(conn).Invalidate(sql)
+	}
+}
+
+// queryReencoding is db.Query. If an argument does not fit the cached description, pgx drops
+// that, and the argument is encoded again for a new one.
+func queryReencoding(ctx context.Context, db querier, sql string, args []any) (pgx.Rows, error) {
+	rows, err := db.Query(ctx, sql, args...)
+	if isEncodeError(err) {
+		return db.Query(ctx, sql, args...)
+	}
+	return rows, err
+}
+
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// isEncodeError reports whether err is pgx's for an argument that it cannot encode. Those
+// errors have no type.
+func isEncodeError(err error) bool {
+	return err != nil && strings.HasPrefix(err.Error(), "failed to encode args[")
+}
+
+// describe returns the description of sql, and prepares it under a name if the connection
+// is set to use prepared statements; behind a pooler it is not, and the description has no
+// name. The first call for a statement costs a round trip.
+func describe(ctx context.Context, conn *pgx.Conn, sql string) (*pgconn.StatementDescription, error) {
+	return stmtcache.OnConn(conn).Describe(ctx, conn.PgConn(), sql, cachesStatements(conn))
+}
+
+// cachesStatements reports whether the connection is set to cache prepared statements.
+func cachesStatements(conn *pgx.Conn) bool {
+	return configOf(conn).DefaultQueryExecMode == pgx.QueryExecModeCacheStatement
+}
+
+// configOf is conn.Config, copied once for a connection: conn.Config copies at every call. It
+// must not be changed.
+func configOf(conn *pgx.Conn) *pgx.ConnConfig {
+	data := conn.PgConn().CustomData()
+	config, ok := data["pgcmd.config"].(*pgx.ConnConfig)
+	if !ok {
+		config = conn.Config()
+		data["pgcmd.config"] = config
+	}
+	return config
+}
+
+// limits bound one reply: MaxRows and MaxBytes. Zero means no limit.
+type limits struct {
+	rows   int
+	bytes  int
+	filter *connpool.RowFilter // of the connection that it comes on; nil if there is none
+}
+
+// or is l, with limits that are zero taken from others.
+func (l limits) or(others limits) limits {
+	if l.rows == 0 {
+		l.rows = others.rows
+	}
+	if l.bytes == 0 {
+		l.bytes = others.bytes
+	}
+	return l
+}
+
+// A counter counts the bytes that a reply may still have.
+type counter struct {
+	limits
+	left int
+}
+
+func (l limits) counter() counter { return counter{l, l.bytes} }
+
+// over counts the current row, and reports whether the limit is exceeded. It is called only
+// if there is a limit.
+func (c *counter) over(rows rowscan.Rows) bool {
+	for _, value := range rows.RawValues() {
+		c.left -= len(value)
+	}
+	if c.filter != nil {
+		c.filter.SetLeft(c.left)
+		return c.left < 0 || c.filter.Refused()
+	}
+	return c.left < 0
+}
+
+func tooManyRows(limit int) *Error {
+	return &Error{Code: CodeTooManyRows, Err: pgx.ErrTooManyRows,
+		Message: fmt.Sprintf("more than MaxRows (%d) rows were found: narrow the condition, raise MaxRows, or stream them", limit)}
+}
+
+func tooManyBytes(limit int) *Error {
+	return &Error{Code: CodeTooManyRows,
+		Message: fmt.Sprintf("more than MaxBytes (%d) bytes of values were found: narrow the condition, select fewer or shorter columns, raise MaxBytes, or stream the rows", limit)}
 }

@@ -2,10 +2,12 @@ package pgcmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
@@ -163,4 +165,162 @@ func checkArgs(ctx context.Context, t *target) *Error {
 func inTransaction(db DB) bool {
 	t := resolve(db)
 	return t.inTransaction()
+}
+
+// acquire takes a connection for one command.
+func acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, *Error) {
+	// Acquired here and not by pgxpool's Query, so that an error of acquiring, when nothing
+	// was sent, is told from all others.
+	if e := nested(ctx, pool); e != nil {
+		return nil, e
+	}
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		return nil, newAcquireError(ctx, pool, nil, err)
+	}
+	return conn, nil
+}
+
+// errPoolClosed is the cause of an error of a pool that is closed.
+var errPoolClosed = errors.New("pgcmd: the pool is closed")
+
+const msgPoolClosed = "no connection available: the pool is closed"
+
+func poolClosed() *Error {
+	return &Error{Code: CodeUnavailable, Effect: NotApplied, Err: errPoolClosed, Message: msgPoolClosed}
+}
+
+// isPoolClosed reports whether err is of a pool that was closed: of puddle's, whose
+// error pgxpool passes on, or of ours.
+func isPoolClosed(err error) bool {
+	return err != nil && (errors.Is(err, errPoolClosed) || err.Error() == "closed pool")
+}
+
+// nested refuses to wait for a connection while holding one of the same pool.
+func nested(ctx context.Context, pool *pgxpool.Pool) *Error {
+	if s, _ := ctx.Value(txKey{}).(*txn); s != nil && s.pool == pool && !s.closed.Load() {
+		return &Error{Code: CodeNestedAcquire, Effect: NotApplied,
+			Message: "it was run on the pool from within a transaction on the same pool, which under load waits for itself: run it on the transaction, or with pgcmd.OutsideTx(ctx)"}
+	}
+	return nil
+}
+
+// acquireFor takes a connection for one command: of a replica, if it is read-only and one
+// is healthy.
+func (p *Pool) acquireFor(ctx context.Context, command *string, readOnly bool) (*pgxpool.Conn, *Error) {
+	if e := nested(ctx, p.Pool); e != nil {
+		return nil, e
+	}
+	if p.closed.Load() {
+		return nil, poolClosed()
+	}
+	if readOnly && len(p.replicas.All) > 0 && ctx.Value(primaryKey{}) == nil {
+		if conn := p.replicas.Acquire(ctx, p.acquirer, command); conn != nil {
+			return conn, nil
+		}
+	}
+	conn, err := p.acquirer.Acquire(ctx, command)
+	if err != nil {
+		if err.TimedOut {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, 0)
+			defer cancel()
+		}
+		return nil, newAcquireError(ctx, p.Pool, p.tracker, err.Err)
+	}
+	return conn, nil
+}
+
+// A copyLink is the connection that a copy goes over.
+type copyLease struct {
+	connLease
+	tx      *txn // the Tx that the copy is part of; nil if none
+	joined  bool // the copy is part of a transaction that began before it
+	prepare preparer
+
+	err     error  // what the server or the connection said at last
+	failure *Error // why it was asked to stop, if we asked
+}
+
+type preparer interface {
+	Prepare(ctx context.Context, name, sql string) (*pgconn.StatementDescription, error)
+}
+
+// copyLeaseOf finds or takes the connection for a copy.
+func copyLeaseOf(ctx context.Context, db DB, command *string) (l *copyLease, failure *Error) {
+	if err := ctx.Err(); err != nil {
+		return nil, newUnsentError(ctx, err)
+	}
+	l = &copyLease{}
+	t := resolve(db)
+	switch {
+	case t.tx != nil:
+		return l, l.join(ctx, t.tx)
+	case t.foreign != nil:
+		if t.conn = t.foreign.Conn(); t.conn == nil {
+			return nil, noConnection(db)
+		}
+		if !t.conn.IsClosed() { // else it is an error below
+			l.conn, l.prepare, l.joined = t.conn, t.foreign, true // it knows whether it has ended
+			return l, nil
+		}
+	case t.pool == nil && t.conn == nil:
+		return nil, noConnection(db)
+	}
+	if l.connLease, failure = t.acquire(ctx, command, false); failure != nil {
+		return nil, failure
+	}
+	l.joined, l.prepare = l.conn.PgConn().TxStatus() != 'I', l.conn
+	return l, nil
+}
+
+func noConnection(db DB) *Error {
+	return &Error{Code: CodeInternal, Effect: NotApplied,
+		Message: fmt.Sprintf("a copy cannot be made on a %T, which does not tell its connection: pass a pool, a connection or a transaction of pgcmd's or pgx's", db)}
+}
+
+// join claims a Tx for the copy, and sends a BEGIN that waited for company.
+func (l *copyLease) join(ctx context.Context, tx *Tx) *Error {
+	if err := tx.lock(ctx); err != nil {
+		return newUnsentError(ctx, err)
+	}
+	l.tx, l.conn, l.joined = tx.s, tx.s.conn, true
+	l.prepare, _ = tx.s.db.(preparer)
+	if l.conn == nil || l.prepare == nil {
+		l.leave()
+		return noConnection(tx.s.db)
+	}
+	if l.err = tx.s.sendDeferred(ctx); l.err != nil {
+		e, _ := new(statement).classifyStatement(ctx, l.err)
+		e.Effect = NotApplied
+		e.reconcileCode()
+		l.leave()
+		return e
+	}
+	return nil
+}
+
+// leave gives back what boardCopy took.
+func (l *copyLease) leave() {
+	if l.tx != nil {
+		state := &l.tx.state
+		before := state.aborted
+		l.tx.unlockWith(l.err)
+		if l.failure != nil && !before && state.aborted && !state.unrecoverable {
+			state.err = l.failure // and not the server's error about a copy that the client ended
+		}
+	}
+	l.release()
+}
+
+// traceCopy tells the connection's tracer of the copy, as pgx would.
+func traceCopy(ctx context.Context, conn *pgx.Conn, table pgx.Identifier, columns []string) (context.Context, func(pgconn.CommandTag, error)) {
+	tracer, ok := conn.Config().Tracer.(pgx.CopyFromTracer)
+	if !ok {
+		return ctx, func(pgconn.CommandTag, error) {}
+	}
+	ctx = tracer.TraceCopyFromStart(ctx, conn, pgx.TraceCopyFromStartData{TableName: table, ColumnNames: columns})
+	return ctx, func(tag pgconn.CommandTag, err error) {
+		tracer.TraceCopyFromEnd(ctx, conn, pgx.TraceCopyFromEndData{CommandTag: tag, Err: err})
+	}
 }
