@@ -101,7 +101,7 @@ func TestACommitThatWaitsForAStandbyThatIsAwayIsTheServersAlone(t *testing.T) {
 		db.Pool.Close()
 	}
 	n := len(watchers) * len(committed)
-	require.Equal(t, n, p.count(waiting), "each waits on")
+	require.Eventually(t, func() bool { return p.count(waiting) == n }, 20*time.Second, time.Millisecond, "each waits on")
 	require.Zero(t, p.count(`select count(*) from t`), "and none is visible")
 	require.True(t, early || proxy.Counts().Cancels == 0)
 	p.waitFor("")

@@ -222,7 +222,11 @@ func allocated(f func()) uint64 {
 
 // Not parallel: it counts the memory of the process.
 func TestAHugeValueIsRefusedBeforeThereIsMemoryForIt(t *testing.T) {
-	const limit, huge = 256 << 10, 16 << 20
+	const limit = 256 << 10
+	huge := 16 << 20
+	if testing.Short() {
+		huge = 6 << 20
+	}
 	url := pgcmdtest.URL(t, bytesDDL)
 	look := observer(t, url)
 	in := texts{1, huge}
