@@ -221,7 +221,7 @@ func (k *idempotencyKey) loadResult(ctx context.Context, tx *Tx, out any) (found
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return false, &Error{Code: CodeAborted, SQLState: sqlstate.SerializationFailure, Err: err,
-			Message: "the key was taken and is not to be seen: its row was just deleted, or committed after this transaction's snapshot"}
+			Message: "the key exists and is not visible: its row was just deleted, or committed after this transaction's snapshot"}
 	case err != nil:
 		return false, k.failed(ctx, err)
 	case !k.same(fingerprint):
