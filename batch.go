@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 )
 
-// A BatchMode says what the failure of one item means for the others.
+// A BatchMode determines what the failure of one item means for the others.
 type BatchMode int
 
 const (
@@ -40,8 +40,8 @@ func (m BatchMode) String() string {
 // their path has their index, as in users.create[3].
 var ErrSkipped = errors.New("pgcmd: skipped, since another item of the batch failed")
 
-// A BatchResult is how each item of a [Batch] went, in the order of the input. It
-// is filled even when the run returns an error.
+// A BatchResult is the outcome of each item of a [Batch], in the order of the input. It is
+// filled even when the run returns an error.
 type BatchResult[Out any] struct {
 	Outcomes  []Outcome[Out] `json:"outcomes"`  // Outcomes[i] is that of item i
 	Succeeded int            `json:"succeeded"` // how many worked
@@ -67,19 +67,19 @@ func (r BatchResult[Out]) Err() error {
 // A statement command (Query, QueryOne, Exec) goes out in one round trip for every
 // 1,000 items or 8 MiB, except in Sequential. Isolated takes another one for a
 // chunk that held a bad item; and so do Atomic and Isolated in all, if the client
-// has to look at the rows before it can agree to COMMIT: for a QueryOne that may
-// find none, for MaxRows and MaxBytes. Items with Go bodies, hooks, middleware, InTx or Once
+// has to check the rows before it can send COMMIT: for a QueryOne that may find none, for
+// MaxRows and MaxBytes. Items with Go bodies, hooks, middleware, InTx or Once
 // run one by one with the same meaning; Independent runs them concurrently, as far
-// as the pool allows, and then they share the goroutines' usual duties.
+// as the pool allows, so that they must be safe for concurrent use.
 //
 // All items are validated first: one that is refused is reported with the others
 // that fail, and in Atomic nothing is sent. Atomic and Sequential return the error
 // of the culprit, as users.create[17]; Isolated and Independent return an error
 // only if the batch failed as a whole, see [BatchResult.Err] for the items'. The Effect of
-// Sequential's is Unknown if items before the culprit are kept, so that it is not repeated
-// as a whole; the outcomes tell what each came to. An
-// item counts as applied only once its transaction has ended: what came before a
-// COMMIT that failed is NotApplied. No items are a success.
+// Sequential's error is Unknown if items before the culprit are kept, so that the batch is
+// not repeated as a whole; the outcomes have the Effect of each. An item is Applied only once
+// its transaction has ended: what came before a COMMIT that failed is NotApplied. A batch
+// without items succeeds.
 //
 // The command is called users.create[], and has options and hooks of its own; the
 // Timeout and Retry of c are ignored. Retry repeats Atomic and Isolated whole, and
@@ -103,8 +103,8 @@ func Batch[In, Out any](c *Command[In, Out], mode BatchMode) *Command[[]In, Batc
 	return &Command[[]In, BatchResult[Out]]{d.prepare()}
 }
 
-// batchValues are the inputs and the outcomes of a Batch, or those of a Pipeline, whose
-// types the core does not know.
+// batchValues are the inputs and the outcomes of a Batch or of a Pipeline, without their
+// types.
 type batchValues interface {
 	len() int
 	load(i int, in any)    // copies input i to *in
@@ -268,7 +268,7 @@ func (b *batch) validateItems(inv *invocation) (failure *Error, done bool) {
 	return nil, false
 }
 
-// reset makes the outcomes in which nothing is known but what was refused.
+// reset makes the outcomes, with the errors of the items that were refused.
 func (b *batch) reset(v batchValues, refused []*Error) {
 	v.reset()
 	for i, e := range refused {
@@ -293,8 +293,8 @@ func (b *batch) markSkipped(v batchValues, first int, culprit *Error) {
 	}
 }
 
-// skippedItems makes the errors of the items that were not run because of the culprit.
-// There can be thousands, so that they and their paths are one piece of memory each.
+// skippedItems makes the errors of the items that were not run because of the culprit. There
+// can be thousands, so that the errors share one allocation, and their paths another.
 func skippedItems(items []int, culprit *Error, appendPath func(path []byte, item int) []byte) []Error {
 	var text []byte
 	ends := make([]int, len(items))
@@ -312,8 +312,8 @@ func skippedItems(items []int, culprit *Error, appendPath func(path []byte, item
 	return errs
 }
 
-// isSkipped reports whether err is of an item that was not run. An item whose own body
-// ran a batch, and returned the error of one that was not, did run.
+// isSkipped reports whether err is of an item that was not run. An item whose own body ran a
+// batch, and returned the error of one of its skipped items, did run.
 func isSkipped(err error) bool {
 	e, ok := err.(*Error)
 	return ok && e != nil && e.Err == ErrSkipped
@@ -335,9 +335,9 @@ func count(v batchValues) {
 	v.count(succeeded, failed, skipped)
 }
 
-// finish makes the outcomes agree with the end of the run: what worked in a
-// transaction that failed did not work, and what may have been applied by an
-// earlier attempt is not proven otherwise by the last.
+// finish makes the outcomes agree with the end of the run: an item that succeeded in a
+// transaction that failed is not applied, and one that may have been applied by an earlier
+// attempt stays Unknown.
 func (b *batch) finish(inv *invocation, attempts int, failure *Error) {
 	v := b.values(inv.in, inv.out)
 	if v.outcomes() == 0 && v.len() > 0 {
@@ -379,12 +379,12 @@ func appendPath(path []byte, name string, item int) []byte {
 	return append(strconv.AppendInt(append(append(path, name...), '['), int64(item), 10), ']')
 }
 
-// A Pipeline sends different commands in one round trip: [Queue] adds them, Run
-// sends them, [Result.Get] returns what each returned. The zero Pipeline is ready.
+// A Pipeline sends different commands in one round trip: [Queue] adds them, Run sends them,
+// and [Result.Get] returns the output of each. The zero Pipeline is ready.
 // It is for one goroutine, and for one Run.
 type Pipeline struct {
 	items  []*queuedItem
-	misuse *Error // of Queue, told by Run
+	misuse *Error // of Queue, returned by Run
 	ran    bool
 }
 
@@ -433,7 +433,7 @@ func (p *Pipeline) accepts(d *definition) bool {
 	case d == nil:
 		return refuse("item %d is a nil command", len(p.items))
 	case !d.pipelines:
-		return refuse("item %d, %s, cannot travel in a pipeline: it must be a Query, QueryOne or Exec without hooks, middleware, InTx and Once", len(p.items), d.name)
+		return refuse("item %d, %s, cannot be part of a pipeline: it must be a Query, QueryOne or Exec without hooks, middleware, InTx and Once", len(p.items), d.name)
 	}
 	return true
 }
@@ -457,9 +457,8 @@ type queuedItem struct {
 // Run sends the commands, in order, and reads what they return: Atomic, in one
 // transaction, which it joins on a DB that is one; or Independent, each in a
 // transaction of its own. It returns the error of the first that failed in Atomic,
-// and those of all, joined, in Independent, each with its number in its path; the
-// results tell of each. Values are validated first, all of them: in Atomic nothing
-// is sent if one is refused.
+// and those of all, joined, in Independent, each with its number in its path; each Result
+// has its own. All inputs are validated first: in Atomic nothing is sent if one is refused.
 func (p *Pipeline) Run(ctx context.Context, db DB, mode BatchMode) error {
 	refused := func(message string) error {
 		return &Error{Code: CodeInternal, Effect: NotApplied, Command: "pipeline", Message: message}

@@ -111,7 +111,7 @@ func (f *batchExec) encode(l *encodedItem, i int) (e *Error, err error) {
 	if e != nil {
 		return e, nil
 	}
-	doubts, e := s.checkArgs(args)
+	unverified, e := s.checkArgs(args)
 	if e != nil {
 		return e, nil
 	}
@@ -128,12 +128,12 @@ func (f *batchExec) encode(l *encodedItem, i int) (e *Error, err error) {
 		if err != nil {
 			return nil, &describeError{i, err}
 		}
-		if len(doubts) > 0 {
-			t, lost := typemap.OfConn(f.ctx, f.conn, doubts.oidOfArg(sd.ParamOIDs)...)
+		if len(unverified) > 0 {
+			t, lost := typemap.OfConn(f.ctx, f.conn, unverified.oidOfArg(sd.ParamOIDs)...)
 			if lost != nil {
 				return nil, &describeError{i, lost}
 			}
-			if e := s.verifyArgs(t, sd.ParamOIDs, args, doubts, false); e != nil {
+			if e := s.verifyArgs(t, sd.ParamOIDs, args, unverified, false); e != nil {
 				err = e
 			}
 		}
@@ -283,7 +283,7 @@ func (l *chunkRun) run(chunk []encodedItem) {
 			more, errs = append(more, i), append(errs, e)
 		}
 	})
-	if l.s.commitSent && l.culprit >= 0 { // the client cannot read it, and it is there all the same
+	if l.s.commitSent && l.culprit >= 0 { // the client cannot read its result, and it is applied
 		l.failure.Effect = l.isKept()
 		for n, i := range more {
 			errs[n].Effect = l.failure.Effect

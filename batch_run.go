@@ -28,7 +28,7 @@ type batchRun struct {
 	args    []any
 	buffers map[*query]*rowscan.Buffer
 
-	report func(done, total int) // nil if nobody wants to know
+	report func(done, total int) // nil: no progress is reported
 }
 
 // run is the body of a batch.
@@ -123,7 +123,7 @@ func (r *batchRun) runPipelined(ctx context.Context, tx *Tx) *Error {
 	if err := tx.lock(ctx); err != nil {
 		return newUnsentError(ctx, err)
 	}
-	defer tx.s.unlock() // what came of it has been noted
+	defer tx.s.unlock() // its result is recorded
 	r.standing = tx.s.limits
 	finish := tx.s.mayPiggybackCommit
 	tx.s.mayPiggybackCommit = false
@@ -265,8 +265,8 @@ func (r *batchRun) independent(ctx context.Context, db DB) *Error {
 	})
 }
 
-// retryFailed runs items, and those that failed and may be tried again, until the policy
-// has had enough. It returns the last failure of all.
+// retryFailed runs items, and runs those again that failed and may be retried, until the
+// policy allows no more. It returns the last failure of all.
 func (r *batchRun) retryFailed(ctx context.Context, db DB, items []int, pass func(items []int) *Error) (failure *Error) {
 	target := resolve(db)
 	retries := target.retryBucket()

@@ -22,14 +22,14 @@ import (
 	"github.com/pgcmd/pgcmd/internal/strictjson"
 )
 
-// A Catalog is commands by name, for callers who have JSON and no Go types: an
-// HTTP handler, a queue, a model. It never changes once made.
+// A Catalog runs commands by name, for callers that have JSON and no Go types: an HTTP
+// handler, a queue, a model. It is immutable.
 type Catalog struct {
 	entries map[string]*catalogEntry
 	names   []string // sorted
 }
 
-// A listing is what a catalog knows of one command.
+// A catalogEntry is one command of a catalog.
 type catalogEntry struct {
 	*descriptor
 	def                       *definition
@@ -38,11 +38,10 @@ type catalogEntry struct {
 	showsAny                  bool // the output may hold rows that are maps
 }
 
-// NewCatalog makes a catalog of commands. What cannot be in one panics, with all
-// that is wrong in any of them: two commands of one name, and a type that has no JSON
-// form, as a channel, a function or the sequence of a [Copy] has none, or one that loses
-// what the type holds, since that is unexported. A Query
-// without MaxRows gets one of 10,000.
+// NewCatalog makes a catalog of commands. It panics, and lists everything that is wrong, if
+// two commands have the same name, or if a type has no JSON form (a channel, a function, the
+// sequence of a [Copy]) or one that loses unexported fields. A Query without MaxRows gets
+// one of 10,000.
 func NewCatalog(defs ...Definition) *Catalog {
 	c := &Catalog{entries: make(map[string]*catalogEntry, len(defs))}
 	first := make(map[string]int, len(defs))
@@ -71,9 +70,9 @@ func NewCatalog(defs ...Definition) *Catalog {
 }
 
 // Limit returns a copy of c in which the command called name returns at most so many rows
-// and bytes, as [Options].MaxRows and MaxBytes have it: it lowers what those allow, and
-// never raises it. Zero leaves one as it is, and a command whose rows pgcmd does not read
-// itself, as one with a body, is left as it is. It panics if there is none of that name.
+// and bytes, like [Options].MaxRows and MaxBytes: it lowers those limits and never raises
+// them. Zero leaves a limit as it is. A command with a Go body, whose rows pgcmd does not
+// read, is left as it is. It panics if there is no command of that name.
 func (c *Catalog) Limit(name string, maxRows, maxBytes int) *Catalog {
 	l := c.entries[name]
 	if l == nil {
@@ -106,7 +105,7 @@ func (c *Catalog) Limit(name string, maxRows, maxBytes int) *Catalog {
 
 const catalogMaxRows = 10_000
 
-// newCatalogEntry makes the listing of a command, or says why there can be none.
+// newCatalogEntry makes the entry of a command, or returns why there can be none.
 func newCatalogEntry(def *definition) (l *catalogEntry, mistakes []string) {
 	s := def.descriptor()
 	if s.input.Kind() == reflect.Func {
@@ -134,16 +133,16 @@ func newCatalogEntry(def *definition) (l *catalogEntry, mistakes []string) {
 // in JSON, in which the text of a field tagged `secret:"true"` reads [secret] and
 // any other secret is zero. No input at all stands for {}.
 //
-// The values of rows that are maps are shown as to_json of PostgreSQL shows them, by the
-// types of their columns; docs/json.md has them all.
+// The values of rows that are maps are written as to_json of PostgreSQL does, by the types
+// of their columns: see docs/json.md.
 //
-// The input is read strictly: a field that is not known or comes twice, a number
-// that does not fit, null for what is no pointer, and text after the value are
-// refused, all of them at once, before anything is sent. It is validated even for a
+// The input is read strictly: a field that is unknown or appears twice, a number that does
+// not fit, null for a type that is not a pointer, and text after the value are refused, all
+// of them at once, before anything is sent. It is validated even for a
 // Trusted command. The Problems of the error name the fields as the JSON does, as
 // in items[2].qty. Reading ends after 50 problems, which the message says, and when ctx
-// is done: an input that is refused costs a small multiple of its length, and what the
-// Go values read so far take. A name that is not in the catalog is CodeNotFound.
+// is done, so that a refused input costs little more than a small multiple of its length.
+// A name that is not in the catalog is CodeNotFound.
 //
 // A non-nil error is always an [*Error], and the output is then nil, but of a
 // [Batch], whose result says how each item went.
@@ -183,7 +182,8 @@ func (l *catalogEntry) run(ctx context.Context, db DB, input []byte) (json.RawMe
 	return text, failure
 }
 
-// unknown does not repeat the name that was asked for: it is the caller's text.
+// unknown makes the error of a name that is not in the catalog. It does not repeat the name,
+// which is the caller's text.
 func (c *Catalog) unknown(name string) *Error {
 	e := &Error{Code: CodeNotFound, Effect: NotApplied, Message: "the catalog has no command of that name"}
 	if len(c.names) == 0 {
@@ -201,7 +201,7 @@ func (c *Catalog) unknown(name string) *Error {
 func (d *definition) runJSON(ctx context.Context, db DB, input []byte) (any, error) {
 	inv := d.newInvocation()
 	err := d.decode(ctx, input, inv.in)
-	if err == nil && d.opts.Trusted { // by its Go callers, and not by these
+	if err == nil && d.opts.Trusted { // Trusted is for Go callers
 		err = d.validate(inv.in, problem.Max)
 	}
 	if err != nil {
@@ -213,8 +213,8 @@ func (d *definition) runJSON(ctx context.Context, db DB, input []byte) (any, err
 	return inv.out, err
 }
 
-// decode reads the input, and refuses one that validation would find more wrong with
-// than is worth to collect.
+// decode reads the input, and refuses one in which validation finds more problems than are
+// reported.
 func (c *definition) decode(ctx context.Context, input []byte, in any) error {
 	v := reflect.ValueOf(in).Elem()
 	found, err := strictjson.Decode(ctx, input, v)
@@ -258,8 +258,8 @@ func encodeJSON(v any) (json.RawMessage, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// inJSONNames is err with the fields that validation named as Go does named as the
-// JSON does.
+// inJSONNames returns err with the Go names of fields in its problems replaced by those of
+// the JSON.
 func (l *catalogEntry) inJSONNames(err error) error {
 	whole, ok := err.(*Error)
 	if !ok || len(whole.Problems) == 0 || strings.Contains(whole.Command, " > ") { // of a command that this one ran
@@ -285,20 +285,20 @@ func (l *catalogEntry) inJSONNames(err error) error {
 	return &e
 }
 
-// A Manifest is what the commands of a [Catalog] are, for people, for other programs
-// and for models: render it as JSON.
+// A Manifest describes the commands of a [Catalog], for people, other programs and models:
+// render it as JSON.
 type Manifest struct {
 	Commands []CommandInfo `json:"commands"` // sorted by name
 }
 
-// A CommandInfo is what a [Manifest] says of one command.
+// A CommandInfo describes one command in a [Manifest].
 type CommandInfo struct {
 	Name        string
 	Description string          // Options.Description
 	Input       json.RawMessage // JSON Schema, draft 2020-12
 	Output      json.RawMessage // likewise
 
-	// ReadOnly is the word of Options.ReadOnly. A command without it counts as one
+	// ReadOnly is Options.ReadOnly. A command without it counts as one
 	// that changes data, whatever its SQL.
 	ReadOnly    bool
 	Transaction bool          // it runs in a transaction
@@ -307,14 +307,14 @@ type CommandInfo struct {
 	Timeout     time.Duration // of a whole run; zero: the caller's context alone
 	MaxRows     int           // of a Query; zero: no limit, or no Query
 
-	// Codes are those that its errors can have. A command with Go code in it, be it a
-	// body, a hook or a middleware, can have any, and more of its own; and so can a
-	// statement whose trigger or function raises an SQLSTATE of its choice.
+	// Codes are the codes that its errors can have. A command with Go code (a body, a hook,
+	// a middleware) can have any other, and so can a statement whose trigger or function
+	// raises an SQLSTATE of its own.
 	Codes       []Code
 	Constraints []ConstraintInfo // of Options.OnConstraint, sorted by name
 }
 
-// A ConstraintInfo is a constraint whose violation means something to the caller.
+// A ConstraintInfo is a constraint whose violation is mapped to a domain error.
 type ConstraintInfo struct {
 	Name    string `json:"name"`
 	Code    Code   `json:"code,omitempty"` // of the domain error; empty: that of the violation
@@ -365,7 +365,7 @@ func (i *CommandInfo) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// describe makes what the manifest says of the command.
+// describe makes the description of the command for the manifest.
 func (l *catalogEntry) describe() CommandInfo {
 	i := CommandInfo{
 		Name:        l.name,
@@ -394,7 +394,7 @@ func (l *catalogEntry) describe() CommandInfo {
 func mustJSON(v any) json.RawMessage {
 	text, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // a mistake of this package's
+		panic(err) // a bug of this package
 	}
 	return text
 }
@@ -437,10 +437,9 @@ func (l *catalogEntry) codes() []Code {
 	return codes
 }
 
-// WriteMarkdown writes the manifest as Markdown, with the SQL of the commands that
-// are statements, so that a team can read what its service does to its database.
-// The same catalog gives the same text: keep it beside the code, and a change of it
-// shows in review.
+// WriteMarkdown writes the manifest as Markdown, with the SQL of statement commands, so that
+// a team can read what its service does to its database. The same catalog gives the same
+// text: keep it beside the code, so that a review shows how it changes.
 func (c *Catalog) WriteMarkdown(w io.Writer) error {
 	entries := make([]catalogmd.Entry, len(c.names))
 	for i, name := range c.names {

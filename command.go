@@ -19,12 +19,11 @@ import (
 	"github.com/pgcmd/pgcmd/internal/validation"
 )
 
-// A Command is one named operation that turns an In into an Out by way of
-// PostgreSQL. [New] makes one of a Go function, [Query], [QueryOne] and [Exec] of
-// a statement.
+// A Command is a named operation on PostgreSQL with an input of type In and an output of
+// type Out. [New] makes one of a Go function, [Query], [QueryOne] and [Exec] of a statement.
 //
-// It never changes once made: keep it in a package variable and run it from any
-// goroutine. What adds to it, as [Command.With] and [Before], returns a copy.
+// It is immutable: keep it in a package variable and run it from any goroutine. What adds
+// to it, such as [Command.With] and [Before], returns a copy.
 type Command[In, Out any] struct{ def *definition }
 
 // A definition is a command without its types. Everything that needs no more is compiled
@@ -76,7 +75,7 @@ type configurableBody interface {
 	configure(d *definition) body
 }
 
-// A batchBody runs many items, and knows more of them than whether all is well.
+// A batchBody runs many items, and has an outcome for each.
 type batchBody interface {
 	body
 	// validateItems keeps what it refuses in inv. done says that nothing is left to run.
@@ -101,11 +100,10 @@ func (f funcBody) rows(*invocation) int64 { return 0 }
 
 // New makes a command of a Go function: several statements, or none. Its body
 // runs outside a transaction unless db is one, so it is not one unit: unless the
-// command is ReadOnly, the Effect of its errors is Unknown, whatever the commands
-// it called say.
+// command is ReadOnly, the Effect of its errors is Unknown, whatever the Effects of the
+// commands that it ran.
 //
-// An empty name and a nil body panic, as does everything that is wrong in a
-// definition.
+// An empty name and a nil body panic, as does every other mistake in a definition.
 func New[In, Out any](name string, body func(ctx context.Context, db DB, in In) (Out, error)) *Command[In, Out] {
 	return &Command[In, Out]{define(name, false, (*In)(nil), (*Out)(nil), body == nil, func(ctx context.Context, db DB, in, out any) error {
 		value, err := body(ctx, db, *in.(*In))
@@ -211,10 +209,10 @@ func (c *Command[In, Out]) Run(ctx context.Context, db DB, in In) (Out, error) {
 	return out, err
 }
 
-// Try runs the command as [Command.Run] does and tells how it went. On a DB that is a
-// transaction it is isolated by a savepoint, which costs no round trip if all goes
-// well: after a failure the transaction is as it was before, and usable; only a
-// serialization failure or a deadlock ends it all the same, and the next command
+// Try runs the command as [Command.Run] does and returns the [Outcome]. On a DB that is a
+// transaction it is isolated by a savepoint, which costs no round trip if the run
+// succeeds: after an error the transaction is as it was before, and usable; only a
+// serialization failure or a deadlock ends the transaction, and the next command
 // on it returns that error.
 func Try[In, Out any](ctx context.Context, db DB, c *Command[In, Out], in In) Outcome[Out] {
 	inv := c.def.tryInvocationFor(db)
@@ -228,7 +226,7 @@ func Try[In, Out any](ctx context.Context, db DB, c *Command[In, Out], in In) Ou
 
 // Validate reports every problem of in that the validate tags and the input's own
 // Validate method find, as an [*Error] with CodeInvalid, or nil. Nothing is sent
-// and no connection is taken. It asks even if the command is Trusted.
+// and no connection is taken. It validates even if the command is Trusted.
 func (c *Command[In, Out]) Validate(in In) error { return c.def.validate(&in, 0) }
 
 // validate reports the problems of what in points to. Those of a batch it collects until
@@ -251,8 +249,8 @@ func (d *definition) validate(in any, most int) error {
 }
 
 // With returns a copy of c with what o sets; fields left zero keep what c had.
-// OnConstraint merges by key, Middleware is added inside what c has, booleans only
-// switch on. Options that are wrong, or that c cannot have, panic.
+// OnConstraint merges by key, Middleware is added inside what c has, booleans can only be
+// set. It panics on options that are wrong or that c cannot have.
 func (c *Command[In, Out]) With(o Options) *Command[In, Out] {
 	return &Command[In, Out]{c.def.with(&o)}
 }
@@ -270,8 +268,8 @@ func (d *definition) withoutRetry() *definition {
 	return k.prepare()
 }
 
-// A Definition is a command of any input and output, for what takes many of them:
-// every [Command] is one, and nothing else.
+// A Definition is a command of any types, for functions that take many of them: every
+// [Command] is one, and nothing else.
 type Definition interface {
 	Name() string
 	definition() *definition
@@ -285,8 +283,8 @@ func (c *Command[In, Out]) definition() *definition {
 	return c.def
 }
 
-// A subject is a command without its type parameters, for what looks at commands
-// rather than runs them. What is generic is compiled for every command, so that it
+// A descriptor describes a command without its type parameters, for code that examines
+// commands instead of running them. What is generic is compiled for every command, so that it
 // is kept small.
 type descriptor struct {
 	name          string

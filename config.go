@@ -185,7 +185,7 @@ func (c *Config) parse(source string) (*pgxpool.Config, error) {
 	if err != nil || c.AllowInsecure || saysSSLMode(source) || local(settings) {
 		return settings, err
 	}
-	// Nobody has said how: then it is the way that is safe.
+	// The default is the safe mode.
 	if strings.Contains(source, "://") {
 		u, err := url.Parse(source)
 		if err != nil {
@@ -229,7 +229,7 @@ func hostsOf(settings *pgxpool.Config) []string {
 	return hosts
 }
 
-// insecure lists what of an address would travel where others can read or change it.
+// insecure reports an address whose connections others could read or change.
 func (c *Config) insecure(field, source string) []Problem {
 	settings, err := c.parse(source)
 	if err != nil || c.AllowInsecure {
@@ -278,8 +278,8 @@ func (c *Config) settings(source string) (*pgxpool.Config, error) {
 		}
 	}
 	if c.PgBouncer {
-		// The description of a statement is kept, the statement is not: what is sent for
-		// one execution is one message, which PgBouncer gives to one server.
+		// The description of a statement is cached, and the statement is not prepared under a
+		// name: all messages of an execution go to one server, in one transaction.
 		cc.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	}
 	keepAlive(cc)
@@ -292,8 +292,7 @@ func programName() string {
 	return name[:min(len(name), 63)]
 }
 
-// keepAlive lets the system find out within a minute that the other side is gone,
-// unless somebody has set how to dial.
+// keepAlive makes the system detect a dead peer within a minute.
 func keepAlive(cc *pgx.ConnConfig) {
 	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}}
 	cc.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {

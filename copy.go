@@ -67,7 +67,7 @@ func Copy[Row any](name string, table pgx.Identifier) *Command[iter.Seq2[Row, er
 	return &Command[iter.Seq2[Row, error], int64]{d.prepare()}
 }
 
-// A copier is what is known of a Copy at definition.
+// A copyDefinition is what is computed for a Copy at definition.
 type copyDefinition struct {
 	command  string
 	typ      reflect.Type
@@ -281,14 +281,14 @@ func (c *copyDefinition) check(n int, row any) *Error {
 	return e.inRow(n)
 }
 
-// inRow says which row the error is of.
+// inRow adds the number of the row to the message.
 func (e *Error) inRow(n int) *Error {
 	e.rowPrefix = "row " + strconv.Itoa(n) + ": "
 	e.Message = e.rowPrefix + e.Message
 	return e
 }
 
-// fromSequence is the error with which the sequence ended itself.
+// fromSequence makes the error of a copy whose sequence returned err.
 func fromSequence(ctx context.Context, n int, err error) *Error {
 	e := classify(ctx, err)
 	if rest, ok := strings.CutPrefix(e.Message, "failed with "); ok {
@@ -304,7 +304,7 @@ func (c *copyDefinition) failed(ctx context.Context, l *copyLease, f *copybin.Re
 	err := f.Err
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
 	if !answered && ctx.Err() != nil {
-		err = ctx.Err() // the reason for what pgx says
+		err = ctx.Err() // the cause of the error of pgx
 	}
 	e, refused := new(statement).classifyStatement(ctx, err)
 	if refused {
@@ -341,7 +341,7 @@ func (e *Error) locate(pgErr *pgconn.PgError, relation string, columns []copybin
 	switch pgErr.Code[:min(2, len(pgErr.Code))] {
 	case "22", "23", "44", "P0":
 	default:
-		return // of the copy as a whole: the row is where it happened to be
+		return // the error is of the copy as a whole, not of the row that it names
 	}
 	prefix := "COPY " + relation + ", line "
 	at := strings.LastIndex(pgErr.Where, prefix)
@@ -366,11 +366,11 @@ func (e *Error) locate(pgErr *pgconn.PgError, relation string, columns []copybin
 	e.inRow(n)
 }
 
-// describe asks for the columns and their types, and plans how each field is
-// encoded: in binary, or in text if the server has to read a text. It asks every time: bytes that were made for the type which a column had
-// once could be taken for something else.
+// describe queries the columns and their types, and plans how each field is encoded: in
+// binary, or in text if the server has to read a text. It does so for every copy, since bytes
+// that were made for an earlier type of a column could be valid bytes of another value.
 func (c *copyDefinition) describe(ctx context.Context, l *copyLease) (columns []copybin.Column, inText bool, failure *Error) {
-	// To be analysed it needs no right to SELECT, and domains come as what they are of.
+	// To be described the query needs no right to SELECT, and columns of a domain have its base type.
 	sd, err := l.prepare.Prepare(ctx, "", "select * from "+c.table)
 	if err != nil {
 		return nil, false, c.columnsError(ctx, l, err)

@@ -34,9 +34,9 @@ type Metrics struct {
 // PoolMetrics is the state of a pool's connections.
 type PoolMetrics struct {
 	Max, Acquired, Idle, Constructing int32
-	Acquires, EmptyAcquires           int64         // how often one was taken, and how often that had to wait
-	Waited                            time.Duration // by all together
-	Resets                            int64         // how often all were made anew
+	Acquires, EmptyAcquires           int64         // how often one was acquired, and how often that had to wait
+	Waited                            time.Duration // in all
+	Resets                            int64         // how often all were replaced
 	RetryTokens                       int           // left in the retry budget; -1: no limit
 	Shared                            SharedMetrics // of Config.Multiplex; zero without
 }
@@ -110,11 +110,11 @@ type metrics struct {
 
 	mu          sync.Mutex
 	failures    []Run // the latest last
-	unavailable *Run  // the latest that says something of the server or the pool
+	unavailable *Run  // the latest error of the server or the pool
 	slowest     []Run // the slowest first
 }
 
-// maxNames bounds the memory of commands that are made at run time.
+// maxNames bounds the number of commands that are counted, which may be made at run time.
 const maxNames = 2000
 
 func (m *metrics) command(name string) *commandMetrics {
@@ -128,9 +128,9 @@ func (m *metrics) command(name string) *commandMetrics {
 	return c.(*commandMetrics)
 }
 
-// countedBy finds what counts the runs of the command, mostly where the last run left it.
+// countedBy returns the counters of the command, from the cache if it was last run on m.
 func (c *definition) countedBy(m *metrics) *commandMetrics {
-	if c.metricsCache == nil { // of a core that is made for one run
+	if c.metricsCache == nil { // of a definition that is made for one run
 		return m.command(c.name)
 	}
 	counts := c.metricsCache.Load()
@@ -143,7 +143,7 @@ func (c *definition) countedBy(m *metrics) *commandMetrics {
 
 const (
 	maxRemembered = 20
-	slowFor       = 5 * time.Minute // how long a slow run is of interest
+	slowFor       = 5 * time.Minute // how long a slow run is remembered
 )
 
 // isSlow reports whether the run may be among the slowest.
@@ -177,7 +177,7 @@ func (m *metrics) remember(name string, elapsed time.Duration, attempts int, e *
 	}
 }
 
-// lastUnavailable is the latest error that says something of the server or the pool.
+// lastUnavailable returns the latest error of the server or the pool, nil if there was none.
 func (m *metrics) lastUnavailable() *Run {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -188,8 +188,8 @@ func (m *metrics) lastUnavailable() *Run {
 	return &run
 }
 
-// ofServer reports whether e says something of the server or the pool, and not of an
-// input, a body or SQL: one caller can have those as often as it likes.
+// ofServer reports whether e is of the server or the pool, and not of an input, a body or
+// SQL: those say nothing about the health of the pool.
 func (e *Error) ofServer() bool {
 	switch e.Code {
 	case CodeUnavailable, CodeExhausted, CodeUnknownEffect, CodeTimeout:
@@ -277,8 +277,8 @@ func (c *commandMetrics) read() CommandMetrics {
 	return m
 }
 
-// A Histogram is a distribution of times, in buckets whose bounds are a quarter of an
-// octave apart: a quantile is exact to a fifth of its value.
+// A Histogram is a distribution of durations, in buckets whose bounds are a quarter of an
+// octave apart: the error of a quantile is at most a fifth of its value.
 type Histogram struct {
 	Count   int64
 	Sum     time.Duration
@@ -373,7 +373,7 @@ type observation struct {
 	attempts int           // as far as known at the end
 	rows     int64
 
-	unreplicated bool // what it did is committed, and the synchronous standby has not got it
+	unreplicated bool // committed, and the synchronous standby did not confirm it
 }
 
 // startObservation begins to observe a run; finish, which is deferred, ends it.
@@ -463,13 +463,13 @@ const (
 	HealthDown     HealthStatus = "down"     // it does not answer
 )
 
-// Health is how a pool is. It holds no value and no secret.
+// Health is the health of a pool. It holds no value and no secret.
 type Health struct {
 	Status     HealthStatus
-	Reason     string           // why it is not up, in words
+	Reason     string           // why it is not up, for people
 	Latency    time.Duration    // of a round trip to the primary; zero if it is down
 	Saturation float64          // the share of the primary's connections that are in use, 0 to 1
-	LastError  *Run             // the latest error that says something of the server or the pool: not of an input, a body or SQL; nil if there was none
+	LastError  *Run             // the latest error of the server or the pool, not of an input, a body or SQL; nil if there was none
 	Replicas   []ReplicaMetrics // in the order of Config.Replicas
 }
 
@@ -507,9 +507,9 @@ func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 
 // probeTime bounds a probe whose context has no deadline.
 const probeTime = 2 * time.Second
 
-// Health asks the primary, by a round trip, and tells how the pool is. A pool whose
-// connections are all in use is asked on one of its own, so that a full pool is not
-// taken for a dead one.
+// Health makes a round trip to the primary, and returns the health of the pool. If all
+// connections are in use, it makes one more for that, so that a full pool is not taken for
+// a dead one.
 func (p *Pool) Health(ctx context.Context) Health {
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()

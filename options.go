@@ -10,17 +10,17 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Options say how a command runs. The zero Options change nothing; see
-// [Command.With] for how they add up.
+// Options determine how a command runs. The zero Options change nothing; see [Command.With]
+// for how they are merged.
 type Options struct {
 	// Description is one sentence for people and for models.
 	Description string
 
-	// Timeout bounds a whole run, waiting included. Zero leaves the caller's
+	// Timeout bounds a whole run, including waits. Zero leaves the caller's
 	// context as the only bound; negative takes away a Timeout set before.
 	Timeout time.Duration
 
-	// Retry says which failed attempts are tried again, and when. Zero: none.
+	// Retry determines which failed attempts are retried, and when. Zero: none.
 	Retry Retry
 
 	// Tx says how a transaction begins. Unknown values panic, and so does Tx on a
@@ -31,11 +31,10 @@ type Options struct {
 	// so that an After hook can veto it. The DB of a New body is then a *Tx.
 	InTx bool
 
-	// ReadOnly says that the command changes nothing, so that a failure leaves
-	// nothing to ask about: its Effect is NotApplied. SQL that is plainly a write
-	// panics at definition; that a volatile function changes nothing is the
-	// author's word. A statement without it counts as a write. It panics on a Copy and a
-	// Once.
+	// ReadOnly declares that the command changes nothing, so that the Effect of every
+	// error is NotApplied. SQL that is plainly a write panics at definition; that a
+	// volatile function changes nothing is up to the author. A statement without it counts
+	// as a write. It panics on a Copy and a Once.
 	ReadOnly bool
 
 	// MaxRows is the most rows that a Query may return: one more is
@@ -65,8 +64,8 @@ type Options struct {
 	Middleware []Middleware
 
 	// Progress is called now and then while a [Batch] or a [Copy] runs, and at its
-	// end, with the items or rows that are done; total is -1 for a Copy, whose end
-	// nobody knows. It is called by the goroutine that runs the command, or by one
+	// end, with the items or rows that are done; total is -1 for a Copy, whose
+	// number of rows is not known. It is called by the goroutine that runs the command, or by one
 	// at a time, and must not block. [WithProgress] is for one run. It panics on a command
 	// that is neither.
 	Progress func(done, total int)
@@ -132,7 +131,7 @@ func (o Options) merge(command string, more Options) Options {
 	return o
 }
 
-// A Call is what a Middleware sees of a run. It is read-only; Attempts and Rows
+// A Call describes a run to a Middleware. It is read-only; Attempts and Rows
 // are set by the time next returns. Input is the caller's own, before any hook,
 // and may hold secrets: no rendering of a Call shows it.
 type Call struct {
@@ -199,8 +198,8 @@ func WithProgress(ctx context.Context, f func(done, total int)) context.Context 
 	return context.WithValue(ctx, progressKey{}, f)
 }
 
-// reporter is whom a run tells of its progress: own, the one of its context, or
-// both. It is nil if nobody wants to know.
+// reporter returns the function that a run reports its progress to: own, that of its context,
+// or both; nil if there is none.
 func reporter(ctx context.Context, own func(done, total int)) func(done, total int) {
 	caller, _ := ctx.Value(progressKey{}).(func(done, total int))
 	switch {

@@ -24,7 +24,7 @@ type Outcome[Out any] struct {
 	Replayed bool          // a Once command answered with the result of an earlier run
 
 	// DurabilityWarning says that what the run did is committed on the server, and not on
-	// its synchronous standby, since somebody has cancelled the wait for that: it is lost if
+	// its synchronous standby, since the wait for that was cancelled: it is lost if
 	// the server is lost now. That a transaction of the run's own was committed so is always
 	// known; of a single statement, or an item with a transaction of its own, only on a pool
 	// of [Connect], or one with [Instrument].

@@ -21,8 +21,8 @@ import (
 	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
-// A DB is what a command runs on: a pool, a connection or a transaction, of
-// pgcmd's or of pgx's.
+// A DB is what a command runs on: a pool, a connection or a transaction, of pgcmd or
+// of pgx.
 type DB interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
@@ -47,12 +47,12 @@ var (
 // ReadOnly, and are counted and logged. Make one with [Connect]. It is safe for
 // concurrent use.
 //
-// Commands get connections in the order in which they come, and hand them to each
-// other, up to 16 times in a row, where no hook and no tracer of the pgxpool is to see
-// it: [Pool.Metrics] counts that, Stat does not.
+// Commands get connections in the order in which they ask for one. Unless the pgxpool has a
+// hook or a tracer that must see it, a command hands its connection to the next, up to 16
+// times in a row: [Pool.Metrics] counts that, Stat does not.
 //
-// What is called on it as on a pgxpool.Pool is pgx's, goes to the primary, and is
-// neither counted nor logged; Close and Reset excepted.
+// The methods of the embedded pgxpool.Pool use the primary, and are neither counted nor
+// logged.
 type Pool struct {
 	*pgxpool.Pool
 	retries  retryBucket
@@ -73,7 +73,7 @@ type Pool struct {
 
 // Close waits until every connection is back, and closes them. Commands that come after
 // it has begun are refused at once, with CodeUnavailable and NotApplied; what holds a
-// connection finishes. When ctx is done first it returns an error that says who holds how
+// connection finishes. When ctx is done first it returns an error that says which commands hold how
 // many; they are closed as they come back.
 func (p *Pool) Close(ctx context.Context) error {
 	p.closed.Store(true)
@@ -89,8 +89,8 @@ func (p *Pool) Close(ctx context.Context) error {
 		e := classify(ctx, ctx.Err())
 		e.Command, e.Effect = "pgcmd.Pool.Close", NotApplied
 		e.Message = fmt.Sprintf("%d connections are still held", p.held())
-		if who := p.tracker.Leases(); who != "" {
-			e.Message += ": " + who
+		if leases := p.tracker.Leases(); leases != "" {
+			e.Message += ": " + leases
 		}
 		if p.mux != nil {
 			if n, load := p.mux.Running(); n > 0 {
@@ -145,10 +145,10 @@ func (p *Pool) held() (n int32) {
 
 type txKey struct{}
 
-// OutsideTx returns a context for work in a transaction's body that is meant not
-// to share the transaction: a command run with it takes a connection of its own
-// from the pool. Without it that is refused with CodeNestedAcquire, since under
-// load every connection can come to wait for another.
+// OutsideTx returns a context for work in the body of a transaction that must not be part of
+// the transaction: a command that is run with it acquires another connection from the pool.
+// Without it such a command is refused with CodeNestedAcquire, since under load all
+// connections could be held by transactions that wait for another one.
 func OutsideTx(ctx context.Context) context.Context {
 	return context.WithValue(ctx, txKey{}, (*txn)(nil))
 }
@@ -165,14 +165,13 @@ func (p *Pool) logger() *zap.Logger {
 	return p.config.Logger
 }
 
-// Instrument gives the connections of a pool that you build yourself what those of
-// [Connect] have: they tell whether anything was sent on them, without which a
-// failure that could have been proven NotApplied is Unknown; a look at the socket of one
-// that was idle, before its next use, so that one that died is not handed out; and hooks of yours
-// that panic neither end the process nor lose a connection: the panic becomes an
-// error, and the connection goes. They also tell an [Outcome] that a single statement was
-// committed without the synchronous standby; an OnNotice of yours is still called. Call it
-// last, before [pgxpool.NewWithConfig].
+// Instrument gives the connections of a pool that you build yourself what those of [Connect]
+// have. They count the bytes that are sent, which proves NotApplied for errors that are
+// Unknown otherwise. The socket of an idle connection is checked before its next use, so that
+// a dead one is not used. A hook of yours that panics neither ends the process nor loses a
+// connection: the panic becomes an error, and the connection is closed. An [Outcome] has a
+// DurabilityWarning also for a single statement; your OnNotice is still called. Call it last,
+// before [pgxpool.NewWithConfig].
 func Instrument(cfg *pgxpool.Config) {
 	instrument(cfg, nil, connpool.NewStaleStatements())
 }
@@ -185,15 +184,15 @@ func instrument(cfg *pgxpool.Config, t *connpool.Tracker, stale *connpool.StaleS
 type primaryKey struct{}
 
 // ReadYourWrites returns a context whose commands all run on the primary, also those
-// that are ReadOnly: a caller that has just written reads what it wrote. It waits for
-// nothing, as it would if a replica had to replay up to the caller's position.
+// that are ReadOnly: a caller that has just written reads what it wrote. It does not wait
+// for a replica.
 func ReadYourWrites(ctx context.Context) context.Context {
 	return context.WithValue(ctx, primaryKey{}, true)
 }
 
 // Connect makes a pool, and returns once MinConns connections, but at least one, are
-// there. A server that is starting up is waited for, as long as ctx allows; without a
-// deadline for ConnectTimeout. The settings are checked first, all of them. The error
+// there. It waits for a server that is starting up until the deadline of ctx, or for
+// ConnectTimeout if there is none. The settings are checked first, all of them. The error
 // is an [*Error], and shows no part of a URL or a password.
 func Connect(ctx context.Context, cfg Config) (*Pool, error) {
 	refuse := func(e *Error) (*Pool, error) {
@@ -340,7 +339,7 @@ func (p *Pool) newMux(pool *pgxpool.Pool, t *connpool.Tracker) *multiplex.Mux {
 
 // runShared runs the statement on the shared connections. It returns false for done if the
 // statement has to run on a connection of its own.
-func (s *statement) runShared(ctx context.Context, p *Pool, args []any, doubts unverifiedArgs, r *result) (failure *Error, done bool) {
+func (s *statement) runShared(ctx context.Context, p *Pool, args []any, unverified unverifiedArgs, r *result) (failure *Error, done bool) {
 	if err := ctx.Err(); err != nil {
 		return newUnsentError(ctx, err), true
 	}
@@ -348,8 +347,8 @@ func (s *statement) runShared(ctx context.Context, p *Pool, args []any, doubts u
 		return failure, true
 	}
 	run := multiplex.Run{Query: multiplex.Query{Name: s.name, SQL: s.text.SQL, Args: args}}
-	if len(doubts) > 0 {
-		run.Verifier = &sharedArgs{s, args, doubts}
+	if len(unverified) > 0 {
+		run.Verifier = &sharedArgs{s, args, unverified}
 	}
 	for {
 		if failure, done = p.enterMux(ctx, &run); failure != nil || done {
@@ -492,13 +491,13 @@ func multiplexProblems(settings *pgxpool.Config) (problems []Problem) {
 // counted in the pool's metrics.
 type SharedMetrics struct {
 	Conns      int   // that accept reads
-	Apart      int   // that finish their reads, a slow one or those from before a renewal, and accept no others
+	Apart      int   // that finish their reads and accept no others: the server is slow with one, or the pool was reset
 	InFlight   int   // reads that were sent or are about to be
 	Waiting    int   // reads that wait for a slot
 	Reads      int64 // that were answered
 	Reruns     int64 // that were sent again: their connection was lost, or held by a slow one
 	HandedOver int64 // connections that were left to a slow read
-	Aside      int64 // how often a statement was moved to connections of its own for a while
+	Aside      int64 // how often a statement was bypassed: run on connections of its own for a while
 }
 
 // sharedMetrics reads the state of m, which is nil without Config.Multiplex.

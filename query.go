@@ -39,7 +39,7 @@ import (
 // Ranges, arrays and composites, which pgx would give to it and to a [sql.Scanner] in
 // their binary form, do not fit: cast them to text in the SQL.
 //
-// What is wrong in the SQL or the types panics: see [New].
+// A mistake in the SQL or the types panics: see [New].
 func Query[In, Row any](name, sql string) *Command[In, []Row] {
 	return &Command[In, []Row]{defineQuery(queryAll, name, sql, (*In)(nil), (*[]Row)(nil))}
 }
@@ -48,9 +48,9 @@ func Query[In, Row any](name, sql string) *Command[In, []Row] {
 // CodeNotFound, and the error wraps [pgx.ErrNoRows]; more are CodeTooManyRows,
 // wrapping [pgx.ErrTooManyRows]. In, Row and the SQL are as for [Query].
 //
-// The statement itself has worked by then, and is committed unless it runs in a
-// transaction: the Effect of both is Applied, or NotApplied for a command that
-// says that it is ReadOnly, as a lookup should.
+// The statement itself has succeeded by then, and is committed unless it runs in a
+// transaction: the Effect of both is Applied, or NotApplied for a command with
+// Options.ReadOnly, which a lookup should have.
 func QueryOne[In, Row any](name, sql string) *Command[In, Row] {
 	return &Command[In, Row]{defineQuery(queryOne, name, sql, (*In)(nil), (*Row)(nil))}
 }
@@ -126,7 +126,7 @@ func (q *query) run(ctx context.Context, db DB, inv *invocation) error {
 	return q.readQuery(ctx, inv, rows, err)
 }
 
-// begin does what comes before pgx's Query, as prepareSend does.
+// begin reads the arguments and calls prepareSend.
 func (q *query) begin(ctx context.Context, db DB, inv *invocation) (failure *Error) {
 	if len(q.fields) > 0 { // an AdHoc has its arguments already
 		if inv.args, failure = q.arguments(inv); failure != nil {
@@ -141,7 +141,7 @@ func (q *query) begin(ctx context.Context, db DB, inv *invocation) (failure *Err
 	return q.prepareSend(ctx, db, inv.args, &inv.result)
 }
 
-// readQuery takes what Query returned, and reads the reply.
+// readQuery records what Query returned, and reads the reply.
 func (q *query) readQuery(ctx context.Context, inv *invocation, rows pgx.Rows, err error) error {
 	r := &inv.result
 	if isEncodeError(err) {
@@ -310,7 +310,7 @@ func (q *query) isCommitSafe(l limits) bool {
 	return q.insertsLiteralRows() && l.bytes == 0
 }
 
-// checkColumns finds out whether the row type can read the columns.
+// checkColumns returns an error if the row type cannot read the columns.
 func (q *query) checkColumns(types *pgtype.Map, columns []pgconn.FieldDescription) *Error {
 	if q.rowType == nil || q.rowType.Kind == rowscan.SelfScanner {
 		return nil
@@ -334,8 +334,8 @@ func (s *statement) insertsLiteralRows() bool {
 }
 
 // An AdHocQuery is SQL that is known only at run time: an admin tool, a report.
-// It runs with all the rights of the connection; that a value goes into Args and
-// never into SQL is the caller's part.
+// It runs with all the rights of the connection; the caller must put values into Args and
+// never into SQL.
 type AdHocQuery struct {
 	SQL     string         `validate:"required,max=10000"` // one statement; names Args as @name
 	Args    map[string]any // a value for every name in SQL; more are fine
@@ -360,8 +360,8 @@ func (r AdHocResult) MarshalJSON() ([]byte, error) {
 	return encodeJSON(fields(r))
 }
 
-// AdHoc runs an [AdHocQuery]. A text that is not one statement, a name without a
-// value and two columns of one name are refused.
+// AdHoc runs an [AdHocQuery]. It refuses a text that is not one statement, a name without a
+// value, and two columns with the same name.
 var AdHoc *Command[AdHocQuery, AdHocResult] = newAdHoc()
 
 const adHocMaxRows = 10_000
@@ -452,7 +452,7 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 // savepoint of it.
 //
 // The plan is for this input and shows its values, except for those of fields
-// tagged `secret:"true"`: PostgreSQL is asked with [secret] or zero in their place.
+// tagged `secret:"true"`: those are sent as [secret] or zero.
 func Explain[In, Out any](ctx context.Context, db DB, c *Command[In, Out], in In) (string, error) {
 	d := c.definition()
 	if d == nil {
@@ -483,7 +483,7 @@ func (d *definition) explain(ctx context.Context, db DB, inv *invocation) (strin
 	var plan string
 	explain := Transaction(d.name, func(ctx context.Context, tx *Tx, none struct{}) (struct{}, error) {
 		tx.Conn() // sends BEGIN or the savepoint, before what the server may refuse
-		// The parentheses keep the statement from bringing options of its own.
+		// The parentheses keep the statement from adding options.
 		rows, err := tx.Query(ctx, "explain (analyze false) "+d.query.text.SQL, args...)
 		if err == nil {
 			var lines []string

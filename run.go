@@ -56,7 +56,7 @@ func (c *definition) runInSavepoint(ctx context.Context, db DB, inv *invocation)
 	return call, failure
 }
 
-// runObserved runs the command on any DB but a transaction that is to be left usable.
+// runObserved runs the command, without a savepoint, and counts and logs the run.
 func (c *definition) runObserved(ctx context.Context, db DB, inv *invocation) (Call, *Error) {
 	if pool, ok := db.(*Pool); ok && pool != nil {
 		return c.runWithMetrics(ctx, pool, inv)
@@ -79,7 +79,8 @@ func (c *definition) runWithMiddleware(ctx context.Context, db DB, inv *invocati
 	return c.runMiddleware(ctx, c.handler, db, inv, func(ctx context.Context, call *Call) *Error { return c.runValidated(ctx, db, inv, call) })
 }
 
-// runMiddleware runs next below a chain of middleware, and holds that to its duties.
+// runMiddleware runs next below a chain of middleware, and checks the duties of that: see
+// [Middleware].
 func (c *definition) runMiddleware(ctx context.Context, handler Handler, db DB, inv *invocation, next func(ctx context.Context, call *Call) *Error) (Call, *Error) {
 	var failure *Error
 	ran, ended := false, false
@@ -140,7 +141,7 @@ func (c *definition) runValidated(ctx context.Context, db DB, inv *invocation, c
 		defer cancel()
 	}
 	if len(c.cleanup) > 0 {
-		defer c.runCleanup(caller, inv) // sees what Before made of the input
+		defer c.runCleanup(caller, inv) // it sees the input as changed by Before
 	}
 	after, failure := c.runWithRetry(ctx, db, inv, call)
 	if failure != nil || c.batch != nil {
@@ -158,7 +159,7 @@ func (c *definition) runValidated(ctx context.Context, db DB, inv *invocation, c
 	return nil
 }
 
-// finish leaves no output to a run that failed, but of a batch what is known of its items.
+// finish clears the output of a run that failed. Of a batch it finishes the outcomes instead.
 func (c *definition) finish(inv *invocation, attempts int, failure *Error) {
 	if c.batch != nil {
 		c.batch.finish(inv, attempts, failure)
@@ -278,7 +279,7 @@ func (c *definition) runBody(ctx context.Context, db DB, inv *invocation) *Error
 // runOnError lets the OnError hooks translate the failure.
 func (c *definition) runOnError(ctx context.Context, inv *invocation, failure *Error) *Error {
 	for _, hook := range c.onError {
-		seen := *failure // the hook may keep it, and must not change what is known
+		seen := *failure // a copy, which the hook may keep and change
 		if err := hook(ctx, inv.in, &seen); err != nil && err != error(&seen) {
 			failure = failure.withTranslation(err)
 		}
@@ -307,7 +308,7 @@ func (c *definition) bodyError(ctx context.Context, err error) *Error {
 	if c.batch != nil {
 		e = err.(*Error)
 		e.Attempts = 1
-		if e.Command != "" { // the culprit's own path says all
+		if e.Command != "" { // it has a path already
 			return e
 		}
 	} else if c.isStatement {
@@ -350,13 +351,13 @@ func effectAfterSuccess(db DB, readOnly, unit bool) Effect {
 	case readOnly:
 		return NotApplied
 	case !unit || inTransaction(db):
-		return Unknown // not one unit, or for the transaction to decide
+		return Unknown // it is not one unit, or the transaction decides it
 	}
 	return Applied
 }
 
-// withTranslation is e as an OnError hook or a middleware wants it seen: err may give
-// the code and the message, never the Effect, and e stays in reach.
+// withTranslation returns e as translated by an OnError hook or a middleware: err gives the
+// code and the message, never the Effect, and wraps e.
 func (e *Error) withTranslation(err error) *Error {
 	t := *e
 	t.Err, t.secondary = e, err
@@ -382,10 +383,10 @@ func (e *Error) prefixCommand(command string) *Error {
 // hasWithheldText reports whether the message has the type of an error in place of its text.
 func (e *Error) hasWithheldText() bool { return strings.HasPrefix(e.Message, "failed with ") }
 
-// nameFailer names who failed, where the message does not.
-func nameFailer(who string, e *Error) *Error {
+// nameFailer puts the name of what failed before the message, if that does not name it.
+func nameFailer(name string, e *Error) *Error {
 	if e.hasWithheldText() {
-		e.Message = who + " " + e.Message
+		e.Message = name + " " + e.Message
 	}
 	return e
 }

@@ -25,18 +25,18 @@ import (
 	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
-// A statement is the SQL of a command and what is known of it at definition. A
-// With that changes how it runs makes a copy.
+// A statement is the SQL of a command and what is computed for it at definition. With makes a
+// copy of it if that changes how it runs.
 type statement struct {
 	name            string // of the command
 	text            sqltext.Text
 	fields          []structfields.Field // fields[i] of the input is $i+1
 	params          []string             // their paths, for messages
-	checkKinds      []typemap.Check      // what has to be looked at in their values; nil if nothing has
+	checkKinds      []typemap.Check      // what has to be checked in their values; nil if nothing has
 	binding         bind.Params
 	mayEnableWrites bool // it may make a read-only transaction write
 	readOnly        bool
-	shared          bool // it may travel with others on one connection
+	shared          bool // it may run on a shared connection
 	limits          limits
 }
 
@@ -74,10 +74,10 @@ func (s *statement) with(command string, o *Options) *statement {
 	return &c
 }
 
-// A reply is what came back for a statement that was sent.
+// A result is the state of a statement that was sent, and its rows.
 type result struct {
 	rows             rowscan.Rows
-	results          pgx.BatchResults   // that the rows came in, if they did
+	results          pgx.BatchResults   // that the rows are part of; nil if they are not
 	direct           *pgx.Conn          // that the statement is sent on by Query; nil if it is sent otherwise
 	conn             *pgxpool.Conn      // taken from a pool for this statement alone; nil if the caller's
 	sharedRequest    *multiplex.Request // on a shared connection; nil if it was not
@@ -85,15 +85,15 @@ type result struct {
 	inTx             *txn               // the Tx that the statement is part of; nil if none
 	described        bool               // by describe, and not by pgx
 	joined           bool               // the statement is part of a transaction that began before it
-	netConn          *connpool.Conn     // what counts on the connection; nil if nothing does
-	sent             int64              // on it, before the statement
+	netConn          *connpool.Conn     // of the connection; nil if it is not instrumented
+	sent             int64              // bytes on it, before the statement
 	failedBeforeSend bool               // pgx gave up before it sent the statement, if not before it prepared it
-	unreplicated     int32              // counted on it, before the statement
+	unreplicated     int32              // commits counted on it, before the statement
 	limits           limits             // set before it is sent
 	bound            connpool.RowLimit
 }
 
-// bind makes the limits act on the connection that the statement is to be sent on.
+// bind applies the limits to the connection that the statement is to be sent on.
 func (r *result) bind(conn *pgx.Conn) {
 	if r.limits.bytes > 0 {
 		r.bound = connpool.LimitRows(conn)
@@ -114,8 +114,8 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *result) *Err
 }
 
 // prepareSend does what comes before pgx's Query: it finds or acquires the connection,
-// which is r.direct, and the caller has to call Query on that, and then sent. On
-// others than connections it sends the statement itself, and r.direct is nil.
+// r.direct; the caller calls Query on that, and then sent. In a transaction, and on a shared
+// connection, it sends the statement itself, and r.direct is nil.
 func (s *statement) prepareSend(ctx context.Context, db DB, args []any, r *result) (failure *Error) {
 	if err := ctx.Err(); err != nil {
 		return newUnsentError(ctx, err)
@@ -162,7 +162,7 @@ func (s *statement) closeUnsent(ctx context.Context, r *result) {
 	}
 }
 
-// sent takes what Query returned.
+// sent records what Query returned.
 func (s *statement) sent(ctx context.Context, args []any, r *result, rows pgx.Rows, err error) *Error {
 	r.rows = rows
 	if err == nil {
@@ -173,16 +173,16 @@ func (s *statement) sent(ctx context.Context, args []any, r *result, rows pgx.Ro
 		s.close(ctx, r)
 		return failure
 	}
-	// An error of Query itself comes only while that prepares and encodes; what the execution
-	// says, the rows say. Not so in the simple protocol, which prepares nothing.
+	// Query itself returns only errors of preparing and encoding; those of the execution are
+	// the rows'. The simple protocol prepares nothing, and Query returns all errors.
 	r.failedBeforeSend = configOf(r.direct).DefaultQueryExecMode != pgx.QueryExecModeSimpleProtocol
 	failure := s.statementError(ctx, r, err)
 	s.close(ctx, r)
 	return failure
 }
 
-// verifyBeforeSend asks the server what it needs to know of the arguments' types. If they
-// are refused, or user code panics, the connection is given back.
+// verifyBeforeSend verifies arguments by their types on the server. If one is refused, or
+// user code panics, the connection is given back.
 func (s *statement) verifyBeforeSend(ctx context.Context, args []any, unverified unverifiedArgs, r *result) (failure *Error) {
 	verified := false
 	defer func() {
@@ -200,8 +200,7 @@ func (s *statement) verifyBeforeSend(ctx context.Context, args []any, unverified
 	return failure
 }
 
-// sendForeign sends the statement on a transaction of pgx's, or on a DB that the core does
-// not know.
+// sendForeign sends the statement on a transaction of pgx, or on a DB of another type.
 func (s *statement) sendForeign(ctx context.Context, t *target, args []any, unverified unverifiedArgs, r *result) *Error {
 	r.joined = t.inTransaction()
 	var conn *pgx.Conn
@@ -231,14 +230,14 @@ func (s *statement) sendForeign(ctx context.Context, t *target, args []any, unve
 }
 
 // sendInTx sends the statement on a Tx.
-func (s *statement) sendInTx(ctx context.Context, tx *Tx, args []any, doubts unverifiedArgs, r *result) *Error {
+func (s *statement) sendInTx(ctx context.Context, tx *Tx, args []any, unverified unverifiedArgs, r *result) *Error {
 	r.joined, r.inTx = true, tx.s
 	if err := tx.lock(ctx); err != nil {
 		return newUnsentError(ctx, err)
 	}
 	tx.s.inspectStatement(s)
-	if len(doubts) > 0 {
-		failure, err := s.verifyArgsInTx(ctx, tx.s, args, doubts)
+	if len(unverified) > 0 {
+		failure, err := s.verifyArgsInTx(ctx, tx.s, args, unverified)
 		if failure != nil || err != nil {
 			err = tx.s.unlockWith(err)
 		}
@@ -265,7 +264,7 @@ func (s *statement) sendInTx(ctx context.Context, tx *Tx, args []any, doubts unv
 	return nil
 }
 
-// connection is the one that the statement was sent on, or nil if that cannot be told.
+// connection returns the connection that the statement was sent on, or nil if it is not known.
 func (r *result) connection() *pgx.Conn {
 	switch {
 	case r.conn != nil:
@@ -278,8 +277,8 @@ func (r *result) connection() *pgx.Conn {
 	return nil
 }
 
-// close ends the reading, if a panic or the user's loop has not let it come to its end,
-// and gives the connection, or the transaction, back. It may be called twice.
+// close ends the reading, if a panic or the caller's loop ended it early, and gives back the
+// connection or the transaction. It may be called twice.
 func (s *statement) close(ctx context.Context, r *result) {
 	if r.rows != nil && r.rows.Next() {
 		s.stopReading(ctx, r)
@@ -304,16 +303,16 @@ func (s *statement) close(ctx context.Context, r *result) {
 	}
 }
 
-// A few rows beyond a limit are read to the end rather than broken off, if they are
-// on their way: they cost less than a connection. Of a statement that may have written
-// something, what the server says at its end is worth a longer wait.
+// A few rows beyond a limit are read to the end, if they are there already: that costs less
+// than a connection. For a statement that may have written something the wait is longer,
+// because its CommandComplete tells whether it did.
 const (
 	maxDrainRows   = 256
 	maxDrainTime   = 2 * time.Millisecond
 	maxOutcomeTime = 100 * time.Millisecond
 )
 
-// drainFew reads the few rows that may be left, for so long, and reports whether that was
+// drainFew reads up to maxDrainRows rows, for patience at most, and reports whether those were
 // all.
 func drainFew(rows rowscan.Rows, patience time.Duration) bool {
 	start := time.Now()
@@ -328,17 +327,17 @@ func drainFew(rows rowscan.Rows, patience time.Duration) bool {
 	return false
 }
 
-// stopReading ends the reading of rows that nobody wants; what the statement came to, their
-// Err says. It reports whether the server was asked to stop. A write is read to its end,
-// since broken off it might not be applied, and so is what is in a transaction, which
-// breaking off would end.
+// stopReading ends the reading of rows that are not needed; their Err is then the statement's.
+// It reports whether the server was requested to cancel. A write is read to its end, since a
+// cancelled one might not be applied. In a transaction the rows are read to their end too,
+// since a cancellation would abort it.
 func (s *statement) stopReading(ctx context.Context, r *result) (asked bool) {
 	conn, mayBreak := r.rows.Conn(), s.mayStopReading(r)
 	patience := maxOutcomeTime
 	if s.readOnly {
 		patience = maxDrainTime
 	}
-	if mayBreak && r.conn != nil { // the rest may take its time to come
+	if mayBreak && r.conn != nil { // the rest may take long
 		socket := conn.PgConn().Conn()
 		_ = socket.SetReadDeadline(time.Now().Add(patience))
 		defer func() { _ = socket.SetReadDeadline(time.Time{}) }()
@@ -349,7 +348,7 @@ func (s *statement) stopReading(ctx context.Context, r *result) (asked bool) {
 	switch {
 	case !mayBreak:
 	case r.conn == nil:
-		// Not ours to lose: the server is asked to stop, and the connection lives.
+		// The caller's connection must survive: the server is requested to cancel.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 		defer cancel()
 		_ = conn.PgConn().CancelRequest(ctx)
@@ -361,13 +360,13 @@ func (s *statement) stopReading(ctx context.Context, r *result) (asked bool) {
 	return asked
 }
 
-// mayStopReading reports whether a statement may be broken off.
+// mayStopReading reports whether the reading of a statement may be stopped before its end.
 func (s *statement) mayStopReading(r *result) bool {
 	return r.rows.Conn() != nil && !r.joined && (s.readOnly || s.text.Reads)
 }
 
-// closeWithoutDraining ends a reading and waits for nothing: what is still to come costs the connection.
-// If all has come already, that lives.
+// closeWithoutDraining ends a reading without waiting. If there is more to read, it closes the
+// connection.
 func closeWithoutDraining(conn *pgx.Conn, rows rowscan.Rows) {
 	socket := conn.PgConn().Conn()
 	_ = socket.SetReadDeadline(time.Unix(1, 0))
@@ -375,7 +374,7 @@ func closeWithoutDraining(conn *pgx.Conn, rows rowscan.Rows) {
 	rows.Close()
 }
 
-// addArgCheck notes what one of so many parameters needs.
+// addArgCheck records what has to be checked in parameter i of so many.
 func (s *statement) addArgCheck(i, of int, c typemap.Check) {
 	if c != 0 && s.checkKinds == nil {
 		s.checkKinds = make([]typemap.Check, of)
@@ -385,17 +384,17 @@ func (s *statement) addArgCheck(i, of int, c typemap.Check) {
 	}
 }
 
-// unverifiedArgs are the numbers of arguments that can be judged only when the type of their
+// unverifiedArgs are the numbers of arguments that can be verified only when the type of their
 // parameter is known: bytes, and slices of slices that are not rectangular.
 type unverifiedArgs []int
 
-// checkArgs looks at the arguments before anything is sent. It runs user code.
+// checkArgs checks the arguments before anything is sent. It runs user code.
 func (s *statement) checkArgs(args []any) (d unverifiedArgs, failure *Error) {
 	for i, c := range s.checkKinds {
 		if c == 0 || i >= len(args) || args[i] == nil {
 			continue
 		}
-		doubtful := false
+		toVerify := false
 		if c&typemap.CheckOwnValue != 0 {
 			own, isBytes, err := typemap.OwnValue(args[i])
 			byType := c&typemap.CheckByType != 0 || err != nil && c&typemap.CheckBytes != 0 && typemap.SentByType(reflect.TypeOf(args[i]))
@@ -407,23 +406,23 @@ func (s *statement) checkArgs(args []any) (d unverifiedArgs, failure *Error) {
 			if err != nil && !byType {
 				return nil, newFieldError(s.params[i], "encode", fmt.Sprintf("cannot be sent: its own method refuses it, with %T", err), err)
 			}
-			doubtful = isBytes
+			toVerify = isBytes
 		}
-		if c&typemap.CheckBytes != 0 && !doubtful {
-			doubtful = typemap.MayHoldBytes(args[i])
+		if c&typemap.CheckBytes != 0 && !toVerify {
+			toVerify = typemap.MayHoldBytes(args[i])
 		}
-		if c&typemap.CheckRectangular != 0 && !doubtful {
-			doubtful = typemap.IsRagged(reflect.ValueOf(args[i]))
+		if c&typemap.CheckRectangular != 0 && !toVerify {
+			toVerify = typemap.IsRagged(reflect.ValueOf(args[i]))
 		}
-		if doubtful {
+		if toVerify {
 			d = append(d, i)
 		}
 	}
 	return d, nil
 }
 
-// verifyArgs judges the arguments in doubt by the types of their parameters, and makes
-// texts of bytes that are none to their type. blind says that pgx is not told the types.
+// verifyArgs verifies arguments by the types of their parameters, and converts bytes to text
+// where the type does not hold bytes. blind means that pgx does not know the types.
 func (s *statement) verifyArgs(t typemap.Types, oids []uint32, args []any, d unverifiedArgs, blind bool) *Error {
 	for _, i := range d {
 		if i >= len(oids) {
@@ -455,17 +454,17 @@ func (s *statement) verifyArgs(t typemap.Types, oids []uint32, args []any, d unv
 	return nil
 }
 
-// oidOfArg returns the types of the parameters in doubt.
-func (d unverifiedArgs) oidOfArg(oids []uint32) (doubtful []uint32) {
+// oidOfArg returns the types of the parameters of the arguments.
+func (d unverifiedArgs) oidOfArg(oids []uint32) (toVerify []uint32) {
 	for _, i := range d {
 		if i < len(oids) {
-			doubtful = append(doubtful, oids[i])
+			toVerify = append(toVerify, oids[i])
 		}
 	}
-	return doubtful
+	return toVerify
 }
 
-// verifyArgsOnConn judges the arguments in doubt on a connection, which is asked for what is not
+// verifyArgsOnConn verifies arguments on a connection, which it queries for types that are not
 // known. An error is the server's or the connection's.
 func (s *statement) verifyArgsOnConn(ctx context.Context, conn *pgx.Conn, args []any, d unverifiedArgs) (*Error, error) {
 	if len(d) == 0 {
@@ -474,7 +473,7 @@ func (s *statement) verifyArgsOnConn(ctx context.Context, conn *pgx.Conn, args [
 	mode := configOf(conn).DefaultQueryExecMode
 	known := stmtcache.OnConn(conn)
 	oids, ok := known.Params(s.text.SQL)
-	// Who has it described each time wants no memory of it.
+	// A mode that describes a statement each time does not want the description cached.
 	if !ok || mode != pgx.QueryExecModeCacheStatement && mode != pgx.QueryExecModeCacheDescribe {
 		sd, err := conn.PgConn().Prepare(ctx, "", s.text.SQL, nil)
 		if err != nil {
@@ -496,8 +495,8 @@ func (s *statement) verifyArgsOnConn(ctx context.Context, conn *pgx.Conn, args [
 	return refused, nil
 }
 
-// verifyArgsInTx judges the arguments in doubt in a transaction. What waits to go before the
-// statement goes first, for the reason that companion gives.
+// verifyArgsInTx verifies arguments in a transaction. It sends the deferred statements first,
+// for the reason that prepareToBatch gives.
 func (s *statement) verifyArgsInTx(ctx context.Context, tx *txn, args []any, d unverifiedArgs) (*Error, error) {
 	if tx.conn == nil || len(d) == 0 {
 		return nil, nil
@@ -510,15 +509,15 @@ func (s *statement) verifyArgsInTx(ctx context.Context, tx *txn, args []any, d u
 	return s.verifyArgsOnConn(ctx, tx.conn, args, d)
 }
 
-// unsendable is the error of an argument that pgx could not encode, or nil if err is none
-// of these: the value's, or the statement's if no value of its type can be sent so. conn
-// is asked for the name of a type that pgx does not know; it may be nil.
+// unsendable makes the error of an argument that pgx could not encode: of the value, or of the
+// statement if no value of its type can be sent. It returns nil if err is another error. conn
+// is queried for the name of a type that pgx does not know; it may be nil.
 func (s *statement) unsendable(ctx context.Context, known *pgtype.Map, conn *pgx.Conn, args []any, err error) *Error {
 	i, oid, ok := typemap.ParseEncodeError(withoutBatch(err))
 	if !ok {
 		return nil
 	}
-	if i < 0 { // in the simple protocol pgx does not say which
+	if i < 0 { // in the simple protocol the error does not name the argument
 		i = slices.IndexFunc(args, func(arg any) bool {
 			_, err := known.Encode(0, pgtype.TextFormatCode, arg, nil)
 			return err != nil

@@ -38,18 +38,18 @@ import (
 //
 // In a transaction (a [Tx], a pgx.Tx, a connection on which one was begun, or the
 // command's own of Options.InTx) the rows are fetched some at a time, so that the loop
-// may run other commands on the transaction between two rows, and may break and go on
-// with it. An error of the statement aborts the transaction, as ever; it may do so
-// some rows before the loop comes to it.
+// may run other commands on the transaction between two rows, and may break and continue
+// with it. An error of the statement aborts the transaction; it may do so some rows before
+// the loop receives it.
 //
-// A loop that breaks costs little, whatever is left. Outside of a transaction a plain
-// query is broken off, at the price of its connection if that is a pool's; on the
-// caller's own the server is asked to stop. A statement that writes is run to its end
-// even so, but its rows are provisional until the loop has ended without an error, and
-// a loop that breaks is not told of one: use Options.InTx where that matters.
+// A loop that breaks costs little, however many rows are left. Outside of a transaction a
+// plain query is stopped: if its connection is of a pool, it is closed; on the caller's
+// connection the server is requested to cancel. A statement that writes is run to its end,
+// but its rows are provisional until the loop has ended without an error, and a loop that
+// breaks does not get an error that comes later: use Options.InTx where that matters.
 //
-// All that the command was given applies: the hooks and the middleware see the stream
-// begin and end, Options.Timeout bounds the whole loop, and a failure is tried again
+// The command's hooks, middleware and options apply: hooks and middleware see the stream
+// begin and end, Options.Timeout bounds the whole loop, and a failed attempt is retried
 // only while no row has been yielded. MaxRows and MaxBytes do not bound a stream. A command that
 // is not a [Query], that is a [Once], or that has After hooks, yields an error.
 func Stream[In, Row any](ctx context.Context, db DB, q *Command[In, []Row], in In) iter.Seq2[Row, error] {
@@ -69,8 +69,8 @@ func Stream[In, Row any](ctx context.Context, db DB, q *Command[In, []Row], in I
 	}
 }
 
-// A stream is one loop over the rows of a query: the body of a command that is otherwise
-// the query's.
+// A stream is one loop over the rows of a query. It is the body of a command that is otherwise
+// that of the query.
 type stream struct {
 	yield   func(row any) bool // of a pointer to the row
 	q       *query
@@ -88,7 +88,7 @@ func refuseStream(d *definition, why string) *Error {
 	return d.notSentError(&Error{Code: CodeInternal, Message: why})
 }
 
-// start runs the loop. Its error is for the loop to see, if that has not ended. in is a
+// start runs the loop, and returns the error to yield, if the loop has not ended. in is a
 // pointer to the input.
 func (s *stream) start(ctx context.Context, db DB, d *definition, in any) error {
 	if d == nil {
@@ -116,7 +116,7 @@ func (s *stream) start(ctx context.Context, db DB, d *definition, in any) error 
 	if e == nil {
 		return nil
 	}
-	e.noRetry = false // for this command; one that it is part of can be tried again whole
+	e.noRetry = false // the rows of this stream cannot come again, an outer command can be retried
 	return e
 }
 
@@ -143,7 +143,7 @@ func (s *stream) run(ctx context.Context, db DB, inv *invocation) error {
 	return s.warning
 }
 
-// give yields the row that row points to, and reports whether the loop wants another.
+// give yields the row that row points to, and reports whether the loop goes on.
 func (s *stream) give(row any) bool {
 	s.yielded++
 	s.over = true // while the body runs: after a panic nothing may be yielded
@@ -151,7 +151,7 @@ func (s *stream) give(row any) bool {
 	return !s.over
 }
 
-// direct yields the rows as they come.
+// direct yields the rows as they are received.
 func (s *stream) direct(ctx context.Context, db DB, args []any) *Error {
 	var r result
 	failure := s.q.send(ctx, db, args, &r)
@@ -169,7 +169,7 @@ func (s *stream) direct(ctx context.Context, db DB, args []any) *Error {
 	var gaveUp error
 	for ; more && failure == nil; more = r.rows.Next() {
 		if gaveUp = ctx.Err(); gaveUp != nil {
-			r.rows.Close() // pgx watches the context, too: it reads no more than what has come
+			r.rows.Close() // pgx watches the context too, so this does not wait
 			break
 		}
 		if err := b.ScanRow(r.rows); err != nil {
@@ -433,7 +433,7 @@ func (c *cursor) watch(ctx context.Context) {
 func (c *cursor) encode(ctx context.Context) error {
 	s := c.tx.s
 	known := stmtcache.OnConn(s.conn)
-	doubts, refused := c.checkArgs(c.args)
+	unverified, refused := c.checkArgs(c.args)
 	if refused != nil {
 		return refused
 	}
@@ -450,12 +450,12 @@ func (c *cursor) encode(ctx context.Context) error {
 			return err
 		}
 		c.sd = sd
-		if len(doubts) > 0 {
-			t, err := typemap.OfConn(ctx, s.conn, doubts.oidOfArg(sd.ParamOIDs)...)
+		if len(unverified) > 0 {
+			t, err := typemap.OfConn(ctx, s.conn, unverified.oidOfArg(sd.ParamOIDs)...)
 			if err != nil {
 				return err
 			}
-			if refused := c.verifyArgs(t, sd.ParamOIDs, c.args, doubts, false); refused != nil && !cached {
+			if refused := c.verifyArgs(t, sd.ParamOIDs, c.args, unverified, false); refused != nil && !cached {
 				return refused
 			} else if refused != nil {
 				known.Invalidate(c.text.SQL) // the schema may have changed since
@@ -476,7 +476,7 @@ func (c *cursor) encode(ctx context.Context) error {
 	}
 }
 
-// An openCursor is what a transaction knows of an open cursor.
+// An openCursor is a cursor that is open in a transaction.
 type openCursor struct {
 	name        string
 	after       int  // the number of savepoints that were made before it

@@ -13,14 +13,14 @@ import (
 	"github.com/pgcmd/pgcmd/internal/connpool"
 )
 
-// A target is what a command runs on: what is to be known of a [DB], whatever its type.
+// A target is a [DB] that a command runs on, resolved to what it is.
 type target struct {
 	db      DB
 	own     *Pool         // a pool of Connect
 	pool    *pgxpool.Pool // that connections are acquired from
 	conn    *pgx.Conn     // the caller's connection
 	tx      *Tx           // a transaction that pgcmd began or joined
-	foreign pgx.Tx        // a transaction of pgx's; its Conn is asked only where it is needed, since that can cost a round trip
+	foreign pgx.Tx        // a transaction of pgx's; its Conn is called only where it is needed, since that can cost a round trip
 	missing bool          // a nil DB, or a nil pointer in it
 }
 
@@ -81,7 +81,7 @@ func (t *target) join() *Tx {
 	return &Tx{s: &txn{db: t.conn, conn: t.conn, external: true, beginSent: true}}
 }
 
-// limits are what the pool says about commands that say nothing.
+// limits are the pool's, for commands that set none.
 func (t *target) limits() limits {
 	switch {
 	case t.own != nil:
@@ -169,8 +169,8 @@ func inTransaction(db DB) bool {
 
 // acquire takes a connection for one command.
 func acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, *Error) {
-	// Acquired here and not by pgxpool's Query, so that an error of acquiring, when nothing
-	// was sent, is told from all others.
+	// The connection is acquired here and not by pgxpool's Query, so that an error of
+	// acquiring, which means that nothing was sent, is known as such.
 	if e := nested(ctx, pool); e != nil {
 		return nil, e
 	}
@@ -231,22 +231,22 @@ func (p *Pool) acquireFor(ctx context.Context, command *string, readOnly bool) (
 	return conn, nil
 }
 
-// A copyLink is the connection that a copy goes over.
+// A copyLease is the connection of a copy.
 type copyLease struct {
 	connLease
 	tx      *txn // the Tx that the copy is part of; nil if none
 	joined  bool // the copy is part of a transaction that began before it
 	prepare preparer
 
-	err     error  // what the server or the connection said at last
-	failure *Error // why it was asked to stop, if we asked
+	err     error  // the last error of the server or the connection
+	failure *Error // why the client ended the copy; nil if it did not
 }
 
 type preparer interface {
 	Prepare(ctx context.Context, name, sql string) (*pgconn.StatementDescription, error)
 }
 
-// copyLeaseOf finds or takes the connection for a copy.
+// copyLeaseOf acquires the connection for a copy, or takes that of db.
 func copyLeaseOf(ctx context.Context, db DB, command *string) (l *copyLease, failure *Error) {
 	if err := ctx.Err(); err != nil {
 		return nil, newUnsentError(ctx, err)
@@ -261,7 +261,7 @@ func copyLeaseOf(ctx context.Context, db DB, command *string) (l *copyLease, fai
 			return nil, noConnection(db)
 		}
 		if !t.conn.IsClosed() { // else it is an error below
-			l.conn, l.prepare, l.joined = t.conn, t.foreign, true // it knows whether it has ended
+			l.conn, l.prepare, l.joined = t.conn, t.foreign, true // the transaction knows whether it has ended
 			return l, nil
 		}
 	case t.pool == nil && t.conn == nil:
@@ -279,7 +279,7 @@ func noConnection(db DB) *Error {
 		Message: fmt.Sprintf("a copy cannot be made on a %T, which does not tell its connection: pass a pool, a connection or a transaction of pgcmd's or pgx's", db)}
 }
 
-// join claims a Tx for the copy, and sends a BEGIN that waited for company.
+// join locks a Tx for the copy, and sends its deferred statements.
 func (l *copyLease) join(ctx context.Context, tx *Tx) *Error {
 	if err := tx.lock(ctx); err != nil {
 		return newUnsentError(ctx, err)
@@ -300,7 +300,7 @@ func (l *copyLease) join(ctx context.Context, tx *Tx) *Error {
 	return nil
 }
 
-// leave gives back what boardCopy took.
+// leave gives back the connection or the transaction.
 func (l *copyLease) leave() {
 	if l.tx != nil {
 		state := &l.tx.state
@@ -313,7 +313,7 @@ func (l *copyLease) leave() {
 	l.release()
 }
 
-// traceCopy tells the connection's tracer of the copy, as pgx would.
+// traceCopy calls the connection's tracer for the copy, as pgx would.
 func traceCopy(ctx context.Context, conn *pgx.Conn, table pgx.Identifier, columns []string) (context.Context, func(pgconn.CommandTag, error)) {
 	tracer, ok := conn.Config().Tracer.(pgx.CopyFromTracer)
 	if !ok {

@@ -151,7 +151,7 @@ func snakeCase(name string) string {
 	return strings.ToLower(b.String())
 }
 
-// scalarInterfaces are the interfaces of database/sql and pgtype that a struct implements
+// ScalarInterfaces are the interfaces of database/sql and pgtype that a struct implements
 // if it is one value.
 var ScalarInterfaces = []reflect.Type{
 	reflect.TypeFor[driver.Valuer](),
