@@ -346,7 +346,7 @@ func (l *chunkRun) read(ex *pgpipeline.Exchange, bad func(i int, e *Error, unrea
 			if err != nil && l.failure == nil {
 				l.failure = newUnsentError(l.f.ctx, err)
 				if l.perItemSavepoints && l.failure.invalidatesConn() {
-					stmtcache.OnConn(l.f.conn).SavepointsPrepared = false // they were deallocated
+					stmtcache.OnConn(l.f.conn).SavepointsPrepared = 0 // they were deallocated
 				}
 				first = err
 			}

@@ -50,6 +50,7 @@ type Exchange struct {
 	expected []Reply
 	at       int
 	skipping bool // up to the next Sync, after an error
+	prepared bool // the statements for savepoints were prepared, or their Parse was queued
 	limit    connpool.RowLimit
 	maxBytes int // of the rows of the reply that is being read
 }
@@ -59,6 +60,7 @@ type Reply struct {
 	Kind     ReplyKind
 	Item     int // of an ItemReply, as passed to Send
 	maxBytes int
+	prepares bool // a statement for savepoints
 }
 
 // A ReplyKind is what a Reply is to.
@@ -104,7 +106,7 @@ func (x *Exchange) Send(item int, sql string, sd *pgconn.StatementDescription, a
 	} else {
 		x.p.SendQueryParams(sql, args.ParamValues, sd.ParamOIDs, args.ParamFormats, args.ResultFormats)
 	}
-	x.expected = append(x.expected, Reply{ItemReply, item, maxBytes})
+	x.expected = append(x.expected, Reply{Kind: ItemReply, Item: item, maxBytes: maxBytes})
 }
 
 // SendInternal queues a statement that must succeed. Its arguments are of type int64.
@@ -174,6 +176,9 @@ func (x *Exchange) Next() (r Reply, rows rowscan.Rows, err error, ok bool) {
 			return r, nil, err, true
 		}
 		x.skipping = err != nil
+		if err == nil && r.prepares {
+			stmtcache.OnConn(x.conn).SavepointsPrepared++
+		}
 		hasRows := r.Kind == ItemReply || r.Kind == CommitReply
 		if err == nil && hasRows {
 			if rows = x.rowsOf(result); rows == nil { // out of step
@@ -253,25 +258,24 @@ var (
 	SetSavepoint      = SavepointStmt{"pgcmd_savepoint", "savepoint pgcmd_item"}
 	ReleaseSavepoint  = SavepointStmt{"pgcmd_release", "release savepoint pgcmd_item"}
 	RollbackSavepoint = SavepointStmt{"pgcmd_rollback", "rollback to savepoint pgcmd_item"}
+
+	savepointStmts = [...]SavepointStmt{SetSavepoint, ReleaseSavepoint, RollbackSavepoint}
 )
 
 // PrepareSavepoints prepares the statements for savepoints, in the same exchange, unless the
-// connection has done so before.
+// connection has done so before. After an error PostgreSQL skips the rest of them: the next
+// exchange prepares it.
 func (x *Exchange) PrepareSavepoints() {
-	d := stmtcache.OnConn(x.conn)
-	if d.SavepointsPrepared {
-		return
-	}
-	for _, s := range [...]SavepointStmt{SetSavepoint, ReleaseSavepoint, RollbackSavepoint} {
+	for _, s := range savepointStmts[stmtcache.OnConn(x.conn).SavepointsPrepared:] {
 		x.p.SendPrepare(s.name, s.sql, nil)
-		x.expected = append(x.expected, Reply{Kind: InternalReply})
+		x.expected = append(x.expected, Reply{Kind: InternalReply, prepares: true})
 	}
-	d.SavepointsPrepared = true
+	x.prepared = true
 }
 
 // Savepoint queues a statement for savepoints.
 func (x *Exchange) Savepoint(s SavepointStmt) {
-	if !stmtcache.OnConn(x.conn).SavepointsPrepared {
+	if !x.prepared {
 		x.SendInternal(s.sql)
 		return
 	}

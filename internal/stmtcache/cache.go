@@ -21,9 +21,9 @@ type Cache struct {
 	// descriptions may be deallocated.
 	Held bool
 
-	// SavepointsPrepared is set when the statements that set, release and roll back
-	// savepoints are prepared on the connection.
-	SavepointsPrepared bool
+	// SavepointsPrepared is how many of the statements that set, release and roll back to
+	// savepoints are prepared on the connection, in the order of internal/pgpipeline.
+	SavepointsPrepared int
 
 	statements   *LRU[*entry]
 	lastName     int      // number of the last statement name
