@@ -129,6 +129,13 @@ func newDefinition(name string, in, out any) *definition {
 	return &definition{name: name, in: reflect.TypeOf(in).Elem(), out: reflect.TypeOf(out).Elem(), invocations: new(sync.Pool)}
 }
 
+// mustDefine panics if there is a mistake in a definition.
+func mustDefine(command string, mistake error) {
+	if mistake != nil {
+		panic(fmt.Sprintf("pgcmd: %s: %v", command, mistake))
+	}
+}
+
 // checkName panics on a name that would not read in a log line or an error path.
 func checkName(name string) {
 	if name == "" {

@@ -102,7 +102,8 @@ func newCopyDefinition(name string, typ reflect.Type, table pgx.Identifier, rows
 	if typ.Kind() != reflect.Struct || structfields.IsScalar(typ) {
 		reject("the row type %s names no columns: use a struct with a field for each", typ)
 	}
-	fields := rowscan.Fields(name, typ)
+	fields, err := rowscan.Fields(typ)
+	mustDefine(name, err)
 	if len(fields) == 0 {
 		reject("the row type %s has no exported fields: use a struct with a field for each column", typ)
 	}

@@ -157,7 +157,7 @@ func TestAPipelineThatIsUsedWrongly(t *testing.T) {
 			pgcmd.Queue[goods, int64](p, nil, goods{})
 			return p.Run(t.Context(), pool, pgcmd.Atomic)
 		},
-		"item 1, items.go, cannot travel in a pipeline": func(p *pgcmd.Pipeline) error {
+		"item 1, items.go, cannot be part of a pipeline": func(p *pgcmd.Pipeline) error {
 			good(p)
 			result := pgcmd.Queue(p, goItem, goods{})
 			_, err := result.Get()

@@ -84,12 +84,14 @@ func defineQuery(kind queryKind, name, sql string, in, out any) *definition {
 	text := parse(name, sql)
 	d := newDefinition(name, in, out)
 	q := &query{statement: newStatement(name, d.in, text), kind: kind, rowBuffers: new(sync.Pool)}
+	var err error
 	switch kind {
 	case queryAll:
-		q.rowType = rowscan.OfSlice(name, d.out)
+		q.rowType, err = rowscan.OfSlice(d.out)
 	case queryOne:
-		q.rowType = rowscan.Of(name, d.out)
+		q.rowType, err = rowscan.Of(d.out)
 	}
+	mustDefine(name, err)
 	d.body, d.isStatement, d.returnsRows, d.returnsMany = q, true, kind != queryExec, kind == queryAll
 	return d.prepare()
 }
@@ -431,7 +433,8 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 		ctx, recorded = rowjson.Record(ctx)
 	}
 	start := time.Now()
-	q := &query{statement: s, kind: queryAll, rowBuffers: new(sync.Pool), rowType: rowscan.OfSlice("pgcmd.adhoc", reflect.TypeFor[[]map[string]any]())}
+	rowType, _ := rowscan.OfSlice(reflect.TypeFor[[]map[string]any]()) // maps can be rows
+	q := &query{statement: s, kind: queryAll, rowBuffers: new(sync.Pool), rowType: rowType}
 	reading := &invocation{outValue: reflect.ValueOf(&result.Rows).Elem(), args: args}
 	err = q.run(ctx, db, reading)
 	if err != nil && err != errUnreplicated {

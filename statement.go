@@ -43,9 +43,8 @@ type statement struct {
 func newStatement(command string, in reflect.Type, text sqltext.Text) *statement {
 	s := &statement{name: command, text: text, mayEnableWrites: mayEnableWrites(strings.ToLower(text.SQL))}
 	var err error
-	if s.binding, err = bind.Compile(in, text); err != nil {
-		panic(fmt.Sprintf("pgcmd: %s: %v", command, err))
-	}
+	s.binding, err = bind.Compile(in, text)
+	mustDefine(command, err)
 	s.fields, s.params = s.binding.Fields, s.binding.Paths
 	for i, f := range s.fields {
 		s.addArgCheck(i, len(s.fields), typemap.CheckOf(f.Type))
@@ -57,9 +56,7 @@ func newStatement(command string, in reflect.Type, text sqltext.Text) *statement
 func parse(command, sql string) sqltext.Text {
 	checkName(command)
 	text, err := sqltext.Parse(sql)
-	if err != nil {
-		panic(fmt.Sprintf("pgcmd: %s: %v", command, err))
-	}
+	mustDefine(command, err)
 	return text
 }
 

@@ -46,7 +46,7 @@ func read(t *testing.T, b *Buffer, n int) []number {
 
 func TestABufferReadsAnyNumberOfRowsAndHoldsNoneAfterwards(t *testing.T) {
 	t.Parallel()
-	b := NewBuffer(OfSlice("numbers", reflect.TypeFor[[]number]()))
+	b := NewBuffer(ofSlice(t, reflect.TypeFor[[]number]()))
 	for _, n := range []int{0, 1, firstChunk, firstChunk + 1, 1000, maxPooledRows, maxPooledRows + 1, 3*maxPooledRows + 5, 2} {
 		out := read(t, b, n)
 		require.NotNil(t, out)
@@ -70,7 +70,7 @@ func TestABufferReadsAnyNumberOfRowsAndHoldsNoneAfterwards(t *testing.T) {
 
 func TestASmallResultAfterALargeOneClearsOnlyItself(t *testing.T) {
 	t.Parallel()
-	b := NewBuffer(OfSlice("numbers", reflect.TypeFor[[]number]()))
+	b := NewBuffer(ofSlice(t, reflect.TypeFor[[]number]()))
 	read(t, b, maxPooledRows)
 	b.Recycle()
 	read(t, b, 1)
@@ -79,7 +79,7 @@ func TestASmallResultAfterALargeOneClearsOnlyItself(t *testing.T) {
 
 func TestARowThatCannotBeReadIsNotCountedAndLeavesNothing(t *testing.T) {
 	t.Parallel()
-	b := NewBuffer(OfSlice("numbers", reflect.TypeFor[[]struct{ N int8 }]()))
+	b := NewBuffer(ofSlice(t, reflect.TypeFor[[]struct{ N int8 }]()))
 	rows := &numbers{n: 200, types: pgtype.NewMap()}
 	more := rows.Next()
 	require.Nil(t, b.Prepare(rows))
@@ -94,4 +94,11 @@ func TestARowThatCannotBeReadIsNotCountedAndLeavesNothing(t *testing.T) {
 	for i := range b.chunk.Len() {
 		require.True(t, b.chunk.Index(i).IsZero())
 	}
+}
+
+func ofSlice(t *testing.T, rows reflect.Type) *RowType {
+	t.Helper()
+	rowType, err := OfSlice(rows)
+	require.NoError(t, err)
+	return rowType
 }

@@ -24,8 +24,8 @@ const (
 	SelfScanner             // the type's own ScanRow
 )
 
-// A RowType is what is known of a row type at definition, and the columns that it
-// was last matched with: they are the same at every run, until the schema changes.
+// A RowType is a type whose values are rows, and the columns that it was last matched with:
+// they are the same at every run, until the schema changes.
 type RowType struct {
 	Type           reflect.Type
 	Kind           Kind
@@ -79,8 +79,8 @@ func (l *Mapping) cachedPlans(types *pgtype.Map, s *RowType, targets []any) ([]p
 	return plans, nil
 }
 
-// FirstUserOID is the first object id that PostgreSQL gives to a type that it was
-// not born with (FirstNormalObjectId in access/transam.h).
+// FirstUserOID is the first object id of types that are not built into PostgreSQL
+// (FirstNormalObjectId in access/transam.h).
 const FirstUserOID = 16384
 
 func (l *Mapping) Names() []string {
@@ -91,55 +91,61 @@ func (l *Mapping) Names() []string {
 	return names
 }
 
-// Of looks at a row type, and panics if it cannot be a row.
-func Of(command string, row reflect.Type) *RowType {
+// Of makes the RowType of a type, or says why it cannot be a row.
+func Of(row reflect.Type) (*RowType, error) {
 	s := &RowType{Type: row}
 	switch {
 	case s.Type == reflect.TypeFor[map[string]any]():
 		s.Kind = Map
-		return s
+		return s, nil
 	case reflect.PointerTo(s.Type).Implements(reflect.TypeFor[pgx.RowScanner]()):
 		s.Kind = SelfScanner
-		return s
+		return s, nil
 	case s.Type.Kind() == reflect.Pointer && !structfields.IsScalar(s.Type.Elem()):
-		panic(fmt.Sprintf("pgcmd: %s: the row type is %s: use %s, rows are values", command, s.Type, s.Type.Elem()))
+		return nil, fmt.Errorf("the row type is %s: use %s, rows are values", s.Type, s.Type.Elem())
 	case structfields.IsScalar(s.Type):
 		if why := structfields.Unreadable(s.Type); why != "" {
-			panic(fmt.Sprintf("pgcmd: %s: the row type %s cannot hold a column: %s", command, s.Type, why))
+			return nil, fmt.Errorf("the row type %s cannot hold a column: %s", s.Type, why)
 		}
 		s.Kind = Scalar
 		s.Fields = []structfields.Field{{Path: s.Type.String(), Type: s.Type}}
-		return s
+		return s, nil
 	}
-	s.Fields = Fields(command, s.Type)
+	var err error
+	if s.Fields, err = Fields(s.Type); err != nil {
+		return nil, err
+	}
 	if len(s.Fields) == 0 {
-		panic(fmt.Sprintf("pgcmd: %s: the row type %s has no exported fields: use a struct with a field for each column, or Exec", command, s.Type))
+		return nil, fmt.Errorf("the row type %s has no exported fields: use a struct with a field for each column, or Exec", s.Type)
 	}
 	s.throughPointer = structfields.EmbedsPointer(s.Type, s.Fields)
-	return s
+	return s, nil
 }
 
-// OfSlice looks at the row type of a slice.
-func OfSlice(command string, rows reflect.Type) *RowType {
-	t := Of(command, rows.Elem())
+// OfSlice is Of for the elements of a slice type.
+func OfSlice(rows reflect.Type) (*RowType, error) {
+	t, err := Of(rows.Elem())
+	if err != nil {
+		return nil, err
+	}
 	t.slice, t.none = rows, reflect.MakeSlice(rows, 0, 0)
-	return t
+	return t, nil
 }
 
-// Fields lists the fields of the struct typ, and panics if one cannot be a column.
-func Fields(command string, typ reflect.Type) []structfields.Field {
+// Fields lists the fields of the struct typ, or says why one cannot be a column.
+func Fields(typ reflect.Type) ([]structfields.Field, error) {
 	fields, _ := structfields.Of(typ)
 	for i, f := range fields {
 		if why := structfields.Unreadable(f.Type); why != "" {
-			panic(fmt.Sprintf("pgcmd: %s: field %s.%s cannot hold a column: %s (tag it `db:\"-\"` to leave it out)", command, typ, f.Path, why))
+			return nil, fmt.Errorf("field %s.%s cannot hold a column: %s (tag it `db:\"-\"` to leave it out)", typ, f.Path, why)
 		}
 		for _, g := range fields[:i] {
 			if f.Tagged == g.Tagged && (f.Name == g.Name || !f.Tagged && f.Matches(g.Name)) {
-				panic(fmt.Sprintf("pgcmd: %s: fields %s and %s of %s take the same column: tag one of them", command, g.Path, f.Path, typ))
+				return nil, fmt.Errorf("fields %s and %s of %s take the same column: tag one of them", g.Path, f.Path, typ)
 			}
 		}
 	}
-	return fields
+	return fields, nil
 }
 
 // cachedMapping finds the mapping for the columns of a result.
