@@ -1,11 +1,9 @@
 package pgcmd
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -14,6 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
+
+	"github.com/pgcmd/pgcmd/internal/address"
 )
 
 // Config is what [Connect] connects to: a URL, or a Host with Port, Database and
@@ -138,20 +138,23 @@ func (c *Config) problems() (problems []Problem) {
 	if c.PgBouncer && len(c.Replicas) > 0 {
 		add("Replicas", "cannot be told apart behind a PgBouncer: make a pool for them, or let PgBouncer route")
 	}
-	if _, err := c.parse(c.source()); c.URL != "" && err != nil { // its text holds parts of the password
-		add("URL", "cannot be parsed (the reason is withheld, since it may hold the password): give it as postgres://user:password@host:port/database")
-	} else if err == nil {
-		problems = append(problems, c.insecure("URL", c.source())...)
-	} else if c.Host != "" {
-		add("Host", "and the other fields make no address that pgx takes")
-	}
-	for i, replica := range c.Replicas {
-		field := fmt.Sprintf("Replicas[%d]", i)
-		if _, err := c.parse(replica); err != nil || replica == "" {
+	check := func(field, source string) {
+		settings, err := address.Parse(source, c.AllowInsecure)
+		switch {
+		case err != nil && field == "URL" && c.URL == "":
+			if c.Host != "" {
+				add("Host", "and the other fields make no address that pgx takes")
+			}
+		case err != nil || source == "":
 			add(field, "cannot be parsed (the reason is withheld, since it may hold the password): give it as postgres://user:password@host:port/database")
-			continue
+		case !c.AllowInsecure && address.IsInsecure(settings):
+			problems = append(problems, Problem{Field: field, Rule: "tls",
+				Message: "leads off this machine without TLS that verifies the server: use sslmode=verify-full, or set AllowInsecure"})
 		}
-		problems = append(problems, c.insecure(field, replica)...)
+	}
+	check("URL", c.source())
+	for i, replica := range c.Replicas {
+		check(fmt.Sprintf("Replicas[%d]", i), replica)
 	}
 	for i, m := range c.Middleware {
 		if m == nil {
@@ -166,90 +169,12 @@ func (c *Config) source() string {
 	if c.URL != "" {
 		return c.URL
 	}
-	var b strings.Builder
-	for _, pair := range [...][2]string{{"host", c.Host}, {"dbname", c.Database}, {"user", c.User}} {
-		if pair[1] != "" {
-			b.WriteString(pair[0] + "='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(pair[1]) + "' ")
-		}
-	}
-	port := c.Port
-	if port == 0 {
-		port = 5432
-	}
-	return b.String() + "port=" + strconv.Itoa(int(port))
-}
-
-// parse parses an address with what the other settings make of it.
-func (c *Config) parse(source string) (*pgxpool.Config, error) {
-	settings, err := pgxpool.ParseConfig(source)
-	if err != nil || c.AllowInsecure || saysSSLMode(source) || local(settings) {
-		return settings, err
-	}
-	// The default is the safe mode.
-	if strings.Contains(source, "://") {
-		u, err := url.Parse(source)
-		if err != nil {
-			return nil, err
-		}
-		query := u.Query()
-		query.Set("sslmode", "verify-full")
-		u.RawQuery = query.Encode()
-		return pgxpool.ParseConfig(u.String())
-	}
-	return pgxpool.ParseConfig(source + " sslmode=verify-full")
-}
-
-func saysSSLMode(source string) bool {
-	return strings.Contains(source, "sslmode") || os.Getenv("PGSSLMODE") != ""
-}
-
-// local reports whether all the hosts are this machine.
-func local(settings *pgxpool.Config) bool {
-	for _, host := range hostsOf(settings) {
-		if !isLocal(host) {
-			return false
-		}
-	}
-	return true
-}
-
-func isLocal(host string) bool {
-	if strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") || host == "localhost" {
-		return true
-	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
-}
-
-func hostsOf(settings *pgxpool.Config) []string {
-	hosts := []string{settings.ConnConfig.Host}
-	for _, f := range settings.ConnConfig.Fallbacks {
-		hosts = append(hosts, f.Host)
-	}
-	return hosts
-}
-
-// insecure reports an address whose connections others could read or change.
-func (c *Config) insecure(field, source string) []Problem {
-	settings, err := c.parse(source)
-	if err != nil || c.AllowInsecure {
-		return nil
-	}
-	cc := settings.ConnConfig
-	weak := !isLocal(cc.Host) && (cc.TLSConfig == nil || cc.TLSConfig.InsecureSkipVerify)
-	for _, f := range cc.Fallbacks {
-		weak = weak || !isLocal(f.Host) && (f.TLSConfig == nil || f.TLSConfig.InsecureSkipVerify)
-	}
-	if !weak {
-		return nil
-	}
-	return []Problem{{Field: field, Rule: "tls",
-		Message: "leads off this machine without TLS that verifies the server: use sslmode=verify-full, or set AllowInsecure"}}
+	return address.Of(c.Host, c.Port, c.Database, c.User)
 }
 
 // settings makes pgx's settings for an address.
 func (c *Config) settings(source string) (*pgxpool.Config, error) {
-	settings, err := c.parse(source)
+	settings, err := address.Parse(source, c.AllowInsecure)
 	if err != nil {
 		return nil, err
 	}
@@ -282,7 +207,7 @@ func (c *Config) settings(source string) (*pgxpool.Config, error) {
 		// name: all messages of an execution go to one server, in one transaction.
 		cc.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	}
-	keepAlive(cc)
+	address.KeepAlive(cc)
 	return settings, nil
 }
 
@@ -290,14 +215,6 @@ func programName() string {
 	name := os.Args[0]
 	name = name[strings.LastIndexByte(name, '/')+1:]
 	return name[:min(len(name), 63)]
-}
-
-// keepAlive makes the system detect a dead peer within a minute.
-func keepAlive(cc *pgx.ConnConfig) {
-	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}}
-	cc.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-		return dialer.DialContext(ctx, network, address)
-	}
 }
 
 func orDefault(d, otherwise time.Duration) time.Duration {

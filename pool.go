@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 
+	"github.com/pgcmd/pgcmd/internal/address"
 	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/multiplex"
 	"github.com/pgcmd/pgcmd/internal/replica"
@@ -259,7 +260,7 @@ func (p *Pool) connect(ctx context.Context, cfg Config, source string) (*pgxpool
 	if err != nil {
 		return nil, nil, err
 	}
-	if len(hostsOf(settings)) > 1 && settings.ConnConfig.ValidateConnect == nil && source == cfg.source() {
+	if len(address.Hosts(settings)) > 1 && settings.ConnConfig.ValidateConnect == nil && source == cfg.source() {
 		settings.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite // several hosts, of which one takes writes
 	}
 	settings.PingTimeout = time.Second // only a connection that may be dead is pinged
