@@ -3,7 +3,6 @@ package pgcmd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"reflect"
 	"slices"
 	"strconv"
@@ -610,9 +609,7 @@ func (d *definition) try(ctx context.Context, db DB, inv *invocation) runOutcome
 // tag that validator does not know panics.
 func validationOf(command string, typ reflect.Type) *validation.Checks {
 	c, err := validation.Compile(typ, problemsInError)
-	if err != nil {
-		panic(fmt.Sprintf("pgcmd: %s: %v", command, err))
-	}
+	mustDefine(command, err)
 	return c
 }
 
