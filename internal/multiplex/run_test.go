@@ -170,11 +170,12 @@ func TestAQueryThatGetsNoConnectionInTime(t *testing.T) {
 	assert.False(t, isFull)
 }
 
-func TestADialErrorIsTranslatedOnceForAllWhoWait(t *testing.T) {
+func TestADialErrorIsTranslatedForAllItsCallers(t *testing.T) {
 	t.Parallel()
+	release := make(chan struct{})
 	c := config(t, func(c *pgxpool.Config) {
 		c.BeforeConnect = func(context.Context, *pgx.ConnConfig) error {
-			time.Sleep(100 * time.Millisecond)
+			<-release
 			return assert.AnError
 		}
 	})
@@ -191,6 +192,8 @@ func TestADialErrorIsTranslatedOnceForAllWhoWait(t *testing.T) {
 			return nil
 		})
 	}
+	require.Eventually(t, func() bool { return m.Stats().InFlight == 3 }, time.Minute, time.Millisecond)
+	close(release)
 	require.NoError(t, all.Wait())
 	require.Equal(t, assert.AnError, <-calls)
 	require.Error(t, m.Connect(t.Context()))
