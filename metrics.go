@@ -77,8 +77,8 @@ type Run struct {
 // about a microsecond for each command name.
 func (p *Pool) Metrics() Metrics {
 	m := Metrics{Since: p.metrics.since, Pool: poolMetrics(p.Pool, p.tracker, p.mux)}
-	handed, waits, waited := p.acquirer.Stats()
-	m.Pool.Acquires, m.Pool.EmptyAcquires, m.Pool.Waited = m.Pool.Acquires+handed, m.Pool.EmptyAcquires+waits, m.Pool.Waited+waited
+	waits, waited := p.acquirer.Stats()
+	m.Pool.EmptyAcquires, m.Pool.Waited = m.Pool.EmptyAcquires+waits, m.Pool.Waited+waited
 	m.Pool.RetryTokens = p.retries.available()
 	for _, r := range p.replicas.All {
 		state := r.State()

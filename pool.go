@@ -48,9 +48,7 @@ var (
 // ReadOnly, and are counted and logged. Make one with [Connect]. It is safe for
 // concurrent use.
 //
-// Commands get connections in the order in which they ask for one. Unless the pgxpool has a
-// hook or a tracer that must see it, a command hands its connection to the next, up to 16
-// times in a row: [Pool.Metrics] counts that, Stat does not.
+// Commands get connections in the order in which they ask for one.
 //
 // The methods of the embedded pgxpool.Pool use the primary, and are neither counted nor
 // logged.

@@ -70,7 +70,7 @@ func (a arriving) Done() <-chan struct{} {
 	return a.Context.Done()
 }
 
-func TestConnectionsAreHandedOverInOrder(t *testing.T) {
+func TestConnectionsAreAcquiredInOrder(t *testing.T) {
 	t.Parallel()
 	pool := queued(t, pgcmd.Config{URL: pgcmdtest.URL(t, `create sequence arrivals`), MaxConns: 1})
 	number := pgcmd.QueryOne[struct{}, int]("queue.number", `select nextval('arrivals')`)
@@ -93,11 +93,10 @@ func TestConnectionsAreHandedOverInOrder(t *testing.T) {
 	assert.EqualValues(t, callers, after.Acquires-before.Acquires, "each is counted, however it came by its connection")
 	assert.EqualValues(t, callers, after.EmptyAcquires-before.EmptyAcquires)
 	assert.Greater(t, after.Waited-before.Waited, callers*time.Millisecond)
-	assert.Less(t, pool.Stat().AcquireCount(), int64(callers), "some were handed over")
 }
 
-// Who takes a connection of the pgxpool has to get one, however busy the commands are.
-func TestWhoIsNotInTheQueueIsNotStarved(t *testing.T) {
+// A caller of the pgxpool gets a connection, however busy the commands are.
+func TestCallersOfThePgxpoolGetConnections(t *testing.T) {
 	t.Parallel()
 	pool := queued(t, pgcmd.Config{MaxConns: 1})
 	busy, stop := context.WithCancel(context.Background())
@@ -121,7 +120,7 @@ func TestWhoIsNotInTheQueueIsNotStarved(t *testing.T) {
 	}
 }
 
-func TestWhoGivesUpInTheQueueLeavesAtOnce(t *testing.T) {
+func TestACancelledWaitEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	pool := queued(t, pgcmd.Config{MaxConns: 1})
 	wait := occupy(t, pool, 1)
@@ -146,7 +145,7 @@ func TestWhoGivesUpInTheQueueLeavesAtOnce(t *testing.T) {
 	all.Wait()
 }
 
-func TestTheQueueLosesPatience(t *testing.T) {
+func TestTheWaitForAConnectionTimesOut(t *testing.T) {
 	t.Parallel()
 	pool := queued(t, pgcmd.Config{MaxConns: 1, AcquireTimeout: 100 * time.Millisecond})
 	wait := occupy(t, pool, 1)
@@ -169,8 +168,8 @@ func TestTheQueueLosesPatience(t *testing.T) {
 	assert.NoError(t, err, "no place was lost")
 }
 
-// A hook or a tracer of the pool sees every connection that changes hands.
-func TestHooksSeeEveryChangeOfHands(t *testing.T) {
+// A hook or a tracer of the pool sees every acquire or release.
+func TestHooksSeeEveryAcquire(t *testing.T) {
 	t.Parallel()
 	const callers, runs = 10, 20
 	for name, hook := range map[string]func(cfg *pgxpool.Config, seen *atomic.Int64){
@@ -221,8 +220,8 @@ func (a acquisitions) TraceAcquireStart(ctx context.Context, _ *pgxpool.Pool, _ 
 }
 func (a acquisitions) TraceAcquireEnd(context.Context, *pgxpool.Pool, pgxpool.TraceAcquireEndData) {}
 
-// A connection that is not as it was is not handed over: the next gets a sound one.
-func TestWhatIsBrokenIsNotHandedOver(t *testing.T) {
+// The next command does not get a connection that was lost, or was left in a transaction.
+func TestABrokenConnectionIsNotAcquired(t *testing.T) {
 	t.Parallel()
 	pool := queued(t, pgcmd.Config{MaxConns: 2})
 	broken := pgcmd.New("queue.broken", func(_ context.Context, db pgcmd.DB, _ struct{}) (int, error) {
@@ -270,12 +269,10 @@ func TestWhatIsBrokenIsNotHandedOver(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.Eventually(t, func() bool { return pool.Stat().AcquiredConns() == 0 }, 10*time.Second, time.Millisecond)
-	m := pool.Metrics().Pool
-	assert.Greater(t, m.Acquires, pool.Stat().AcquireCount(), "some were handed over")
 }
 
 // Once a server has said that it goes, no connection made before is used again.
-func TestConnectionsOfBeforeAResetAreNotHandedOver(t *testing.T) {
+func TestConnectionsOfBeforeAResetAreNotAcquired(t *testing.T) {
 	t.Parallel()
 	pool := queued(t, pgcmd.Config{MaxConns: 2})
 	killed := pgcmd.Exec[struct{}]("queue.killed", `select pg_terminate_backend(pg_backend_pid()) from pg_sleep(0.2)`)

@@ -23,7 +23,7 @@ type Acquirer struct {
 
 // NewAcquirer makes an Acquirer. A timeout that is not positive means none.
 func NewAcquirer(pool *pgxpool.Pool, t *Tracker, timeout time.Duration) *Acquirer {
-	return &Acquirer{pool: pool, semaphore: semaphore{tracker: t, size: int(pool.Config().MaxConns), handOff: !t.hasHooks, timeout: timeout}}
+	return &Acquirer{pool: pool, semaphore: semaphore{tracker: t, size: int(pool.Config().MaxConns), timeout: timeout}}
 }
 
 // An AcquireError says why no connection was acquired.
@@ -35,28 +35,21 @@ type AcquireError struct {
 // Acquire acquires a connection for one command, which [Release] gives back. It waits for a
 // server that is starting up.
 func (a *Acquirer) Acquire(ctx context.Context, command *string) (*pgxpool.Conn, *AcquireError) {
-	conn, waited, err := a.semaphore.acquire(ctx)
+	waited, err := a.semaphore.acquire(ctx)
 	switch {
 	case err == errTimeout:
 		return nil, &AcquireError{Err: context.DeadlineExceeded, TimedOut: true}
 	case err != nil:
 		return nil, &AcquireError{Err: err}
 	}
-	handed := conn != nil
-	if !handed {
-		var failure *AcquireError
-		if conn, failure = a.acquireSlot(ctx, waited); failure != nil {
-			return nil, failure
-		}
+	conn, failure := a.acquireSlot(ctx, waited)
+	if failure != nil {
+		return nil, failure
 	}
-	c := markAcquired(conn, command)
-	switch {
-	case c == nil: // the connection cannot keep the slot
-		a.semaphore.release(nil)
-	case handed:
-		c.semaphore, c.handed = &a.semaphore, c.handed+1
-	default:
-		c.semaphore, c.handed = &a.semaphore, 0
+	if c := markAcquired(conn, command); c != nil {
+		c.semaphore = &a.semaphore
+	} else {
+		a.semaphore.release() // the connection cannot keep the slot
 	}
 	return conn, nil
 }
@@ -66,7 +59,7 @@ func (a *Acquirer) Acquire(ctx context.Context, command *string) (*pgxpool.Conn,
 func (a *Acquirer) acquireSlot(ctx context.Context, waited time.Duration) (conn *pgxpool.Conn, failure *AcquireError) {
 	defer func() {
 		if conn == nil { // or a method of the caller's context panicked
-			a.semaphore.release(nil)
+			a.semaphore.release()
 		}
 	}()
 	timeout := a.semaphore.timeout
@@ -101,9 +94,9 @@ func (a *Acquirer) AcquireWithin(ctx context.Context, pool *pgxpool.Pool, comman
 	return conn, nil
 }
 
-// Stats returns how many connections were handed over, how many acquires have waited, and
-// for how long: pgxpool does not count them.
-func (a *Acquirer) Stats() (handed, waits int64, waited time.Duration) { return a.semaphore.stats() }
+// Stats returns how many acquires have waited for a slot, and for how long: pgxpool does not
+// count them.
+func (a *Acquirer) Stats() (waits int64, waited time.Duration) { return a.semaphore.stats() }
 
 // acquireRetrying acquires a connection after none was idle, or after err: it waits for a
 // server that is starting up.
@@ -244,20 +237,14 @@ func markAcquired(conn *pgxpool.Conn, command *string) *Conn {
 	return c
 }
 
-// Release gives a connection back, or hands it to the next waiter. c is its Conn.
+// Release gives a connection back, and then the slot that it was acquired with, if it has
+// one. c is its Conn.
 func Release(conn *pgxpool.Conn, c *Conn) {
-	if c == nil || c.semaphore == nil {
-		release(conn, c)
-		return
-	}
-	s := c.semaphore
-	c.semaphore = nil
-	s.release(conn)
-}
-
-// release gives a connection back to its pgxpool. c is its Conn.
-func release(conn *pgxpool.Conn, c *Conn) {
 	if c != nil {
+		if s := c.semaphore; s != nil {
+			c.semaphore = nil
+			defer s.release()
+		}
 		c.markReleased()
 	}
 	if conn.Conn().IsClosed() {

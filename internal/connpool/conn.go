@@ -1,6 +1,6 @@
 // Package connpool makes the connections of a pgxpool fit for commands: it counts what is
 // sent on them, checks the socket of one that was idle, limits the size of replies, records
-// which command holds which connection, and hands connections from one command to the next.
+// which command holds which connection, and admits commands in the order in which they come.
 // It does not know what a command is, nor what an error means to its caller.
 package connpool
 
@@ -22,9 +22,6 @@ import (
 func Instrument(cfg *pgxpool.Config, t *Tracker, stale *StaleStatements) {
 	filterRows(&cfg.ConnConfig.Config)
 	countBytes(&cfg.ConnConfig.Config, t, stale)
-	if t != nil {
-		t.hasHooks = hasHooks(cfg)
-	}
 	wrapHooks(cfg)
 	if t != nil {
 		idleConnsOnly(cfg)
@@ -71,7 +68,6 @@ type Conn struct {
 	// For the holder only:
 	seen      int64      // the number of the last of stale that it has invalidated
 	semaphore *semaphore // that the holder has a slot of; nil if it has none
-	handed    int        // how often in a row it was handed over
 }
 
 // Of returns the Conn below conn, or nil if conn is not instrumented.

@@ -21,9 +21,8 @@ type Tracker struct {
 	// Reset replaces the pool's connections. It is set before the first one is made.
 	Reset func()
 
-	logger   *zap.Logger
-	start    time.Time
-	hasHooks bool // a hook or a tracer sees that a connection is acquired or released
+	logger *zap.Logger
+	start  time.Time
 
 	mu         sync.Mutex
 	conns      map[*Conn]struct{}
