@@ -124,7 +124,7 @@ func (f *batchExec) encode(l *encodedItem, i int) (e *Error, err error) {
 				return nil, &describeError{i, err}
 			}
 		}
-		sd, err := describe(f.ctx, f.conn, s.text.SQL)
+		sd, err := stmtcache.Describe(f.ctx, f.conn, s.text.SQL)
 		if err != nil {
 			return nil, &describeError{i, err}
 		}
@@ -183,7 +183,7 @@ func (d *describeError) Unwrap() error { return d.err }
 // newExchange begins an exchange, which may end with COMMIT.
 func (f *batchExec) newExchange(commit bool) *pgpipeline.Exchange {
 	if commit {
-		return pgpipeline.NewCommit(f.ctx, f.conn, configOf(f.conn), f.s.commitTimeout, f.items.bounded())
+		return pgpipeline.NewCommit(f.ctx, f.conn, stmtcache.ConfigOf(f.conn), f.s.commitTimeout, f.items.bounded())
 	}
 	return pgpipeline.New(f.ctx, f.conn, f.items.bounded())
 }
@@ -405,7 +405,7 @@ func (f *batchExec) itemError(i int, err error) *Error {
 	s := f.items.statement(i)
 	e, _ := s.classifyStatement(f.ctx, err)
 	e.Effect = NotApplied
-	invalidateAfter(f.conn, s.text.SQL, err)
+	stmtcache.OnConn(f.conn).InvalidateAfter(s.text.SQL, err)
 	e.outdated = s.isOutdated(f.conn, err)
 	return e
 }
@@ -542,7 +542,7 @@ func (l *chunkRun) sendChunk(going []*encodedItem, outer string, again bool, bad
 		ex.SendInternal("savepoint " + outer)
 	}
 	if l.perItemSavepoints {
-		if cachesStatements(l.f.conn) {
+		if stmtcache.CachesStatements(l.f.conn) {
 			ex.PrepareSavepoints()
 		}
 		ex.Savepoint(pgpipeline.SetSavepoint)
@@ -696,7 +696,7 @@ func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
 func (f *batchExec) failRefused(i int, err error) *Error {
 	e := f.itemError(i, err)
 	s := f.items.statement(i)
-	if pgErr, _ := errors.AsType[*pgconn.PgError](err); !s.readOnly && !(s.atomic() && sqlstate.IsDefinite(pgErr)) {
+	if pgErr, _ := errors.AsType[*pgconn.PgError](err); !s.readOnly && !(s.text.Atomic() && sqlstate.IsDefinite(pgErr)) {
 		e.Effect = Unknown
 	}
 	e.reconcileCode()

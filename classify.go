@@ -2,10 +2,8 @@ package pgcmd
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"time"
 
@@ -16,10 +14,10 @@ import (
 	"github.com/pgcmd/pgcmd/internal/bind"
 	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/multiplex"
+	"github.com/pgcmd/pgcmd/internal/pgxerr"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
-	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
 // This file is the only place where an error of pgx, of PostgreSQL or of an internal
@@ -38,7 +36,7 @@ func classify(ctx context.Context, err error) *Error {
 	e := &Error{Code: CodeFailed, Err: err}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		e.setFromPgError(ctx, pgErr)
-		if isConnectError(err) {
+		if pgxerr.IsConnect(err) {
 			e.Message = "connecting failed: " + e.Message
 		}
 		return e
@@ -51,24 +49,14 @@ func classify(ctx context.Context, err error) *Error {
 	case errors.Is(err, pgx.ErrTxClosed):
 		e.Code, e.Message = CodeInternal, "the transaction has ended: it was committed or rolled back before this command"
 	case e.setFromContext(err, err):
-	case isEncodeError(withoutBatch(err)):
+	case pgxerr.IsEncode(pgxerr.WithoutBatch(err)):
 		e.Code, e.Message = CodeInvalid, "an argument does not fit the type of its parameter in the SQL"
-	case isConnectError(err):
+	case pgxerr.IsConnect(err):
 		e.Code, e.Message = CodeUnavailable, "no connection could be made: is the server running, and is the address right?"
 	default:
 		e.Message = fmt.Sprintf("failed with %T (its text is withheld, since it may hold values: return pgcmd.Errorf for one that is shown)", err)
 	}
 	return e
-}
-
-func isConnectError(err error) bool {
-	_, ok := errors.AsType[*pgconn.ConnectError](err)
-	return ok
-}
-
-func isPgError(err error) bool {
-	_, ok := errors.AsType[*pgconn.PgError](err)
-	return ok
 }
 
 // setFromPgError sets the code and the names of the objects that PostgreSQL reports. Its
@@ -157,15 +145,15 @@ func newAcquireError(ctx context.Context, pool *pgxpool.Pool, t *connpool.Tracke
 	}
 	e := newUnsentError(ctx, err)
 	switch {
-	case isPoolClosed(err):
+	case pgxerr.IsPoolClosed(err):
 		e.Code, e.Message = CodeUnavailable, msgPoolClosed
 	case errors.Is(err, multiplex.ErrOpenTx):
 		e.Code, e.Message = CodeInternal, "AfterConnect left a transaction open on a connection that is to be shared: end it there"
-	case isConnectError(err) && errors.Is(err, context.Canceled) && ctx.Err() == nil: // a context of pgxpool's, not the caller's
+	case pgxerr.IsConnect(err) && errors.Is(err, context.Canceled) && ctx.Err() == nil: // a context of pgxpool's, not the caller's
 		e.Code, e.Message = CodeUnavailable, msgNoConnection
-	case isConnectError(err) && e.SQLState == "" && ctx.Err() == nil:
+	case pgxerr.IsConnect(err) && e.SQLState == "" && ctx.Err() == nil:
 		e.Code, e.Message = CodeUnavailable, connectErrorMessage(e)
-	case isConnectError(err):
+	case pgxerr.IsConnect(err):
 		e.Message = connectErrorMessage(e)
 	case e.SQLState != "":
 	case errors.Is(err, connpool.ErrHookPanicked):
@@ -205,16 +193,7 @@ func connectErrorMessage(e *Error) string {
 	default:
 		return "connecting failed: " + e.Message
 	}
-	var dns *net.DNSError
-	switch err := e.Err; {
-	case errors.As(err, &dns):
-		return "the host's name cannot be resolved: check it"
-	case errors.As(err, new(*tls.CertificateVerificationError)):
-		return "the server's certificate is not valid for its name, or by its date, or by its issuer: check it and sslrootcert"
-	case errors.As(err, new(tls.AlertError)):
-		return "the TLS handshake was refused: check the certificates"
-	}
-	return "no connection could be made: is the server running, and is the address right?"
+	return pgxerr.DialHint(e.Err)
 }
 
 // statementError makes the error of a statement that was handed to pgx, with its Effect.
@@ -234,19 +213,19 @@ func (s *statement) statementError(ctx context.Context, r *result, err error) *E
 	if answered && s.checkKinds != nil && r.rows != nil && r.rows.Conn() != nil { // the schema may have changed
 		stmtcache.OnConn(r.rows.Conn()).InvalidateParamsOf(s.text.SQL)
 	}
-	e.outdated = answered && (r.described || cachesDescriptions(r.connection())) && s.isOutdated(r.connection(), err)
+	e.outdated = answered && (r.described || stmtcache.CachesDescriptions(r.connection())) && s.isOutdated(r.connection(), err)
 	if r.conn != nil {
 		discardConn(r.conn.Conn(), e)
 	}
 	switch {
-	case s.readOnly || isConnectError(err):
+	case s.readOnly || pgxerr.IsConnect(err):
 		e.Effect = NotApplied
 	case r.failedBeforeSend || r.unsent():
 		e.Effect = NotApplied
 	case r.joined && !s.text.Ends:
 		// It was not executed, or its transaction can no longer commit.
 		e.Effect = NotApplied
-	case answered && s.atomic() && sqlstate.IsDefinite(pgErr):
+	case answered && s.text.Atomic() && sqlstate.IsDefinite(pgErr):
 		e.Effect = NotApplied
 	default:
 		e.Effect = Unknown
@@ -272,7 +251,7 @@ func (s *statement) classifyStatement(ctx context.Context, err error) (e *Error,
 		e.Code, e.Message = CodeUnavailable, "the connection failed"
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		e.Message += s.positionHint(pgErr)
+		e.Message += s.text.Near(pgErr.Position)
 	}
 	return e, false
 }
@@ -338,69 +317,24 @@ func (e *Error) reconcileCode() {
 	}
 }
 
-// atomic reports whether the statement is applied whole or not at all. One that commits
-// while it runs may have done part of its work when it fails.
-func (s *statement) atomic() bool {
-	switch s.text.Verb {
-	case "call", "do", "vacuum", "analyze", "analyse", "cluster", "reindex", "explain":
-		return s.text.Reads
-	case "create", "drop", "alter", "refresh":
-		sql := strings.ToLower(s.text.SQL)
-		for _, word := range [...]string{"concurrently", "database", "tablespace", "subscription", "system"} {
-			if strings.Contains(sql, word) {
-				return false
-			}
-		}
-	}
-	return true
-}
-
 // preSendError makes the error of a statement that pgx refused before it sent a byte of it,
 // or returns nil. Such errors have no type; a test holds their text.
 func (s *statement) preSendError(err error) *Error {
-	text := err.Error()
-	if i, _, ok := typemap.ParseEncodeError(withoutBatch(err)); ok {
+	if i, _, ok := pgxerr.ParseEncode(pgxerr.WithoutBatch(err)); ok {
 		field := "the parameter"
 		if i >= 0 && i < len(s.params) {
 			field = s.params[i]
 		}
 		return newFieldError(field, "encode", "does not fit the type of its parameter in the SQL", err)
 	}
-	for _, prefix := range [...]string{"expected ", "mismatched param and argument count", "extended protocol limited to "} {
-		if strings.HasPrefix(text, prefix) {
-			return &Error{Code: CodeInternal, Effect: NotApplied, Err: err,
-				Message: "the statement has another number of parameters than the SQL that was defined"}
-		}
+	message, ofCode := pgxerr.Refusal(err)
+	switch {
+	case message == "":
+		return nil
+	case ofCode:
+		return &Error{Code: CodeInternal, Effect: NotApplied, Err: err, Message: message}
 	}
-	if strings.Contains(text, "message body too large") {
-		return &Error{Code: CodeInvalid, Effect: NotApplied, Err: err,
-			Message: "the values are too large for one message, which holds 1 GiB"}
-	}
-	if text == "conn busy" {
-		return &Error{Code: CodeInternal, Effect: NotApplied, Err: err,
-			Message: "the connection is busy: rows of an earlier query are still open on it"}
-	}
-	return nil
-}
-
-// positionHint says where in the SQL the server found the error, if it tells: the line, and
-// a word of the SQL, never a literal.
-func (s *statement) positionHint(pgErr *pgconn.PgError) string {
-	at := int(pgErr.Position) - 1
-	sql := []rune(s.text.SQL)
-	if at < 0 || at >= len(sql) {
-		return ""
-	}
-	end := at
-	for end < len(sql) && (sql[end] == '_' || sql[end] >= 'a' && sql[end] <= 'z' || sql[end] >= 'A' && sql[end] <= 'Z' ||
-		end > at && sql[end] >= '0' && sql[end] <= '9') {
-		end++
-	}
-	line := 1 + strings.Count(string(sql[:at]), "\n")
-	if end == at {
-		return fmt.Sprintf(" in line %d of the SQL", line)
-	}
-	return fmt.Sprintf(" in line %d of the SQL at %q", line, string(sql[at:end]))
+	return &Error{Code: CodeInvalid, Effect: NotApplied, Err: err, Message: message}
 }
 
 // fromScan is the error of rows that cannot be read into their row type.

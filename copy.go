@@ -16,6 +16,7 @@ import (
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/copybin"
+	"github.com/pgcmd/pgcmd/internal/pgxerr"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/structfields"
@@ -183,7 +184,7 @@ func (c *copyDefinition) stream(ctx context.Context, l *copyLease, columns []cop
 	defer func() { // also after a panic, or Goexit, in the sequence
 		f.Abandon()
 		l.err = f.Err
-		if !isPgError(l.err) && l.err != nil && ctx.Err() != nil {
+		if !pgxerr.IsServer(l.err) && l.err != nil && ctx.Err() != nil {
 			l.err = ctx.Err()
 		}
 		if err == nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pgcmd/pgcmd/internal/bind"
+	"github.com/pgcmd/pgcmd/internal/pgxerr"
 	"github.com/pgcmd/pgcmd/internal/rowjson"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
@@ -146,7 +147,7 @@ func (q *query) begin(ctx context.Context, db DB, inv *invocation) (failure *Err
 // readQuery records what Query returned, and reads the reply.
 func (q *query) readQuery(ctx context.Context, inv *invocation, rows pgx.Rows, err error) error {
 	r := &inv.result
-	if isEncodeError(err) {
+	if pgxerr.IsEncode(err) {
 		rows, err = r.direct.Query(ctx, q.text.SQL, inv.args...)
 	}
 	if failure := q.sent(ctx, inv.args, r, rows, err); failure != nil {

@@ -2,17 +2,15 @@ package pgcmd
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgcmd/pgcmd/internal/pgxerr"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 )
 
@@ -53,10 +51,10 @@ func Retryable(err error) bool {
 	if first, effect := findError(err); first != nil {
 		return effect == NotApplied && first.isTransient()
 	}
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && !isConnectError(err) {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && !pgxerr.IsConnect(err) {
 		return sqlstate.IsConflict(pgErr.Code)
 	}
-	return isConnectError(err) && classify(context.Background(), err).isTransient()
+	return pgxerr.IsConnect(err) && classify(context.Background(), err).isTransient()
 }
 
 // isTransient reports whether the error may not come again.
@@ -65,29 +63,12 @@ func (e *Error) isTransient() bool {
 	case e.outdated:
 		return true
 	case e.SQLState == "":
-		return (e.Code == CodeUnavailable || e.Code == CodeUnknownEffect) && !isPermanentDialError(e.Err)
+		return (e.Code == CodeUnavailable || e.Code == CodeUnknownEffect) && !pgxerr.IsPermanent(e.Err)
 	case e.SQLState == sqlstate.FeatureNotSupported:
 		pgErr, ok := errors.AsType[*pgconn.PgError](e.Err)
 		return ok && sqlstate.IsPlanChange(pgErr)
 	}
 	return sqlstate.IsTransient(e.SQLState)
-}
-
-// isPermanentDialError reports whether a connection failed for a reason that does not pass.
-func isPermanentDialError(err error) bool {
-	if isPoolClosed(err) {
-		return true
-	}
-	if dns, ok := errors.AsType[*net.DNSError](err); ok {
-		return dns.IsNotFound
-	}
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return true
-	}
-	if _, ok := errors.AsType[tls.AlertError](err); ok {
-		return true
-	}
-	return err != nil && strings.Contains(err.Error(), "server refused TLS connection") // it has no type
 }
 
 // retryAtMostOnce reports whether one more attempt is all that can help.

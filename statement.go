@@ -2,23 +2,21 @@ package pgcmd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgcmd/pgcmd/internal/bind"
 	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/multiplex"
+	"github.com/pgcmd/pgcmd/internal/pgrows"
+	"github.com/pgcmd/pgcmd/internal/pgxerr"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
-	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/sqltext"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 	"github.com/pgcmd/pgcmd/internal/structfields"
@@ -106,7 +104,7 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *result) *Err
 		return failure
 	}
 	defer s.closeUnsent(ctx, r)
-	rows, err := queryReencoding(ctx, r.direct, s.text.SQL, args)
+	rows, err := stmtcache.Query(ctx, r.direct, s.text.SQL, args)
 	return s.sent(ctx, args, r, rows, err)
 }
 
@@ -172,7 +170,7 @@ func (s *statement) sent(ctx context.Context, args []any, r *result, rows pgx.Ro
 	}
 	// Query itself returns only errors of preparing and encoding; those of the execution are
 	// the rows'. The simple protocol prepares nothing, and Query returns all errors.
-	r.failedBeforeSend = configOf(r.direct).DefaultQueryExecMode != pgx.QueryExecModeSimpleProtocol
+	r.failedBeforeSend = stmtcache.ModeOf(r.direct) != pgx.QueryExecModeSimpleProtocol
 	failure := s.statementError(ctx, r, err)
 	s.close(ctx, r)
 	return failure
@@ -212,7 +210,7 @@ func (s *statement) sendForeign(ctx context.Context, t *target, args []any, unve
 		}
 		r.bind(conn)
 	}
-	rows, err := queryReencoding(ctx, t.db, s.text.SQL, args)
+	rows, err := stmtcache.Query(ctx, t.db, s.text.SQL, args)
 	r.rows = rows
 	if err == nil {
 		return nil
@@ -300,75 +298,21 @@ func (s *statement) close(ctx context.Context, r *result) {
 	}
 }
 
-// A few rows beyond a limit are read to the end, if they are there already: that costs less
-// than a connection. For a statement that may have written something the wait is longer,
-// because its CommandComplete tells whether it did.
-const (
-	maxDrainRows   = 256
-	maxDrainTime   = 2 * time.Millisecond
-	maxOutcomeTime = 100 * time.Millisecond
-)
-
-// drainFew reads up to maxDrainRows rows, for patience at most, and reports whether those were
-// all.
-func drainFew(rows rowscan.Rows, patience time.Duration) bool {
-	start := time.Now()
-	for range maxDrainRows {
-		if !rows.Next() {
-			return true
-		}
-		if time.Since(start) > patience {
-			break
-		}
-	}
-	return false
-}
-
 // stopReading ends the reading of rows that are not needed; their Err is then the statement's.
 // It reports whether the server was requested to cancel. A write is read to its end, since a
 // cancelled one might not be applied. In a transaction the rows are read to their end too,
 // since a cancellation would abort it.
-func (s *statement) stopReading(ctx context.Context, r *result) (asked bool) {
-	conn, mayBreak := r.rows.Conn(), s.mayStopReading(r)
-	patience := maxOutcomeTime
+func (s *statement) stopReading(ctx context.Context, r *result) (canceled bool) {
+	patience := pgrows.MaxOutcomeTime
 	if s.readOnly {
-		patience = maxDrainTime
+		patience = pgrows.MaxDrainTime
 	}
-	if mayBreak && r.conn != nil { // the rest may take long
-		socket := conn.PgConn().Conn()
-		_ = socket.SetReadDeadline(time.Now().Add(patience))
-		defer func() { _ = socket.SetReadDeadline(time.Time{}) }()
-	}
-	if drainFew(r.rows, patience) {
-		return false
-	}
-	switch {
-	case !mayBreak:
-	case r.conn == nil:
-		// The caller's connection must survive: the server is requested to cancel.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
-		defer cancel()
-		_ = conn.PgConn().CancelRequest(ctx)
-		asked = true
-	default:
-		closeWithoutDraining(conn, r.rows)
-	}
-	r.rows.Close()
-	return asked
+	return pgrows.Stop(ctx, r.rows.Conn(), r.rows, patience, s.mayStopReading(r), r.conn != nil)
 }
 
 // mayStopReading reports whether the reading of a statement may be stopped before its end.
 func (s *statement) mayStopReading(r *result) bool {
 	return r.rows.Conn() != nil && !r.joined && (s.readOnly || s.text.Reads)
-}
-
-// closeWithoutDraining ends a reading without waiting. If there is more to read, it closes the
-// connection.
-func closeWithoutDraining(conn *pgx.Conn, rows rowscan.Rows) {
-	socket := conn.PgConn().Conn()
-	_ = socket.SetReadDeadline(time.Unix(1, 0))
-	defer func() { _ = socket.SetReadDeadline(time.Time{}) }()
-	rows.Close()
 }
 
 // addArgCheck records what has to be checked in parameter i of so many.
@@ -467,7 +411,7 @@ func (s *statement) verifyArgsOnConn(ctx context.Context, conn *pgx.Conn, args [
 	if len(d) == 0 {
 		return nil, nil
 	}
-	mode := configOf(conn).DefaultQueryExecMode
+	mode := stmtcache.ModeOf(conn)
 	known := stmtcache.OnConn(conn)
 	oids, ok := known.Params(s.text.SQL)
 	// A mode that describes a statement each time does not want the description cached.
@@ -510,7 +454,7 @@ func (s *statement) verifyArgsInTx(ctx context.Context, tx *txn, args []any, d u
 // statement if no value of its type can be sent. It returns nil if err is another error. conn
 // is queried for the name of a type that pgx does not know; it may be nil.
 func (s *statement) unsendable(ctx context.Context, known *pgtype.Map, conn *pgx.Conn, args []any, err error) *Error {
-	i, oid, ok := typemap.ParseEncodeError(withoutBatch(err))
+	i, oid, ok := pgxerr.ParseEncode(pgxerr.WithoutBatch(err))
 	if !ok {
 		return nil
 	}
@@ -556,80 +500,7 @@ func (s *statement) unsendable(ctx context.Context, known *pgtype.Map, conn *pgx
 // isOutdated reports whether err proves that the statement's description on conn is
 // outdated. If so, the other connections of the pool drop theirs before their next use.
 func (s *statement) isOutdated(conn *pgx.Conn, err error) bool {
-	switch s.text.Verb {
-	case "select", "insert", "update", "delete", "merge", "with", "values", "table":
-		return noteOutdated(conn, s.text.SQL, err)
-	}
-	return false // a utility statement is not analyzed before it is executed
-}
-
-func noteOutdated(conn *pgx.Conn, sql string, err error) bool {
-	if conn == nil || !sqlstate.ProvesOutdated(err) {
-		return false
-	}
-	connpool.Of(conn).NoteStale(sql)
-	return true
-}
-
-// cachesDescriptions reports whether pgx caches statement descriptions on conn.
-func cachesDescriptions(conn *pgx.Conn) bool {
-	if conn == nil {
-		return false
-	}
-	mode := configOf(conn).DefaultQueryExecMode
-	return mode == pgx.QueryExecModeCacheStatement || mode == pgx.QueryExecModeCacheDescribe
-}
-
-// invalidateAfter drops the cached description of a statement that failed with err, if that
-// may be because of the description.
-func invalidateAfter(conn *pgx.Conn, sql string, err error) {
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && sqlstate.InvalidatesStatement(pgErr.Code) {
-		stmtcache.OnConn(conn).Invalidate(sql)
-	}
-}
-
-// queryReencoding is db.Query. If an argument does not fit the cached description, pgx drops
-// that, and the argument is encoded again for a new one.
-func queryReencoding(ctx context.Context, db querier, sql string, args []any) (pgx.Rows, error) {
-	rows, err := db.Query(ctx, sql, args...)
-	if isEncodeError(err) {
-		return db.Query(ctx, sql, args...)
-	}
-	return rows, err
-}
-
-type querier interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-}
-
-// isEncodeError reports whether err is pgx's for an argument that it cannot encode. Those
-// errors have no type.
-func isEncodeError(err error) bool {
-	return err != nil && strings.HasPrefix(err.Error(), "failed to encode args[")
-}
-
-// describe returns the description of sql, and prepares it under a name if the connection
-// is set to use prepared statements; behind a pooler it is not, and the description has no
-// name. The first call for a statement costs a round trip.
-func describe(ctx context.Context, conn *pgx.Conn, sql string) (*pgconn.StatementDescription, error) {
-	return stmtcache.OnConn(conn).Describe(ctx, conn.PgConn(), sql, cachesStatements(conn))
-}
-
-// cachesStatements reports whether the connection is set to cache prepared statements.
-func cachesStatements(conn *pgx.Conn) bool {
-	return configOf(conn).DefaultQueryExecMode == pgx.QueryExecModeCacheStatement
-}
-
-// configOf is conn.Config, copied once for a connection: conn.Config copies at every call. It
-// must not be changed.
-func configOf(conn *pgx.Conn) *pgx.ConnConfig {
-	data := conn.PgConn().CustomData()
-	config, ok := data["pgcmd.config"].(*pgx.ConnConfig)
-	if !ok {
-		config = conn.Config()
-		data["pgcmd.config"] = config
-	}
-	return config
+	return s.text.Analyzed() && connpool.NoteOutdated(conn, s.text.SQL, err)
 }
 
 // limits bound one reply: MaxRows and MaxBytes. Zero means no limit.

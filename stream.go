@@ -384,7 +384,7 @@ func (c *cursor) fetchRoundTrip(ctx context.Context, read func(rows rowscan.Rows
 		}
 	}()
 	if opening {
-		invalidateAfter(s.conn, c.text.SQL, err)
+		stmtcache.OnConn(s.conn).InvalidateAfter(c.text.SQL, err)
 	}
 	s.beginSent = s.beginSent || err == nil || s.status() != 'I'
 	return rows.More(), err
@@ -445,7 +445,7 @@ func (c *cursor) encode(ctx context.Context) error {
 				return err
 			}
 		}
-		sd, err := describe(ctx, s.conn, c.text.SQL)
+		sd, err := stmtcache.Describe(ctx, s.conn, c.text.SQL)
 		if err != nil {
 			return err
 		}

@@ -2,7 +2,6 @@ package pgcmd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
+	"github.com/pgcmd/pgcmd/internal/pgxerr"
 )
 
 // A target is a [DB] that a command runs on, resolved to what it is.
@@ -181,19 +181,10 @@ func acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, *Error) {
 	return conn, nil
 }
 
-// errPoolClosed is the cause of an error of a pool that is closed.
-var errPoolClosed = errors.New("pgcmd: the pool is closed")
-
 const msgPoolClosed = "no connection available: the pool is closed"
 
 func poolClosed() *Error {
-	return &Error{Code: CodeUnavailable, Effect: NotApplied, Err: errPoolClosed, Message: msgPoolClosed}
-}
-
-// isPoolClosed reports whether err is of a pool that was closed: of puddle's, whose
-// error pgxpool passes on, or of ours.
-func isPoolClosed(err error) bool {
-	return err != nil && (errors.Is(err, errPoolClosed) || err.Error() == "closed pool")
+	return &Error{Code: CodeUnavailable, Effect: NotApplied, Err: pgxerr.ErrPoolClosed, Message: msgPoolClosed}
 }
 
 // nested refuses to wait for a connection while holding one of the same pool.

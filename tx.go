@@ -9,6 +9,7 @@ import (
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/pgrows"
+	"github.com/pgcmd/pgcmd/internal/pgxerr"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 )
 
@@ -175,7 +176,7 @@ func (r *txRows) Close() {
 	r.err = r.Rows.Err()
 	if r.results != nil {
 		if err := r.results.Close(); r.err == nil {
-			r.err = withoutBatch(err)
+			r.err = pgxerr.WithoutBatch(err)
 		}
 	}
 	if r.s.openRows == r {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/pgrows"
+	"github.com/pgcmd/pgcmd/internal/pgxerr"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/sqltext"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
@@ -287,7 +288,7 @@ func (s *txn) recordResult(err error) {
 		}
 	case status == 'E':
 		s.state.abort(err)
-	case status == 'I' && !s.external && !s.state.aborted && (len(s.deferred) == 0 || isPgError(err)):
+	case status == 'I' && !s.external && !s.state.aborted && (len(s.deferred) == 0 || pgxerr.IsServer(err)):
 		// The first statement was refused before BEGIN was executed, or SQL of the body
 		// ended the transaction. The next statement must not run outside of it.
 		s.state.abort(err)
@@ -304,7 +305,7 @@ func (s *txn) query(ctx context.Context, sql string, args []any) (pgx.Rows, pgx.
 		}
 	}
 	if len(s.deferred) == 0 {
-		rows, err := queryReencoding(ctx, s.db, sql, args)
+		rows, err := stmtcache.Query(ctx, s.db, sql, args)
 		if err == nil && len(args) == 0 && s.conn != nil {
 			stmtcache.OnConn(s.conn).SetParams(sql, nil) // pgx has prepared it
 		}
@@ -317,7 +318,7 @@ func (s *txn) query(ctx context.Context, sql string, args []any) (pgx.Rows, pgx.
 	rows, err := results.Query()
 	if err != nil {
 		_ = results.Close()
-		return nil, nil, withoutBatch(err)
+		return nil, nil, pgxerr.WithoutBatch(err)
 	}
 	return rows, results, nil
 }
@@ -351,7 +352,7 @@ func (s *txn) exec(ctx context.Context, sql string, args []any) (tag pgconn.Comm
 	if closing := results.Close(); err == nil {
 		err = closing
 	}
-	return tag, withoutBatch(err)
+	return tag, pgxerr.WithoutBatch(err)
 }
 
 // shiftPosition makes the position in an error of the server count in the caller's SQL,
@@ -426,7 +427,7 @@ func (s *txn) prepareToBatch(ctx context.Context, sql string, args []any) (strin
 // preparesFirst reports whether pgx prepares the statements of a batch in a round trip before
 // it.
 func preparesFirst(conn *pgx.Conn) bool {
-	switch configOf(conn).DefaultQueryExecMode {
+	switch stmtcache.ModeOf(conn) {
 	case pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol:
 		return false
 	}
@@ -438,7 +439,7 @@ func preparesFirst(conn *pgx.Conn) bool {
 // sent alone: else a syntax error would refuse BEGIN as well, and positions in errors would
 // count from there.
 func (s *txn) sendWithDeferred(ctx context.Context, queries []*pgx.QueuedQuery) (pgx.BatchResults, error) {
-	if len(queries) > 0 && s.conn != nil && configOf(s.conn).DefaultQueryExecMode == pgx.QueryExecModeSimpleProtocol {
+	if len(queries) > 0 && s.conn != nil && stmtcache.ModeOf(s.conn) == pgx.QueryExecModeSimpleProtocol {
 		if err := s.sendDeferred(ctx); err != nil {
 			return nil, err
 		}
@@ -455,20 +456,11 @@ func (s *txn) sendWithDeferred(ctx context.Context, queries []*pgx.QueuedQuery) 
 		if _, err := results.Exec(); err != nil {
 			_ = results.Close()
 			s.beginSent = s.beginSent || s.status() != 'I'
-			return nil, withoutBatch(err)
+			return nil, pgxerr.WithoutBatch(err)
 		}
 	}
 	s.beginSent = true
 	return results, nil
-}
-
-// withoutBatch unwraps the error that pgx wraps for a batch, as which the caller has not sent
-// the statement.
-func withoutBatch(err error) error {
-	if wrapped, ok := errors.AsType[pgx.ErrPreprocessingBatch](err); ok {
-		return wrapped.Unwrap()
-	}
-	return err
 }
 
 // sendDeferred sends the deferred statements alone.
@@ -485,7 +477,7 @@ func (s *txn) sendDeferred(ctx context.Context) error {
 
 // recordOutdated records err if it proves that a statement of the body is outdated.
 func (s *txn) recordOutdated(sql string, err error) {
-	if err != nil && cachesDescriptions(s.conn) && noteOutdated(s.conn, sql, err) {
+	if err != nil && stmtcache.CachesDescriptions(s.conn) && connpool.NoteOutdated(s.conn, sql, err) {
 		s.outdated = err
 	}
 }
@@ -586,9 +578,9 @@ func (s *txn) closeRows() bool {
 	if s.openRows == nil {
 		return false
 	}
-	drainFew(s.openRows.Rows, maxDrainTime)
+	pgrows.DrainFew(s.openRows.Rows, pgrows.MaxDrainTime)
 	if s.conn != nil && s.conn.PgConn().IsBusy() {
-		closeWithoutDraining(s.conn, s.openRows) // too many to read: this closes the connection, which ends the transaction
+		pgrows.CloseWithoutDraining(s.conn, s.openRows) // too many to read: this closes the connection, which ends the transaction
 		if s.conn.IsClosed() && s.state.connLost == nil {
 			s.state.connLost = errConnLost
 		}

@@ -46,7 +46,7 @@ func (s *txn) commit(ctx context.Context) *Error {
 
 // sendCommit sends COMMIT, and returns the tag of the server's reply.
 func (s *txn) sendCommit(ctx context.Context) (tag pgconn.CommandTag, err error) {
-	tag, s.unreplicated, err = pgcommit.Send(ctx, s.conn, configOf(s.conn), s.commitTimeout)
+	tag, s.unreplicated, err = pgcommit.Send(ctx, s.conn, stmtcache.ConfigOf(s.conn), s.commitTimeout)
 	return tag, err
 }
 

@@ -62,7 +62,7 @@ func (s *descriptor) refused(e *pgconn.PgError) {
 	if e.Hint != "" {
 		hint = " (" + strings.TrimSuffix(e.Hint, ".") + ")"
 	}
-	s.report("SQL", "sql", "is refused by the server: %s%s, SQLSTATE %s%s: %s", e.Message, s.statement.positionHint(e), e.Code, hint, fix)
+	s.report("SQL", "sql", "is refused by the server: %s%s, SQLSTATE %s%s: %s", e.Message, s.statement.text.Near(e.Position), e.Code, hint, fix)
 }
 
 // params compares the parameters with the fields of the input.

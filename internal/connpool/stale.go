@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
@@ -97,4 +98,14 @@ func invalidate(ctx context.Context, conn *pgx.Conn, sql string) {
 	// before anything is sent.
 	rows, _ := conn.Query(ctx, sql, pgx.QueryExecMode(-1))
 	rows.Close()
+}
+
+// NoteOutdated reports whether err proves that the description of a statement on conn is
+// outdated: then the other connections of the pool drop theirs. conn may be nil.
+func NoteOutdated(conn *pgx.Conn, sql string, err error) bool {
+	if conn == nil || !sqlstate.ProvesOutdated(err) {
+		return false
+	}
+	Of(conn).NoteStale(sql)
+	return true
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgcmd/pgcmd/internal/pgrows"
+	"github.com/pgcmd/pgcmd/internal/pgxerr"
 )
 
 // A Pipeline is like a [pgconn.Pipeline], for statements of which the last is COMMIT: the
@@ -252,7 +253,7 @@ func (p *Pipeline) next() (pgproto3.BackendMessage, error) {
 	switch {
 	case err == nil:
 		return message, nil
-	case isPgError(err) && !p.conn.IsClosed():
+	case pgxerr.IsServer(err) && !p.conn.IsClosed():
 		p.skipping = true
 		return nil, err
 	}
@@ -264,7 +265,7 @@ func (p *Pipeline) fail(err error) error {
 	if p.err != nil {
 		return p.err
 	}
-	if p.err = asContextError(err); p.ctx.Err() != nil && !isPgError(err) {
+	if p.err = asContextError(err); p.ctx.Err() != nil && !pgxerr.IsServer(err) {
 		p.err = errors.Join(p.ctx.Err(), err)
 	}
 	Close(p.conn)

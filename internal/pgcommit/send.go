@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgcmd/pgcmd/internal/pgrows"
+	"github.com/pgcmd/pgcmd/internal/pgxerr"
 )
 
 // DefaultTimeout bounds a COMMIT if neither a timeout nor a later deadline does.
@@ -63,7 +64,7 @@ func Send(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, timeout t
 	message, err := in.receive()
 	switch message := message.(type) {
 	case nil:
-		if !isPgError(err) || conn.IsClosed() {
+		if !pgxerr.IsServer(err) || conn.IsClosed() {
 			return tag, in.unreplicated, asContextError(err)
 		}
 	case *pgproto3.CommandComplete:
@@ -93,11 +94,6 @@ func asContextError(err error) error {
 		return errors.Join(context.DeadlineExceeded, err)
 	}
 	return err
-}
-
-func isPgError(err error) bool {
-	_, ok := errors.AsType[*pgconn.PgError](err)
-	return ok
 }
 
 // Close closes a connection without asking the server to cancel the statement, as pgconn does

@@ -5,7 +5,6 @@ package pgpipeline
 
 import (
 	"context"
-	"errors"
 	"io"
 	"strconv"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/pgcommit"
 	"github.com/pgcmd/pgcmd/internal/pgrows"
+	"github.com/pgcmd/pgcmd/internal/pgxerr"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
@@ -219,8 +219,7 @@ func (x *Exchange) CloseRows(rows rowscan.Rows) error {
 
 // alive reports whether err is the server's, and the connection is open.
 func (x *Exchange) alive(err error) bool {
-	_, answered := errors.AsType[*pgconn.PgError](err)
-	return answered && !x.conn.IsClosed()
+	return pgxerr.IsServer(err) && !x.conn.IsClosed()
 }
 
 // RowFilter returns the filter of the rows of the reply that is being read; nil if there is

@@ -1,5 +1,7 @@
 package sqltext
 
+import "strings"
+
 // writes reports whether a statement, or the body of a common table expression, is more than a query. Keywords tell
 // only where the grammar puts a statement: count(delete) names a column.
 func writes(toks []token) bool {
@@ -131,6 +133,33 @@ func ends(toks []token) bool {
 		case t.is("prepare") && len(rest) > 0 && rest[0].is("transaction"):
 			return true
 		}
+	}
+	return false
+}
+
+// Atomic reports whether the statement is applied whole or not at all. One that commits
+// while it runs may have done part of its work when it fails.
+func (t Text) Atomic() bool {
+	switch t.Verb {
+	case "call", "do", "vacuum", "analyze", "analyse", "cluster", "reindex", "explain":
+		return t.Reads
+	case "create", "drop", "alter", "refresh":
+		sql := strings.ToLower(t.SQL)
+		for _, word := range [...]string{"concurrently", "database", "tablespace", "subscription", "system"} {
+			if strings.Contains(sql, word) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// Analyzed reports whether the server analyzes the statement before it executes it, as it
+// does not with a utility statement.
+func (t Text) Analyzed() bool {
+	switch t.Verb {
+	case "select", "insert", "update", "delete", "merge", "with", "values", "table":
+		return true
 	}
 	return false
 }

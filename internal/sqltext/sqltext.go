@@ -156,3 +156,22 @@ func snippet(text string) string {
 	}
 	return line
 }
+
+// Near describes a place in the SQL, as the server counts it, from 1: its line, and a word of
+// the SQL, never a literal. It returns "" if there is no such place.
+func (t Text) Near(position int32) string {
+	at, sql := int(position)-1, []rune(t.SQL)
+	if at < 0 || at >= len(sql) {
+		return ""
+	}
+	end := at
+	for end < len(sql) && (sql[end] == '_' || sql[end] >= 'a' && sql[end] <= 'z' || sql[end] >= 'A' && sql[end] <= 'Z' ||
+		end > at && sql[end] >= '0' && sql[end] <= '9') {
+		end++
+	}
+	line := 1 + strings.Count(string(sql[:at]), "\n")
+	if end == at {
+		return fmt.Sprintf(" in line %d of the SQL", line)
+	}
+	return fmt.Sprintf(" in line %d of the SQL at %q", line, string(sql[at:end]))
+}

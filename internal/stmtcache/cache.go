@@ -5,10 +5,13 @@ package stmtcache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgcmd/pgcmd/internal/sqlstate"
 )
 
 // Size is how many statements are cached for each connection.
@@ -101,6 +104,14 @@ func Name(pid uint32, n int) string { return fmt.Sprintf("pgcmd_%d_%d", pid, n) 
 func (c *Cache) Invalidate(sql string) {
 	if e, _ := c.statements.Get(sql); e != nil {
 		c.drop(e)
+	}
+}
+
+// InvalidateAfter is Invalidate if a statement that failed with err may have failed because of
+// its description.
+func (c *Cache) InvalidateAfter(sql string, err error) {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && sqlstate.InvalidatesStatement(pgErr.Code) {
+		c.Invalidate(sql)
 	}
 }
 

@@ -2,13 +2,8 @@ package typemap
 
 import (
 	"database/sql/driver"
-	"errors"
 	"fmt"
 	"reflect"
-	"strconv"
-	"strings"
-
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // A Check says what has to be checked in the values of a parameter before they are sent.
@@ -131,38 +126,4 @@ func OwnType(value any) reflect.Type {
 		return nil
 	}
 	return reflect.TypeOf(own)
-}
-
-// ParseEncodeError takes apart the error of an argument that pgx could not encode: its number,
-// from 0, -1 if it does not tell, and the type that it was to be encoded as. Such errors
-// have no type; a test holds their text, which holds the value.
-func ParseEncodeError(err error) (i int, oid uint32, ok bool) {
-	text := err.Error()
-	i = -1
-	if rest, found := strings.CutPrefix(text, "failed to encode args["); found {
-		number, _, _ := strings.Cut(rest, "]")
-		if n, e := strconv.Atoi(number); e == nil {
-			i = n
-		}
-		ok = true
-		if err = errors.Unwrap(err); err == nil {
-			return i, 0, true
-		}
-		text = err.Error()
-	}
-	if !strings.HasPrefix(text, "unable to encode ") {
-		return i, 0, ok
-	}
-	if _, answered := errors.AsType[*pgconn.PgError](err); answered && !ok {
-		return i, 0, false
-	}
-	if cause := errors.Unwrap(err); cause != nil {
-		text = strings.TrimSuffix(text, ": "+cause.Error())
-	}
-	at := strings.LastIndex(text, " (OID ")
-	if at < 0 {
-		return i, 0, ok
-	}
-	n, parsed := strconv.ParseUint(strings.TrimSuffix(text[at+len(" (OID "):], ")"), 10, 32)
-	return i, uint32(n), ok || parsed == nil
 }
