@@ -16,7 +16,6 @@ import (
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
-	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
 // A chunk is what is sent before its replies are read: up to chunkItems items or
@@ -111,9 +110,9 @@ func (f *batchExec) encode(l *encodedItem, i int) (e *Error, err error) {
 	if e != nil {
 		return e, nil
 	}
-	unverified, e := s.checkArgs(args)
-	if e != nil {
-		return e, nil
+	unverified, refused := s.checks.Check(args)
+	if refused != nil {
+		return s.argError(refused), nil
 	}
 	known := stmtcache.OnConn(f.conn)
 	cached := known.Described(s.text.SQL)
@@ -128,25 +127,18 @@ func (f *batchExec) encode(l *encodedItem, i int) (e *Error, err error) {
 		if err != nil {
 			return nil, &describeError{i, err}
 		}
-		if len(unverified) > 0 {
-			t, lost := typemap.OfConn(f.ctx, f.conn, unverified.oidOfArg(sd.ParamOIDs)...)
-			if lost != nil {
-				return nil, &describeError{i, lost}
-			}
-			if e := s.verifyArgs(t, sd.ParamOIDs, args, unverified, false); e != nil {
-				err = e
-			}
+		refused, err := unverified.Verify(f.ctx, f.conn, sd.ParamOIDs, args)
+		if err != nil {
+			return nil, &describeError{i, err}
 		}
-		if err == nil {
+		if e = s.argError(refused); e == nil {
 			err = l.encoded.Build(f.conn.TypeMap(), sd, args)
 		}
-		if err == nil && len(sd.Fields) > 0 {
-			if e := f.items.checkColumns(i, f.conn.TypeMap(), sd.Fields); e != nil {
-				err = e
-			}
+		if e == nil && err == nil && len(sd.Fields) > 0 {
+			e = f.items.checkColumns(i, f.conn.TypeMap(), sd.Fields)
 		}
 		switch {
-		case err == nil:
+		case e == nil && err == nil:
 			l.item, l.sd = i, sd
 			return nil, nil
 		case cached: // the schema may have changed since
@@ -157,14 +149,12 @@ func (f *batchExec) encode(l *encodedItem, i int) (e *Error, err error) {
 			}
 			continue
 		}
-		if e, ok := err.(*Error); ok {
-			e.Effect = NotApplied
-			return e, nil
+		if e == nil {
+			e = s.unsendable(f.ctx, f.conn, args, err)
 		}
-		if e := s.unsendable(f.ctx, f.conn.TypeMap(), f.conn, args, err); e != nil {
-			return e, nil
+		if e == nil {
+			e, _ = s.classifyStatement(f.ctx, err)
 		}
-		e, _ := s.classifyStatement(f.ctx, err)
 		e.Effect = NotApplied
 		return e, nil
 	}

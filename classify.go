@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -11,13 +12,13 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/pgcmd/pgcmd/internal/bind"
 	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/multiplex"
 	"github.com/pgcmd/pgcmd/internal/pgxerr"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
+	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
 // This file is the only place where an error of pgx, of PostgreSQL or of an internal
@@ -210,7 +211,7 @@ func (s *statement) statementError(ctx context.Context, r *result, err error) *E
 		e.Err = err
 	}
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
-	if answered && s.checkKinds != nil && r.rows != nil && r.rows.Conn() != nil { // the schema may have changed
+	if answered && s.checks != nil && r.rows != nil && r.rows.Conn() != nil { // the schema may have changed
 		stmtcache.OnConn(r.rows.Conn()).InvalidateParamsOf(s.text.SQL)
 	}
 	e.outdated = answered && (r.described || stmtcache.CachesDescriptions(r.connection())) && s.isOutdated(r.connection(), err)
@@ -240,7 +241,14 @@ func (s *statement) statementError(ctx context.Context, r *result, err error) *E
 // classifyStatement makes the error of a statement, without its Effect. refused is true if
 // pgx refused the statement before it sent anything.
 func (s *statement) classifyStatement(ctx context.Context, err error) (e *Error, refused bool) {
-	if e := s.preSendError(err); e != nil {
+	if e := s.argError(typemap.EncodeError(ctx, nil, nil, nil, nil, err)); e != nil {
+		return e, true
+	}
+	if message, ofCode := pgxerr.Refusal(err); message != "" {
+		e := &Error{Code: CodeInvalid, Effect: NotApplied, Err: err, Message: message}
+		if ofCode {
+			e.Code = CodeInternal
+		}
 		return e, true
 	}
 	e = classify(ctx, err)
@@ -317,35 +325,29 @@ func (e *Error) reconcileCode() {
 	}
 }
 
-// preSendError makes the error of a statement that pgx refused before it sent a byte of it,
-// or returns nil. Such errors have no type; a test holds their text.
-func (s *statement) preSendError(err error) *Error {
-	if i, _, ok := pgxerr.ParseEncode(pgxerr.WithoutBatch(err)); ok {
-		field := "the parameter"
-		if i >= 0 && i < len(s.params) {
-			field = s.params[i]
-		}
-		return newFieldError(field, "encode", "does not fit the type of its parameter in the SQL", err)
-	}
-	message, ofCode := pgxerr.Refusal(err)
-	switch {
-	case message == "":
-		return nil
-	case ofCode:
-		return &Error{Code: CodeInternal, Effect: NotApplied, Err: err, Message: message}
-	}
-	return &Error{Code: CodeInvalid, Effect: NotApplied, Err: err, Message: message}
-}
-
 // fromScan is the error of rows that cannot be read into their row type.
 func fromScan(err *rowscan.Error) *Error {
 	return &Error{Code: CodeInternal, Column: err.Column, Message: err.Message, Err: err.Err}
 }
 
-// fieldError is the error of a value that cannot be an argument; nil for nil.
-func fieldError(e *bind.FieldError) *Error {
-	if e == nil {
+// argError makes the error of an argument that cannot be sent; nil for nil.
+func (s *statement) argError(err *typemap.ArgError) *Error {
+	if err == nil {
 		return nil
 	}
-	return newFieldError(e.Field, e.Rule, e.Message, nil)
+	field := "the parameter"
+	if err.Param >= 0 && err.Param < len(s.params) {
+		field = s.params[err.Param]
+	}
+	e := newFieldError(field, err.Rule, err.Message, err.Err)
+	if err.WrongType && err.Param < len(s.fields) && s.fields[err.Param].Type.Kind() != reflect.Interface {
+		e.Code, e.Message = CodeInternal, "the input cannot be sent, whatever it holds"
+	}
+	return e
+}
+
+// unsendable makes the error of an argument that pgx could not encode on conn; nil if err is
+// another error.
+func (s *statement) unsendable(ctx context.Context, conn *pgx.Conn, args []any, err error) *Error {
+	return s.argError(typemap.EncodeError(ctx, conn.TypeMap(), conn, s.text.Names, args, err))
 }

@@ -13,11 +13,11 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pgcmd/pgcmd/internal/bind"
 	"github.com/pgcmd/pgcmd/internal/fingerprint"
 	"github.com/pgcmd/pgcmd/internal/jsonfields"
 	"github.com/pgcmd/pgcmd/internal/redact"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
+	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
 // OnceSchema creates the table that [Once] needs. It may be executed repeatedly. The role of
@@ -147,8 +147,8 @@ func (c *definition) idempotencyKeyFor(inv *invocation) (*idempotencyKey, *Error
 	if k.key == "" || len(k.key) > maxKey {
 		return nil, newFieldError("", "once", fmt.Sprintf("the key of Once has %d bytes: it must have 1 to %d", len(k.key), maxKey), nil)
 	}
-	if e := fieldError(bind.CheckText(k.key, "the key of Once")); e != nil {
-		return nil, e
+	if why := typemap.NotText(k.key); why != "" {
+		return nil, newFieldError("the key of Once", "text", why, nil)
 	}
 	sum, err := c.oncePlan.in.Sum(inv.in)
 	if err != nil {

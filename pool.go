@@ -11,7 +11,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 
@@ -338,17 +337,14 @@ func (p *Pool) newMux(pool *pgxpool.Pool, t *connpool.Tracker) *multiplex.Mux {
 
 // runShared runs the statement on the shared connections. It returns false for done if the
 // statement has to run on a connection of its own.
-func (s *statement) runShared(ctx context.Context, p *Pool, args []any, unverified unverifiedArgs, r *result) (failure *Error, done bool) {
+func (s *statement) runShared(ctx context.Context, p *Pool, args []any, unverified typemap.Unverified, r *result) (failure *Error, done bool) {
 	if err := ctx.Err(); err != nil {
 		return newUnsentError(ctx, err), true
 	}
 	if failure := nested(ctx, p.Pool); failure != nil {
 		return failure, true
 	}
-	run := multiplex.Run{Query: multiplex.Query{Name: s.name, SQL: s.text.SQL, Args: args}}
-	if len(unverified) > 0 {
-		run.Verifier = &sharedArgs{s, args, unverified}
-	}
+	run := multiplex.Run{Query: multiplex.Query{Name: s.name, SQL: s.text.SQL, Args: args, Unverified: unverified}}
 	for {
 		if failure, done = p.enterMux(ctx, &run); failure != nil || done {
 			return failure, failure != nil
@@ -366,31 +362,15 @@ func (s *statement) runShared(ctx context.Context, p *Pool, args []any, unverifi
 	}
 }
 
-// sharedArgs verifies arguments for the shared connections.
-type sharedArgs struct {
-	s          *statement
-	args       []any
-	unverified unverifiedArgs
-}
-
-func (a *sharedArgs) Unverified(oids []uint32) []uint32 { return a.unverified.oidOfArg(oids) }
-
-func (a *sharedArgs) Verify(known *pgtype.Map, oids []uint32) error {
-	if failure := a.s.verifyArgs(typemap.Types{Known: known}, oids, a.args, a.unverified, false); failure != nil {
-		return failure
-	}
-	return nil
-}
-
 // sharedError is the error of a statement that did not run on the shared connections. It
 // returns false for done if the statement has to run on a connection of its own.
 func (s *statement) sharedError(ctx context.Context, r *result, args []any, err error) (failure *Error, done bool) {
 	switch e := err.(type) {
-	case *Error: // of sharedArgs
-		return e, true
+	case *typemap.ArgError:
+		return s.argError(e), true
 	case *multiplex.EncodeError:
 		err = e.Err
-		if failure := s.unsendable(ctx, e.Types, nil, args, err); failure != nil {
+		if failure := s.argError(typemap.EncodeError(ctx, e.Types, nil, s.text.Names, args, err)); failure != nil {
 			// The name of an unknown type can only be queried on another connection.
 			return failure, failure.Code != CodeInternal
 		}

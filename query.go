@@ -166,7 +166,7 @@ func (q *query) arguments(inv *invocation) ([]any, *Error) {
 
 func (q *query) readArguments(args []any, inv *invocation) ([]any, *Error) {
 	args, e := q.binding.Read(args, inv.inValue, inv.fields)
-	return args, fieldError(e)
+	return args, q.argError(e)
 }
 
 // readReply reads the reply into the output of inv.
@@ -414,15 +414,15 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 		}
 		s.params[i] = "Args." + name
 		args[i] = value
-		s.addArgCheck(i, len(text.Names), typemap.CheckOf(reflect.TypeFor[any]()))
+		s.checks.Add(i, len(text.Names), typemap.CheckOf(reflect.TypeFor[any]()))
 		if text, ok := value.(string); ok {
-			if e := fieldError(bind.CheckText(text, s.params[i])); e != nil {
-				return result, e
+			if why := typemap.NotText(text); why != "" {
+				return result, newFieldError(s.params[i], "text", why, nil)
 			}
 		}
 	}
-	if e := fieldError(bind.RejectPgxOption(args, s.params)); e != nil {
-		return result, e
+	if e := bind.RejectPgxOption(args); e != nil {
+		return result, s.argError(e)
 	}
 	if in.Timeout > 0 {
 		var cancel context.CancelFunc

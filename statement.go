@@ -4,18 +4,15 @@ import (
 	"context"
 	"fmt"
 	"reflect"
-	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgcmd/pgcmd/internal/bind"
 	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/multiplex"
 	"github.com/pgcmd/pgcmd/internal/pgrows"
-	"github.com/pgcmd/pgcmd/internal/pgxerr"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqltext"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
@@ -30,7 +27,7 @@ type statement struct {
 	text            sqltext.Text
 	fields          []structfields.Field // fields[i] of the input is $i+1
 	params          []string             // their paths, for messages
-	checkKinds      []typemap.Check      // what has to be checked in their values; nil if nothing has
+	checks          typemap.Checks
 	binding         bind.Params
 	mayEnableWrites bool // it may make a read-only transaction write
 	readOnly        bool
@@ -45,7 +42,7 @@ func newStatement(command string, in reflect.Type, text sqltext.Text) *statement
 	mustDefine(command, err)
 	s.fields, s.params = s.binding.Fields, s.binding.Paths
 	for i, f := range s.fields {
-		s.addArgCheck(i, len(s.fields), typemap.CheckOf(f.Type))
+		s.checks.Add(i, len(s.fields), typemap.CheckOf(f.Type))
 	}
 	return s
 }
@@ -115,9 +112,9 @@ func (s *statement) prepareSend(ctx context.Context, db DB, args []any, r *resul
 	if err := ctx.Err(); err != nil {
 		return newUnsentError(ctx, err)
 	}
-	unverified, failure := s.checkArgs(args)
-	if failure != nil {
-		return failure
+	unverified, refused := s.checks.Check(args)
+	if refused != nil {
+		return s.argError(refused)
 	}
 	t := resolve(db)
 	switch {
@@ -164,7 +161,7 @@ func (s *statement) sent(ctx context.Context, args []any, r *result, rows pgx.Ro
 		return nil
 	}
 	r.bound.Release()
-	if failure := s.unsendable(ctx, r.direct.TypeMap(), r.direct, args, err); failure != nil {
+	if failure := s.unsendable(ctx, r.direct, args, err); failure != nil {
 		s.close(ctx, r)
 		return failure
 	}
@@ -178,15 +175,15 @@ func (s *statement) sent(ctx context.Context, args []any, r *result, rows pgx.Ro
 
 // verifyBeforeSend verifies arguments by their types on the server. If one is refused, or
 // user code panics, the connection is given back.
-func (s *statement) verifyBeforeSend(ctx context.Context, args []any, unverified unverifiedArgs, r *result) (failure *Error) {
+func (s *statement) verifyBeforeSend(ctx context.Context, args []any, unverified typemap.Unverified, r *result) (failure *Error) {
 	verified := false
 	defer func() {
 		if !verified {
 			s.close(ctx, r)
 		}
 	}()
-	failure, err := s.verifyArgsOnConn(ctx, r.direct, args, unverified)
-	if err != nil {
+	refused, err := unverified.VerifyFor(ctx, r.direct, s.text.SQL, args)
+	if failure = s.argError(refused); err != nil {
 		failure = s.statementError(ctx, r, err)
 		failure.Effect = NotApplied // it was only described
 		failure.reconcileCode()
@@ -196,14 +193,14 @@ func (s *statement) verifyBeforeSend(ctx context.Context, args []any, unverified
 }
 
 // sendForeign sends the statement on a transaction of pgx, or on a DB of another type.
-func (s *statement) sendForeign(ctx context.Context, t *target, args []any, unverified unverifiedArgs, r *result) *Error {
+func (s *statement) sendForeign(ctx context.Context, t *target, args []any, unverified typemap.Unverified, r *result) *Error {
 	r.joined = t.inTransaction()
 	var conn *pgx.Conn
 	if t.foreign != nil {
 		conn = t.foreign.Conn()
 		if len(unverified) > 0 && conn != nil && t.foreign.SendBatch(ctx, new(pgx.Batch)).Close() == nil { // it has not ended
-			if failure, err := s.verifyArgsOnConn(ctx, conn, args, unverified); failure != nil {
-				return failure
+			if refused, err := unverified.VerifyFor(ctx, conn, s.text.SQL, args); refused != nil {
+				return s.argError(refused)
 			} else if err != nil {
 				return s.statementError(ctx, r, err)
 			}
@@ -217,7 +214,7 @@ func (s *statement) sendForeign(ctx context.Context, t *target, args []any, unve
 	}
 	if conn != nil {
 		r.bound.Release()
-		if failure := s.unsendable(ctx, conn.TypeMap(), conn, args, err); failure != nil {
+		if failure := s.unsendable(ctx, conn, args, err); failure != nil {
 			return failure
 		}
 	}
@@ -225,22 +222,22 @@ func (s *statement) sendForeign(ctx context.Context, t *target, args []any, unve
 }
 
 // sendInTx sends the statement on a Tx.
-func (s *statement) sendInTx(ctx context.Context, tx *Tx, args []any, unverified unverifiedArgs, r *result) *Error {
+func (s *statement) sendInTx(ctx context.Context, tx *Tx, args []any, unverified typemap.Unverified, r *result) *Error {
 	r.joined, r.inTx = true, tx.s
 	if err := tx.lock(ctx); err != nil {
 		return newUnsentError(ctx, err)
 	}
 	tx.s.inspectStatement(s)
-	if len(unverified) > 0 {
-		failure, err := s.verifyArgsInTx(ctx, tx.s, args, unverified)
-		if failure != nil || err != nil {
+	if len(unverified) > 0 && tx.s.conn != nil {
+		refused, err := s.verifyInTx(ctx, tx.s, args, unverified)
+		if refused != nil || err != nil {
 			err = tx.s.unlockWith(err)
 		}
 		if err != nil {
-			failure = s.statementError(ctx, r, err)
+			return s.statementError(ctx, r, err)
 		}
-		if failure != nil {
-			return failure
+		if refused != nil {
+			return s.argError(refused)
 		}
 	}
 	r.bind(tx.s.conn)
@@ -249,7 +246,7 @@ func (s *statement) sendInTx(ctx context.Context, tx *Tx, args []any, unverified
 		err = tx.s.unlockWith(err)
 		if tx.s.conn != nil {
 			r.bound.Release()
-			if failure := s.unsendable(ctx, tx.s.conn.TypeMap(), tx.s.conn, args, err); failure != nil {
+			if failure := s.unsendable(ctx, tx.s.conn, args, err); failure != nil {
 				return failure
 			}
 		}
@@ -257,6 +254,17 @@ func (s *statement) sendInTx(ctx context.Context, tx *Tx, args []any, unverified
 	}
 	r.rows, r.results, r.heldTx = rows, results, tx.s
 	return nil
+}
+
+// verifyInTx verifies arguments in a transaction. It sends the deferred statements first, for
+// the reason that prepareToBatch gives.
+func (s *statement) verifyInTx(ctx context.Context, tx *txn, args []any, unverified typemap.Unverified) (*typemap.ArgError, error) {
+	if _, ok := stmtcache.OnConn(tx.conn).Params(s.text.SQL); !ok {
+		if err := tx.sendDeferred(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return unverified.VerifyFor(ctx, tx.conn, s.text.SQL, args)
 }
 
 // connection returns the connection that the statement was sent on, or nil if it is not known.
@@ -313,188 +321,6 @@ func (s *statement) stopReading(ctx context.Context, r *result) (canceled bool) 
 // mayStopReading reports whether the reading of a statement may be stopped before its end.
 func (s *statement) mayStopReading(r *result) bool {
 	return r.rows.Conn() != nil && !r.joined && (s.readOnly || s.text.Reads)
-}
-
-// addArgCheck records what has to be checked in parameter i of so many.
-func (s *statement) addArgCheck(i, of int, c typemap.Check) {
-	if c != 0 && s.checkKinds == nil {
-		s.checkKinds = make([]typemap.Check, of)
-	}
-	if c != 0 {
-		s.checkKinds[i] = c
-	}
-}
-
-// unverifiedArgs are the numbers of arguments that can be verified only when the type of their
-// parameter is known: bytes, and slices of slices that are not rectangular.
-type unverifiedArgs []int
-
-// checkArgs checks the arguments before anything is sent. It runs user code.
-func (s *statement) checkArgs(args []any) (d unverifiedArgs, failure *Error) {
-	for i, c := range s.checkKinds {
-		if c == 0 || i >= len(args) || args[i] == nil {
-			continue
-		}
-		toVerify := false
-		if c&typemap.CheckOwnValue != 0 {
-			own, isBytes, err := typemap.OwnValue(args[i])
-			byType := c&typemap.CheckByType != 0 || err != nil && c&typemap.CheckBytes != 0 && typemap.SentByType(reflect.TypeOf(args[i]))
-			if text, ok := own.(string); ok && !byType {
-				if e := fieldError(bind.CheckText(text, s.params[i])); e != nil {
-					return nil, e
-				}
-			}
-			if err != nil && !byType {
-				return nil, newFieldError(s.params[i], "encode", fmt.Sprintf("cannot be sent: its own method refuses it, with %T", err), err)
-			}
-			toVerify = isBytes
-		}
-		if c&typemap.CheckBytes != 0 && !toVerify {
-			toVerify = typemap.MayHoldBytes(args[i])
-		}
-		if c&typemap.CheckRectangular != 0 && !toVerify {
-			toVerify = typemap.IsRagged(reflect.ValueOf(args[i]))
-		}
-		if toVerify {
-			d = append(d, i)
-		}
-	}
-	return d, nil
-}
-
-// verifyArgs verifies arguments by the types of their parameters, and converts bytes to text
-// where the type does not hold bytes. blind means that pgx does not know the types.
-func (s *statement) verifyArgs(t typemap.Types, oids []uint32, args []any, d unverifiedArgs, blind bool) *Error {
-	for _, i := range d {
-		if i >= len(oids) {
-			continue
-		}
-		oid := oids[i]
-		if t.IsMisshapen(oid, reflect.ValueOf(args[i])) {
-			return newFieldError(s.params[i], "array", typemap.NotRectangular, nil)
-		}
-		if typ, known := t.Known.TypeForOID(oid); known && !blind {
-			if b, ok := typemap.BytesIn(args[i]); ok && typemap.IsTextCodec(typ.Codec) {
-				if e := fieldError(bind.CheckTextBytes(b, s.params[i])); e != nil {
-					return e
-				}
-			}
-			continue
-		}
-		value, err := t.AsText(oid, args[i])
-		if err != nil {
-			return newFieldError(s.params[i], "encode", "cannot be sent: its own method refuses it", err)
-		}
-		if text, ok := value.(string); ok {
-			if e := fieldError(bind.CheckText(text, s.params[i])); e != nil {
-				return e
-			}
-		}
-		args[i] = value
-	}
-	return nil
-}
-
-// oidOfArg returns the types of the parameters of the arguments.
-func (d unverifiedArgs) oidOfArg(oids []uint32) (toVerify []uint32) {
-	for _, i := range d {
-		if i < len(oids) {
-			toVerify = append(toVerify, oids[i])
-		}
-	}
-	return toVerify
-}
-
-// verifyArgsOnConn verifies arguments on a connection, which it queries for types that are not
-// known. An error is the server's or the connection's.
-func (s *statement) verifyArgsOnConn(ctx context.Context, conn *pgx.Conn, args []any, d unverifiedArgs) (*Error, error) {
-	if len(d) == 0 {
-		return nil, nil
-	}
-	mode := stmtcache.ModeOf(conn)
-	known := stmtcache.OnConn(conn)
-	oids, ok := known.Params(s.text.SQL)
-	// A mode that describes a statement each time does not want the description cached.
-	if !ok || mode != pgx.QueryExecModeCacheStatement && mode != pgx.QueryExecModeCacheDescribe {
-		sd, err := conn.PgConn().Prepare(ctx, "", s.text.SQL, nil)
-		if err != nil {
-			return nil, err
-		}
-		oids = sd.ParamOIDs
-		known.SetParams(s.text.SQL, oids)
-	}
-	t, err := typemap.OfConn(ctx, conn, d.oidOfArg(oids)...)
-	if err != nil {
-		return nil, err
-	}
-	blind := mode == pgx.QueryExecModeExec || mode == pgx.QueryExecModeSimpleProtocol
-	refused := s.verifyArgs(t, oids, args, d, blind)
-	if refused != nil && ok { // the schema may have changed since
-		known.InvalidateParamsOf(s.text.SQL)
-		return s.verifyArgsOnConn(ctx, conn, args, d)
-	}
-	return refused, nil
-}
-
-// verifyArgsInTx verifies arguments in a transaction. It sends the deferred statements first,
-// for the reason that prepareToBatch gives.
-func (s *statement) verifyArgsInTx(ctx context.Context, tx *txn, args []any, d unverifiedArgs) (*Error, error) {
-	if tx.conn == nil || len(d) == 0 {
-		return nil, nil
-	}
-	if _, ok := stmtcache.OnConn(tx.conn).Params(s.text.SQL); !ok {
-		if err := tx.sendDeferred(ctx); err != nil {
-			return nil, err
-		}
-	}
-	return s.verifyArgsOnConn(ctx, tx.conn, args, d)
-}
-
-// unsendable makes the error of an argument that pgx could not encode: of the value, or of the
-// statement if no value of its type can be sent. It returns nil if err is another error. conn
-// is queried for the name of a type that pgx does not know; it may be nil.
-func (s *statement) unsendable(ctx context.Context, known *pgtype.Map, conn *pgx.Conn, args []any, err error) *Error {
-	i, oid, ok := pgxerr.ParseEncode(pgxerr.WithoutBatch(err))
-	if !ok {
-		return nil
-	}
-	if i < 0 { // in the simple protocol the error does not name the argument
-		i = slices.IndexFunc(args, func(arg any) bool {
-			_, err := known.Encode(0, pgtype.TextFormatCode, arg, nil)
-			return err != nil
-		})
-	}
-	if i < 0 || i >= len(s.params) {
-		return newFieldError("the parameter", "encode", "does not fit the type of its parameter in the SQL", err)
-	}
-	param := s.params[i]
-	var typ reflect.Type
-	if i < len(args) {
-		typ = reflect.TypeOf(args[i])
-	}
-	if typ == nil {
-		return newFieldError(param, "encode", "does not fit the type of its parameter in the SQL", err)
-	}
-	t := typemap.Types{Known: known}
-	what, sent := typ.String(), typ
-	if t.Encodes(oid, typ) {
-		if sent = typemap.OwnType(args[i]); sent == nil || t.Encodes(oid, sent) {
-			return newFieldError(param, "encode", "does not fit the type of its parameter in the SQL", err)
-		}
-		what = fmt.Sprintf("%s, which gives %s,", typ, sent)
-	}
-	if _, known := t.Known.TypeForOID(oid); !known && oid != 0 && conn != nil && !conn.IsClosed() && !conn.PgConn().IsBusy() && conn.PgConn().TxStatus() != 'E' {
-		t, _ = typemap.OfConn(ctx, conn, oid)
-	}
-	placeholder := fmt.Sprintf("$%d", i+1)
-	if i < len(s.text.Names) {
-		placeholder = "@" + s.text.Names[i]
-	}
-	e := newFieldError(param, "type", t.CannotBeSent(what, sent, oid, placeholder), err)
-	if i < len(s.fields) && s.fields[i].Type.Kind() != reflect.Interface {
-		e.Code, e.Message = CodeInternal, "the input cannot be sent, whatever it holds"
-	}
-	return e
 }
 
 // isOutdated reports whether err proves that the statement's description on conn is

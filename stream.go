@@ -19,7 +19,6 @@ import (
 	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
-	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
 // Stream runs a Query row by row, in constant memory. The error, if there is one,
@@ -433,9 +432,9 @@ func (c *cursor) watch(ctx context.Context) {
 func (c *cursor) encode(ctx context.Context) error {
 	s := c.tx.s
 	known := stmtcache.OnConn(s.conn)
-	unverified, refused := c.checkArgs(c.args)
+	unverified, refused := c.checks.Check(c.args)
 	if refused != nil {
-		return refused
+		return c.argError(refused)
 	}
 	for cached := known.Described(c.text.SQL); ; cached = false {
 		if !cached {
@@ -450,24 +449,22 @@ func (c *cursor) encode(ctx context.Context) error {
 			return err
 		}
 		c.sd = sd
-		if len(unverified) > 0 {
-			t, err := typemap.OfConn(ctx, s.conn, unverified.oidOfArg(sd.ParamOIDs)...)
-			if err != nil {
-				return err
-			}
-			if refused := c.verifyArgs(t, sd.ParamOIDs, c.args, unverified, false); refused != nil && !cached {
-				return refused
-			} else if refused != nil {
-				known.Invalidate(c.text.SQL) // the schema may have changed since
-				continue
-			}
+		refused, err := unverified.Verify(ctx, s.conn, sd.ParamOIDs, c.args)
+		if err != nil {
+			return err
+		}
+		if refused != nil && !cached {
+			return c.argError(refused)
+		} else if refused != nil {
+			known.Invalidate(c.text.SQL) // the schema may have changed since
+			continue
 		}
 		err = c.encoded.Build(s.conn.TypeMap(), sd, c.args)
 		if err == nil {
 			return nil
 		}
 		if !cached {
-			if refused := c.unsendable(ctx, s.conn.TypeMap(), s.conn, c.args, err); refused != nil {
+			if refused := c.unsendable(ctx, s.conn, c.args, err); refused != nil {
 				return refused
 			}
 			return err

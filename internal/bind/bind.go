@@ -3,25 +3,17 @@
 package bind
 
 import (
-	"bytes"
 	"database/sql/driver"
 	"fmt"
 	"reflect"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgcmd/pgcmd/internal/sqltext"
 	"github.com/pgcmd/pgcmd/internal/structfields"
+	"github.com/pgcmd/pgcmd/internal/typemap"
 )
-
-// A FieldError says why a value cannot be an argument.
-type FieldError struct {
-	Field   string
-	Rule    string
-	Message string // without the value
-}
 
 // Params are the parameters of a statement: Fields[i] of the input is $i+1, and Paths[i] is
 // its path, for messages.
@@ -116,7 +108,7 @@ func (p *Params) Pointers(in reflect.Value) []any {
 }
 
 // Read reads the arguments of in into args. pointers is what Pointers returned for in, or nil.
-func (p *Params) Read(args []any, in reflect.Value, pointers []any) ([]any, *FieldError) {
+func (p *Params) Read(args []any, in reflect.Value, pointers []any) ([]any, *typemap.ArgError) {
 	for i := range p.Fields {
 		var field any
 		if pointers != nil {
@@ -126,8 +118,8 @@ func (p *Params) Read(args []any, in reflect.Value, pointers []any) ([]any, *Fie
 		}
 		switch v := field.(type) {
 		case *string:
-			if e := CheckText(*v, p.Paths[i]); e != nil {
-				return nil, e
+			if why := typemap.NotText(*v); why != "" {
+				return nil, &typemap.ArgError{Param: i, Rule: "text", Message: why}
 			}
 			args[i] = *v
 		case *int64:
@@ -141,7 +133,7 @@ func (p *Params) Read(args []any, in reflect.Value, pointers []any) ([]any, *Fie
 		case *float64:
 			args[i] = *v
 		case nil:
-			return nil, &FieldError{p.Paths[i], "required", "must be set: the embedded struct that contains it is a nil pointer"}
+			return nil, &typemap.ArgError{Param: i, Rule: "required", Message: "must be set: the embedded struct that contains it is a nil pointer"}
 		default:
 			value := reflect.ValueOf(field).Elem()
 			text := value
@@ -150,43 +142,23 @@ func (p *Params) Read(args []any, in reflect.Value, pointers []any) ([]any, *Fie
 			}
 			args[i] = value.Interface()
 			if _, own := args[i].(driver.Valuer); text.Kind() == reflect.String && !own {
-				if e := CheckText(text.String(), p.Paths[i]); e != nil {
-					return nil, e
+				if why := typemap.NotText(text.String()); why != "" {
+					return nil, &typemap.ArgError{Param: i, Rule: "text", Message: why}
 				}
 			}
 		}
 	}
-	return args, RejectPgxOption(args, p.Paths)
+	return args, RejectPgxOption(args)
 }
 
 // RejectPgxOption refuses a first argument that pgx would take for an option of its
 // own, and so for a change of how the statement is sent.
-func RejectPgxOption(args []any, params []string) *FieldError {
+func RejectPgxOption(args []any) *typemap.ArgError {
 	if len(args) > 0 {
 		switch args[0].(type) {
 		case pgx.QueryExecMode, pgx.QueryResultFormats, pgx.QueryResultFormatsByOID, pgx.QueryRewriter:
-			return &FieldError{params[0], "type", "is an option of pgx, and not a value"}
+			return &typemap.ArgError{Rule: "type", Message: "is an option of pgx, and not a value"}
 		}
-	}
-	return nil
-}
-
-// CheckText refuses what no text of PostgreSQL can hold before anything is sent.
-func CheckText(s, field string) *FieldError {
-	return textProblem(strings.IndexByte(s, 0) >= 0, utf8.ValidString(s), field)
-}
-
-// CheckTextBytes is CheckText for the bytes of a text.
-func CheckTextBytes(b []byte, field string) *FieldError {
-	return textProblem(bytes.IndexByte(b, 0) >= 0, utf8.Valid(b), field)
-}
-
-func textProblem(hasNUL, valid bool, field string) *FieldError {
-	switch {
-	case hasNUL:
-		return &FieldError{field, "text", "holds a NUL byte, which PostgreSQL's text cannot: use []byte and bytea"}
-	case !valid:
-		return &FieldError{field, "text", "is not valid UTF-8: use []byte and bytea"}
 	}
 	return nil
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgtype"
 
-	"github.com/pgcmd/pgcmd/internal/bind"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/structfields"
 	"github.com/pgcmd/pgcmd/internal/typemap"
@@ -134,8 +133,8 @@ func (c *Column) cannotEncode(t typemap.Types, value any, err error) error {
 }
 
 // notText is the error of a value that is not text.
-func notText(e *bind.FieldError) error {
-	return &Error{Field: e.Field, Rule: e.Rule, Message: e.Message}
+func (c *Column) notText(why string) error {
+	return &Error{Field: c.Field.Path, Rule: "text", Message: why}
 }
 
 // outOfRange is the error of a number or a time that the column's type cannot hold.
@@ -207,8 +206,8 @@ func (c *Column) text(t typemap.Types, appendText func(buf, text []byte) []byte)
 		case len(text) > math.MaxInt32:
 			return nil, c.outOfRange()
 		}
-		if e := bind.CheckTextBytes(text, c.Field.Path); e != nil {
-			return nil, notText(e)
+		if why := typemap.BytesNotText(text); why != "" {
+			return nil, c.notText(why)
 		}
 		scratch = text
 		return appendText(buf, text), nil
@@ -283,8 +282,8 @@ func (c *Column) planned(t typemap.Types) encodeFunc {
 			return buf, nil // NULL
 		}
 		if isText {
-			if e := bind.CheckTextBytes(encoded[start+4:], c.Field.Path); e != nil {
-				return nil, notText(e)
+			if why := typemap.BytesNotText(encoded[start+4:]); why != "" {
+				return nil, c.notText(why)
 			}
 		}
 		return setLength(encoded, start)

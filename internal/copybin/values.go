@@ -9,7 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgtype"
 
-	"github.com/pgcmd/pgcmd/internal/bind"
+	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
 // direct returns the direct encoding of the column's type, if the field's kind has
@@ -142,8 +142,8 @@ func append64(buf []byte, n uint64) []byte {
 }
 
 func (c *Column) appendText(buf []byte, v *string) ([]byte, error) {
-	if e := bind.CheckText(*v, c.Field.Path); e != nil {
-		return nil, notText(e)
+	if why := typemap.NotText(*v); why != "" {
+		return nil, c.notText(why)
 	}
 	if len(*v) > math.MaxInt32 {
 		return nil, c.outOfRange()

@@ -86,11 +86,9 @@ func (c *conn) do(ctx context.Context, q *Query, stmt *preparedStmt) (req *Reque
 	if stmt.useDedicated {
 		return nil, nil, outcomeUseDedicated, nil
 	}
-	if q.Verifier != nil {
-		for _, oid := range q.Verifier.Unverified(stmt.sd.ParamOIDs) {
-			if _, known := c.conn.TypeMap().TypeForOID(oid); !known {
-				return nil, nil, outcomeUseDedicated, nil // which can query the catalog
-			}
+	for _, oid := range q.Unverified.OIDs(stmt.sd.ParamOIDs) {
+		if _, known := c.conn.TypeMap().TypeForOID(oid); !known {
+			return nil, nil, outcomeUseDedicated, nil // which can query the catalog
 		}
 	}
 	req = c.free.Get().(*Request)
@@ -102,21 +100,17 @@ func (c *conn) do(ctx context.Context, q *Query, stmt *preparedStmt) (req *Reque
 			c.tracer.TraceQueryEnd(traced, c.conn, pgx.TraceQueryEndData{CommandTag: tag, Err: err})
 		}
 	}
-	if q.Verifier != nil {
-		if err := q.Verifier.Verify(req.types, stmt.sd.ParamOIDs); err != nil {
-			req.rows.End(err)
-			if stmt.mayBeOutdated() {
-				return nil, stmt, outcomeStalePlan, nil
-			}
-			return nil, nil, outcomeFailed, err
-		}
+	if refused := q.Unverified.VerifyKnown(req.types, stmt.sd.ParamOIDs, q.Args); refused != nil {
+		err = refused
+	} else if err = req.encode(stmt, q.Args); err != nil {
+		err = &EncodeError{req.types, err}
 	}
-	if err := req.encode(stmt, q.Args); err != nil {
+	if err != nil {
 		req.rows.End(err)
 		if stmt.mayBeOutdated() {
 			return nil, stmt, outcomeStalePlan, nil
 		}
-		return nil, nil, outcomeFailed, &EncodeError{req.types, err}
+		return nil, nil, outcomeFailed, err
 	}
 	if len(req.message) > maxRequestSize {
 		req.rows.End(nil)

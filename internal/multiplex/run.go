@@ -5,9 +5,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgtype"
-
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
+	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
 // How often a query that was not answered is sent again: after its connection was lost,
@@ -19,20 +18,10 @@ const (
 
 // A Query is one query.
 type Query struct {
-	Name     string // of the command
-	SQL      string
-	Args     []any
-	Verifier Verifier // nil if the arguments need no check
-}
-
-// A Verifier checks arguments that need the parameter types for it.
-type Verifier interface {
-	// Unverified returns those of the parameter types that Verify has to know. If the
-	// connection does not know all of them, the query runs on a connection of its own.
-	Unverified(oids []uint32) []uint32
-	// Verify checks the arguments, and may replace them. An error of it is returned
-	// unchanged.
-	Verify(types *pgtype.Map, oids []uint32) error
+	Name       string // of the command
+	SQL        string
+	Args       []any
+	Unverified typemap.Unverified
 }
 
 // A Run is one run of a Query, which is sent until it is answered, on one connection or on
@@ -71,8 +60,8 @@ func (r *Run) Leave() {
 
 // Do sends the query and waits for its reply. It returns nil and no error if the query has
 // to be sent again: then Enter comes next. After an error the run has ended. The error is
-// ErrDedicated, a *pgconn.PgError, an *EncodeError, the Verifier's, the context's, or why
-// connections were lost.
+// ErrDedicated, a *pgconn.PgError, an *EncodeError, a *typemap.ArgError, the context's, or
+// why connections were lost.
 func (r *Run) Do(ctx context.Context) (*Request, error) {
 	r.again = true
 	m, c := r.slot, r.conn

@@ -10,7 +10,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/multiplex"
+	"github.com/pgcmd/pgcmd/internal/typemap"
 	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
 
@@ -100,12 +100,6 @@ func TestManyCallersShareOneConnection(t *testing.T) {
 	assert.Equal(t, multiplex.Stats{Conns: 1, Reads: 800}, m.Stats())
 }
 
-type verifier struct{ err error }
-
-func (v verifier) Unverified(oids []uint32) []uint32 { return oids }
-
-func (v verifier) Verify(*pgtype.Map, []uint32) error { return v.err }
-
 func TestTheErrorsOfARun(t *testing.T) {
 	t.Parallel()
 	m := newMux(t, config(t, func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["statement_timeout"] = "0" }))
@@ -130,8 +124,8 @@ func TestTheErrorsOfARun(t *testing.T) {
 	require.Equal(t, multiplex.ErrDedicated, err, "the reply is too large")
 	_, err = run(ctx, m, time.Minute, `select repeat('x', $1)`, 1)
 	require.Equal(t, multiplex.ErrDedicated, err, "it was too large a moment ago")
-	_, err = runQuery(ctx, m, time.Minute, multiplex.Query{SQL: `select $1::text`, Args: []any{"a"}, Verifier: verifier{assert.AnError}})
-	require.Equal(t, assert.AnError, err)
+	_, err = runQuery(ctx, m, time.Minute, multiplex.Query{SQL: `select $1::text`, Args: []any{[]byte("\x00")}, Unverified: typemap.Unverified{0}})
+	require.ErrorAs(t, err, new(*typemap.ArgError))
 	cancelled, cancel := context.WithCancel(ctx)
 	time.AfterFunc(100*time.Millisecond, cancel)
 	_, err = run(cancelled, m, time.Minute, `select pg_sleep(60)::text`)
