@@ -287,10 +287,10 @@ func (r *batchRun) retryFailed(ctx context.Context, db DB, items []int, pass fun
 			}
 		}
 		if len(left) == 0 {
-			retries.put(r.tried > 1)
+			retries.Put(r.tried > 1)
 			return failure
 		}
-		if !retries.take(first) {
+		if !first.takeToken(retries) {
 			for _, i := range left {
 				r.errorOf(i).addBucketEmpty()
 			}

@@ -20,7 +20,6 @@ import (
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/structfields"
-	"github.com/pgcmd/pgcmd/internal/typemap"
 	"github.com/pgcmd/pgcmd/internal/validation"
 )
 
@@ -180,7 +179,7 @@ func (c *copyDefinition) stream(ctx context.Context, l *copyLease, columns []cop
 	var err error
 	defer func() { traced(tag, err) }()
 
-	f := copybin.NewReader(ctx, l.conn, c.sql(names, inText), endTime)
+	f := copybin.NewReader(ctx, l.conn, copybin.SQL(c.table, names, inText), endTime)
 	defer func() { // also after a panic, or Goexit, in the sequence
 		f.Abandon()
 		l.err = f.Err
@@ -206,18 +205,6 @@ func (c *copyDefinition) stream(ctx context.Context, l *copyLease, columns []cop
 		report(int(tag.RowsAffected()), -1)
 	}
 	return tag.RowsAffected(), nil
-}
-
-func (c *copyDefinition) sql(columns []string, inText bool) string {
-	quoted := make([]string, len(columns))
-	for i, name := range columns {
-		quoted[i] = pgx.Identifier{name}.Sanitize()
-	}
-	format := "binary"
-	if inText {
-		format = "text"
-	}
-	return "copy " + c.table + " (" + strings.Join(quoted, ", ") + ") from stdin (format " + format + ")"
 }
 
 // progressRows is how often Progress is called.
@@ -313,7 +300,14 @@ func (c *copyDefinition) failed(ctx context.Context, l *copyLease, f *copybin.Re
 		return e
 	}
 	if answered {
-		e.locate(pgErr, c.relation, columns, read)
+		row, column := copybin.Locate(pgErr, c.relation, columns, read)
+		if column != "" && e.Column == "" {
+			e.Column = column
+			e.Message = "column " + column + ": " + e.Message
+		}
+		if row > 0 {
+			e.inRow(row)
+		}
 	}
 	if e.SQLState == sqlstate.InvalidColumnReference {
 		e.Message += ": a generated column cannot be copied into (tag its field `db:\"-\"`)"
@@ -336,84 +330,21 @@ func (c *copyDefinition) failed(ctx context.Context, l *copyLease, f *copybin.Re
 	return e
 }
 
-// locate adds which row and which column the server complains of, if it tells: in
-// its context, in English, as "COPY items, line 18, column qty: ...". What follows
-// may be a value.
-func (e *Error) locate(pgErr *pgconn.PgError, relation string, columns []copybin.Column, read int) {
-	switch pgErr.Code[:min(2, len(pgErr.Code))] {
-	case "22", "23", "44", "P0":
-	default:
-		return // the error is of the copy as a whole, not of the row that it names
-	}
-	prefix := "COPY " + relation + ", line "
-	at := strings.LastIndex(pgErr.Where, prefix)
-	if at < 0 || at > 0 && pgErr.Where[at-1] != '\n' {
-		return
-	}
-	rest := pgErr.Where[at+len(prefix):]
-	digits := len(rest) - len(strings.TrimLeft(rest, "0123456789"))
-	n, err := strconv.Atoi(rest[:digits])
-	if err != nil || n < 1 || n > read {
-		return
-	}
-	if rest, ok := strings.CutPrefix(rest[digits:], ", column "); ok && e.Column == "" {
-		for _, column := range columns {
-			if after, ok := strings.CutPrefix(rest, column.Name); ok && (after == "" || after[0] == ':') {
-				e.Column = column.Name
-				e.Message = "column " + column.Name + ": " + e.Message
-				break
-			}
-		}
-	}
-	e.inRow(n)
-}
-
 // describe queries the columns and their types, and plans how each field is encoded: in
 // binary, or in text if the server has to read a text. It does so for every copy, since bytes
 // that were made for an earlier type of a column could be valid bytes of another value.
 func (c *copyDefinition) describe(ctx context.Context, l *copyLease) (columns []copybin.Column, inText bool, failure *Error) {
 	// To be described the query needs no right to SELECT, and columns of a domain have its base type.
 	sd, err := l.prepare.Prepare(ctx, "", "select * from "+c.table)
-	if err != nil {
+	var wrong *copybin.Error
+	if err == nil {
+		columns, inText, wrong, err = copybin.Columns(ctx, l.conn, c.typ.Name(), c.table, c.fields, sd.Fields)
+	}
+	switch {
+	case err != nil:
 		return nil, false, c.columnsError(ctx, l, err)
-	}
-	names := make([]string, len(sd.Fields))
-	for i, f := range sd.Fields {
-		names[i] = f.Name
-	}
-	columns = make([]copybin.Column, len(c.fields))
-	oids := make([]uint32, len(c.fields))
-	takenBy := make([]string, len(names))
-	for i, f := range c.fields {
-		at := structfields.FindColumn(names, f)
-		var e *Error
-		switch {
-		case at < 0:
-			e = columnError("", "field %s.%s has no column: table %s has %s (tag the field `db:\"-\"` to leave it out)",
-				c.typ.Name(), f.Path, c.table, strings.Join(names, ", "))
-		case takenBy[at] != "":
-			e = columnError(names[at], "column %q is meant for two fields of %s, %s and %s: tag one of them otherwise", names[at], c.typ.Name(), takenBy[at], f.Path)
-		default:
-			takenBy[at] = f.Path
-			oids[i] = sd.Fields[at].DataTypeOID
-			columns[i] = copybin.Column{Field: f, Name: names[at], OID: oids[i]}
-			continue
-		}
-		e.Effect = NotApplied
-		return nil, false, e
-	}
-	t, err := typemap.OfConn(ctx, l.conn, oids...)
-	if err != nil {
-		return nil, false, c.columnsError(ctx, l, err)
-	}
-	for _, column := range columns {
-		inText = inText || t.ReadByServer(column.OID, column.Field.Type)
-	}
-	for i := range columns {
-		if e := columns[i].Plan(t, inText); e != nil {
-			return nil, false, &Error{Code: CodeInternal, Effect: NotApplied, Column: e.Column,
-				Message: fmt.Sprintf("field %s %s, or leave column %q out", e.Field, e.Message, e.Column)}
-		}
+	case wrong != nil:
+		return nil, false, &Error{Code: CodeInternal, Effect: NotApplied, Column: wrong.Column, Message: wrong.Message}
 	}
 	return columns, inText, nil
 }
@@ -434,9 +365,4 @@ func (c *copyDefinition) columnsError(ctx context.Context, l *copyLease, err err
 	}
 	e.reconcileCode()
 	return e
-}
-
-// columnError is the error of a field that names no column, or one that is taken.
-func columnError(column, format string, args ...any) *Error {
-	return &Error{Code: CodeInternal, Column: column, Message: fmt.Sprintf(format, args...)}
 }

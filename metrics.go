@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/bits"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
+	"github.com/pgcmd/pgcmd/internal/latency"
 	"github.com/pgcmd/pgcmd/internal/multiplex"
 )
 
@@ -79,7 +80,7 @@ func (p *Pool) Metrics() Metrics {
 	m := Metrics{Since: p.metrics.since, Pool: poolMetrics(p.Pool, p.tracker, p.mux)}
 	waits, waited := p.acquirer.Stats()
 	m.Pool.EmptyAcquires, m.Pool.Waited = m.Pool.EmptyAcquires+waits, m.Pool.Waited+waited
-	m.Pool.RetryTokens = p.retries.available()
+	m.Pool.RetryTokens = p.retries.Available()
 	for _, r := range p.replicas.All {
 		state := r.State()
 		m.Replicas = append(m.Replicas, ReplicaMetrics{Pool: poolMetrics(r.Pool, r.Tracker, r.Mux), Fit: state.Healthy, Reason: state.Reason, Lag: state.Lag})
@@ -95,9 +96,8 @@ func (p *Pool) Metrics() Metrics {
 
 func poolMetrics(pool *pgxpool.Pool, t *connpool.Tracker, shared *multiplex.Mux) PoolMetrics {
 	s := pool.Stat()
-	m := PoolMetrics{Max: s.MaxConns(), Acquired: s.AcquiredConns(), Idle: s.IdleConns(), Constructing: s.ConstructingConns(),
+	return PoolMetrics{Max: s.MaxConns(), Acquired: s.AcquiredConns(), Idle: s.IdleConns(), Constructing: s.ConstructingConns(),
 		Acquires: s.AcquireCount(), EmptyAcquires: s.EmptyAcquireCount(), Waited: s.EmptyAcquireWaitTime(), Resets: t.Resets(), Shared: sharedMetrics(shared)}
-	return m
 }
 
 // metrics is what a pool counts.
@@ -223,7 +223,7 @@ type commandMetrics struct {
 	def                     *metrics
 	name                    string
 	inFlight, rows, retries atomic.Int64
-	latency                 histogram
+	latency                 latency.Histogram
 
 	mu     sync.Mutex
 	errors map[Code]int64
@@ -242,7 +242,7 @@ func (c *commandMetrics) handler(command string, middleware []Middleware) Handle
 }
 
 func (c *commandMetrics) record(elapsed time.Duration, attempts int, rows int64, e *Error) {
-	c.latency.add(elapsed)
+	c.latency.Add(elapsed)
 	if rows != 0 {
 		c.rows.Add(rows)
 	}
@@ -250,30 +250,25 @@ func (c *commandMetrics) record(elapsed time.Duration, attempts int, rows int64,
 		c.retries.Add(int64(attempts - 1))
 	}
 	if e != nil {
-		c.failed(e.Code)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.errors == nil {
+			c.errors = map[Code]int64{}
+		}
+		c.errors[e.Code]++
 	}
-}
-
-func (c *commandMetrics) failed(code Code) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.errors == nil {
-		c.errors = map[Code]int64{}
-	}
-	c.errors[code]++
 }
 
 func (c *commandMetrics) read() CommandMetrics {
-	m := CommandMetrics{Name: c.name, InFlight: c.inFlight.Load(), Rows: c.rows.Load(), Retries: c.retries.Load(), Latency: c.latency.read()}
+	m := CommandMetrics{Name: c.name, InFlight: c.inFlight.Load(), Rows: c.rows.Load(), Retries: c.retries.Load()}
+	m.Latency.Sum = c.latency.Read(func(upTo time.Duration, n int64) {
+		m.Latency.Buckets = append(m.Latency.Buckets, Bucket{upTo, n})
+		m.Latency.Count += n
+	})
 	m.Runs = m.Latency.Count
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for code, n := range c.errors {
-		if m.Errors == nil {
-			m.Errors = map[Code]int64{}
-		}
-		m.Errors[code] = n
-	}
+	m.Errors = maps.Clone(c.errors)
 	return m
 }
 
@@ -316,53 +311,6 @@ func (h Histogram) Sub(earlier Histogram) Histogram {
 		}
 	}
 	return d
-}
-
-const (
-	firstBucket = 10 // 2^10 ns, about a microsecond: the first octave holds all that is shorter
-	octaves     = 27 // up to two minutes; the last holds all that is longer
-	perOctave   = 4
-)
-
-// histogram is a Histogram that is being filled, from any goroutine.
-type histogram struct {
-	sum     atomic.Int64
-	buckets [octaves * perOctave]atomic.Int64
-}
-
-func (h *histogram) add(d time.Duration) {
-	h.sum.Add(int64(d))
-	h.buckets[bucketOf(d)].Add(1)
-}
-
-func bucketOf(d time.Duration) int {
-	n := uint64(max(0, d))
-	octave := bits.Len64(n) - 1 - firstBucket
-	if octave < 0 {
-		return 0
-	}
-	if octave >= octaves {
-		return octaves*perOctave - 1
-	}
-	quarter := int(n>>(octave+firstBucket-2)) & (perOctave - 1)
-	return octave*perOctave + quarter
-}
-
-// boundOf is the longest time of a bucket.
-func boundOf(i int) time.Duration {
-	octave, quarter := i/perOctave, i%perOctave
-	return time.Duration(uint64(perOctave+quarter+1) << (octave + firstBucket - 2))
-}
-
-func (h *histogram) read() (read Histogram) {
-	for i := range h.buckets {
-		if n := h.buckets[i].Load(); n > 0 {
-			read.Count += n
-			read.Buckets = append(read.Buckets, Bucket{boundOf(i), n})
-		}
-	}
-	read.Sum = time.Duration(h.sum.Load())
-	return read
 }
 
 // An observation counts and logs one run on a pool.

@@ -18,6 +18,7 @@ import (
 	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/multiplex"
 	"github.com/pgcmd/pgcmd/internal/replica"
+	"github.com/pgcmd/pgcmd/internal/retry"
 	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
@@ -53,7 +54,7 @@ var (
 // logged.
 type Pool struct {
 	*pgxpool.Pool
-	retries  retryBucket
+	retries  *retry.Bucket
 	stale    *connpool.StaleStatements // of all its connections, replicas' included
 	tracker  *connpool.Tracker
 	acquirer *connpool.Acquirer
@@ -203,9 +204,8 @@ func Connect(ctx context.Context, cfg Config) (*Pool, error) {
 	if problems := cfg.problems(); len(problems) > 0 {
 		return refuse(&Error{Code: CodeInvalid, Message: "the settings were refused", Problems: problems})
 	}
-	p := &Pool{config: cfg, stop: make(chan struct{}), stale: connpool.NewStaleStatements()}
+	p := &Pool{config: cfg, stop: make(chan struct{}), retries: retry.NewBucket(cfg.RetryBudget), stale: connpool.NewStaleStatements()}
 	p.metrics.since = time.Now()
-	p.retries.size = cfg.RetryBudget * retryCost
 	p.config.URL, p.config.Password = "", "" // pgx keeps them, behind ConnString
 	var err error
 	if p.Pool, p.tracker, err = p.connect(ctx, cfg, cfg.source()); err != nil {
@@ -300,7 +300,7 @@ func (p *Pool) warm(ctx context.Context) *Error {
 					conns[i] = conn
 					return
 				}
-				if !connpool.IsStartingUp(err) || !connpool.Sleep(ctx, connpool.StartingUpPause) {
+				if !connpool.IsStartingUp(err) || !retry.Sleep(ctx, connpool.StartingUpPause) {
 					failures[i] = newAcquireError(ctx, p.Pool, p.tracker, err)
 					return
 				}

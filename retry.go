@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgcmd/pgcmd/internal/pgxerr"
+	"github.com/pgcmd/pgcmd/internal/retry"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 )
 
@@ -98,104 +97,18 @@ func (r Retry) allows(err error, attempt int) bool {
 // wait waits before the next attempt, and reports whether there is time for one. elapsed is
 // the duration of the last attempt.
 func (r Retry) wait(ctx context.Context, attempt int, elapsed time.Duration) bool {
-	delay := rand.N(r.backoffCap(attempt, elapsed) + 1)
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= delay {
-		return false
-	}
-	timer := time.NewTimer(delay)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
-	}
+	return retry.Wait(ctx, r.Delay, r.MaxDelay, attempt, elapsed)
 }
 
-// backoffCap returns the longest wait after the given number of attempts, of which the last
-// took elapsed.
-func (r Retry) backoffCap(attempts int, elapsed time.Duration) time.Duration {
-	limit, maxDelay := r.Delay, r.MaxDelay
-	if limit == 0 {
-		// Transactions that conflicted do so again, unless their retries are further
-		// apart than they take.
-		limit = max(5*time.Millisecond, 8*elapsed)
-	}
-	if maxDelay == 0 {
-		maxDelay = 500 * time.Millisecond
-	}
-	for range attempts - 1 {
-		if limit >= maxDelay {
-			break
-		}
-		limit *= 2
-	}
-	return min(limit, maxDelay)
-}
-
-// A retryBucket limits the retries of all commands of a pool, so that they do not multiply
-// the load in an outage. It is a token bucket with the numbers of the AWS SDKs' standard
-// retry mode. Retries after conflicts between transactions and after schema changes take
-// no tokens, since they do not mean that the server is in trouble.
-type retryBucket struct {
-	mu    sync.Mutex
-	taken int // tokens, so that the zero retryBucket is full
-	size  int // zero: retryBucketSize; negative: no limit
-}
-
-const (
-	retryBucketSize = 500
-	retryCost       = 5
-	successRefund   = 1
-)
-
-// take takes the tokens for one retry after e, and reports whether there were enough.
-func (b *retryBucket) take(e *Error) bool {
-	if b == nil || b.size < 0 || e.Code == CodeAborted || e.outdated {
-		return true
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	size := b.size
-	if size == 0 {
-		size = retryBucketSize
-	}
-	if b.taken+retryCost > size {
-		return false
-	}
-	b.taken += retryCost
-	return true
+// takeToken takes the tokens for one retry after e, and reports whether there were enough.
+// Retries after conflicts between transactions and after schema changes take no tokens,
+// since they do not mean that the server is in trouble.
+func (e *Error) takeToken(b *retry.Bucket) bool {
+	return e.Code == CodeAborted || e.outdated || b.Take()
 }
 
 // addBucketEmpty adds to the message of e that there were no tokens for a retry. The code
 // stays that of the last attempt.
 func (e *Error) addBucketEmpty() {
 	e.Message += "; it was not tried again, since the pool's budget for retries is used up"
-}
-
-// available returns the number of tokens, or -1 if there is no limit.
-func (b *retryBucket) available() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	switch {
-	case b.size < 0:
-		return -1
-	case b.size == 0:
-		return retryBucketSize - b.taken
-	}
-	return b.size - b.taken
-}
-
-// put returns tokens after a success: those of the retry, if it was one.
-func (b *retryBucket) put(retried bool) {
-	if b == nil {
-		return
-	}
-	n := successRefund
-	if retried {
-		n = retryCost
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.taken = max(0, b.taken-n)
 }

@@ -212,7 +212,7 @@ func (c *definition) runWithRetry(ctx context.Context, db DB, inv *invocation, c
 		after, failure = c.runOnce(ctx, db, inv, key)
 		if failure == nil {
 			call.replayed, call.unreplicated = key != nil && key.replayed, inv.unreplicated
-			retries.put(call.Attempts > 1)
+			retries.Put(call.Attempts > 1)
 			return after, nil
 		}
 		unknown = failure.Effect == Unknown || unknown && (key == nil || !key.inserted)
@@ -223,7 +223,7 @@ func (c *definition) runWithRetry(ctx context.Context, db DB, inv *invocation, c
 		if !outermost || !c.mayRetry(&target, failure) || failure.retryAtMostOnce() && len(earlier) > 0 || !c.opts.Retry.allows(failure, call.Attempts) {
 			return nil, failure
 		}
-		if !retries.take(failure) {
+		if !failure.takeToken(retries) {
 			failure.addBucketEmpty()
 			return nil, failure
 		}

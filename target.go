@@ -11,6 +11,7 @@ import (
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/pgxerr"
+	"github.com/pgcmd/pgcmd/internal/retry"
 )
 
 // A target is a [DB] that a command runs on, resolved to what it is.
@@ -101,9 +102,9 @@ func (t *target) commitTimeout() time.Duration {
 }
 
 // retryBucket is the pool's, or nil, which has no limit.
-func (t *target) retryBucket() *retryBucket {
+func (t *target) retryBucket() *retry.Bucket {
 	if t.own != nil {
-		return &t.own.retries
+		return t.own.retries
 	}
 	return nil
 }

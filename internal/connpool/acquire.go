@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/pgcmd/pgcmd/internal/retry"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 )
 
@@ -102,7 +103,7 @@ func (a *Acquirer) Stats() (waits int64, waited time.Duration) { return a.semaph
 // server that is starting up.
 func acquireRetrying(ctx context.Context, pool *pgxpool.Pool, err error) (conn *pgxpool.Conn, _ error) {
 	var starting error
-	for err == errNoIdleConn || IsStartingUp(err) && Sleep(ctx, StartingUpPause) {
+	for err == errNoIdleConn || IsStartingUp(err) && retry.Sleep(ctx, StartingUpPause) {
 		if conn, err = pool.Acquire(ctx); IsStartingUp(err) {
 			starting = err
 		}
@@ -214,18 +215,6 @@ const StartingUpPause = 20 * time.Millisecond
 func IsStartingUp(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && (pgErr.Code == sqlstate.CannotConnectNow || pgErr.Code == sqlstate.AdminShutdown || pgErr.Code == sqlstate.CrashShutdown)
-}
-
-// Sleep waits for d, and reports whether the context is not done.
-func Sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // markAcquired records the command that holds the connection in its Conn, which it returns.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/pgrows"
+	"github.com/pgcmd/pgcmd/internal/retry"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
@@ -49,7 +50,7 @@ func (m *Mux) dial() {
 			lost++
 			again = again || lost < maxLostRuns
 		}
-		if again && m.hasConnWaiters() && connpool.Sleep(m.ctx, connpool.StartingUpPause) {
+		if again && m.hasConnWaiters() && retry.Sleep(m.ctx, connpool.StartingUpPause) {
 			continue
 		}
 		if err != nil {

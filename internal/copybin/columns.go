@@ -1,0 +1,98 @@
+package copybin
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgcmd/pgcmd/internal/structfields"
+	"github.com/pgcmd/pgcmd/internal/typemap"
+)
+
+// Columns finds the column of every field of a row type among those of the table, and plans
+// how it is encoded: in binary, or in text if the server has to read a text. refused says
+// what is wrong in the type. err is the server's, which is queried for types, or the
+// connection's.
+func Columns(ctx context.Context, conn *pgx.Conn, typ, table string, fields []structfields.Field, described []pgconn.FieldDescription) (columns []Column, inText bool, refused *Error, err error) {
+	names := make([]string, len(described))
+	for i, f := range described {
+		names[i] = f.Name
+	}
+	columns = make([]Column, len(fields))
+	oids := make([]uint32, len(fields))
+	takenBy := make([]string, len(names))
+	for i, f := range fields {
+		at := structfields.FindColumn(names, f)
+		if at < 0 {
+			return nil, false, &Error{Message: fmt.Sprintf("field %s.%s has no column: table %s has %s (tag the field `db:\"-\"` to leave it out)",
+				typ, f.Path, table, strings.Join(names, ", "))}, nil
+		}
+		if takenBy[at] != "" {
+			return nil, false, &Error{Column: names[at], Message: fmt.Sprintf("column %q is meant for two fields of %s, %s and %s: tag one of them otherwise",
+				names[at], typ, takenBy[at], f.Path)}, nil
+		}
+		takenBy[at], oids[i] = f.Path, described[at].DataTypeOID
+		columns[i] = Column{Field: f, Name: names[at], OID: oids[i]}
+	}
+	t, err := typemap.OfConn(ctx, conn, oids...)
+	if err != nil {
+		return nil, false, nil, err
+	}
+	for _, c := range columns {
+		inText = inText || t.ReadByServer(c.OID, c.Field.Type)
+	}
+	for i := range columns {
+		if e := columns[i].Plan(t, inText); e != nil {
+			e.Message = fmt.Sprintf("field %s %s, or leave column %q out", e.Field, e.Message, e.Column)
+			return nil, false, e, nil
+		}
+	}
+	return columns, inText, nil, nil
+}
+
+// SQL is the statement of a copy. table is quoted, and columns are not.
+func SQL(table string, columns []string, inText bool) string {
+	quoted := make([]string, len(columns))
+	for i, name := range columns {
+		quoted[i] = pgx.Identifier{name}.Sanitize()
+	}
+	format := "binary"
+	if inText {
+		format = "text"
+	}
+	return "copy " + table + " (" + strings.Join(quoted, ", ") + ") from stdin (format " + format + ")"
+}
+
+// Locate returns which row, of so many, and which column the server complains of, if it tells:
+// in its context, in English, as "COPY items, line 18, column qty: ...". What follows may be
+// a value.
+func Locate(err *pgconn.PgError, relation string, columns []Column, rows int) (row int, column string) {
+	switch err.Code[:min(2, len(err.Code))] {
+	case "22", "23", "44", "P0":
+	default:
+		return 0, "" // the error is of the copy as a whole, not of the row that it names
+	}
+	prefix := "COPY " + relation + ", line "
+	at := strings.LastIndex(err.Where, prefix)
+	if at < 0 || at > 0 && err.Where[at-1] != '\n' {
+		return 0, ""
+	}
+	rest := err.Where[at+len(prefix):]
+	digits := len(rest) - len(strings.TrimLeft(rest, "0123456789"))
+	row, e := strconv.Atoi(rest[:digits])
+	if e != nil || row < 1 || row > rows {
+		return 0, ""
+	}
+	if rest, ok := strings.CutPrefix(rest[digits:], ", column "); ok {
+		for _, c := range columns {
+			if after, ok := strings.CutPrefix(rest, c.Name); ok && (after == "" || after[0] == ':') {
+				return row, c.Name
+			}
+		}
+	}
+	return row, ""
+}
