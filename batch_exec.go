@@ -3,7 +3,6 @@ package pgcmd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 
@@ -43,7 +42,7 @@ type batchItems interface {
 type batchExec struct {
 	ctx     context.Context
 	conn    *pgx.Conn
-	s       *txn // the transaction that it is part of; nil if each item has its own
+	s       *sharedTx // the transaction that it is part of; nil if each item has its own
 	items   batchItems
 	encoded *[]encodedItem
 }
@@ -58,7 +57,7 @@ type encodedItem struct {
 
 var encodedItems = sync.Pool{New: func() any { return new([]encodedItem) }}
 
-func newBatchExec(ctx context.Context, conn *pgx.Conn, s *txn, items batchItems) *batchExec {
+func newBatchExec(ctx context.Context, conn *pgx.Conn, s *sharedTx, items batchItems) *batchExec {
 	return &batchExec{ctx: ctx, conn: conn, s: s, items: items, encoded: encodedItems.Get().(*[]encodedItem)}
 }
 
@@ -119,7 +118,7 @@ func (f *batchExec) encode(l *encodedItem, i int) (e *Error, err error) {
 	for {
 		if !cached && f.s != nil {
 			// As for every statement that the server may refuse: see prepareToBatch.
-			if err := f.s.sendDeferred(f.ctx); err != nil {
+			if err := f.s.SendDeferred(f.ctx); err != nil {
 				return nil, &describeError{i, err}
 			}
 		}
@@ -203,16 +202,10 @@ func (f *batchExec) connError(ex *pgpipeline.Exchange) *Error {
 	return e
 }
 
-// savepointName makes the name of the next savepoint of a transaction.
-func (s *txn) savepointName() string {
-	s.savepoints++
-	return fmt.Sprintf("pgcmd_%d", s.savepoints)
-}
-
 // A chunkRun executes one chunk inside a transaction and records the first error.
 type chunkRun struct {
 	f                 *batchExec
-	s                 *txn
+	s                 *sharedTx
 	commit            bool   // COMMIT travels with the chunk
 	perItemSavepoints bool   // each item is under a savepoint of its own
 	culprit           int    // the first item that failed; -1 if none, or if the error is of no item
@@ -231,7 +224,7 @@ func (f *batchExec) atomic(tx *Tx, items []int, finish bool, done func(left int)
 		})
 		if err != nil {
 			culprit, failure = f.describeFailed(err)
-			tx.s.recordResult(err)
+			tx.s.Record(err)
 		}
 		if failure != nil {
 			return culprit, failure
@@ -250,7 +243,7 @@ func (f *batchExec) atomic(tx *Tx, items []int, finish bool, done func(left int)
 func (l *chunkRun) run(chunk []encodedItem) {
 	ex := l.f.newExchange(l.commit)
 	defer ex.Close()
-	l.sendDeferred(ex)
+	l.s.TakeDeferred(ex.SendInternal)
 	for i := range chunk {
 		l.f.send(ex, &chunk[i])
 	}
@@ -284,18 +277,10 @@ func (l *chunkRun) run(chunk []encodedItem) {
 
 // isKept is the Effect of an error that came after COMMIT.
 func (l *chunkRun) isKept() Effect {
-	if l.s.options.AccessMode == pgx.ReadOnly {
+	if l.s.Options.AccessMode == pgx.ReadOnly {
 		return NotApplied
 	}
 	return Applied
-}
-
-// sendDeferred queues the deferred statements: BEGIN, RELEASE.
-func (l *chunkRun) sendDeferred(ex *pgpipeline.Exchange) {
-	for _, q := range l.s.deferred {
-		ex.SendInternal(q.sql, q.args...)
-	}
-	l.s.deferred = nil
 }
 
 // read reads the replies of an exchange. bad is called for every item that failed;
@@ -310,7 +295,7 @@ func (l *chunkRun) read(ex *pgpipeline.Exchange, bad func(i int, e *Error, unrea
 			break
 		}
 		if err == nil {
-			l.s.beginSent = true
+			l.s.BeginSent = true
 		}
 		switch reply.Kind {
 		case pgpipeline.ItemReply:
@@ -321,7 +306,7 @@ func (l *chunkRun) read(ex *pgpipeline.Exchange, bad func(i int, e *Error, unrea
 			switch {
 			case ex.Lost != nil:
 			case err != nil:
-				err = l.s.state.cause(err)
+				err = l.s.State.Cause(err)
 				refused = refused || !l.perItemSavepoints
 				bad(reply.Item, l.f.itemError(reply.Item, err).after(unreadable), false)
 				if first == nil && !l.perItemSavepoints {
@@ -346,11 +331,11 @@ func (l *chunkRun) read(ex *pgpipeline.Exchange, bad func(i int, e *Error, unrea
 	switch {
 	case ex.Lost != nil:
 		l.lost(ex, refused)
-	case first != nil && !l.s.state.aborted:
-		l.s.recordResult(first)
+	case first != nil && !l.s.State.Aborted:
+		l.s.Record(first)
 	}
 	if l.s.commitSent {
-		l.s.closed.Store(true)
+		l.s.Close()
 	}
 }
 
@@ -372,13 +357,13 @@ func (l *chunkRun) committed(ex *pgpipeline.Exchange, rows rowscan.Rows, err err
 
 // lost makes the error of all items: the connection was lost.
 func (l *chunkRun) lost(ex *pgpipeline.Exchange, refused bool) {
-	l.s.recordResult(ex.Lost)
+	l.s.Record(ex.Lost)
 	if l.failure != nil && refused || l.s.commitSent {
 		return // the effect is known
 	}
 	e := l.f.connError(ex)
 	switch {
-	case l.s.options.AccessMode == pgx.ReadOnly, ex.Unsent(), refused, !l.commit:
+	case l.s.Options.AccessMode == pgx.ReadOnly, ex.Unsent(), refused, !l.commit:
 		e.Effect = NotApplied
 	default:
 		e.Effect, l.s.commitSent = Unknown, true
@@ -421,7 +406,7 @@ func (f *batchExec) isolated(tx *Tx, items []int, finish bool, done func(left in
 		})
 		if err != nil {
 			_, failure := f.describeFailed(err)
-			tx.s.recordResult(err)
+			tx.s.Record(err)
 			return failure
 		}
 		if len(chunk) > 0 {
@@ -440,7 +425,7 @@ func (f *batchExec) isolated(tx *Tx, items []int, finish bool, done func(left in
 // single subtransaction.
 func (f *batchExec) runChunkIsolated(tx *Tx, chunk []encodedItem, commit bool) *Error {
 	s := tx.s
-	outer := s.savepointName()
+	outer := s.NewSavepoint()
 	going := make([]*encodedItem, len(chunk))
 	for i := range chunk {
 		going[i] = &chunk[i]
@@ -473,11 +458,11 @@ func (f *batchExec) runChunkIsolated(tx *Tx, chunk []encodedItem, commit bool) *
 			return l.failure
 		case !refused && len(unread) == 0:
 			if !s.commitSent {
-				s.deferred = append(s.deferred, deferredStmt{sql: "release savepoint " + outer})
+				s.Defer("release savepoint " + outer)
 			}
 			return nil
 		}
-		s.state.recovered()
+		s.State.Recovered()
 		going = slices.DeleteFunc(going, func(l *encodedItem) bool { return slices.Contains(unread, l.item) })
 		if outdated && !described {
 			described = true
@@ -494,9 +479,9 @@ func (f *batchExec) runChunkIsolated(tx *Tx, chunk []encodedItem, commit bool) *
 // encodeChunkAgain rolls the transaction back to a savepoint, and encodes the items for the
 // statements as the server describes them now: the schema has changed since they were
 // described. It returns those that can still be encoded.
-func (f *batchExec) encodeChunkAgain(s *txn, items []*encodedItem, savepoint string) ([]*encodedItem, *Error) {
-	if _, err := s.db.Exec(f.ctx, "rollback to savepoint "+savepoint); err != nil {
-		s.recordResult(err)
+func (f *batchExec) encodeChunkAgain(s *sharedTx, items []*encodedItem, savepoint string) ([]*encodedItem, *Error) {
+	if _, err := s.DB.Exec(f.ctx, "rollback to savepoint "+savepoint); err != nil {
+		s.Record(err)
 		e, _ := new(statement).classifyStatement(f.ctx, err)
 		e.Effect = NotApplied
 		return nil, e
@@ -506,7 +491,7 @@ func (f *batchExec) encodeChunkAgain(s *txn, items []*encodedItem, savepoint str
 		e, err := f.encode(l, l.item)
 		switch {
 		case err != nil:
-			s.recordResult(err)
+			s.Record(err)
 			_, failure := f.describeFailed(err)
 			return nil, failure
 		case e != nil:
@@ -525,7 +510,7 @@ func (f *batchExec) encodeChunkAgain(s *txn, items []*encodedItem, savepoint str
 func (l *chunkRun) sendChunk(going []*encodedItem, outer string, again bool, bad func(i int, e *Error, unreadable bool)) {
 	ex := l.f.newExchange(l.commit)
 	defer ex.Close()
-	l.sendDeferred(ex)
+	l.s.TakeDeferred(ex.SendInternal)
 	if again {
 		ex.SendInternal("rollback to savepoint " + outer)
 	} else {

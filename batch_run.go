@@ -82,7 +82,7 @@ func (r *batchRun) runItems(ctx context.Context, db DB) *Error {
 	case Atomic, Isolated:
 		tx := db.(*Tx)
 		switch {
-		case r.pipelined && tx.s.conn != nil:
+		case r.pipelined && tx.s.Conn != nil:
 			return r.runPipelined(ctx, tx)
 		case r.inner == nil:
 			return &Error{Code: CodeInternal, Effect: NotApplied, Message: "the transaction does not tell its connection, which a pipeline needs"}
@@ -120,10 +120,10 @@ func (r *batchRun) stopAt(culprit *Error, kept int) *Error {
 
 // runPipelined sends the items of an Atomic or Isolated batch through a pipeline.
 func (r *batchRun) runPipelined(ctx context.Context, tx *Tx) *Error {
-	if err := tx.lock(ctx); err != nil {
+	if err := tx.level.Lock(ctx); err != nil {
 		return newUnsentError(ctx, err)
 	}
-	defer tx.s.unlock() // its result is recorded
+	defer tx.s.Unlock() // its result is recorded
 	r.standing = tx.s.limits
 	finish := tx.s.mayPiggybackCommit
 	tx.s.mayPiggybackCommit = false
@@ -133,10 +133,10 @@ func (r *batchRun) runPipelined(ctx context.Context, tx *Tx) *Error {
 		if q := r.item(i).query; q != last {
 			last = q
 			finish = finish && q.isCommitSafe(r.limits(i)) && !q.text.Ends
-			tx.s.inspectStatement(q.statement)
+			tx.s.Inspect(&q.text)
 		}
 	}
-	f := newBatchExec(ctx, tx.s.conn, tx.s, r)
+	f := newBatchExec(ctx, tx.s.Conn, tx.s, r)
 	defer f.release()
 	if r.mode == Isolated {
 		return f.isolated(tx, items, finish, r.progress)
@@ -177,7 +177,7 @@ func (r *batchRun) runInTx(ctx context.Context, tx *Tx) *Error {
 			if o.err != nil {
 				r.addIndex(i)
 			}
-			if err := tx.usable(ctx); err != nil { // unrecoverable, or the connection is lost
+			if err := tx.level.Usable(ctx); err != nil { // unrecoverable, or the connection is lost
 				return newUnsentError(ctx, err)
 			}
 		} else {

@@ -18,6 +18,7 @@ import (
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
+	"github.com/pgcmd/pgcmd/internal/txn"
 	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
@@ -99,7 +100,7 @@ func (e *Error) setFromPgError(ctx context.Context, pgErr *pgconn.PgError) {
 
 func closeToDeadline(ctx context.Context) bool {
 	deadline, ok := ctx.Deadline()
-	return ok && time.Until(deadline) <= 2*timeoutMargin(time.Hour)
+	return ok && time.Until(deadline) <= 2*txn.TimeoutMargin(time.Hour)
 }
 
 // setFromContext sets the code if reason is the error of a context, and reports whether it
@@ -200,7 +201,7 @@ func connectErrorMessage(e *Error) string {
 // statementError makes the error of a statement that was handed to pgx, with its Effect.
 func (s *statement) statementError(ctx context.Context, r *result, err error) *Error {
 	if r.heldTx != nil {
-		err = r.heldTx.state.cause(err)
+		err = r.heldTx.State.Cause(err)
 	}
 	e, refused := s.classifyStatement(ctx, err)
 	if refused {

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgcmd/pgcmd/internal/address"
+	"github.com/pgcmd/pgcmd/internal/txn"
 )
 
 // Config is what [Connect] connects to: a URL, or a Host with Port, Database and
@@ -199,7 +200,7 @@ func (c *Config) settings(source string) (*pgxpool.Config, error) {
 		"statement_timeout": c.StatementTimeout, "lock_timeout": c.LockTimeout, "idle_in_transaction_session_timeout": c.IdleInTxTimeout,
 	} {
 		if value > 0 {
-			cc.RuntimeParams[name] = strconv.FormatInt(timeoutSetting(value), 10)
+			cc.RuntimeParams[name] = strconv.FormatInt(txn.TimeoutSetting(value), 10)
 		}
 	}
 	if c.PgBouncer {

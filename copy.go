@@ -20,6 +20,7 @@ import (
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/structfields"
+	"github.com/pgcmd/pgcmd/internal/txn"
 	"github.com/pgcmd/pgcmd/internal/validation"
 )
 
@@ -179,7 +180,7 @@ func (c *copyDefinition) stream(ctx context.Context, l *copyLease, columns []cop
 	var err error
 	defer func() { traced(tag, err) }()
 
-	f := copybin.NewReader(ctx, l.conn, copybin.SQL(c.table, names, inText), endTime)
+	f := copybin.NewReader(ctx, l.conn, copybin.SQL(c.table, names, inText), txn.EndTime)
 	defer func() { // also after a panic, or Goexit, in the sequence
 		f.Abandon()
 		l.err = f.Err
@@ -353,7 +354,7 @@ func (c *copyDefinition) describe(ctx context.Context, l *copyLease) (columns []
 func (c *copyDefinition) columnsError(ctx context.Context, l *copyLease, err error) *Error {
 	l.err = err
 	if l.tx != nil {
-		err = l.tx.state.cause(err)
+		err = l.tx.State.Cause(err)
 	}
 	e, _ := new(statement).classifyStatement(ctx, err)
 	e.Effect = NotApplied

@@ -149,10 +149,10 @@ type txKey struct{}
 // Without it such a command is refused with CodeNestedAcquire, since under load all
 // connections could be held by transactions that wait for another one.
 func OutsideTx(ctx context.Context) context.Context {
-	return context.WithValue(ctx, txKey{}, (*txn)(nil))
+	return context.WithValue(ctx, txKey{}, (*sharedTx)(nil))
 }
 
-func insideTx(ctx context.Context, s *txn) context.Context {
+func insideTx(ctx context.Context, s *sharedTx) context.Context {
 	return context.WithValue(ctx, txKey{}, s)
 }
 

@@ -398,8 +398,7 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 		return result, newFieldError("SQL", "sql", err.Error(), err)
 	}
 	s := &statement{name: "pgcmd.adhoc", text: text, params: make([]string, len(text.Names)), readOnly: o.ReadOnly,
-		limits:          limits{rows: in.MaxRows}.or(limits{rows: o.MaxRows, bytes: o.MaxBytes}).or(limits{rows: adHocMaxRows}),
-		mayEnableWrites: mayEnableWrites(strings.ToLower(text.SQL))}
+		limits: limits{rows: in.MaxRows}.or(limits{rows: o.MaxRows, bytes: o.MaxBytes}).or(limits{rows: adHocMaxRows})}
 	args := make([]any, len(text.Names))
 	switch {
 	case text.MaxParam > 0:

@@ -27,7 +27,7 @@ func (c *definition) runInSavepoint(ctx context.Context, db DB, inv *invocation)
 		return call, c.notSentError(e)
 	}
 	tx := t.join()
-	if err := tx.usable(ctx); err != nil {
+	if err := tx.level.Usable(ctx); err != nil {
 		return call, newUnsentError(ctx, err).prefixCommand(c.name)
 	}
 	nested := tx.beginSavepoint()
@@ -35,18 +35,18 @@ func (c *definition) runInSavepoint(ctx context.Context, db DB, inv *invocation)
 		_ = nested.endSavepoint(ctx, false) // after a panic; else it has ended
 	}()
 	call, failure = c.runWithMiddleware(ctx, nested, inv)
-	tx.s.checkStatus()
+	tx.s.CheckStatus()
 	ending := nested.endSavepoint(ctx, failure == nil)
-	if tx.s.external && ending == nil {
-		ending = tx.s.sendDeferred(ctx)
+	if tx.s.External && ending == nil {
+		ending = tx.s.SendDeferred(ctx)
 	}
 	switch {
-	case failure != nil && ending == nil && !tx.s.outcomeUnproven():
+	case failure != nil && ending == nil && !tx.s.OutcomeUnproven():
 		failure.Effect = NotApplied // rolled back to the savepoint
 	case failure == nil && ending != nil:
 		failure = newUnsentError(ctx, ending).prefixCommand(c.name)
 	}
-	if failure != nil && tx.s.outcomeUnproven() {
+	if failure != nil && tx.s.OutcomeUnproven() {
 		failure.Effect = Unknown
 	}
 	if failure != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"reflect"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -23,20 +22,19 @@ import (
 // A statement is the SQL of a command and what is computed for it at definition. With makes a
 // copy of it if that changes how it runs.
 type statement struct {
-	name            string // of the command
-	text            sqltext.Text
-	fields          []structfields.Field // fields[i] of the input is $i+1
-	params          []string             // their paths, for messages
-	checks          typemap.Checks
-	binding         bind.Params
-	mayEnableWrites bool // it may make a read-only transaction write
-	readOnly        bool
-	shared          bool // it may run on a shared connection
-	limits          limits
+	name     string // of the command
+	text     sqltext.Text
+	fields   []structfields.Field // fields[i] of the input is $i+1
+	params   []string             // their paths, for messages
+	checks   typemap.Checks
+	binding  bind.Params
+	readOnly bool
+	shared   bool // it may run on a shared connection
+	limits   limits
 }
 
 func newStatement(command string, in reflect.Type, text sqltext.Text) *statement {
-	s := &statement{name: command, text: text, mayEnableWrites: mayEnableWrites(strings.ToLower(text.SQL))}
+	s := &statement{name: command, text: text}
 	var err error
 	s.binding, err = bind.Compile(in, text)
 	mustDefine(command, err)
@@ -73,8 +71,8 @@ type result struct {
 	direct           *pgx.Conn          // that the statement is sent on by Query; nil if it is sent otherwise
 	conn             *pgxpool.Conn      // taken from a pool for this statement alone; nil if the caller's
 	sharedRequest    *multiplex.Request // on a shared connection; nil if it was not
-	heldTx           *txn               // the Tx that the statement is part of, to be given back; nil if none
-	inTx             *txn               // the Tx that the statement is part of; nil if none
+	heldTx           *sharedTx          // the Tx that the statement is part of, to be given back; nil if none
+	inTx             *sharedTx          // the Tx that the statement is part of; nil if none
 	described        bool               // by describe, and not by pgx
 	joined           bool               // the statement is part of a transaction that began before it
 	netConn          *connpool.Conn     // of the connection; nil if it is not instrumented
@@ -224,14 +222,14 @@ func (s *statement) sendForeign(ctx context.Context, t *target, args []any, unve
 // sendInTx sends the statement on a Tx.
 func (s *statement) sendInTx(ctx context.Context, tx *Tx, args []any, unverified typemap.Unverified, r *result) *Error {
 	r.joined, r.inTx = true, tx.s
-	if err := tx.lock(ctx); err != nil {
+	if err := tx.level.Lock(ctx); err != nil {
 		return newUnsentError(ctx, err)
 	}
-	tx.s.inspectStatement(s)
-	if len(unverified) > 0 && tx.s.conn != nil {
+	tx.s.Inspect(&s.text)
+	if len(unverified) > 0 && tx.s.Conn != nil {
 		refused, err := s.verifyInTx(ctx, tx.s, args, unverified)
 		if refused != nil || err != nil {
-			err = tx.s.unlockWith(err)
+			err = tx.s.UnlockWith(err)
 		}
 		if err != nil {
 			return s.statementError(ctx, r, err)
@@ -240,13 +238,13 @@ func (s *statement) sendInTx(ctx context.Context, tx *Tx, args []any, unverified
 			return s.argError(refused)
 		}
 	}
-	r.bind(tx.s.conn)
-	rows, results, err := tx.s.query(ctx, s.text.SQL, args)
+	r.bind(tx.s.Conn)
+	rows, results, err := tx.s.Send(ctx, s.text.SQL, args)
 	if err != nil {
-		err = tx.s.unlockWith(err)
-		if tx.s.conn != nil {
+		err = tx.s.UnlockWith(err)
+		if tx.s.Conn != nil {
 			r.bound.Release()
-			if failure := s.unsendable(ctx, tx.s.conn, args, err); failure != nil {
+			if failure := s.unsendable(ctx, tx.s.Conn, args, err); failure != nil {
 				return failure
 			}
 		}
@@ -257,14 +255,14 @@ func (s *statement) sendInTx(ctx context.Context, tx *Tx, args []any, unverified
 }
 
 // verifyInTx verifies arguments in a transaction. It sends the deferred statements first, for
-// the reason that prepareToBatch gives.
-func (s *statement) verifyInTx(ctx context.Context, tx *txn, args []any, unverified typemap.Unverified) (*typemap.ArgError, error) {
-	if _, ok := stmtcache.OnConn(tx.conn).Params(s.text.SQL); !ok {
-		if err := tx.sendDeferred(ctx); err != nil {
+// the reason that `txn` gives in prepareToBatch.
+func (s *statement) verifyInTx(ctx context.Context, tx *sharedTx, args []any, unverified typemap.Unverified) (*typemap.ArgError, error) {
+	if _, ok := stmtcache.OnConn(tx.Conn).Params(s.text.SQL); !ok {
+		if err := tx.SendDeferred(ctx); err != nil {
 			return nil, err
 		}
 	}
-	return unverified.VerifyFor(ctx, tx.conn, s.text.SQL, args)
+	return unverified.VerifyFor(ctx, tx.Conn, s.text.SQL, args)
 }
 
 // connection returns the connection that the statement was sent on, or nil if it is not known.
@@ -273,7 +271,7 @@ func (r *result) connection() *pgx.Conn {
 	case r.conn != nil:
 		return r.conn.Conn()
 	case r.inTx != nil:
-		return r.inTx.conn
+		return r.inTx.Conn
 	case r.rows != nil:
 		return r.rows.Conn()
 	}
@@ -293,7 +291,7 @@ func (s *statement) close(ctx context.Context, r *result) {
 		r.bound.Release()
 	}
 	if r.heldTx != nil {
-		r.heldTx.unlockWith(r.rows.Err())
+		r.heldTx.UnlockWith(r.rows.Err())
 		r.heldTx = nil
 	}
 	if r.conn != nil {

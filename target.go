@@ -75,11 +75,11 @@ func (t *target) join() *Tx {
 	case t.tx != nil:
 		return t.tx
 	case t.foreign != nil:
-		return &Tx{s: &txn{db: t.db, conn: t.foreign.Conn(), external: true, beginSent: true}}
+		return joinTx(t.db, t.foreign.Conn())
 	case !t.inTransaction() || t.conn.IsClosed():
 		return nil
 	}
-	return &Tx{s: &txn{db: t.conn, conn: t.conn, external: true, beginSent: true}}
+	return joinTx(t.conn, t.conn)
 }
 
 // limits are the pool's, for commands that set none.
@@ -190,7 +190,7 @@ func poolClosed() *Error {
 
 // nested refuses to wait for a connection while holding one of the same pool.
 func nested(ctx context.Context, pool *pgxpool.Pool) *Error {
-	if s, _ := ctx.Value(txKey{}).(*txn); s != nil && s.pool == pool && !s.closed.Load() {
+	if s, _ := ctx.Value(txKey{}).(*sharedTx); s != nil && s.pool == pool && !s.Closed() {
 		return &Error{Code: CodeNestedAcquire, Effect: NotApplied,
 			Message: "it was run on the pool from within a transaction on the same pool, which under load waits for itself: run it on the transaction, or with pgcmd.OutsideTx(ctx)"}
 	}
@@ -226,8 +226,8 @@ func (p *Pool) acquireFor(ctx context.Context, command *string, readOnly bool) (
 // A copyLease is the connection of a copy.
 type copyLease struct {
 	connLease
-	tx      *txn // the Tx that the copy is part of; nil if none
-	joined  bool // the copy is part of a transaction that began before it
+	tx      *sharedTx // the Tx that the copy is part of; nil if none
+	joined  bool      // the copy is part of a transaction that began before it
 	prepare preparer
 
 	err     error  // the last error of the server or the connection
@@ -266,23 +266,23 @@ func copyLeaseOf(ctx context.Context, db DB, command *string) (l *copyLease, fai
 	return l, nil
 }
 
-func noConnection(db DB) *Error {
+func noConnection(db any) *Error {
 	return &Error{Code: CodeInternal, Effect: NotApplied,
 		Message: fmt.Sprintf("a copy cannot be made on a %T, which does not tell its connection: pass a pool, a connection or a transaction of pgcmd's or pgx's", db)}
 }
 
 // join locks a Tx for the copy, and sends its deferred statements.
 func (l *copyLease) join(ctx context.Context, tx *Tx) *Error {
-	if err := tx.lock(ctx); err != nil {
+	if err := tx.level.Lock(ctx); err != nil {
 		return newUnsentError(ctx, err)
 	}
-	l.tx, l.conn, l.joined = tx.s, tx.s.conn, true
-	l.prepare, _ = tx.s.db.(preparer)
+	l.tx, l.conn, l.joined = tx.s, tx.s.Conn, true
+	l.prepare, _ = tx.s.DB.(preparer)
 	if l.conn == nil || l.prepare == nil {
 		l.leave()
-		return noConnection(tx.s.db)
+		return noConnection(tx.s.DB)
 	}
-	if l.err = tx.s.sendDeferred(ctx); l.err != nil {
+	if l.err = tx.s.SendDeferred(ctx); l.err != nil {
 		e, _ := new(statement).classifyStatement(ctx, l.err)
 		e.Effect = NotApplied
 		e.reconcileCode()
@@ -295,11 +295,11 @@ func (l *copyLease) join(ctx context.Context, tx *Tx) *Error {
 // leave gives back the connection or the transaction.
 func (l *copyLease) leave() {
 	if l.tx != nil {
-		state := &l.tx.state
-		before := state.aborted
-		l.tx.unlockWith(l.err)
-		if l.failure != nil && !before && state.aborted && !state.unrecoverable {
-			state.err = l.failure // and not the server's error about a copy that the client ended
+		state := &l.tx.State
+		before := state.Aborted
+		l.tx.UnlockWith(l.err)
+		if l.failure != nil && !before && state.Aborted && !state.Unrecoverable {
+			state.Err = l.failure // and not the server's error about a copy that the client ended
 		}
 	}
 	l.release()

@@ -35,8 +35,8 @@ func (c *definition) runTx(ctx context.Context, db DB, inv *invocation, key *ide
 	target := resolve(db)
 	if tx := target.join(); tx != nil {
 		if _, ours := db.(*Tx); !ours { // the Tx was made for this body
-			defer tx.s.closed.Store(true)
-			defer tx.s.closeRows()
+			defer tx.s.Close()
+			defer tx.s.CloseRows()
 		}
 		return nil, c.joinTx(ctx, tx, inv, key)
 	}
@@ -52,8 +52,8 @@ func (c *definition) runTx(ctx context.Context, db DB, inv *invocation, key *ide
 	tx.s.commitTimeout = target.commitTimeout()
 	tx.s.limits = target.limits()
 	defer func() {
-		if !tx.s.closed.Load() { // a panic, or Goexit
-			tx.s.rollback(ctx)
+		if !tx.s.Closed() { // a panic, or Goexit
+			tx.s.Rollback(ctx)
 		}
 	}()
 	tx.s.mayPiggybackCommit = c.batch != nil && key == nil && len(c.after) == 0
@@ -67,7 +67,7 @@ func (c *definition) runTx(ctx context.Context, db DB, inv *invocation, key *ide
 	case tx.s.commitSent:
 		return nil, failure
 	case failure != nil:
-		tx.s.rollback(ctx)
+		tx.s.Rollback(ctx)
 		tx.s.rollbackError(failure)
 		return nil, failure
 	}
@@ -111,25 +111,25 @@ func (c *definition) runIdempotent(ctx context.Context, tx *Tx, inv *invocation,
 
 // joinTx runs the body in a transaction that the caller began, and ends.
 func (c *definition) joinTx(ctx context.Context, tx *Tx, inv *invocation, key *idempotencyKey) *Error {
-	if err := tx.usable(ctx); err != nil {
+	if err := tx.level.Usable(ctx); err != nil {
 		return newUnsentError(ctx, err).prefixCommand(c.name)
 	}
 	if e := tx.s.checkCompatible(c.opts); e != nil {
 		return c.notSentError(e)
 	}
 	if c.opts.Timeout > 0 {
-		defer tx.s.limitTimeout(ctx)()
+		defer tx.s.LimitTimeout(ctx)()
 	}
 	failure := c.runIdempotent(ctx, tx, inv, key)
-	if failure == nil && tx.s.state.misused != nil && tx.s.external {
-		e := *tx.s.state.misused
+	if failure == nil && tx.s.State.Misused != nil && tx.s.External {
+		e := *tx.s.State.Misused.(*Error)
 		failure = e.prefixCommand(c.name)
 	}
 	switch {
 	case failure == nil:
-	case tx.s.mustRollBack():
+	case tx.s.MustRollBack():
 		failure.Effect = NotApplied // it can no longer be committed
-	case tx.s.outcomeUnproven():
+	case tx.s.OutcomeUnproven():
 		failure.Effect = Unknown
 	}
 	return failure

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
+	"github.com/pgcmd/pgcmd/internal/txn"
 	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
@@ -37,7 +38,7 @@ func (v *checker) collect(ctx context.Context, db DB) (failure *Error) {
 		return nil
 	}
 	e, _ := new(statement).classifyStatement(ctx, l.err)
-	if isInFailedTransaction(l.err) {
+	if e.SQLState == sqlstate.InFailedTransaction {
 		e.Message = "the transaction is aborted, and nothing can be asked in it: verify before it, or on a connection"
 	}
 	return e
@@ -54,7 +55,7 @@ func (v *checker) describeStatements(ctx context.Context, l *copyLease) error {
 		}
 		defer func() {
 			// Of its own, since the transaction is the caller's and goes on.
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), txn.EndTime)
 			defer cancel()
 			if !l.conn.IsClosed() {
 				_ = execute(ctx, l.conn, "rollback to savepoint "+verifySavepoint+"; release savepoint "+verifySavepoint)

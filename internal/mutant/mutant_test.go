@@ -27,11 +27,11 @@ type mutant struct {
 // was chosen, so that all mutants are compiled as one.
 type edit struct{ old, new string }
 
-const sendCommit = "func (s *txn) sendCommit(ctx context.Context) (tag pgconn.CommandTag, err error) {\n"
+const sendCommit = "func (s *sharedTx) sendCommit(ctx context.Context) (tag pgconn.CommandTag, err error) {\n"
 
 var mutants = []mutant{
 	{"believe pgconn.SafeToRetry of a COMMIT without a reply", "TestACommitWithoutAReplyIsNotReportedAsNotApplied", []edit{
-		{sendCommit, sendCommit + "if MUTANT { return s.conn.Exec(context.WithoutCancel(ctx), `commit`) }\n"},
+		{sendCommit, sendCommit + "if MUTANT { return s.Conn.Exec(context.WithoutCancel(ctx), `commit`) }\n"},
 		{`case answered && sqlstate.IsDefinite(pgErr) &&`,
 			`case MUTANT && pgconn.SafeToRetry(err), answered && sqlstate.IsDefinite(pgErr) &&`},
 	}},
@@ -39,7 +39,7 @@ var mutants = []mutant{
 		{`failure.isTransient() && c.isOnce`, `failure.isTransient() && (c.isOnce || MUTANT)`},
 	}},
 	{"send COMMIT on the caller's context", "TestTheCallersCancellationDoesNotReachCommit", []edit{
-		{sendCommit, sendCommit + "if MUTANT { return s.conn.Exec(ctx, `commit`) }\n"},
+		{sendCommit, sendCommit + "if MUTANT { return s.Conn.Exec(ctx, `commit`) }\n"},
 	}},
 	{"look for the row of Once by SELECT before the next attempt", "TestOnceWaitsForTheAttemptBefore", []edit{
 		{`tag, err := tx.Exec(ctx, insertKeySQL,`, `if MUTANT {
@@ -60,10 +60,10 @@ var mutants = []mutant{
 		return &Error{Code: CodeInternal, Err: err, Message: "the key's row is gone`},
 	}},
 	{"release a connection after a panic with its transaction open", "TestAPanicRollsBack", []edit{
-		{`if !tx.s.closed.Load() { // a panic`, `if !tx.s.closed.Load() && !MUTANT { // a panic`},
+		{`if !tx.s.Closed() { // a panic`, `if !tx.s.Closed() && !MUTANT { // a panic`},
 	}},
 	{"commit although a statement of the body failed", "TestAnAbortedTransactionIsNotReportedAsApplied", []edit{
-		{"\tcase s.closeRows():\n", "\tcase MUTANT: return nil\n\tcase s.closeRows():\n"},
+		{"\tcase s.CloseRows():\n", "\tcase MUTANT: return nil\n\tcase s.CloseRows():\n"},
 		{`tag.String() == "COMMIT"`, `(tag.String() == "COMMIT" || MUTANT)`},
 	}},
 }

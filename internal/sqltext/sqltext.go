@@ -19,13 +19,14 @@ const maxParams = 65535
 // Writes and Reads judge the statement by its keywords alone: a select that calls a volatile function or locks rows
 // still reads.
 type Text struct {
-	SQL      string   // byte for byte the source if it names no placeholder
-	Names    []string // Names[i] became $i+1, in order of first appearance; a name used twice has one number
-	MaxParam int      // highest $n in the source; 0 if none, as always where there are Names
-	Writes   bool     // anything but a query: insert, create, set, call, also under with or explain analyze
-	Reads    bool     // a query: select, values, table, show, also under with; the opposite of Writes
-	Ends     bool     // it ends a transaction: commit, rollback (but not to a savepoint), prepare transaction
-	Verb     string   // the first keyword, in lower case; empty if the statement begins otherwise
+	SQL             string   // byte for byte the source if it names no placeholder
+	Names           []string // Names[i] became $i+1, in order of first appearance; a name used twice has one number
+	MaxParam        int      // highest $n in the source; 0 if none, as always where there are Names
+	Writes          bool     // anything but a query: insert, create, set, call, also under with or explain analyze
+	Reads           bool     // a query: select, values, table, show, also under with; the opposite of Writes
+	Ends            bool     // it ends a transaction: commit, rollback (but not to a savepoint), prepare transaction
+	MayEnableWrites bool     // it may make a read-only transaction writable
+	Verb            string   // the first keyword, in lower case; empty if the statement begins otherwise
 }
 
 // Parse reads one statement. A name begins with a letter, _ or a byte beyond ASCII, goes on with those and digits, and
@@ -49,6 +50,7 @@ func Parse(sql string) (Text, error) {
 	text.Writes = writes(toks)
 	text.Reads = !text.Writes
 	text.Ends = ends(toks)
+	text.MayEnableWrites = MayEnableWrites(strings.ToLower(text.SQL))
 	for _, t := range toks {
 		if t.kind != '(' {
 			text.Verb = t.word
@@ -174,4 +176,9 @@ func (t Text) Near(position int32) string {
 		return fmt.Sprintf(" in line %d of the SQL", line)
 	}
 	return fmt.Sprintf(" in line %d of the SQL at %q", line, string(sql[at:end]))
+}
+
+// MayEnableWrites reports whether SQL, in lower case, may make a read-only transaction writable.
+func MayEnableWrites(sql string) bool {
+	return strings.Contains(sql, "write") || strings.Contains(sql, "read_only")
 }

@@ -1,6 +1,6 @@
 // Package typemap knows what the types of Go and of PostgreSQL can hold of each other, for
-// // the types of pgx's map and for those of the database's own. It does not know commands,
-// // nor what an error means to a caller.
+// the types of pgx's map and for those of the database's own. It does not know commands,
+// nor what an error means to a caller.
 //
 // A type that pgx knows is sent by pgx's plan. One that it does not know (an enum, a domain,
 // an extension's type, money) is sent as text, which the type's own input function reads. pgx

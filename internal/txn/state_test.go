@@ -1,4 +1,4 @@
-package pgcmd
+package txn
 
 import (
 	"errors"
@@ -14,34 +14,34 @@ func TestTheStateOfATransaction(t *testing.T) {
 	consequence := &pgconn.PgError{Code: "25P02"}
 
 	t.Run("names the first error as the cause", func(t *testing.T) {
-		var s txnState
-		assert.Equal(t, error(consequence), s.cause(consequence), "another client may have aborted it")
+		var s State
+		assert.Equal(t, error(consequence), s.Cause(consequence), "another client may have aborted it")
 		s.abort(first)
 		s.abort(second)
-		assert.Equal(t, first, s.cause(consequence))
-		assert.Equal(t, second, s.cause(second))
+		assert.Equal(t, first, s.Cause(consequence))
+		assert.Equal(t, second, s.Cause(second))
 	})
 	t.Run("is active again after a rollback to a savepoint", func(t *testing.T) {
-		var s txnState
+		var s State
 		s.abort(first)
-		s.recovered()
-		assert.Equal(t, txnState{}, s)
+		s.Recovered()
+		assert.Equal(t, State{}, s)
 		s.abort(second)
-		assert.Equal(t, second, s.cause(consequence))
+		assert.Equal(t, second, s.Cause(consequence))
 	})
 	t.Run("stays unrecoverable after a conflict", func(t *testing.T) {
-		var s txnState
+		var s State
 		s.conflict(first)
 		s.abort(first)
-		s.recovered()
-		assert.Equal(t, txnState{err: first, unrecoverable: true}, s)
+		s.Recovered()
+		assert.Equal(t, State{Err: first, Unrecoverable: true}, s)
 		s.abort(second)
-		assert.Equal(t, txnState{err: first, aborted: true, unrecoverable: true}, s)
+		assert.Equal(t, State{Err: first, Aborted: true, Unrecoverable: true}, s)
 	})
 	t.Run("keeps other reasons after a rollback to a savepoint", func(t *testing.T) {
-		s := txnState{connLost: first, misused: errConnLost, endedBySQL: true}
+		s := State{ConnLost: first, Misused: second, EndedBySQL: true}
 		s.abort(second)
-		s.recovered()
-		assert.Equal(t, txnState{connLost: first, misused: errConnLost, endedBySQL: true}, s)
+		s.Recovered()
+		assert.Equal(t, State{ConnLost: first, Misused: second, EndedBySQL: true}, s)
 	})
 }

@@ -1,0 +1,143 @@
+package txn
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgcmd/pgcmd/internal/pgrows"
+	"github.com/pgcmd/pgcmd/internal/rowscan"
+	"github.com/pgcmd/pgcmd/internal/stmtcache"
+)
+
+// A Cursor reads the rows of a statement in a transaction, some at a time, so that other
+// statements can run in between. It is a portal of the protocol instead of DECLARE and
+// FETCH: these collect the rows on the server before they send one, are planned for a few
+// rows, and cannot be used for INSERT ... RETURNING.
+type Cursor struct {
+	t           *Txn
+	sql         string
+	sd          *pgconn.StatementDescription
+	args        *pgx.ExtendedQueryBuilder
+	name        string
+	opened      bool
+	savepoints  int  // that were made before it
+	rolledBack  bool // with its savepoint
+	maybeClosed bool // SQL of the body may have closed it
+	watcher     *ctxwatch.ContextWatcher
+	columns     []pgconn.FieldDescription
+}
+
+// NewCursor makes a cursor of a statement with encoded arguments. It has a name that no cursor
+// on the connection has had.
+func (t *Txn) NewCursor(sql string, sd *pgconn.StatementDescription, args *pgx.ExtendedQueryBuilder) *Cursor {
+	return &Cursor{t: t, sql: sql, sd: sd, args: args, name: fmt.Sprintf("pgcmd_cursor_%d", stmtcache.OnConn(t.Conn).NextID())}
+}
+
+// Fetch requests up to size rows, after the deferred statements and in one message with them,
+// and calls read with the rows. It reports whether there may be more.
+func (c *Cursor) Fetch(ctx context.Context, size int, read func(rows rowscan.Rows)) (more bool, err error) {
+	t := c.t
+	if err := t.Idle(); err != nil {
+		return false, err
+	}
+	pg := t.Conn.PgConn()
+	opening := !c.opened
+	if opening {
+		c.opened, c.savepoints, c.maybeClosed = true, t.savepoints, t.External
+		t.cursors = append(t.cursors, c)
+	}
+	rows := pgrows.NewPortal(pg, t.Conn.TypeMap(), &c.columns, len(t.deferred))
+	to := pg.Frontend()
+	t.queueDeferred(to)
+	if opening {
+		c.open(to)
+	}
+	to.SendExecute(&pgproto3.Execute{Portal: c.name, MaxRows: uint32(size)})
+	to.SendSync(&pgproto3.Sync{})
+	c.watch(ctx)
+	func() {
+		defer func() { // also if user code that scans panics
+			rows.Close()
+			c.watcher.Unwatch()
+			err = rows.Finish(ctx)
+		}()
+		if rows.Flush() == nil {
+			read(rows)
+		}
+	}()
+	if opening {
+		stmtcache.OnConn(t.Conn).InvalidateAfter(c.sql, err)
+	}
+	t.noteBegin(err)
+	return rows.More(), err
+}
+
+// open queues the messages that make the portal.
+func (c *Cursor) open(to *pgproto3.Frontend) {
+	if c.sd.Name == "" {
+		to.SendParse(&pgproto3.Parse{Query: c.sql, ParameterOIDs: c.sd.ParamOIDs})
+	}
+	to.SendBind(&pgproto3.Bind{
+		DestinationPortal: c.name, PreparedStatement: c.sd.Name,
+		Parameters: c.args.ParamValues, ParameterFormatCodes: c.args.ParamFormats,
+		ResultFormatCodes: c.args.ResultFormats,
+	})
+	to.SendDescribe(&pgproto3.Describe{ObjectType: 'P', Name: c.name})
+}
+
+// watch makes the end of the context interrupt the round trip, by the connection's
+// ContextWatcherHandler.
+func (c *Cursor) watch(ctx context.Context) {
+	if c.watcher == nil {
+		pg := c.t.Conn.PgConn()
+		handler := ctxwatch.Handler(&pgconn.DeadlineContextWatcherHandler{Conn: pg.Conn()})
+		if ctx.Done() != nil {
+			if build := stmtcache.ConfigOf(c.t.Conn).BuildContextWatcherHandler; build != nil {
+				handler = build(pg)
+			}
+		}
+		c.watcher = ctxwatch.NewContextWatcher(handler)
+	}
+	c.watcher.Watch(ctx)
+}
+
+// Close defers a CLOSE of the cursor. If the cursor may be closed already, CLOSE could fail and
+// abort the transaction: then it sends the protocol's Close at once, which is no error if the
+// cursor does not exist.
+func (c *Cursor) Close(ctx context.Context) {
+	t := c.t
+	if !c.opened {
+		return
+	}
+	t.cursors = slices.DeleteFunc(t.cursors, func(other *Cursor) bool { return other == c })
+	switch {
+	case c.rolledBack || t.Closed() || t.externalEnded(ctx) != nil || t.Status() != 'T':
+	case c.maybeClosed:
+		_ = t.exchange(func(to *pgproto3.Frontend) { to.SendClose(&pgproto3.Close{ObjectType: 'P', Name: c.name}) })
+	default:
+		t.deferred = append(t.deferred, statement{sql: "close " + c.name, closesCursor: true})
+	}
+}
+
+// cursorsRolledBack marks the cursors that a rollback to a savepoint closes.
+func (t *Txn) cursorsRolledBack(savepoint int) {
+	for _, c := range t.cursors {
+		c.rolledBack = c.rolledBack || c.savepoints >= savepoint
+	}
+}
+
+// invalidateCursors marks the cursors if SQL of the body, in lower case, may close them.
+func (t *Txn) invalidateCursors(sql string) {
+	if len(t.cursors) > 0 && (strings.Contains(sql, "rollback") || strings.Contains(sql, "close")) {
+		for _, c := range t.cursors {
+			c.maybeClosed = true
+		}
+	}
+}
