@@ -43,7 +43,7 @@ import (
 // Since a sequence may give its rows only once, what failed after it was begun is
 // not tried again: neither the copy nor the transaction that it is part of. In a
 // transaction a bad row aborts the transaction, as a refused statement does, since
-// the copy is under way by then; use [Command.Try] to let it fail alone.
+// the copy is under way by then; use [Try] to let it fail alone.
 //
 // What is wrong in Row or table panics: see [New].
 func Copy[Row any](name string, table pgx.Identifier) *Command[iter.Seq2[Row, error], int64] {
