@@ -3,14 +3,13 @@ package pgcmd
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/pgcmd/pgcmd/internal/parallel"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 )
 
@@ -247,7 +246,9 @@ func (r *batchRun) keptEffect(culprit *Error, kept int) *Error {
 func (r *batchRun) independent(ctx context.Context, db DB) *Error {
 	return r.retryFailed(ctx, db, r.left(), func(items []int) *Error {
 		if !r.pipelined {
-			return r.concurrently(ctx, db, items)
+			t := resolve(db)
+			parallel.Each(t.maxConns(), items, func(i int) { r.attempt(ctx, db, i) }, r.progress)
+			return nil
 		}
 		if err := ctx.Err(); err != nil {
 			return r.failAll(items, newUnsentError(ctx, err))
@@ -321,61 +322,6 @@ func (r *batchRun) releaseConn(ctx context.Context, l *connLease) {
 		}
 	}
 	l.release()
-}
-
-// concurrently runs items with Go bodies, as many at a time as there may be
-// connections. A panic or a Goexit in one goes on in the caller's goroutine, when
-// the others have ended.
-func (r *batchRun) concurrently(ctx context.Context, db DB, items []int) *Error {
-	t := resolve(db)
-	workers := t.maxConns()
-	var (
-		mu       sync.Mutex
-		next     int
-		finished int
-		panicked any
-		died     bool
-		all      sync.WaitGroup
-	)
-	take := func() (int, bool) {
-		mu.Lock()
-		defer mu.Unlock()
-		if next == len(items) || died {
-			return 0, false
-		}
-		next++
-		return items[next-1], true
-	}
-	for range min(workers, len(items)) {
-		all.Go(func() {
-			lived := false
-			defer func() {
-				if reason := recover(); !lived {
-					mu.Lock()
-					defer mu.Unlock()
-					if !died {
-						panicked, died = reason, true
-					}
-				}
-			}()
-			for i, ok := take(); ok; i, ok = take() {
-				r.attempt(ctx, db, i)
-				mu.Lock()
-				finished++
-				r.progress(len(items) - finished)
-				mu.Unlock()
-			}
-			lived = true
-		})
-	}
-	all.Wait()
-	switch {
-	case panicked != nil:
-		panic(panicked)
-	case died:
-		runtime.Goexit()
-	}
-	return nil
 }
 
 func (r *batchRun) statement(i int) *statement { return r.item(i).query.statement }

@@ -508,31 +508,20 @@ func jsonForms(b *jsonschema.Builder, t reflect.Type) (s *jsonschema.Schema, ok 
 // outcomeSchema describes what MarshalJSON of an Outcome writes.
 func outcomeSchema(b *jsonschema.Builder, value reflect.Type) *jsonschema.Schema {
 	ok := func(value bool) *jsonschema.Schema { return jsonschema.New("").Set("const", value) }
-	succeeded := jsonschema.Closed(property("ok", ok(true)), property("value", b.Of(value, "output.Value")),
-		property("attempts", jsonschema.New("integer")), property("elapsed_ms", jsonschema.New("number")))
-	succeeded.Set("properties", append(succeeded.Get("properties").(jsonschema.Properties),
-		property("replayed", jsonschema.New("boolean")), property("durability_warning", jsonschema.New("boolean"))))
+	truth := jsonschema.New("boolean")
 	return jsonschema.New("object").Set("oneOf", []*jsonschema.Schema{
-		succeeded,
-		jsonschema.Closed(property("ok", ok(false)), property("error", b.Of(reflect.TypeFor[Error](), "output.Err"))),
+		jsonschema.Closed(4, "ok", ok(true), "value", b.Of(value, "output.Value"),
+			"attempts", jsonschema.New("integer"), "elapsed_ms", jsonschema.New("number"), "replayed", truth, "durability_warning", truth),
+		jsonschema.Closed(2, "ok", ok(false), "error", b.Of(reflect.TypeFor[Error](), "output.Err")),
 	})
 }
 
 // errorSchema describes what MarshalJSON of an Error writes.
 func errorSchema(b *jsonschema.Builder) *jsonschema.Schema {
 	text := jsonschema.New("string")
-	s := jsonschema.Closed(property("code", text), property("effect", jsonschema.New("").Set("enum", []string{"unknown", "not_applied", "applied"})),
-		property("message", text), property("attempts", jsonschema.New("integer")))
-	problem := jsonschema.Closed(property("field", text), property("rule", text), property("message", text)).Set("required", []string{"rule", "message"})
-	fields := s.Get("properties").(jsonschema.Properties)
-	for _, name := range []string{"command", "sqlstate", "constraint", "table", "column"} {
-		fields = append(fields, property(name, text))
-	}
-	return s.Set("properties", append(fields,
-		property("problems", jsonschema.New("array").Set("items", problem)),
-		property("earlier", jsonschema.New("array").Set("items", b.Refer(reflect.TypeFor[Error]())))))
-}
-
-func property(name string, s *jsonschema.Schema) jsonschema.Property {
-	return jsonschema.Property{Name: name, Schema: s}
+	return jsonschema.Closed(4, "code", text, "effect", jsonschema.New("").Set("enum", []string{"unknown", "not_applied", "applied"}),
+		"message", text, "attempts", jsonschema.New("integer"),
+		"command", text, "sqlstate", text, "constraint", text, "table", text, "column", text,
+		"problems", jsonschema.New("array").Set("items", b.Of(reflect.TypeFor[Problem](), "")),
+		"earlier", jsonschema.New("array").Set("items", b.Refer(reflect.TypeFor[Error]())))
 }

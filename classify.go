@@ -1,6 +1,7 @@
 package pgcmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,21 +65,9 @@ func classify(ctx context.Context, err error) *Error {
 // setFromPgError sets the code and the names of the objects that PostgreSQL reports. Its
 // message and detail may hold values, and stay in Err.
 func (e *Error) setFromPgError(ctx context.Context, pgErr *pgconn.PgError) {
-	code, name := sqlstate.Lookup(pgErr.Code)
-	e.Code = Code(code)
-	e.SQLState = pgErr.Code
+	code, message := sqlstate.Describe(pgErr)
+	e.Code, e.Message, e.SQLState = Code(code), message, pgErr.Code
 	e.Constraint, e.Table, e.Column = pgErr.ConstraintName, pgErr.TableName, pgErr.ColumnName
-	e.Message = name
-	switch {
-	case e.Constraint != "" && e.Table != "":
-		e.Message += ": constraint " + e.Constraint + " of table " + e.Table
-	case e.Constraint != "":
-		e.Message += ": constraint " + e.Constraint
-	case e.Column != "" && e.Table != "":
-		e.Message += ": column " + e.Column + " of table " + e.Table
-	case e.Table != "":
-		e.Message += ": table " + e.Table
-	}
 	if pgErr.Code != sqlstate.QueryCanceled {
 		return
 	}
@@ -153,10 +142,12 @@ func newAcquireError(ctx context.Context, pool *pgxpool.Pool, t *connpool.Tracke
 		e.Code, e.Message = CodeInternal, "AfterConnect left a transaction open on a connection that is to be shared: end it there"
 	case pgxerr.IsConnect(err) && errors.Is(err, context.Canceled) && ctx.Err() == nil: // a context of pgxpool's, not the caller's
 		e.Code, e.Message = CodeUnavailable, msgNoConnection
-	case pgxerr.IsConnect(err) && e.SQLState == "" && ctx.Err() == nil:
-		e.Code, e.Message = CodeUnavailable, connectErrorMessage(e)
+	case pgxerr.IsConnect(err) && e.SQLState != "":
+		e.Message = cmp.Or(sqlstate.ConnectHint(e.SQLState), e.Message)
 	case pgxerr.IsConnect(err):
-		e.Message = connectErrorMessage(e)
+		if e.Message = pgxerr.DialHint(err); ctx.Err() == nil {
+			e.Code = CodeUnavailable
+		}
 	case e.SQLState != "":
 	case errors.Is(err, connpool.ErrHookPanicked):
 		e.Code, e.Message = CodeInternal, "a hook of the pool (BeforeConnect, AfterConnect or PrepareConn) panicked"
@@ -174,28 +165,6 @@ func newAcquireError(ctx context.Context, pool *pgxpool.Pool, t *connpool.Tracke
 		e.Code, e.Message = CodeUnavailable, msgNoConnection
 	}
 	return e
-}
-
-// connectErrorMessage says why no connection could be made, and what to do about it.
-func connectErrorMessage(e *Error) string {
-	switch e.SQLState {
-	case sqlstate.InvalidPassword, sqlstate.InvalidAuthorization:
-		return "the server refuses the user or the password: check them, and pg_hba.conf"
-	case sqlstate.UndefinedDatabase:
-		return "the database does not exist: check its name, or create it"
-	case sqlstate.InsufficientPrivilege:
-		return "the user may not connect to the database: GRANT CONNECT"
-	case sqlstate.TooManyConnections:
-		return "the server has no connection left: lower MaxConns, raise max_connections, or use a pooler"
-	case sqlstate.ProtocolViolation:
-		return "the server, or a pooler before it, does not take the connection: it may not know a setting in the URL"
-	case sqlstate.CannotConnectNow:
-		return "the server is starting up, shutting down or recovering: it was waited for until the deadline"
-	case "":
-	default:
-		return "connecting failed: " + e.Message
-	}
-	return pgxerr.DialHint(e.Err)
 }
 
 // statementError makes the error of a statement that was handed to pgx, with its Effect.

@@ -1,12 +1,13 @@
 package pgcmd
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net"
 	"os"
+	"path"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -190,11 +191,12 @@ func (c *Config) settings(source string) (*pgxpool.Config, error) {
 	if settings.MaxConns < settings.MinConns {
 		settings.MaxConns = settings.MinConns
 	}
-	cc.ConnectTimeout = orDefault(c.ConnectTimeout, defaultConnectTimeout)
+	cc.ConnectTimeout = cmp.Or(c.ConnectTimeout, defaultConnectTimeout)
 	if c.ApplicationName != "" {
 		cc.RuntimeParams["application_name"] = c.ApplicationName
 	} else if cc.RuntimeParams["application_name"] == "" && len(os.Args) > 0 {
-		cc.RuntimeParams["application_name"] = programName()
+		name := path.Base(os.Args[0])
+		cc.RuntimeParams["application_name"] = name[:min(len(name), 63)]
 	}
 	for name, value := range map[string]time.Duration{
 		"statement_timeout": c.StatementTimeout, "lock_timeout": c.LockTimeout, "idle_in_transaction_session_timeout": c.IdleInTxTimeout,
@@ -210,17 +212,4 @@ func (c *Config) settings(source string) (*pgxpool.Config, error) {
 	}
 	address.KeepAlive(cc)
 	return settings, nil
-}
-
-func programName() string {
-	name := os.Args[0]
-	name = name[strings.LastIndexByte(name, '/')+1:]
-	return name[:min(len(name), 63)]
-}
-
-func orDefault(d, otherwise time.Duration) time.Duration {
-	if d == 0 {
-		return otherwise
-	}
-	return d
 }

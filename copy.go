@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -17,7 +16,6 @@ import (
 	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/copybin"
 	"github.com/pgcmd/pgcmd/internal/pgxerr"
-	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/structfields"
 	"github.com/pgcmd/pgcmd/internal/txn"
@@ -86,28 +84,8 @@ type copyDefinition struct {
 }
 
 func newCopyDefinition(name string, typ reflect.Type, table pgx.Identifier, rowsOf func(in any) func(row any, each func(error) bool)) *copyDefinition {
-	reject := func(format string, args ...any) {
-		panic(fmt.Sprintf("pgcmd: %s: ", name) + fmt.Sprintf(format, args...))
-	}
-	if len(table) == 0 {
-		reject("the table has no name: give one, as in pgx.Identifier{\"public\", \"users\"}")
-	}
-	for _, part := range table {
-		if part == "" || strings.IndexByte(part, 0) >= 0 || !utf8.ValidString(part) {
-			reject("the table %q has a part that is no name: each must hold text, without NUL", []string(table))
-		}
-	}
-	if typ.Kind() == reflect.Pointer && typ.Elem().Kind() == reflect.Struct {
-		reject("the row type is %s: use %s, rows are values", typ, typ.Elem())
-	}
-	if typ.Kind() != reflect.Struct || structfields.IsScalar(typ) {
-		reject("the row type %s names no columns: use a struct with a field for each", typ)
-	}
-	fields, err := rowscan.Fields(typ)
+	fields, err := copybin.Fields(typ, table)
 	mustDefine(name, err)
-	if len(fields) == 0 {
-		reject("the row type %s has no exported fields: use a struct with a field for each column", typ)
-	}
 	validationOf(name, typ)
 	return &copyDefinition{
 		command:  name,
@@ -175,7 +153,7 @@ func (c *copyDefinition) stream(ctx context.Context, l *copyLease, columns []cop
 	for i := range columns {
 		names[i] = columns[i].Name
 	}
-	ctx, traced := traceCopy(ctx, l.conn, c.name, names)
+	ctx, traced := copybin.Trace(ctx, l.conn, c.name, names)
 	var tag pgconn.CommandTag
 	var err error
 	defer func() { traced(tag, err) }()

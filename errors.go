@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap/zapcore"
 
+	"github.com/pgcmd/pgcmd/internal/problem"
 	"github.com/pgcmd/pgcmd/internal/sentinel"
 )
 
@@ -222,46 +223,32 @@ func (e *Error) Error() string {
 	if e == nil { // a nil *Error returned as an error
 		return "pgcmd: <nil>"
 	}
-	var b strings.Builder
-	b.WriteString("pgcmd: ")
+	text := "pgcmd: "
 	if e.Command != "" {
-		b.WriteString(e.Command)
-		b.WriteString(": ")
+		text += e.Command + ": "
 	}
-	b.WriteString(e.Message)
+	text += e.Message
 	for i, p := range e.Problems {
-		b.WriteString([]string{": ", "; "}[min(i, 1)])
-		b.WriteString(p.String())
+		text += []string{": ", "; "}[min(i, 1)] + p.String()
 	}
-	b.WriteString(" [")
-	b.WriteString(string(e.Code))
-	b.WriteString(", ")
-	switch e.Effect {
-	case NotApplied:
-		b.WriteString("not applied")
-	case Applied:
-		b.WriteString("applied")
-	default:
-		b.WriteString("effect unknown")
+	effect := "effect unknown"
+	if e.Effect == NotApplied || e.Effect == Applied {
+		effect = strings.ReplaceAll(e.Effect.String(), "_", " ")
 	}
+	text += " [" + string(e.Code) + ", " + effect
 	if e.SQLState != "" {
-		b.WriteString(", SQLSTATE ")
-		b.WriteString(e.SQLState)
+		text += ", SQLSTATE " + e.SQLState
 	}
 	if e.Attempts > 1 {
-		b.WriteString(", ")
-		b.WriteString(strconv.Itoa(e.Attempts))
-		b.WriteString(" attempts")
+		text += ", " + strconv.Itoa(e.Attempts) + " attempts"
 	}
-	b.WriteString("]")
-	return b.String()
+	return text + "]"
 }
 
 // String returns the field and the message.
 func (p Problem) String() string {
 	// validator's sentences begin with the last name of the path, which is printed whole.
-	last := p.Field[strings.LastIndexByte(p.Field, '.')+1:]
-	text := strings.TrimPrefix(p.Message, last+" ")
+	text := strings.TrimPrefix(p.Message, problem.LastName(p.Field)+" ")
 	if p.Field == "" {
 		return text
 	}

@@ -90,7 +90,7 @@ func (p *Pool) Metrics() Metrics {
 		return true
 	})
 	slices.SortFunc(m.Commands, func(a, b CommandMetrics) int { return strings.Compare(a.Name, b.Name) })
-	m.Failures, m.Slowest = p.metrics.remembered()
+	m.Failures, m.Slowest = p.metrics.runs.Read()
 	return m
 }
 
@@ -106,12 +106,8 @@ type metrics struct {
 	commands sync.Map // name -> *commandMetrics
 	names    atomic.Int64
 
-	slowestFloor atomic.Int64 // what a run has to exceed to be among the slowest
-
-	mu          sync.Mutex
-	failures    []Run // the latest last
-	unavailable *Run  // the latest error of the server or the pool
-	slowest     []Run // the slowest first
+	runs        latency.Runs[Run]
+	unavailable atomic.Pointer[Run] // the latest error of the server or the pool; nil if there was none
 }
 
 // maxNames bounds the number of commands that are counted, which may be made at run time.
@@ -141,51 +137,16 @@ func (c *definition) countedBy(m *metrics) *commandMetrics {
 	return counts
 }
 
-const (
-	maxRemembered = 20
-	slowFor       = 5 * time.Minute // how long a slow run is remembered
-)
-
-// isSlow reports whether the run may be among the slowest.
-func (m *metrics) isSlow(elapsed time.Duration) bool { return int64(elapsed) > m.slowestFloor.Load() }
-
 // remember keeps a run that has just ended, if it failed or is among the slowest.
 func (m *metrics) remember(name string, elapsed time.Duration, attempts int, e *Error) {
 	run := Run{Command: name, At: time.Now().Add(-elapsed), Elapsed: elapsed, Attempts: attempts}
 	if e != nil {
 		run.Code, run.Effect, run.SQLState, run.Message = e.Code, e.Effect, e.SQLState, e.Message
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if e != nil {
-		if len(m.failures) == maxRemembered {
-			m.failures = slices.Delete(m.failures, 0, 1)
-		}
-		m.failures = append(m.failures, run)
-		if e.ofServer() {
-			m.unavailable = &run
-		}
+	m.runs.Add(run, run.At, elapsed, e != nil)
+	if e != nil && e.ofServer() {
+		m.unavailable.Store(&run)
 	}
-	if m.isSlow(elapsed) {
-		m.forgetOld()
-		at, _ := slices.BinarySearchFunc(m.slowest, run, func(a, b Run) int { return int(b.Elapsed - a.Elapsed) })
-		m.slowest = slices.Insert(m.slowest, at, run)
-		m.slowest = m.slowest[:min(len(m.slowest), maxRemembered)]
-		if len(m.slowest) == maxRemembered {
-			m.slowestFloor.Store(int64(m.slowest[maxRemembered-1].Elapsed))
-		}
-	}
-}
-
-// lastUnavailable returns the latest error of the server or the pool, nil if there was none.
-func (m *metrics) lastUnavailable() *Run {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.unavailable == nil {
-		return nil
-	}
-	run := *m.unavailable
-	return &run
 }
 
 // ofServer reports whether e is of the server or the pool, and not of an input, a body or
@@ -200,22 +161,6 @@ func (e *Error) ofServer() bool {
 		return true
 	}
 	return false
-}
-
-func (m *metrics) forgetOld() {
-	m.slowest = slices.DeleteFunc(m.slowest, func(r Run) bool { return time.Since(r.At) > slowFor })
-	if len(m.slowest) < maxRemembered {
-		m.slowestFloor.Store(0)
-	}
-}
-
-func (m *metrics) remembered() (failures, slowest []Run) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.forgetOld()
-	failures = slices.Clone(m.failures)
-	slices.Reverse(failures)
-	return failures, slices.Clone(m.slowest)
 }
 
 // commandMetrics counts the runs of one name.
@@ -337,7 +282,7 @@ func (s *observation) finish(failure **Error) {
 	e, elapsed := *failure, time.Since(s.pool.metrics.since)-s.start
 	s.m.inFlight.Add(-1)
 	s.m.record(elapsed, s.attempts, s.rows, e)
-	if e != nil || s.pool.metrics.isSlow(elapsed) {
+	if e != nil || s.pool.metrics.runs.IsSlow(elapsed) {
 		s.pool.metrics.remember(s.m.name, elapsed, s.attempts, e)
 	}
 	if s.pool.config.Logger != nil {
@@ -463,7 +408,10 @@ func (p *Pool) Health(ctx context.Context) Health {
 	defer cancel()
 	m := p.Metrics()
 	h := Health{Status: HealthUp, Replicas: m.Replicas, Saturation: float64(m.Pool.Acquired) / float64(m.Pool.Max)}
-	h.LastError = p.metrics.lastUnavailable()
+	if latest := p.metrics.unavailable.Load(); latest != nil {
+		run := *latest
+		h.LastError = &run
+	}
 	saturated := m.Pool.Acquired >= m.Pool.Max
 	latency, e := p.probe(ctx, saturated)
 	switch {
@@ -475,7 +423,7 @@ func (p *Pool) Health(ctx context.Context) Health {
 	}
 	if p.mux != nil && h.Status == HealthUp {
 		if load, full := p.mux.Full(); full {
-			h.Status, h.Reason = HealthDegraded, fmt.Sprintf("the shared connections are full, %d reads wait%s", load.Waiting, commandsText(load))
+			h.Status, h.Reason = HealthDegraded, fmt.Sprintf("the shared connections are full, %d reads wait%s", load.Waiting, load.CommandsText())
 		}
 	}
 	h.Latency = latency

@@ -1,10 +1,10 @@
 package pgcmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -93,7 +93,7 @@ func (p *Pool) Close(ctx context.Context) error {
 		}
 		if p.mux != nil {
 			if n, load := p.mux.Running(); n > 0 {
-				e.Message += fmt.Sprintf("; %d reads are under way on shared connections%s", n, commandsText(load))
+				e.Message += fmt.Sprintf("; %d reads are under way on shared connections%s", n, load.CommandsText())
 			}
 		}
 		return e
@@ -211,11 +211,15 @@ func Connect(ctx context.Context, cfg Config) (*Pool, error) {
 	if p.Pool, p.tracker, err = p.connect(ctx, cfg, cfg.source()); err != nil {
 		return refuse(&Error{Code: CodeInvalid, Message: "pgx refuses the settings of the pool (the reason is withheld, since it may hold the password)"})
 	}
-	p.replicas = replica.NewSet(p.Pool, orDefault(cfg.MaxReplicaLag, defaultReplicaLag), p.logger())
-	p.acquirer = connpool.NewAcquirer(p.Pool, p.tracker, orDefault(cfg.AcquireTimeout, defaultAcquireTimeout))
+	p.replicas = replica.NewSet(p.Pool, cmp.Or(cfg.MaxReplicaLag, defaultReplicaLag), p.logger())
+	p.acquirer = connpool.NewAcquirer(p.Pool, p.tracker, cmp.Or(cfg.AcquireTimeout, defaultAcquireTimeout))
 	start := time.Now()
 	if cfg.Multiplex > 0 {
-		if problems := multiplexProblems(p.Pool.Config()); len(problems) > 0 {
+		var problems []Problem
+		for _, message := range multiplex.Refusals(p.Pool.Config()) {
+			problems = append(problems, Problem{Field: "Multiplex", Rule: "config", Message: message})
+		}
+		if problems != nil {
 			p.end()
 			return refuse(&Error{Code: CodeInvalid, Message: "the settings were refused", Problems: problems})
 		}
@@ -278,7 +282,7 @@ func (p *Pool) connect(ctx context.Context, cfg Config, source string) (*pgxpool
 func (p *Pool) warm(ctx context.Context) *Error {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, orDefault(p.config.ConnectTimeout, defaultConnectTimeout))
+		ctx, cancel = context.WithTimeout(ctx, cmp.Or(p.config.ConnectTimeout, defaultConnectTimeout))
 		defer cancel()
 	}
 	conns := make([]*pgxpool.Conn, max(1, p.config.MinConns))
@@ -405,7 +409,7 @@ func (p *Pool) enterMux(ctx context.Context, run *multiplex.Run) (failure *Error
 			p.replicas.MarkUnconnectable(r)
 		}
 	}
-	err := run.Enter(ctx, p.mux, orDefault(p.config.AcquireTimeout, defaultAcquireTimeout))
+	err := run.Enter(ctx, p.mux, cmp.Or(p.config.AcquireTimeout, defaultAcquireTimeout))
 	if err == nil || err == multiplex.ErrDedicated {
 		return nil, err != nil
 	}
@@ -425,8 +429,7 @@ func muxError(ctx context.Context, err error) *Error {
 		}
 		e.Code, e.Message = CodeExhausted, "no shared connection could be made before the deadline"
 		if err.Load.Accepting > 0 {
-			e.Message = fmt.Sprintf("the shared connections were full until the deadline: %d reads were under way on %d shared connections, and %d others waited (raise Multiplex, or run fewer reads at a time)%s",
-				err.InFlight, err.Conns, err.Waiting, commandsText(err.Load))
+			e.Message = "the shared connections were full until the deadline: " + err.Load.String()
 		}
 		return e
 	}
@@ -434,36 +437,6 @@ func muxError(ctx context.Context, err error) *Error {
 		return poolClosed()
 	}
 	return newUnsentError(ctx, err)
-}
-
-// commandsText describes which commands the reads on the shared connections belong to.
-func commandsText(load multiplex.Load) string {
-	if len(load.Commands) == 0 {
-		return ""
-	}
-	var parts []string
-	for _, c := range load.Commands[:min(len(load.Commands), 3)] {
-		parts = append(parts, fmt.Sprintf("%s has %d", c.Name, c.Count))
-	}
-	if len(load.Commands) > 3 {
-		parts = append(parts, fmt.Sprintf("and %d other commands", len(load.Commands)-3))
-	}
-	return ": " + strings.Join(parts, "; ")
-}
-
-// multiplexProblems lists the pgx settings that do not allow shared connections.
-func multiplexProblems(settings *pgxpool.Config) (problems []Problem) {
-	add := func(message string) {
-		problems = append(problems, Problem{Field: "Multiplex", Rule: "config", Message: message})
-	}
-	//lint:ignore SA1019 a pool that sets it has to be refused
-	if settings.PrepareConn != nil || settings.BeforeAcquire != nil {
-		add("cannot be used with PrepareConn or BeforeAcquire: they prepare a connection for one caller, and many share it")
-	}
-	if settings.ConnConfig.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement {
-		add("needs prepared statements: leave DefaultQueryExecMode at QueryExecModeCacheStatement, or Multiplex at zero")
-	}
-	return problems
 }
 
 // SharedMetrics is the state of the connections that [Config.Multiplex] shares. They are not

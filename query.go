@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -72,19 +71,18 @@ const (
 )
 
 // A query is the body of a Query, a QueryOne or an Exec. Copies made for other options
-// share the row type, and the memory that is used again.
+// share the row type, and its memory that is used again.
 type query struct {
 	*statement
-	kind       queryKind
-	rowType    *rowscan.RowType // nil of an Exec
-	rowBuffers *sync.Pool
+	kind    queryKind
+	rowType *rowscan.RowType // nil of an Exec
 }
 
 // defineQuery makes the definition of a statement. in and out are nil pointers of the types.
 func defineQuery(kind queryKind, name, sql string, in, out any) *definition {
 	text := parse(name, sql)
 	d := newDefinition(name, in, out)
-	q := &query{statement: newStatement(name, d.in, text), kind: kind, rowBuffers: new(sync.Pool)}
+	q := &query{statement: newStatement(name, d.in, text), kind: kind}
 	var err error
 	switch kind {
 	case queryAll:
@@ -187,7 +185,7 @@ func (q *query) readReply(ctx context.Context, inv *invocation, r *result) error
 		return q.statementError(ctx, r, err)
 	}
 	q.moveTo(inv.outValue, b)
-	q.putRowBuffer(b)
+	b.Free()
 	return r.warning()
 }
 
@@ -196,25 +194,11 @@ func (q *query) rowBufferFor(ctx context.Context) *rowscan.Buffer {
 	if q.rowType == nil {
 		return nil
 	}
-	b := q.getRowBuffer()
+	b := q.rowType.Buffer()
 	if rows := rowjson.Recorded(ctx); rows != nil && q.rowType.Kind == rowscan.Map {
 		b.Record(rows)
 	}
 	return b
-}
-
-func (q *query) getRowBuffer() *rowscan.Buffer {
-	if b, _ := q.rowBuffers.Get().(*rowscan.Buffer); b != nil {
-		return b
-	}
-	return rowscan.NewBuffer(q.rowType)
-}
-
-// putRowBuffer gives the buffer to a later run. After an error or a panic it is not called,
-// and the buffer is garbage.
-func (q *query) putRowBuffer(b *rowscan.Buffer) {
-	b.Recycle()
-	q.rowBuffers.Put(b)
 }
 
 func (q *query) moveTo(out reflect.Value, b *rowscan.Buffer) {
@@ -305,12 +289,12 @@ func (q *query) readItem(b *rowscan.Buffer, rows rowscan.Rows, limit limits, out
 // limits l, so that COMMIT may be sent with it.
 func (q *query) isCommitSafe(l limits) bool {
 	switch {
-	case q.kind == queryExec, q.readOnly, q.callsNothing():
+	case q.kind == queryExec, q.readOnly, q.text.CallsNothing():
 		return true
 	case q.kind == queryAll:
 		return l.rows == 0 && l.bytes == 0
 	}
-	return q.insertsLiteralRows() && l.bytes == 0
+	return q.text.InsertsLiteralRows() && l.bytes == 0
 }
 
 // checkColumns returns an error if the row type cannot read the columns.
@@ -322,18 +306,6 @@ func (q *query) checkColumns(types *pgtype.Map, columns []pgconn.FieldDescriptio
 		return fromScan(err)
 	}
 	return nil
-}
-
-// callsNothing reports whether the statement changes nothing, by its text alone: it is
-// a query, and calls no function.
-func (s *statement) callsNothing() bool { return s.text.Reads && !strings.Contains(s.text.SQL, "(") }
-
-// insertsLiteralRows reports whether the statement inserts the rows that it spells out, so
-// that it returns as many or fails.
-func (s *statement) insertsLiteralRows() bool {
-	sql := strings.ToLower(s.text.SQL)
-	return s.text.Verb == "insert" && strings.Contains(sql, "values") &&
-		!strings.Contains(sql, "conflict") && !strings.Contains(sql, "select")
 }
 
 // An AdHocQuery is SQL that is known only at run time: an admin tool, a report.
@@ -434,7 +406,7 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 	}
 	start := time.Now()
 	rowType, _ := rowscan.OfSlice(reflect.TypeFor[[]map[string]any]()) // maps can be rows
-	q := &query{statement: s, kind: queryAll, rowBuffers: new(sync.Pool), rowType: rowType}
+	q := &query{statement: s, kind: queryAll, rowType: rowType}
 	reading := &invocation{outValue: reflect.ValueOf(&result.Rows).Elem(), args: args}
 	err = q.run(ctx, db, reading)
 	if err != nil && err != errUnreplicated {

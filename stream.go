@@ -150,7 +150,7 @@ func (s *stream) direct(ctx context.Context, db DB, args []any) *Error {
 		return failure
 	}
 	defer s.q.close(ctx, &r)
-	b := s.q.getRowBuffer()
+	b := s.q.rowType.Buffer()
 	more := r.rows.Next()
 	if r.rows.Err() == nil {
 		if err := b.Prepare(r.rows); err != nil {
@@ -170,7 +170,7 @@ func (s *stream) direct(ctx context.Context, db DB, args []any) *Error {
 		goOn := s.give(b.RowPointer())
 		b.ClearRow()
 		if !goOn {
-			s.q.putRowBuffer(b)
+			b.Free()
 			return nil
 		}
 	}
@@ -183,14 +183,14 @@ func (s *stream) direct(ctx context.Context, db DB, args []any) *Error {
 	if failure != nil {
 		return s.q.resultError(ctx, &r, failure)
 	}
-	s.q.putRowBuffer(b)
+	b.Free()
 	s.warning = r.warning()
 	return nil
 }
 
 // byCursor yields the rows that a cursor fetches, some at a time.
 func (s *stream) byCursor(ctx context.Context, tx *Tx, args []any) *Error {
-	b := s.q.getRowBuffer()
+	b := s.q.rowType.Buffer()
 	b.SetChunk(fetchRows) // all rows of a fetch are in one chunk
 	c := &cursor{statement: s.q.statement, tx: tx, args: args, size: firstFetch}
 	defer func() {
@@ -212,7 +212,7 @@ func (s *stream) byCursor(ctx context.Context, tx *Tx, args []any) *Error {
 				return failure
 			}
 			if !s.give(b.At(i)) {
-				s.q.putRowBuffer(b)
+				b.Free()
 				return nil
 			}
 		}
@@ -220,7 +220,7 @@ func (s *stream) byCursor(ctx context.Context, tx *Tx, args []any) *Error {
 			return failure
 		}
 		if !more {
-			s.q.putRowBuffer(b)
+			b.Free()
 			return nil
 		}
 	}

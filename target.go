@@ -304,15 +304,3 @@ func (l *copyLease) leave() {
 	}
 	l.release()
 }
-
-// traceCopy calls the connection's tracer for the copy, as pgx would.
-func traceCopy(ctx context.Context, conn *pgx.Conn, table pgx.Identifier, columns []string) (context.Context, func(pgconn.CommandTag, error)) {
-	tracer, ok := conn.Config().Tracer.(pgx.CopyFromTracer)
-	if !ok {
-		return ctx, func(pgconn.CommandTag, error) {}
-	}
-	ctx = tracer.TraceCopyFromStart(ctx, conn, pgx.TraceCopyFromStartData{TableName: table, ColumnNames: columns})
-	return ctx, func(tag pgconn.CommandTag, err error) {
-		tracer.TraceCopyFromEnd(ctx, conn, pgx.TraceCopyFromEndData{CommandTag: tag, Err: err})
-	}
-}

@@ -2,16 +2,42 @@ package copybin
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/structfields"
 	"github.com/pgcmd/pgcmd/internal/typemap"
 )
+
+// Fields returns the fields of a row type, or says why the rows cannot be copied into table.
+func Fields(typ reflect.Type, table pgx.Identifier) ([]structfields.Field, error) {
+	if len(table) == 0 {
+		return nil, errors.New("the table has no name: give one, as in pgx.Identifier{\"public\", \"users\"}")
+	}
+	for _, part := range table {
+		if part == "" || typemap.NotText(part) != "" {
+			return nil, fmt.Errorf("the table %q has a part that is no name: each must hold text, without NUL", []string(table))
+		}
+	}
+	if typ.Kind() == reflect.Pointer && typ.Elem().Kind() == reflect.Struct {
+		return nil, fmt.Errorf("the row type is %s: use %s, rows are values", typ, typ.Elem())
+	}
+	if typ.Kind() != reflect.Struct || structfields.IsScalar(typ) {
+		return nil, fmt.Errorf("the row type %s names no columns: use a struct with a field for each", typ)
+	}
+	fields, err := rowscan.Fields(typ)
+	if err == nil && len(fields) == 0 {
+		return nil, fmt.Errorf("the row type %s has no exported fields: use a struct with a field for each column", typ)
+	}
+	return fields, err
+}
 
 // Columns finds the column of every field of a row type among those of the table, and plans
 // how it is encoded: in binary, or in text if the server has to read a text. refused says
@@ -95,4 +121,16 @@ func Locate(err *pgconn.PgError, relation string, columns []Column, rows int) (r
 		}
 	}
 	return row, ""
+}
+
+// Trace calls the connection's tracer for the copy, as pgx would.
+func Trace(ctx context.Context, conn *pgx.Conn, table pgx.Identifier, columns []string) (context.Context, func(pgconn.CommandTag, error)) {
+	tracer, ok := conn.Config().Tracer.(pgx.CopyFromTracer)
+	if !ok {
+		return ctx, func(pgconn.CommandTag, error) {}
+	}
+	ctx = tracer.TraceCopyFromStart(ctx, conn, pgx.TraceCopyFromStartData{TableName: table, ColumnNames: columns})
+	return ctx, func(tag pgconn.CommandTag, err error) {
+		tracer.TraceCopyFromEnd(ctx, conn, pgx.TraceCopyFromEndData{CommandTag: tag, Err: err})
+	}
 }

@@ -358,11 +358,15 @@ func (b *Builder) secret(s *Schema) *Schema {
 	return s.Set("writeOnly", true)
 }
 
-// Closed describes an object that has all of the fields and no other.
-func Closed(fields ...Property) *Schema {
-	names := make([]string, len(fields))
-	for i, f := range fields {
-		names[i] = f.Name
+// Closed describes an object by the names and the schemas of its fields, in turn: so many are
+// required, and there are no others.
+func Closed(required int, namesAndSchemas ...any) *Schema {
+	fields, names := Properties{}, []string{}
+	for i := 0; i < len(namesAndSchemas); i += 2 {
+		f := Property{namesAndSchemas[i].(string), namesAndSchemas[i+1].(*Schema)}
+		if fields = append(fields, f); len(fields) <= required {
+			names = append(names, f.Name)
+		}
 	}
-	return New("object").Set("properties", Properties(fields)).Set("required", names).Set("additionalProperties", false)
+	return New("object").Set("properties", fields).Set("required", names).Set("additionalProperties", false)
 }

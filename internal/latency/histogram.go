@@ -1,4 +1,5 @@
-// Package latency counts durations. It does not know what took them.
+// Package latency counts the durations of runs, and remembers the slowest. It does not know
+// what a run is.
 package latency
 
 import (

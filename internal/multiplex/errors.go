@@ -3,10 +3,13 @@ package multiplex
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 var (
@@ -81,4 +84,37 @@ func (m *Mux) load() Load {
 		return cmp.Or(b.Count-a.Count, strings.Compare(a.Name, b.Name))
 	})
 	return l
+}
+
+// String describes the load of a Mux that is full.
+func (l Load) String() string {
+	return fmt.Sprintf("%d reads were under way on %d shared connections, and %d others waited (raise Multiplex, or run fewer reads at a time)%s",
+		l.InFlight, l.Conns, l.Waiting, l.CommandsText())
+}
+
+// CommandsText describes which commands the queries belong to.
+func (l Load) CommandsText() string {
+	if len(l.Commands) == 0 {
+		return ""
+	}
+	var parts []string
+	for _, c := range l.Commands[:min(len(l.Commands), 3)] {
+		parts = append(parts, fmt.Sprintf("%s has %d", c.Name, c.Count))
+	}
+	if len(l.Commands) > 3 {
+		parts = append(parts, fmt.Sprintf("and %d other commands", len(l.Commands)-3))
+	}
+	return ": " + strings.Join(parts, "; ")
+}
+
+// Refusals says which settings of pgx do not allow shared connections, and why.
+func Refusals(settings *pgxpool.Config) (messages []string) {
+	//lint:ignore SA1019 a pool that sets it has to be refused
+	if settings.PrepareConn != nil || settings.BeforeAcquire != nil {
+		messages = append(messages, "cannot be used with PrepareConn or BeforeAcquire: they prepare a connection for one caller, and many share it")
+	}
+	if settings.ConnConfig.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement {
+		messages = append(messages, "needs prepared statements: leave DefaultQueryExecMode at QueryExecModeCacheStatement, or Multiplex at zero")
+	}
+	return messages
 }

@@ -27,6 +27,21 @@ type Buffer struct {
 	most   int             // rows of a chunk
 }
 
+// Buffer returns a buffer for rows of type t, which an earlier run may have used.
+func (t *RowType) Buffer() *Buffer {
+	if b, _ := t.buffers.Get().(*Buffer); b != nil {
+		return b
+	}
+	return NewBuffer(t)
+}
+
+// Free gives the buffer to a later run. After an error or a panic it is not called, and the
+// buffer is garbage.
+func (b *Buffer) Free() {
+	b.Recycle()
+	b.rowType.buffers.Put(b)
+}
+
 // NewBuffer makes a buffer for rows of type t.
 func NewBuffer(t *RowType) *Buffer {
 	row := reflect.New(t.Type)

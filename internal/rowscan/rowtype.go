@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
@@ -35,6 +36,7 @@ type RowType struct {
 	throughPointer bool          // a field is behind an embedded pointer, to be made for every row
 	Last           atomic.Pointer[Mapping]
 	read           atomic.Pointer[readable] // what Check found right last
+	buffers        sync.Pool                // of *Buffer
 }
 
 // A Mapping matches the columns of a result with the fields of a row.

@@ -177,3 +177,42 @@ func ProvesOutdated(err error) bool {
 	}
 	return pgErr.Position > 0
 }
+
+// Describe returns the code of an error, as [Lookup] does, and its condition with the object
+// that it is about. The message and the detail of PostgreSQL may hold values.
+func Describe(err *pgconn.PgError) (code, message string) {
+	code, message = Lookup(err.Code)
+	what := ""
+	if err.ConstraintName != "" {
+		what = ": constraint " + err.ConstraintName
+	} else if err.ColumnName != "" && err.TableName != "" {
+		what = ": column " + err.ColumnName
+	}
+	switch {
+	case err.TableName == "":
+		return code, message + what
+	case what == "":
+		return code, message + ": table " + err.TableName
+	}
+	return code, message + what + " of table " + err.TableName
+}
+
+// ConnectHint says why the server did not take a connection, and what to do about it; "" of
+// another error.
+func ConnectHint(state string) string {
+	switch state {
+	case InvalidPassword, InvalidAuthorization:
+		return "the server refuses the user or the password: check them, and pg_hba.conf"
+	case UndefinedDatabase:
+		return "the database does not exist: check its name, or create it"
+	case InsufficientPrivilege:
+		return "the user may not connect to the database: GRANT CONNECT"
+	case TooManyConnections:
+		return "the server has no connection left: lower MaxConns, raise max_connections, or use a pooler"
+	case ProtocolViolation:
+		return "the server, or a pooler before it, does not take the connection: it may not know a setting in the URL"
+	case CannotConnectNow:
+		return "the server is starting up, shutting down or recovering: it was waited for until the deadline"
+	}
+	return ""
+}

@@ -163,3 +163,15 @@ func (t Text) Analyzed() bool {
 	}
 	return false
 }
+
+// CallsNothing reports whether the statement changes nothing, by its text alone: it is a
+// query, and calls no function.
+func (t Text) CallsNothing() bool { return t.Reads && !strings.Contains(t.SQL, "(") }
+
+// InsertsLiteralRows reports whether the statement inserts the rows that it spells out, so
+// that it returns as many or fails.
+func (t Text) InsertsLiteralRows() bool {
+	sql := strings.ToLower(t.SQL)
+	return t.Verb == "insert" && strings.Contains(sql, "values") &&
+		!strings.Contains(sql, "conflict") && !strings.Contains(sql, "select")
+}
