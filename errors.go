@@ -223,26 +223,27 @@ func (e *Error) Error() string {
 	if e == nil { // a nil *Error returned as an error
 		return "pgcmd: <nil>"
 	}
-	text := "pgcmd: "
+	parts := make([]string, 0, 16)
+	parts = append(parts, "pgcmd: ")
 	if e.Command != "" {
-		text += e.Command + ": "
+		parts = append(parts, e.Command, ": ")
 	}
-	text += e.Message
+	parts = append(parts, e.Message)
 	for i, p := range e.Problems {
-		text += []string{": ", "; "}[min(i, 1)] + p.String()
+		parts = append(parts, []string{": ", "; "}[min(i, 1)], p.String())
 	}
 	effect := "effect unknown"
 	if e.Effect == NotApplied || e.Effect == Applied {
 		effect = strings.ReplaceAll(e.Effect.String(), "_", " ")
 	}
-	text += " [" + string(e.Code) + ", " + effect
+	parts = append(parts, " [", string(e.Code), ", ", effect)
 	if e.SQLState != "" {
-		text += ", SQLSTATE " + e.SQLState
+		parts = append(parts, ", SQLSTATE ", e.SQLState)
 	}
 	if e.Attempts > 1 {
-		text += ", " + strconv.Itoa(e.Attempts) + " attempts"
+		parts = append(parts, ", ", strconv.Itoa(e.Attempts), " attempts")
 	}
-	return text + "]"
+	return strings.Join(append(parts, "]"), "")
 }
 
 // String returns the field and the message.
