@@ -66,12 +66,12 @@ func URL(t testing.TB, ddl ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	database, err := createDatabase(ctx, server, ddl)
+	database, err := createDatabase(ctx, server, reconnect, ddl)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := dropDatabase(context.WithoutCancel(ctx), server, database); err != nil {
+		if err := dropDatabase(context.WithoutCancel(ctx), server, reconnect, database); err != nil {
 			t.Error(err)
 		}
 	})
@@ -89,32 +89,46 @@ func serverURL() (string, error) {
 	return server.URL(), nil
 }
 
-// createDatabase returns the URL of a new database on server, in which each ddl has been run.
-func createDatabase(ctx context.Context, server string, ddl []string) (string, error) {
+// createDatabase returns the URL of a new database on server, in which each ddl has been run. On connects to the server.
+func createDatabase(ctx context.Context, server string, on connector, ddl []string) (string, error) {
 	// Unique among the processes that share the server.
 	name := "pgcmdtest_" + strings.ToLower(rand.Text()[:16])
 	database, err := onDatabase(server, name)
 	if err != nil {
 		return "", fmt.Errorf("pgcmdtest: create a database: %w", err)
 	}
-	// Nobody can be connected to template0, so that it can be copied by many at once.
-	if err := execute(ctx, server, "create database "+name+" template template0"); err != nil {
+	err = on(ctx, server, func(conn *pgconn.PgConn) error {
+		// Nobody can be connected to template0, so that it can be copied by many at once.
+		create := "create database " + name + " template template0"
+		// To copy files takes checkpoints, and they are cheap there; to log each page costs more.
+		answer, err := conn.Exec(ctx, "select current_setting('server_version_num')::int >= 150000 and current_setting('fsync') = 'off'").ReadAll()
+		if err != nil {
+			return err
+		}
+		if string(answer[0].Rows[0][0]) == "t" {
+			create += " strategy file_copy"
+		}
+		return run(ctx, conn, create)
+	})
+	if err != nil {
 		return "", fmt.Errorf("pgcmdtest: create a database: %w", err)
 	}
 	if len(ddl) > 0 {
 		if err := execute(ctx, database, ddl...); err != nil {
-			return "", errors.Join(fmt.Errorf("pgcmdtest: %w", err), dropDatabase(context.WithoutCancel(ctx), server, database))
+			return "", errors.Join(fmt.Errorf("pgcmdtest: %w", err), dropDatabase(context.WithoutCancel(ctx), server, on, database))
 		}
 	}
 	return database, nil
 }
 
-func dropDatabase(ctx context.Context, server, database string) error {
+func dropDatabase(ctx context.Context, server string, on connector, database string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	config, err := pgx.ParseConfig(database)
 	if err == nil {
-		err = execute(ctx, server, "drop database if exists "+config.Database+" with (force)")
+		err = on(ctx, server, func(conn *pgconn.PgConn) error {
+			return run(ctx, conn, "drop database if exists "+config.Database+" with (force)")
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("pgcmdtest: drop a database: %w", err)
@@ -122,13 +136,65 @@ func dropDatabase(ctx context.Context, server, database string) error {
 	return nil
 }
 
-// execute runs the scripts on a connection of their own, by the simple protocol.
-func execute(ctx context.Context, address string, scripts ...string) error {
+// A connector calls use with a connection to address.
+type connector func(ctx context.Context, address string, use func(*pgconn.PgConn) error) error
+
+// connect is the connector with a connection of its own.
+func connect(ctx context.Context, address string, use func(*pgconn.PgConn) error) error {
 	conn, err := pgconn.Connect(ctx, address)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	return use(conn)
+}
+
+// idle holds the connections of reconnect, by address.
+var idle sync.Map // of chan *pgconn.PgConn
+
+// reconnect is the connector that keeps its connections for the next call: to connect costs more than to drop a database.
+// It calls use again if the server has ended a connection since it was used.
+func reconnect(ctx context.Context, address string, use func(*pgconn.PgConn) error) error {
+	kept, _ := idle.LoadOrStore(address, make(chan *pgconn.PgConn, 4))
+	conns := kept.(chan *pgconn.PgConn)
+	for {
+		select {
+		case conn := <-conns:
+			if err := use(conn); keep(ctx, conn, conns) {
+				return err
+			}
+		default:
+			conn, err := pgconn.Connect(ctx, address)
+			if err != nil {
+				return err
+			}
+			err = use(conn)
+			keep(ctx, conn, conns)
+			return err
+		}
+	}
+}
+
+// keep reports whether conn is open. It keeps it if there is room, and closes it otherwise.
+func keep(ctx context.Context, conn *pgconn.PgConn, conns chan<- *pgconn.PgConn) bool {
+	if conn.IsClosed() {
+		return false
+	}
+	select {
+	case conns <- conn:
+	default:
+		conn.Close(context.WithoutCancel(ctx))
+	}
+	return true
+}
+
+// execute runs the scripts on a connection of their own.
+func execute(ctx context.Context, address string, scripts ...string) error {
+	return connect(ctx, address, func(conn *pgconn.PgConn) error { return run(ctx, conn, scripts...) })
+}
+
+// run runs the scripts by the simple protocol.
+func run(ctx context.Context, conn *pgconn.PgConn, scripts ...string) error {
 	for _, script := range scripts {
 		if _, err := conn.Exec(ctx, script).ReadAll(); err != nil {
 			return fmt.Errorf("%w%s", err, place(script, err))

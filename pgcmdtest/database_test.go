@@ -56,7 +56,7 @@ func TestRefusedDDLSaysWhere(t *testing.T) {
 	t.Parallel()
 	server, err := serverURL()
 	require.NoError(t, err)
-	_, err = createDatabase(t.Context(), server, []string{"create table fine ()", "-- é\n\tcreate tabel users ()"})
+	_, err = createDatabase(t.Context(), server, reconnect, []string{"create table fine ()", "-- é\n\tcreate tabel users ()"})
 	require.ErrorContains(t, err, "42601")
 	require.ErrorContains(t, err, "at line 2: create tabel users ()")
 }
@@ -74,7 +74,7 @@ func TestUnreleasedConnectionIsReported(t *testing.T) {
 
 func TestBadAddressKeepsItsPassword(t *testing.T) {
 	t.Parallel()
-	_, err := createDatabase(t.Context(), "postgres://u:hidden@h:none/", nil)
+	_, err := createDatabase(t.Context(), "postgres://u:hidden@h:none/", reconnect, nil)
 	require.Error(t, err)
 	require.NotContains(t, err.Error(), "hidden")
 }

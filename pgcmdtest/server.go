@@ -196,7 +196,7 @@ func (s *Server) PID() int {
 // Database creates a database, runs each ddl in it, which may hold several statements, and returns its URL.
 // It lives as long as the server.
 func (s *Server) Database(ctx context.Context, ddl ...string) (string, error) {
-	return createDatabase(ctx, s.url, ddl)
+	return createDatabase(ctx, s.url, connect, ddl)
 }
 
 // Mode is how [Server.Stop] treats the sessions and the data. Its zero is [Fast].
