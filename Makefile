@@ -10,6 +10,9 @@ PACKAGES = ./... $(MODULES:%=./%/...)
 # Not the test of a page in a browser, which needs one (make web-test).
 TESTED = $$(go list $(PACKAGES) | grep -v /browsertest$$)
 
+# One PostgreSQL for all test programs. More of them run at once than there are CPUs: some wait a lot.
+ONE_POSTGRES = go run ./scripts/onepostgres
+
 .PHONY: help test test-race test-long lint gofmt tour bench bench-check bench-soak fuzz faults soak recovery compare matrix api web-test mcp inspector
 
 help: ## List the targets
@@ -18,19 +21,19 @@ help: ## List the targets
 test: export GOWORK = $(WORKSPACE)
 test: gofmt postgres workspace ## What to run before a change is sent: format, vet, the tests of all modules in their short form, the tour
 	@echo "the tests of all modules, in their short form, and vet:"
-	@go test -short -vet=all -timeout 20m $(TESTED)
+	@$(ONE_POSTGRES) go test -short -vet=all -p 4 -timeout 20m $(TESTED)
 	@echo "the tour:"
 	@go run ./examples/tour
 
 test-race: export GOWORK = $(WORKSPACE)
 test-race: postgres workspace ## The tests of all modules in their long form, with -race
 	@echo "the tests of all modules, with -race:"
-	@go test -race -shuffle=on -vet=off -timeout 20m $$(go list $(PACKAGES) | grep -v -e /browsertest$$ -e /catalogcost$$) # catalogcost counts allocations, which the race detector multiplies: make test
+	@$(ONE_POSTGRES) go test -race -shuffle=on -vet=off -timeout 20m $$(go list $(PACKAGES) | grep -v -e /browsertest$$ -e /catalogcost$$) # catalogcost counts allocations, which the race detector multiplies: make test
 
 test-long: export GOWORK = $(WORKSPACE)
 test-long: postgres workspace ## The tests of all modules in their long form, without -race
 	@echo "the tests of all modules, in their long form:"
-	@go test -shuffle=on -vet=off -timeout 20m $(TESTED)
+	@$(ONE_POSTGRES) go test -shuffle=on -vet=off -timeout 20m $(TESTED)
 
 lint: gofmt ## Format, vet and staticcheck, in each module by itself
 	@for module in . $(MODULES); do echo "vet and staticcheck in $$module"; \

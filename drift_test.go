@@ -38,7 +38,7 @@ const shopDDL = pgcmd.OnceSchema + `
 	create schema audit;
 	create table audit.log (id int8 generated always as identity, line text not null);
 	create function fee(amount int8) returns int8 language sql immutable as 'select amount / 10';
-	create role shop_clerk;
+	do $$ begin create role shop_clerk; exception when duplicate_object then null; end $$;
 	grant usage on schema public, audit, pgcmd to shop_clerk;
 	grant select, insert, update, delete on all tables in schema public, audit, pgcmd to shop_clerk`
 

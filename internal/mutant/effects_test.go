@@ -128,7 +128,7 @@ func TestOnceWaitsForTheAttemptBefore(t *testing.T) {
 	}()
 	require.Eventually(t, func() bool {
 		var waiting int
-		err := d.direct.QueryRow(ctx, `select count(*) from pg_locks where not granted`).Scan(&waiting)
+		err := d.direct.QueryRow(ctx, `select count(*) from pg_locks join pg_stat_activity using (pid) where not granted and datname = current_database()`).Scan(&waiting)
 		return err == nil && waiting >= 2
 	}, 20*time.Second, time.Millisecond)
 	_, err = holder.Exec(ctx, `select pg_advisory_unlock(42)`)
