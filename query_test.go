@@ -411,7 +411,11 @@ func TestRowsAreReadOnAnyNumberOfConnections(t *testing.T) {
 		List []int16
 	}
 	find := pgcmd.QueryOne[int32, row]("any.number", `select $1::int4 as n, 'n' || $1 as text, array[$1::int2, 7::int2] as list`)
-	for i := range int32(70) {
+	conns := int32(70)
+	if testing.Short() {
+		conns = 20
+	}
+	for i := range conns {
 		conn, err := pgx.Connect(t.Context(), url)
 		require.NoError(t, err)
 		for n := i; n < i+2; n++ {

@@ -88,18 +88,17 @@ func burst(n int, f func() error) int {
 
 func TestConnectionsKilledWhileIdleAreNotHandedOut(t *testing.T) {
 	t.Parallel()
-	const conns = 16
-	rounds := 20
+	conns, rounds := 16, 20
 	if testing.Short() {
-		rounds = 3
+		conns, rounds = 6, 2
 	}
 	ctx, url := t.Context(), pgcmdtest.URL(t, writtenDDL)
-	pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: url, MaxConns: conns, MinConns: conns, AcquireTimeout: -1, ApplicationName: "ours"})
+	pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: url, MaxConns: int32(conns), MinConns: int32(conns), AcquireTimeout: -1, ApplicationName: "ours"})
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, pool.Close(context.Background())) }()
 	settings, err := pgxpool.ParseConfig(url)
 	require.NoError(t, err)
-	settings.MaxConns, settings.MinConns = conns, conns
+	settings.MaxConns, settings.MinConns = int32(conns), int32(conns)
 	settings.ConnConfig.RuntimeParams["application_name"] = "by hand"
 	byHand, err := pgxpool.NewWithConfig(ctx, settings)
 	require.NoError(t, err)
@@ -160,7 +159,10 @@ func TestABlackHoleIsForgottenOnceItHeals(t *testing.T) {
 // All connections of a pool meet the same failure at once.
 func TestAPoolIsMadeAnewOnceForEachFailureOfItsServer(t *testing.T) {
 	t.Parallel()
-	const conns = 8
+	conns := 8
+	if testing.Short() {
+		conns = 4
+	}
 	ctx, url := t.Context(), pgcmdtest.URL(t, writtenDDL)
 	sql := side(t, url)
 	refuse := pgcmd.QueryOne[string, int64]("refuse", `select refuse($1)`)
@@ -179,7 +181,7 @@ func TestAPoolIsMadeAnewOnceForEachFailureOfItsServer(t *testing.T) {
 		{"the same in transactions", "22012", inTx, killAll, 1},
 		{"a refusal of one statement", "22012", refuse, "", 0},
 	} {
-		pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: url, MaxConns: conns, MinConns: conns, ApplicationName: "epoch"})
+		pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: url, MaxConns: int32(conns), MinConns: int32(conns), ApplicationName: "epoch"})
 		require.NoError(t, err)
 		sql(`select pg_advisory_lock(1)`)
 		var failed int
@@ -211,8 +213,12 @@ func TestAServerThatStaysReadOnlyIsNotStormed(t *testing.T) {
 	}})
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, pool.Close(context.Background())) }()
+	writes := 100 // each takes a connection
+	if testing.Short() {
+		writes = 20
+	}
 	start := time.Now()
-	for range 100 {
+	for range writes {
 		e := failure(t, runErr(addOne.Run(ctx, pool, 1)))
 		assert.Equal(t, "25006", e.SQLState)
 		assert.Equal(t, pgcmd.NotApplied, e.Effect)
@@ -415,7 +421,12 @@ func TestNothingIsLeakedUnderFaults(t *testing.T) {
 	pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: proxy.URL(), MaxConns: 5})
 	require.NoError(t, err)
 	proxy.Random(0.02, 7, faults.CutBefore, faults.CutAfter, faults.Reset, faults.HalfClose)
-	burst(500, func() error { return runErr(addOne.Run(ctx, pool, 1)) })
+	runs := 500
+	if testing.Short() {
+		runs = 200
+	}
+	burst(runs, func() error { return runErr(addOne.Run(ctx, pool, 1)) })
+	assert.Positive(t, proxy.Fired())
 	proxy.Heal()
 	idle(t, pool.Pool)
 	assert.NoError(t, runErr(addOne.Run(ctx, pool, 1)))

@@ -136,6 +136,7 @@ func TestWrongOptionsAreToldAllAtOnce(t *testing.T) {
 	twin := pgcmd.Query[struct{}, int]("customers_find", `select 1`).With(pgcmd.Options{ReadOnly: true, Description: "x"})
 	silent := pgcmd.Query[struct{}, int]("silent", `select 1`).With(pgcmd.Options{ReadOnly: true})
 	careful := pgcmd.AdHoc.With(pgcmd.Options{ReadOnly: true, Description: "Reads."})
+	pool := pgcmdtest.Pool(t)
 	plain := pgcmd.NewCatalog(find, remove, sneaky, sneakier, long, twin, silent, careful, pgcmd.Batch(careful, pgcmd.Sequential))
 	for name, c := range map[string]struct {
 		o    pgcmdmcp.Options
@@ -169,7 +170,7 @@ func TestWrongOptionsAreToldAllAtOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := pgcmdmcp.New(plain, pgcmdtest.Pool(t), c.o)
+			_, err := pgcmdmcp.New(plain, pool, c.o)
 			assert.EqualError(t, err, strings.Join(c.want, "\n"))
 		})
 	}

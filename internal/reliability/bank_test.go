@@ -64,7 +64,11 @@ func newBank(t *testing.T, transfers int, rate float64) *bank {
 	b.proxy, err = faults.Start(b.direct.Config().ConnString())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.proxy.Close()) })
-	b.pool, err = pgcmd.Connect(t.Context(), pgcmd.Config{URL: b.proxy.URL(), MaxConns: workers})
+	conns := int32(workers)
+	if testing.Short() {
+		conns = 8
+	}
+	b.pool, err = pgcmd.Connect(t.Context(), pgcmd.Config{URL: b.proxy.URL(), MaxConns: conns})
 	require.NoError(t, err)
 	t.Cleanup(b.pool.Pool.Close)
 	b.proxy.Random(rate, 1, faults.CutBefore, faults.CutAfter, faults.Reset, faults.HalfClose)
@@ -76,7 +80,7 @@ func newBank(t *testing.T, transfers int, rate float64) *bank {
 func (b *bank) work(ctx context.Context, run func(ctx context.Context, in transfer) pgcmd.Outcome[int64]) {
 	var next atomic.Int64
 	var running sync.WaitGroup
-	for range workers {
+	for range b.pool.Config().MaxConns {
 		running.Go(func() {
 			for id := next.Add(1) - 1; id < int64(len(b.told)); id = next.Add(1) - 1 {
 				in := transfer{ID: id, Src: 1 + rand.Int64N(accounts), Amount: 1 + rand.Int64N(9)}
@@ -142,7 +146,7 @@ func TestBank(t *testing.T) {
 	case long:
 		transfers = 5000
 	case testing.Short():
-		transfers = 60
+		transfers = 40
 	}
 	for _, c := range []struct {
 		rate float64

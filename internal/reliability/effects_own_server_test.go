@@ -45,7 +45,7 @@ func TestRowsThatNeedAServerOfTheirOwn(t *testing.T) {
 				if testing.Short() && i > 0 { // each start of the server takes seconds
 					break
 				}
-				k.column(s, c, letters(k.row))
+				k.column(s, c, letters(k.row), i)
 			}
 		})
 	}

@@ -101,7 +101,8 @@ func deadlocks(s *stage, c column) play {
 			meanwhile.Go(func() {
 				defer other.Release()
 				s.until("the statement has its first lock",
-					`select exists (select from pg_locks where locktype = 'advisory' and objid = $1 and granted)`, a)
+					`select exists (select from pg_locks where locktype = 'advisory' and objid = $1 and granted
+						and database = (select oid from pg_database where datname = current_database()))`, a)
 				_, err := other.Exec(s.patient(), `select pg_advisory_xact_lock(`+strconv.FormatInt(a, 10)+`); rollback`)
 				assert.NoError(s, err, "the other one is not the victim")
 			})

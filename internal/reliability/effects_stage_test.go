@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -39,7 +40,8 @@ begin
 		return 0;
 	end if;
 	perform pg_advisory_xact_lock(a);
-	while not exists (select from pg_locks where locktype = 'advisory' and objid = a and not granted) loop
+	while not exists (select from pg_locks where locktype = 'advisory' and objid = a and not granted
+		and database = (select oid from pg_database where datname = current_database())) loop
 		perform pg_sleep(0.002);
 	end loop;
 	perform pg_advisory_xact_lock(b);
@@ -120,7 +122,7 @@ func newStage(t *testing.T, database string, set setting) *stage {
 		database = set.foreign
 	}
 	s := &stage{T: t, number: effectsStages.Add(1)}
-	s.app, s.shots = fmt.Sprintf("stage_%d", s.number), fmt.Sprintf("shots_%d", s.number)
+	s.app, s.shots = fmt.Sprintf("stage_%d_%d", os.Getpid(), s.number), fmt.Sprintf("shots_%d", s.number)
 	config, err := pgxpool.ParseConfig(database)
 	require.NoError(t, err)
 	config.ConnConfig.RuntimeParams["application_name"] = "truth"

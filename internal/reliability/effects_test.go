@@ -69,8 +69,8 @@ func TestEveryRowOfTheTable(t *testing.T) {
 				letters = k.letters
 			}
 			s := newStage(t, database, k.set)
-			for _, c := range k.columns {
-				k.column(s, c, letters)
+			for i, c := range k.columns {
+				k.column(s, c, letters, i)
 			}
 		})
 	}

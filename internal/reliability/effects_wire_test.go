@@ -70,13 +70,13 @@ func wireConditions() []condition {
 			play: doneWhileItWaits(asItIs)},
 		condition{row: 8, how: "the deadline of a COMMIT", columns: []column{commit}, once: true,
 			code: pgcmd.CodeUnknownEffect, cause: isContext(context.DeadlineExceeded), truth: neverDone,
-			play: does(request, faults.BlackHole)},
+			play: untilItsDeadline(request)},
 	)
 	if long {
 		conditions = append(conditions,
 			condition{row: 8, how: "the deadline of a COMMIT that was done", columns: []column{commit}, once: true,
 				code: pgcmd.CodeUnknownEffect, cause: isContext(context.DeadlineExceeded), truth: wasDone,
-				play: does(answer, faults.BlackHole)})
+				play: untilItsDeadline(answer)})
 	}
 
 	crash := warning("WARNING", "57P02", "terminating connection because of crash of another server process")
@@ -89,6 +89,18 @@ func wireConditions() []condition {
 		conditions = append(conditions, k)
 	}
 	return conditions
+}
+
+// untilItsDeadline is a play in which COMMIT gets no reply. Its deadline is later than the default of CommitTimeout, which
+// would be used instead otherwise.
+func untilItsDeadline(when moment) func(s *stage, c column) play {
+	return func(s *stage, c column) play {
+		p := does(when, faults.BlackHole)(s, c)
+		p.ctx = func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, 6*time.Second)
+		}
+		return p
+	}
 }
 
 // expired is a context that, once it is done, says that its deadline has passed: at the moment that the test wants.

@@ -21,7 +21,7 @@ import (
 // have ended, and holds the Effect against that.
 //
 // Every message gets faults, but only in the long form (PGCMD_FAULTS=all) each gets every fault. With -short each work
-// has the messages of one direction cut.
+// has messages of one direction cut, those of [eachMessage].
 func TestEnumerateFaults(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, worksDDL)
@@ -93,6 +93,7 @@ type campaign struct {
 	direction faults.Direction
 	warm      bool // the statements are prepared
 	retry     bool
+	turn      int // which of the messages in the middle the short form chooses
 }
 
 func (c campaign) String() string {
@@ -118,7 +119,7 @@ func campaigns(w *work, nth int) (all []campaign) {
 		for _, warm := range []bool{false, true} {
 			for _, retry := range []bool{false, true} {
 				for kind := range kinds {
-					all = append(all, campaign{w, kind, direction, warm, retry})
+					all = append(all, campaign{w, kind, direction, warm, retry, nth})
 				}
 			}
 		}
@@ -156,23 +157,55 @@ func (c campaign) run(t *testing.T, l *lab) {
 	}
 	defer proxy.Close()
 	hole, shown := holeTime, false // the first that is wrong says it all
-	for n, fired := 1, true; fired; n++ {
-		var wrong error
-		p := newPoint(c, l, proxy, n, hole)
-		if fired, wrong = p.try(context.WithoutCancel(t.Context())); p.late() {
-			hole *= 2 // the machine is slow, and n was not reached
-			n, fired = n-1, true
-			continue
+	err = eachMessage(c.direction, c.turn, func(f *faults.Fault) bool {
+		p := newPoint(c, l, proxy, f, hole)
+		fired, wrong := p.try(context.WithoutCancel(t.Context()))
+		for p.late() {
+			hole *= 2 // the machine is slow, and the message was not reached
+			p = newPoint(c, l, proxy, f, hole)
+			fired, wrong = p.try(context.WithoutCancel(t.Context()))
 		}
 		if fired {
 			l.tally.points.Add(1)
 		}
 		switch {
 		case wrong != nil && !shown:
-			t.Errorf("%v %d: %v", c, n, wrong)
+			t.Errorf("%v %d: %v", c, f.Message, wrong)
 			shown = true
 		case wrong == nil && fired:
 			l.tally.right.Add(1)
 		}
+		return fired
+	})
+	if err != nil {
+		t.Errorf("%v: %v", c, err)
 	}
+}
+
+// eachMessage calls run with a fault at the 1st, 2nd, ... message, until run returns that the fault was not reached. The
+// short form counts the messages first, by a run without a fault, and takes the first, one in the middle and the last
+// two, which are those of COMMIT if there is one. It returns an error if a fault was not reached that should be.
+func eachMessage(direction faults.Direction, turn int, run func(f *faults.Fault) (fired bool)) error {
+	if !testing.Short() {
+		for n := 1; run(&faults.Fault{Direction: direction, Message: n}); n++ {
+		}
+		return nil
+	}
+	var messages atomic.Int64
+	run(&faults.Fault{Direction: direction, Match: func(byte, []byte) bool { messages.Add(1); return false }})
+	last := int(messages.Load())
+	chosen := []int{1, 2 + turn%max(last-3, 1), last - 1, last}
+	if last < 4 {
+		chosen = []int{1, 2, 3}[:last]
+	}
+	fired := 0
+	for _, n := range chosen {
+		if run(&faults.Fault{Direction: direction, Message: n}) {
+			fired++
+		}
+	}
+	if fired < min(len(chosen), 2) {
+		return fmt.Errorf("of the messages %v, %d were reached", chosen, fired)
+	}
+	return nil
 }

@@ -123,7 +123,7 @@ func TestEnumerateFaultsOfItems(t *testing.T) {
 						if !long && retry != (nth%2 == 0) {
 							continue
 						}
-						running.Go(func() { load.enumerate(t, l, direction, kind, retry) })
+						running.Go(func() { load.enumerate(t, l, direction, kind, retry, nth) })
 					}
 				}
 			}
@@ -133,24 +133,32 @@ func TestEnumerateFaultsOfItems(t *testing.T) {
 }
 
 // enumerate goes from message to message until the work is over before the fault.
-func (w load) enumerate(t *testing.T, l *lab, direction faults.Direction, kind int, retry bool) {
+func (w load) enumerate(t *testing.T, l *lab, direction faults.Direction, kind int, retry bool, turn int) {
 	proxy, err := faults.Start(l.url)
 	if err != nil {
 		t.Error(err)
 		return
 	}
 	defer proxy.Close()
-	for n, fired := 1, true; fired; n++ {
-		if fired, err = w.try(l, proxy, &faults.Fault{Direction: direction, Message: n, Action: actions[kind]}, retry); fired {
+	failed := false
+	err = eachMessage(direction, turn, func(f *faults.Fault) bool {
+		if failed {
+			return false
+		}
+		f.Action = actions[kind]
+		fired, err := w.try(l, proxy, f, retry)
+		if fired {
 			l.tally.points.Add(1)
 		}
-		if err != nil {
-			t.Errorf("%s, retry %v, %v at message %d (direction %d): %v", w.name, retry, actions[kind], n, direction, err)
-			return
-		}
-		if fired {
+		if failed = err != nil; failed {
+			t.Errorf("%s, retry %v, %v at message %d (direction %d): %v", w.name, retry, actions[kind], f.Message, direction, err)
+		} else if fired {
 			l.tally.right.Add(1)
 		}
+		return fired && !failed
+	})
+	if err != nil && !failed {
+		t.Errorf("%s, retry %v, %v (direction %d): %v", w.name, retry, actions[kind], direction, err)
 	}
 }
 

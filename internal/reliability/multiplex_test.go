@@ -23,9 +23,9 @@ import (
 var double = pgcmd.QueryOne[int64, int64]("shared.double", `select 2 * $1::int8`).With(pgcmd.Options{ReadOnly: true})
 
 // sharing opens a pool with so many shared connections through a proxy.
-func sharing(t *testing.T, conns int) (*faults.Proxy, *pgcmd.Pool) {
+func sharing(t *testing.T, database string, conns int) (*faults.Proxy, *pgcmd.Pool) {
 	t.Helper()
-	proxy, err := faults.Start(pgcmdtest.URL(t))
+	proxy, err := faults.Start(database)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, proxy.Close()) })
 	pool, err := pgcmd.Connect(t.Context(), pgcmd.Config{URL: proxy.URL(), MaxConns: 2, Multiplex: conns})
@@ -60,20 +60,25 @@ func ask(pool *pgcmd.Pool, readers, times int, failed func(error) error) error {
 // its own answer.
 func TestEnumerateFaultsOfSharedReads(t *testing.T) {
 	t.Parallel()
+	database := pgcmdtest.URL(t)
+	step := 1
+	if testing.Short() {
+		step = 4
+	}
 	for _, direction := range []faults.Direction{faults.Frontend, faults.Backend} {
 		for _, kind := range []int{cutBefore, cutAfter, reset, halfClose} {
 			t.Run(fmt.Sprint(actions[kind], direction), func(t *testing.T) {
 				t.Parallel()
-				proxy, pool := sharing(t, 1)
+				proxy, pool := sharing(t, database, 1)
 				points, fired := 0, true
-				for n := 1; fired; n++ {
+				for n := 1; fired; n += step {
 					proxy.Set(&faults.Fault{Direction: direction, Message: n, Action: actions[kind]})
 					require.NoError(t, ask(pool, 4, 2, func(err error) error { return err }), "at message %d", n)
 					if fired = proxy.Fired() > 0; fired {
 						points++
 					}
 				}
-				assert.Greater(t, points, 10)
+				assert.Greater(t, points, 10/step)
 				m := pool.Metrics().Pool.Shared
 				assert.Positive(t, m.Reruns)
 				assert.Zero(t, m.InFlight+m.Waiting)
@@ -86,10 +91,14 @@ func TestEnumerateFaultsOfSharedReads(t *testing.T) {
 // and what fails says that it was lost.
 func TestSharedReadsUnderRandomFaults(t *testing.T) {
 	t.Parallel()
-	proxy, pool := sharing(t, 3)
+	proxy, pool := sharing(t, pgcmdtest.URL(t), 3)
 	proxy.Random(0.002, 1, faults.CutBefore, faults.CutAfter, faults.Reset, faults.HalfClose)
+	times := 200
+	if testing.Short() {
+		times = 50
+	}
 	var lost atomic.Int64
-	require.NoError(t, ask(pool, 32, 200, func(err error) error {
+	require.NoError(t, ask(pool, 32, times, func(err error) error {
 		lost.Add(1)
 		e, ok := errors.AsType[*pgcmd.Error](err)
 		if !ok || e.Code != pgcmd.CodeUnavailable || e.Effect != pgcmd.NotApplied {
@@ -98,9 +107,9 @@ func TestSharedReadsUnderRandomFaults(t *testing.T) {
 		return nil
 	}))
 	m := pool.Metrics().Pool.Shared
-	t.Logf("%d connections were cut, %d reads asked anew, %d of 6400 lost", proxy.Fired(), m.Reruns, lost.Load())
+	t.Logf("%d connections were cut, %d reads asked anew, %d of %d lost", proxy.Fired(), m.Reruns, lost.Load(), 32*times)
 	assert.Positive(t, m.Reruns)
-	assert.Less(t, lost.Load(), int64(640))
+	assert.Less(t, lost.Load(), int64(32*times/10))
 	assert.Zero(t, m.InFlight+m.Waiting)
 	proxy.Heal()
 	require.NoError(t, ask(pool, 8, 20, func(err error) error { return err }), "when it is over")

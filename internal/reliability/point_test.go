@@ -37,7 +37,7 @@ type point struct {
 	proxy *faults.Proxy
 	in    op
 	app   string        // the application_name of its sessions
-	nth   int           // the message
+	fault *faults.Fault // without its action
 	hole  time.Duration // the deadline, if it is a black hole
 	wire  watched
 
@@ -48,9 +48,9 @@ type point struct {
 	parts     []int64 // that are there
 }
 
-func newPoint(c campaign, l *lab, proxy *faults.Proxy, nth int, hole time.Duration) *point {
+func newPoint(c campaign, l *lab, proxy *faults.Proxy, fault *faults.Fault, hole time.Duration) *point {
 	id := l.ids.Add(1)
-	return &point{campaign: c, lab: l, proxy: proxy, in: op{ID: id, Schema: id, Mood: mood}, app: fmt.Sprintf("point %d", id), nth: nth, hole: hole}
+	return &point{campaign: c, lab: l, proxy: proxy, in: op{ID: id, Schema: id, Mood: mood}, app: fmt.Sprintf("point %d", id), fault: fault, hole: hole}
 }
 
 // late reports whether the deadline passed before the fault.
@@ -160,7 +160,9 @@ func (p *point) strike(ctx context.Context, pool *pgcmd.Pool) {
 	if p.retry {
 		o.Retry = pgcmd.Retry{Attempts: 4, Delay: time.Millisecond, MaxDelay: 2 * time.Millisecond}
 	}
-	p.proxy.Set(&faults.Fault{Direction: p.direction, Message: p.nth, Action: action})
+	fault := *p.fault
+	fault.Action = action
+	p.proxy.Set(&fault)
 	start := time.Now()
 	p.out = p.work.run(ctx, pool, p.in, o)
 	p.took = time.Since(start)

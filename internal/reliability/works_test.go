@@ -37,7 +37,7 @@ create function parts(app text, op int8) returns int8[] language plpgsql as $$
 declare
 	patience timestamptz := clock_timestamp() + interval '30 s';
 begin
-	while exists (select from pg_stat_activity where application_name = app) loop
+	while exists (select from pg_stat_activity where datname = current_database() and application_name = app) loop
 		if clock_timestamp() > patience then
 			raise exception 'a session of % does not end', app;
 		end if;

@@ -180,8 +180,9 @@ func TestResetWhileThePoolCloses(t *testing.T) {
 	if testing.Short() {
 		rounds = 3
 	}
+	url := pgcmdtest.URL(t)
 	for range rounds {
-		pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: pgcmdtest.URL(t), MaxConns: 2, Multiplex: 2})
+		pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: url, MaxConns: 2, Multiplex: 2})
 		require.NoError(t, err)
 		_, err = pid.With(readOnly).Run(ctx, pool, struct{}{})
 		require.NoError(t, err)
