@@ -9,6 +9,8 @@ WORKSPACE = $(CURDIR)/.cache/go.work
 PACKAGES = ./... $(MODULES:%=./%/...)
 # Not the test of a page in a browser, which needs one (make web-test).
 TESTED = $$(go list $(PACKAGES) | grep -v /browsertest$$)
+# Nor the benchmarks: to compile the peers that they measure takes longer than most tests (make test-race has their tests).
+SHORT = $$(go list $(filter-out ./bench/...,$(PACKAGES)))
 
 # One PostgreSQL for all test programs. More of them run at once than there are CPUs: some wait a lot.
 ONE_POSTGRES = go run ./scripts/onepostgres
@@ -19,9 +21,9 @@ help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 test: export GOWORK = $(WORKSPACE)
-test: gofmt postgres workspace ## What to run before a change is sent: format, vet, the tests of all modules in their short form, the tour
-	@echo "the tests of all modules, in their short form, and vet:"
-	@$(ONE_POSTGRES) go test -short -vet=all -p 4 -timeout 20m $(TESTED)
+test: gofmt postgres workspace ## What to run before a change is sent: format, vet, the tests in their short form (of all modules but bench), the tour
+	@echo "the tests of all modules but bench, in their short form, and vet:"
+	@$(ONE_POSTGRES) go test -short -vet=all -p 4 -timeout 20m $(SHORT)
 	@echo "the tour:"
 	@go run ./examples/tour
 
