@@ -57,13 +57,6 @@ func (r *batchRun) errorOf(i int) *Error {
 	return e
 }
 
-// setError gives item i another error.
-func (r *batchRun) setError(i int, e *Error) {
-	o := r.values.outcome(i)
-	o.err = e
-	r.values.set(i, o)
-}
-
 // left are the numbers of the items that are to be run.
 func (r *batchRun) left() []int {
 	items := make([]int, 0, r.values.len())
@@ -208,9 +201,10 @@ func (r *batchRun) attempt(ctx context.Context, db DB, i int) {
 
 // addIndex gives the error of item i its index.
 func (r *batchRun) addIndex(i int) {
-	e := *r.errorOf(i)
+	o, e := r.values.outcome(i), *r.errorOf(i)
 	e.Command = r.path(i) + strings.TrimPrefix(e.Command, r.inner.name)
-	r.setError(i, &e)
+	o.err = &e
+	r.values.set(i, o)
 }
 
 // sequential runs the items in order.
@@ -246,8 +240,11 @@ func (r *batchRun) keptEffect(culprit *Error, kept int) *Error {
 func (r *batchRun) independent(ctx context.Context, db DB) *Error {
 	return r.retryFailed(ctx, db, r.left(), func(items []int) *Error {
 		if !r.pipelined {
-			t := resolve(db)
-			parallel.Each(t.maxConns(), items, func(i int) { r.attempt(ctx, db, i) }, r.progress)
+			workers, t := 1, resolve(db)
+			if t.pool != nil {
+				workers = int(t.pool.Stat().MaxConns())
+			}
+			parallel.Each(workers, items, func(i int) { r.attempt(ctx, db, i) }, r.progress)
 			return nil
 		}
 		if err := ctx.Err(); err != nil {

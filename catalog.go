@@ -405,36 +405,31 @@ var allCodes = []Code{CodeInvalid, CodeNotFound, CodeTooManyRows, CodeConflict, 
 // codes are those that the errors of the command can have, in the order of their
 // declaration.
 func (l *catalogEntry) codes() []Code {
-	codes := slices.Clone(allCodes)
-	if l.isStatement && !l.hasUserCode {
-		codes = slices.DeleteFunc(codes, func(code Code) bool {
-			switch code {
-			case CodeNotFound:
-				return !l.returnsOne
-			case CodeTooManyRows:
-				return l.statement != nil && l.rowType == nil // an Exec
-			case CodeConflict, CodeUnknownEffect:
-				return l.own.ReadOnly
-			case CodeSkipped:
-				return true
-			}
+	domain := map[Code]bool{}
+	for _, err := range l.options.OnConstraint {
+		if ours, ok := errors.AsType[*Error](err); ok && ours != nil {
+			domain[ours.Code] = true
+		}
+	}
+	codes := slices.DeleteFunc(slices.Clone(allCodes), func(code Code) bool {
+		if domain[code] {
+			delete(domain, code)
 			return false
-		})
-	}
-	for _, domain := range l.options.OnConstraint {
-		if ours, ok := errors.AsType[*Error](domain); ok && ours != nil && !slices.Contains(codes, ours.Code) {
-			codes = append(codes, ours.Code)
 		}
-	}
-	slices.SortFunc(codes, func(a, b Code) int {
-		if at, other := slices.Index(allCodes, a), slices.Index(allCodes, b); at >= 0 && other >= 0 {
-			return at - other
-		} else if at >= 0 || other >= 0 {
-			return other - at // a user's own, -1, comes last
+		if !l.isStatement || l.hasUserCode {
+			return false
 		}
-		return strings.Compare(string(a), string(b))
+		switch code {
+		case CodeNotFound:
+			return !l.returnsOne
+		case CodeTooManyRows:
+			return l.statement != nil && l.rowType == nil // an Exec
+		case CodeConflict, CodeUnknownEffect:
+			return l.own.ReadOnly
+		}
+		return code == CodeSkipped
 	})
-	return codes
+	return append(codes, slices.Sorted(maps.Keys(domain))...) // a user's own come last
 }
 
 // WriteMarkdown writes the manifest as Markdown, with the SQL of statement commands, so that

@@ -181,16 +181,9 @@ func (c *Config) settings(source string) (*pgxpool.Config, error) {
 		return nil, err
 	}
 	cc := settings.ConnConfig
-	if c.Password != "" && cc.Password == "" {
-		cc.Password = c.Password
-	}
-	if c.MaxConns > 0 {
-		settings.MaxConns = c.MaxConns
-	}
+	cc.Password = cmp.Or(cc.Password, c.Password)
 	settings.MinConns = c.MinConns
-	if settings.MaxConns < settings.MinConns {
-		settings.MaxConns = settings.MinConns
-	}
+	settings.MaxConns = max(cmp.Or(c.MaxConns, settings.MaxConns), c.MinConns)
 	cc.ConnectTimeout = cmp.Or(c.ConnectTimeout, defaultConnectTimeout)
 	if c.ApplicationName != "" {
 		cc.RuntimeParams["application_name"] = c.ApplicationName

@@ -97,7 +97,7 @@ func (p *Pool) Metrics() Metrics {
 func poolMetrics(pool *pgxpool.Pool, t *connpool.Tracker, shared *multiplex.Mux) PoolMetrics {
 	s := pool.Stat()
 	return PoolMetrics{Max: s.MaxConns(), Acquired: s.AcquiredConns(), Idle: s.IdleConns(), Constructing: s.ConstructingConns(),
-		Acquires: s.AcquireCount(), EmptyAcquires: s.EmptyAcquireCount(), Waited: s.EmptyAcquireWaitTime(), Resets: t.Resets(), Shared: sharedMetrics(shared)}
+		Acquires: s.AcquireCount(), EmptyAcquires: s.EmptyAcquireCount(), Waited: s.EmptyAcquireWaitTime(), Resets: t.Resets(), Shared: SharedMetrics(shared.Stats())}
 }
 
 // metrics is what a pool counts.

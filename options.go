@@ -1,6 +1,7 @@
 package pgcmd
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -92,15 +93,11 @@ func (o Options) merge(command string, more Options) Options {
 	if more.MaxRows < 0 {
 		panic(fmt.Sprintf("pgcmd: %s: Options.MaxRows is %d: it must not be negative (zero keeps what was set)", command, more.MaxRows))
 	}
-	if more.MaxRows > 0 {
-		o.MaxRows = more.MaxRows
-	}
 	if more.MaxBytes < 0 {
 		panic(fmt.Sprintf("pgcmd: %s: Options.MaxBytes is %d: it must not be negative (zero keeps what was set)", command, more.MaxBytes))
 	}
-	if more.MaxBytes > 0 {
-		o.MaxBytes = more.MaxBytes
-	}
+	o.MaxRows, o.MaxBytes = cmp.Or(more.MaxRows, o.MaxRows), cmp.Or(more.MaxBytes, o.MaxBytes)
+	o.Description = cmp.Or(more.Description, o.Description)
 	o.ReadOnly = o.ReadOnly || more.ReadOnly
 	o.Trusted = o.Trusted || more.Trusted
 	if len(more.OnConstraint) > 0 {
@@ -115,9 +112,6 @@ func (o Options) merge(command string, more Options) Options {
 			merged[constraint] = err
 		}
 		o.OnConstraint = merged
-	}
-	if more.Description != "" {
-		o.Description = more.Description
 	}
 	if more.Progress != nil {
 		o.Progress = more.Progress

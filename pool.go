@@ -451,11 +451,3 @@ type SharedMetrics struct {
 	HandedOver int64 // connections that were left to a slow read
 	Aside      int64 // how often a statement was bypassed: run on connections of its own for a while
 }
-
-// sharedMetrics reads the state of m, which is nil without Config.Multiplex.
-func sharedMetrics(m *multiplex.Mux) SharedMetrics {
-	if m == nil {
-		return SharedMetrics{}
-	}
-	return SharedMetrics(m.Stats())
-}

@@ -80,10 +80,11 @@ type query struct {
 
 // defineQuery makes the definition of a statement. in and out are nil pointers of the types.
 func defineQuery(kind queryKind, name, sql string, in, out any) *definition {
-	text := parse(name, sql)
+	checkName(name)
+	text, err := sqltext.Parse(sql)
+	mustDefine(name, err)
 	d := newDefinition(name, in, out)
 	q := &query{statement: newStatement(name, d.in, text), kind: kind}
-	var err error
 	switch kind {
 	case queryAll:
 		q.rowType, err = rowscan.OfSlice(d.out)

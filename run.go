@@ -209,7 +209,12 @@ func (c *definition) runWithRetry(ctx context.Context, db DB, inv *invocation, c
 		if c.opts.Retry.Attempts > 1 {
 			start = time.Now()
 		}
-		after, failure = c.runOnce(ctx, db, inv, key)
+		inv.outValue.SetZero()
+		if c.inTx {
+			after, failure = c.runTx(ctx, db, inv, key)
+		} else {
+			failure = c.runBody(ctx, db, inv)
+		}
 		if failure == nil {
 			call.replayed, call.unreplicated = key != nil && key.replayed, inv.unreplicated
 			retries.Put(call.Attempts > 1)
@@ -247,15 +252,6 @@ func (c *definition) mayRetry(t *target, failure *Error) bool {
 		return false
 	}
 	return t.conn == nil || !t.conn.IsClosed()
-}
-
-// runOnce runs the body and After once, in a transaction if the command begins one.
-func (c *definition) runOnce(ctx context.Context, db DB, inv *invocation, key *idempotencyKey) (after []func(context.Context), failure *Error) {
-	inv.outValue.SetZero()
-	if c.inTx {
-		return c.runTx(ctx, db, inv, key)
-	}
-	return nil, c.runBody(ctx, db, inv)
 }
 
 // runBody runs the body and After.
@@ -454,7 +450,7 @@ func (inv *invocation) free() {
 // The fast path of a statement calls pgx's Query from here, with as little as possible on
 // the stack: what pgx needs makes the stack of a new goroutine grow.
 func (d *definition) run(ctx context.Context, db DB, inv *invocation) error {
-	if d.query == nil || inv.def == nil || isOwnPool(db) {
+	if pool, _ := db.(*Pool); d.query == nil || inv.def == nil || pool != nil {
 		return d.runOther(ctx, db, inv)
 	}
 	if failure := d.beginQuery(ctx, db, inv); failure != nil {
@@ -466,11 +462,6 @@ func (d *definition) run(ctx context.Context, db DB, inv *invocation) error {
 	}
 	rows, err := inv.result.direct.Query(ctx, d.query.text.SQL, inv.args...)
 	return d.readQuery(ctx, inv, rows, err)
-}
-
-func isOwnPool(db DB) bool {
-	pool, _ := db.(*Pool)
-	return pool != nil
 }
 
 // runOther is run for what is not a statement on the fast path of a DB of pgx's.

@@ -45,14 +45,6 @@ func newStatement(command string, in reflect.Type, text sqltext.Text) *statement
 	return s
 }
 
-// parse lexes SQL at definition, and panics.
-func parse(command, sql string) sqltext.Text {
-	checkName(command)
-	text, err := sqltext.Parse(sql)
-	mustDefine(command, err)
-	return text
-}
-
 // with is the statement under options, which panic if the SQL does not allow them.
 func (s *statement) with(command string, o *Options) *statement {
 	if o.ReadOnly && s.text.Writes {

@@ -3,7 +3,6 @@ package pgcmd
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -93,28 +92,12 @@ func (t *target) limits() limits {
 	return limits{}
 }
 
-// commitTimeout is the pool's; zero means the rule of [Config].CommitTimeout.
-func (t *target) commitTimeout() time.Duration {
-	if t.own != nil {
-		return t.own.config.CommitTimeout
-	}
-	return 0
-}
-
 // retryBucket is the pool's, or nil, which has no limit.
 func (t *target) retryBucket() *retry.Bucket {
 	if t.own != nil {
 		return t.own.retries
 	}
 	return nil
-}
-
-// maxConns is how many connections a command may use at once.
-func (t *target) maxConns() int {
-	if t.pool != nil {
-		return int(t.pool.Stat().MaxConns())
-	}
-	return 1
 }
 
 // A connLease is a connection for one run, acquired from a pool or the caller's own.

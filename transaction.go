@@ -49,7 +49,9 @@ func (c *definition) runTx(ctx context.Context, db DB, inv *invocation, key *ide
 	}
 	defer l.release()
 	tx := begin(ctx, l.conn, target.pool, c.txOptions())
-	tx.s.commitTimeout = target.commitTimeout()
+	if target.own != nil {
+		tx.s.commitTimeout = target.own.config.CommitTimeout
+	}
 	tx.s.limits = target.limits()
 	defer func() {
 		if !tx.s.Closed() { // a panic, or Goexit

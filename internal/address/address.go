@@ -3,10 +3,12 @@
 package address
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,10 +26,7 @@ func Of(host string, port uint16, database, user string) string {
 			b.WriteString(pair[0] + "='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(pair[1]) + "' ")
 		}
 	}
-	if port == 0 {
-		port = 5432
-	}
-	return b.String() + "port=" + strconv.Itoa(int(port))
+	return b.String() + "port=" + strconv.Itoa(int(cmp.Or(port, 5432)))
 }
 
 // Parse parses an address: a URL, or key=value pairs. Unless insecure is set, sslmode is
@@ -35,7 +34,7 @@ func Of(host string, port uint16, database, user string) string {
 // The text of an error may hold parts of the password.
 func Parse(address string, insecure bool) (*pgxpool.Config, error) {
 	settings, err := pgxpool.ParseConfig(address)
-	if err != nil || insecure || strings.Contains(address, "sslmode") || os.Getenv("PGSSLMODE") != "" || allLocal(settings) {
+	if err != nil || insecure || strings.Contains(address, "sslmode") || os.Getenv("PGSSLMODE") != "" || !slices.ContainsFunc(Hosts(settings), isRemote) {
 		return settings, err
 	}
 	if strings.Contains(address, "://") {
@@ -60,30 +59,22 @@ func Hosts(settings *pgxpool.Config) []string {
 	return hosts
 }
 
-func allLocal(settings *pgxpool.Config) bool {
-	for _, host := range Hosts(settings) {
-		if !isLocal(host) {
-			return false
-		}
-	}
-	return true
-}
-
-func isLocal(host string) bool {
+// isRemote reports whether a host is not this machine.
+func isRemote(host string) bool {
 	if strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") || host == "localhost" {
-		return true
+		return false
 	}
 	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
+	return ip == nil || !ip.IsLoopback()
 }
 
 // IsInsecure reports whether a connection may leave this machine without TLS that verifies the
 // server, so that others could read or change what is sent.
 func IsInsecure(settings *pgxpool.Config) bool {
 	cc := settings.ConnConfig
-	insecure := !isLocal(cc.Host) && (cc.TLSConfig == nil || cc.TLSConfig.InsecureSkipVerify)
+	insecure := isRemote(cc.Host) && (cc.TLSConfig == nil || cc.TLSConfig.InsecureSkipVerify)
 	for _, f := range cc.Fallbacks {
-		insecure = insecure || !isLocal(f.Host) && (f.TLSConfig == nil || f.TLSConfig.InsecureSkipVerify)
+		insecure = insecure || isRemote(f.Host) && (f.TLSConfig == nil || f.TLSConfig.InsecureSkipVerify)
 	}
 	return insecure
 }

@@ -27,14 +27,6 @@ func NewStaleStatements() *StaleStatements { return &StaleStatements{last: map[s
 // Add adds a statement that was found outdated on a connection that is not of the pool.
 func (s *StaleStatements) Add(sql string) { s.add(sql, nil) }
 
-// NoteStale tells the other connections of the pool, if any, that a statement was found
-// outdated on this one.
-func (c *Conn) NoteStale(sql string) {
-	if c != nil && c.stale != nil {
-		c.stale.add(sql, c)
-	}
-}
-
 // add adds a statement that was found outdated on c, unless c has only missed an earlier add
 // of it. c may be nil.
 func (s *StaleStatements) add(sql string, c *Conn) {
@@ -106,6 +98,8 @@ func NoteOutdated(conn *pgx.Conn, sql string, err error) bool {
 	if conn == nil || !sqlstate.ProvesOutdated(err) {
 		return false
 	}
-	Of(conn).NoteStale(sql)
+	if c := Of(conn); c != nil && c.stale != nil {
+		c.stale.add(sql, c)
+	}
 	return true
 }

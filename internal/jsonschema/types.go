@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -83,21 +84,12 @@ func (b *Builder) Refer(t reflect.Type) *Schema {
 			return '_'
 		}, t.Name())
 		name := base
-		for n := 2; b.taken(name); n++ {
+		for n := 2; slices.Contains(slices.Collect(maps.Values(b.names)), name); n++ {
 			name = base + "_" + strconv.Itoa(n)
 		}
 		b.names[t] = name
 	}
 	return New("").Set("$ref", "#/$defs/"+b.names[t])
-}
-
-func (b *Builder) taken(name string) bool {
-	for _, other := range b.names {
-		if other == name {
-			return true
-		}
-	}
-	return false
 }
 
 func (b *Builder) definition(t reflect.Type) *Schema {

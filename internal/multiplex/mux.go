@@ -365,8 +365,11 @@ type Stats struct {
 	Aside      int64 // how often a statement was moved to connections of its own for a while
 }
 
-// Stats returns the state of the connections.
+// Stats returns the state of the connections, of which a nil Mux has none.
 func (m *Mux) Stats() Stats {
+	if m == nil {
+		return Stats{}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return Stats{Conns: len(m.conns), Apart: len(m.draining), InFlight: m.admitted, Waiting: len(m.waiting),

@@ -2,6 +2,7 @@ package multiplex
 
 import (
 	"reflect"
+	"slices"
 
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -35,12 +36,7 @@ func isStatelessCodec(t *pgtype.Type, depth int) bool {
 	case *pgtype.MultirangeCodec:
 		return isStatelessCodec(codec.ElementType, depth+1)
 	case *pgtype.CompositeCodec:
-		for _, f := range codec.Fields {
-			if !isStatelessCodec(f.Type, depth+1) {
-				return false
-			}
-		}
-		return true
+		return !slices.ContainsFunc(codec.Fields, func(f pgtype.CompositeCodecField) bool { return !isStatelessCodec(f.Type, depth+1) })
 	case *pgtype.EnumCodec:
 		return false
 	}

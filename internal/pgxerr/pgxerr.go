@@ -23,14 +23,13 @@ func IsPoolClosed(err error) bool {
 }
 
 // IsServer reports whether the server has reported err.
-func IsServer(err error) bool {
-	_, ok := errors.AsType[*pgconn.PgError](err)
-	return ok
-}
+func IsServer(err error) bool { return is[*pgconn.PgError](err) }
 
 // IsConnect reports whether err is of a connection that could not be made.
-func IsConnect(err error) bool {
-	_, ok := errors.AsType[*pgconn.ConnectError](err)
+func IsConnect(err error) bool { return is[*pgconn.ConnectError](err) }
+
+func is[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
 	return ok
 }
 
@@ -39,28 +38,18 @@ func IsPermanent(err error) bool {
 	if dns, ok := errors.AsType[*net.DNSError](err); ok && !IsPoolClosed(err) {
 		return dns.IsNotFound
 	}
-	return IsPoolClosed(err) || isCertificate(err) || isAlert(err) ||
+	return IsPoolClosed(err) || is[*tls.CertificateVerificationError](err) || is[tls.AlertError](err) ||
 		err != nil && strings.Contains(err.Error(), "server refused TLS connection")
-}
-
-func isCertificate(err error) bool {
-	_, ok := errors.AsType[*tls.CertificateVerificationError](err)
-	return ok
-}
-
-func isAlert(err error) bool {
-	_, ok := errors.AsType[tls.AlertError](err)
-	return ok
 }
 
 // DialHint says why the network or TLS did not allow a connection, and what to do about it.
 func DialHint(err error) string {
-	switch _, dns := errors.AsType[*net.DNSError](err); {
-	case dns:
+	switch {
+	case is[*net.DNSError](err):
 		return "the host's name cannot be resolved: check it"
-	case isCertificate(err):
+	case is[*tls.CertificateVerificationError](err):
 		return "the server's certificate is not valid for its name, or by its date, or by its issuer: check it and sslrootcert"
-	case isAlert(err):
+	case is[tls.AlertError](err):
 		return "the TLS handshake was refused: check the certificates"
 	}
 	return "no connection could be made: is the server running, and is the address right?"

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"reflect"
 	"sync"
+
+	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
 // Placeholder replaces a secret text.
@@ -23,37 +25,13 @@ func IsSecret(sf reflect.StructField) bool {
 func MayHoldSecrets(t reflect.Type) bool {
 	known, ok := secretTypes.Load(t)
 	if !ok {
-		known = mayHold(t, map[reflect.Type]bool{})
+		known = structfields.Contains(t, func(t reflect.Type) bool { return t.Kind() == reflect.Interface || structfields.HasField(t, IsSecret) })
 		secretTypes.Store(t, known)
 	}
 	return known.(bool)
 }
 
 var secretTypes sync.Map // reflect.Type -> bool: the result of MayHoldSecrets
-
-func mayHold(t reflect.Type, seen map[reflect.Type]bool) bool {
-	if seen[t] {
-		return false
-	}
-	seen[t] = true
-	switch t.Kind() {
-	case reflect.Interface:
-		return true
-	case reflect.Map:
-		return mayHold(t.Key(), seen) || mayHold(t.Elem(), seen)
-	case reflect.Pointer, reflect.Slice, reflect.Array:
-		return mayHold(t.Elem(), seen)
-	case reflect.Struct:
-	default:
-		return false
-	}
-	for i := range t.NumField() {
-		if sf := t.Field(i); IsSecret(sf) || mayHold(sf.Type, seen) {
-			return true
-		}
-	}
-	return false
-}
 
 // InPlace replaces the secret texts in v, which must be settable, by Placeholder, and sets
 // other secrets to zero. It copies what v refers to before it changes it. A value of type

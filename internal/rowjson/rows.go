@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
 // Rows are the rows that a run has read into maps, with the JSON of each value by its
@@ -225,24 +227,6 @@ func (s *rowConverter) value(value any, depth int) any {
 
 // MayHoldAny reports whether a value of type t can hold an interface, and so a value of any
 // type.
-func MayHoldAny(t reflect.Type) bool { return holdsAny(t, map[reflect.Type]bool{}) }
-
-func holdsAny(t reflect.Type, seen map[reflect.Type]bool) bool {
-	if seen[t] {
-		return false
-	}
-	seen[t] = true
-	switch t.Kind() {
-	case reflect.Interface:
-		return true
-	case reflect.Map, reflect.Pointer, reflect.Slice, reflect.Array:
-		return holdsAny(t.Elem(), seen)
-	case reflect.Struct:
-		for i := range t.NumField() {
-			if holdsAny(t.Field(i).Type, seen) {
-				return true
-			}
-		}
-	}
-	return false
+func MayHoldAny(t reflect.Type) bool {
+	return structfields.Contains(t, func(t reflect.Type) bool { return t.Kind() == reflect.Interface })
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 
@@ -175,12 +176,7 @@ func decodesText(known *pgtype.Type, t reflect.Type) bool {
 	default:
 		return false
 	}
-	for _, i := range own {
-		if reflect.PointerTo(t).Implements(i) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(own, reflect.PointerTo(t).Implements)
 }
 
 // A markupPlan reads JSON and XML as text into a string that has a name, behind any

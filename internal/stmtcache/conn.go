@@ -40,7 +40,7 @@ func Describe(ctx context.Context, conn *pgx.Conn, sql string) (*pgconn.Statemen
 
 // Query is db.Query. If an argument does not fit the cached description, pgx drops that, and
 // the argument is encoded again for a new one.
-func Query(ctx context.Context, db Querier, sql string, args []any) (pgx.Rows, error) {
+func Query(ctx context.Context, db querier, sql string, args []any) (pgx.Rows, error) {
 	rows, err := db.Query(ctx, sql, args...)
 	if pgxerr.IsEncode(err) {
 		return db.Query(ctx, sql, args...)
@@ -48,7 +48,6 @@ func Query(ctx context.Context, db Querier, sql string, args []any) (pgx.Rows, e
 	return rows, err
 }
 
-// A Querier is a connection, a pool or a transaction.
-type Querier interface {
+type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }

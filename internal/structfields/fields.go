@@ -8,6 +8,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,12 +72,9 @@ const MaxEmbedding = 8
 
 // hidden reports whether one of fields has the name of f at a shallower depth.
 func hidden(fields []Field, f Field) bool {
-	for _, g := range fields {
-		if g.Name == f.Name && g.Tagged == f.Tagged && len(g.Index) < len(f.Index) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(fields, func(g Field) bool {
+		return g.Name == f.Name && g.Tagged == f.Tagged && len(g.Index) < len(f.Index)
+	})
 }
 
 // Matches reports whether the column or placeholder called name belongs to f, by pgx's
@@ -224,18 +222,9 @@ func IsScalar(t reflect.Type) bool {
 	if t.Kind() != reflect.Struct || t == reflect.TypeFor[time.Time]() {
 		return true
 	}
-	pointer := reflect.PointerTo(t)
-	for _, i := range ScalarInterfaces {
-		if pointer.Implements(i) {
-			return true
-		}
-	}
-	// The types of these packages implement none of them: pgx knows them by name.
-	switch t.PkgPath() {
-	case "net/netip", "math/big", "net", "net/url":
-		return true
-	}
-	return false
+	// The types of these packages implement none of the interfaces: pgx knows them by name.
+	return slices.ContainsFunc(ScalarInterfaces, reflect.PointerTo(t).Implements) ||
+		slices.Contains([]string{"net/netip", "math/big", "net", "net/url"}, t.PkgPath())
 }
 
 // Unsupported says why no value of type t can be a parameter or a column, or "".
@@ -255,40 +244,12 @@ func Unreadable(t reflect.Type) string {
 	if why := Unsupported(t); why != "" {
 		return why
 	}
-	if borrowed := borrowedType(t, nil); borrowed != nil {
-		return borrowed.String() + " is memory of the connection, which the next message overwrites: use []byte"
-	}
-	return ""
-}
-
-// borrowedType returns the type within t whose values are memory of the connection, valid
-// only until the next row is read; nil if there is none.
-func borrowedType(t reflect.Type, seen map[reflect.Type]bool) reflect.Type {
-	if t == reflect.TypeFor[pgtype.DriverBytes]() || t == reflect.TypeFor[sql.RawBytes]() {
-		return t
-	}
-	if seen[t] {
-		return nil
-	}
-	if seen == nil {
-		seen = map[reflect.Type]bool{}
-	}
-	seen[t] = true
-	var within []reflect.Type
-	switch t.Kind() {
-	case reflect.Pointer, reflect.Slice, reflect.Array:
-		within = append(within, t.Elem())
-	case reflect.Map:
-		within = append(within, t.Key(), t.Elem())
-	case reflect.Struct:
-		for i := range t.NumField() {
-			within = append(within, t.Field(i).Type)
+	why := ""
+	Contains(t, func(t reflect.Type) bool {
+		if t == reflect.TypeFor[pgtype.DriverBytes]() || t == reflect.TypeFor[sql.RawBytes]() {
+			why = t.String() + " is memory of the connection, which the next message overwrites: use []byte"
 		}
-	}
-	for _, inner := range within {
-		if borrowed := borrowedType(inner, seen); borrowed != nil {
-			return borrowed
-		}
-	}
-	return nil
+		return why != ""
+	})
+	return why
 }

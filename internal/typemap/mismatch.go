@@ -167,10 +167,7 @@ func hasOwnWay(typ reflect.Type) bool {
 		return true
 	}
 	pointer := reflect.PointerTo(typ)
-	if pointer.Implements(reflect.TypeFor[sql.Scanner]()) {
-		return true
-	}
-	return slices.ContainsFunc(structfields.ScalarInterfaces, pointer.Implements)
+	return pointer.Implements(reflect.TypeFor[sql.Scanner]()) || slices.ContainsFunc(structfields.ScalarInterfaces, pointer.Implements)
 }
 
 // intBits is the size of an integer type of PostgreSQL; 0 for others.

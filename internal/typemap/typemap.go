@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"net"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -141,12 +142,9 @@ func (t Types) textual(oid uint32) bool { return t.Live[oid].Textual }
 // holdsBytes reports whether the type is bytea, a domain over it, or an array of them.
 func (t Types) holdsBytes(oid uint32) bool {
 	live := t.Live[oid]
-	for _, oid := range []uint32{oid, live.Base, live.Elem} {
-		if oid == pgtype.ByteaOID || oid == pgtype.ByteaArrayOID {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc([]uint32{oid, live.Base, live.Elem}, func(oid uint32) bool {
+		return oid == pgtype.ByteaOID || oid == pgtype.ByteaArrayOID
+	})
 }
 
 // Encodes reports whether pgx has a way to encode the type, in either format, as it

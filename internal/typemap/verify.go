@@ -48,12 +48,13 @@ type Checks []Check
 
 // Add adds what has to be checked in parameter i of so many.
 func (c *Checks) Add(i, of int, check Check) {
-	if check != 0 && *c == nil {
+	if check == 0 {
+		return
+	}
+	if *c == nil {
 		*c = make(Checks, of)
 	}
-	if check != 0 {
-		(*c)[i] = check
-	}
+	(*c)[i] = check
 }
 
 // Unverified are the numbers of arguments that can be verified only when the type of their

@@ -11,6 +11,7 @@ import (
 	"github.com/go-playground/validator/v10"
 
 	"github.com/pgcmd/pgcmd/internal/problem"
+	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
 // A limitCheck looks for more than problem.Max problems in an input that came as JSON.
@@ -67,31 +68,15 @@ func (m *limitCheck) stopped() bool { return m.ctxErr != nil || len(m.problems) 
 // map, and no tag needs the input as a whole.
 func canDive(t reflect.Type) bool {
 	dives, whole := isContainer(t), false
-	eachTag(t, map[reflect.Type]bool{}, func(tag string) {
-		dives = dives || strings.Contains(tag, "dive")
-		whole = whole || strings.Contains(tag, "csfield") || strings.Contains(tag, "structonly")
+	structfields.Contains(t, func(t reflect.Type) bool {
+		return structfields.HasField(t, func(f reflect.StructField) bool {
+			tag := f.Tag.Get("validate")
+			dives = dives || strings.Contains(tag, "dive")
+			whole = whole || strings.Contains(tag, "csfield") || strings.Contains(tag, "structonly")
+			return false
+		})
 	})
 	return dives && !whole
-}
-
-// eachTag calls each with every validate tag of the structs in t.
-func eachTag(t reflect.Type, seen map[reflect.Type]bool, each func(tag string)) {
-	if seen[t] {
-		return
-	}
-	seen[t] = true
-	switch t.Kind() {
-	case reflect.Map:
-		eachTag(t.Key(), seen, each)
-		eachTag(t.Elem(), seen, each)
-	case reflect.Pointer, reflect.Slice, reflect.Array:
-		eachTag(t.Elem(), seen, each)
-	case reflect.Struct:
-		for i := range t.NumField() {
-			each(t.Field(i).Tag.Get("validate"))
-			eachTag(t.Field(i).Type, seen, each)
-		}
-	}
 }
 
 func isContainer(t reflect.Type) bool {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/pgcmd/pgcmd/internal/problem"
 	"github.com/pgcmd/pgcmd/internal/redact"
+	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
 // cache holds the validation of each input type. It is compiled once, however many commands
@@ -79,7 +80,7 @@ func Compile(typ reflect.Type, ofMethod func(error) []problem.Problem) (*Checks,
 	c := &Checks{
 		typ:       typ,
 		prefix:    prefixOf(typ),
-		tags:      hasTag(typ, "validate", nil),
+		tags:      hasTag(typ),
 		HasMethod: pointer.Implements(reflect.TypeFor[selfValidator]()) || typ.Implements(reflect.TypeFor[selfValidator]()),
 
 		ofMethod: ofMethod,
@@ -87,7 +88,7 @@ func Compile(typ reflect.Type, ofMethod func(error) []problem.Problem) (*Checks,
 	c.secrets = redact.MayHoldSecrets(typ)
 	c.dives = c.tags && canDive(typ)
 	if c.tags {
-		if err := parseTags(typ, map[reflect.Type]bool{}); err != nil {
+		if err := parseTags(typ); err != nil {
 			return nil, err
 		}
 	}
@@ -104,60 +105,26 @@ func CompileLater(typ reflect.Type) {
 	cache.Store(typ, &Checks{typ: typ, prefix: prefixOf(typ), tags: true})
 }
 
-// hasTag reports whether t contains a struct with a field that has the tag.
-func hasTag(t reflect.Type, tag string, seen map[reflect.Type]bool) bool {
-	if seen[t] {
-		return false
-	}
-	if seen == nil {
-		seen = map[reflect.Type]bool{}
-	}
-	seen[t] = true
-	switch t.Kind() {
-	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
-		return hasTag(t.Elem(), tag, seen)
-	case reflect.Struct:
-	default:
-		return false
-	}
-	for i := range t.NumField() {
-		sf := t.Field(i)
-		if v, ok := sf.Tag.Lookup(tag); ok && v != "-" && v != "false" {
-			return true
-		}
-		if hasTag(sf.Type, tag, seen) {
-			return true
-		}
-	}
-	return false
+// hasTag reports whether t contains a struct with a field that has a validate tag.
+func hasTag(t reflect.Type) bool {
+	return structfields.Contains(t, func(t reflect.Type) bool {
+		return structfields.HasField(t, func(f reflect.StructField) bool {
+			v, ok := f.Tag.Lookup("validate")
+			return ok && v != "-" && v != "false"
+		})
+	})
 }
 
 // parseTags makes validator parse the tags of every struct in t now: a tag that it does not
 // know is an error of the definition, not of a later input.
-func parseTags(t reflect.Type, seen map[reflect.Type]bool) error {
-	if seen[t] {
-		return nil
-	}
-	seen[t] = true
-	switch t.Kind() {
-	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
-		return parseTags(t.Elem(), seen)
-	case reflect.Struct:
-	default:
-		return nil
-	}
-	if !hasTag(t, "validate", nil) {
-		return nil
-	}
-	if err := parseStructTags(t); err != nil {
-		return err
-	}
-	for i := range t.NumField() {
-		if err := parseTags(t.Field(i).Type, seen); err != nil {
-			return err
+func parseTags(t reflect.Type) (err error) {
+	structfields.Contains(t, func(t reflect.Type) bool {
+		if t.Kind() == reflect.Struct && hasTag(t) {
+			err = parseStructTags(t)
 		}
-	}
-	return nil
+		return err != nil
+	})
+	return err
 }
 
 func parseStructTags(t reflect.Type) (err error) {
