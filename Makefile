@@ -12,7 +12,7 @@ TESTED = $$(go list $(PACKAGES) | grep -v /browsertest$$)
 # Nor the benchmarks: to compile the peers that they measure takes longer than most tests (make test-race has their tests).
 SHORT = $$(go list $(filter-out ./bench/...,$(PACKAGES)))
 
-# One PostgreSQL for all test programs. More of them run at once than there are CPUs: some wait a lot.
+# One PostgreSQL for all test programs.
 ONE_POSTGRES = go run ./scripts/onepostgres
 
 .PHONY: help test test-race test-long lint gofmt tour bench bench-check bench-soak fuzz faults soak recovery compare matrix api web-test mcp inspector
@@ -23,7 +23,7 @@ help: ## List the targets
 test: export GOWORK = $(WORKSPACE)
 test: gofmt postgres workspace ## What to run before a change is sent: format, vet, the tests in their short form (of all modules but bench), the tour
 	@echo "the tests of all modules but bench, in their short form, and vet:"
-	@$(ONE_POSTGRES) go test -short -vet=all -p 4 -timeout 20m $(SHORT)
+	@$(ONE_POSTGRES) go test -short -vet=all -timeout 20m $(SHORT)
 	@echo "the tour:"
 	@go run ./examples/tour
 
