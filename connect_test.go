@@ -157,7 +157,7 @@ func TestAnExpiredCertificate(t *testing.T) {
 			}()
 		}
 	}()
-	_, err = pgcmd.Connect(t.Context(), pgcmd.Config{URL: "postgres://u:secret@" + listener.Addr().String() + "/d?sslmode=verify-full"})
+	_, err = pgcmd.Connect(t.Context(), pgcmd.Config{URL: "postgres://u:secret@" + listener.Addr().String() + "/d?sslmode=verify-full", ConnectTimeout: time.Minute})
 	e := failure(t, err)
 	assert.Equal(t, pgcmd.CodeUnavailable, e.Code)
 	assert.Contains(t, e.Message, "the server's certificate is not valid")
