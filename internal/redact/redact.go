@@ -33,6 +33,14 @@ func MayHoldSecrets(t reflect.Type) bool {
 
 var secretTypes sync.Map // reflect.Type -> bool: the result of MayHoldSecrets
 
+// hasSecrets reports whether a value of type t can hold a secret field without an interface.
+func hasSecrets(t reflect.Type) bool {
+	return structfields.Contains(t, func(t reflect.Type) bool { return structfields.HasField(t, IsSecret) })
+}
+
+// maxDepth is how deep a value may be nested. JSON of 100 levels in an any has 200.
+const maxDepth = 256
+
 // InPlace replaces the secret texts in v, which must be settable, by Placeholder, and sets
 // other secrets to zero. It copies what v refers to before it changes it. A value of type
 // exempt in an interface is left as it is. whole is false if some of the rest is missing:
@@ -59,18 +67,25 @@ type reference struct {
 	len int
 }
 
+func referenceOf(v reflect.Value) (ref reference, ok bool) {
+	if k := v.Kind(); k != reflect.Pointer && k != reflect.Slice && k != reflect.Map || v.IsNil() {
+		return ref, false
+	}
+	ref = reference{to: v.Pointer(), typ: v.Type()}
+	if v.Kind() == reflect.Slice {
+		ref.len = v.Len()
+	}
+	return ref, true
+}
+
 // redact does it for v, which is at a depth in the value.
 func (r *redactor) redact(v reflect.Value, depth int) {
-	if depth > 256 { // JSON of 100 levels in an any has 200
+	if depth > maxDepth {
 		v.SetZero()
 		r.whole = false
 		return
 	}
-	if k := v.Kind(); (k == reflect.Pointer || k == reflect.Slice || k == reflect.Map) && !v.IsNil() {
-		ref := reference{to: v.Pointer(), typ: v.Type()}
-		if k == reflect.Slice {
-			ref.len = v.Len()
-		}
+	if ref, ok := referenceOf(v); ok {
 		if r.ancestors[ref] {
 			v.SetZero()
 			r.whole = false
@@ -144,36 +159,67 @@ func (r *redactor) redact(v reflect.Value, depth int) {
 	}
 }
 
-// Texts returns the texts of the secret fields of v, and of every value in them.
-func Texts(v reflect.Value) []string { return appendTexts(nil, v, false, 0) }
+// Texts returns the texts of the secret fields of v, and of every value in them, but empty
+// ones. It follows no interface in an unexported field: what is there, as a context, belongs
+// to others as well, who may be changing it.
+func Texts(v reflect.Value) []string {
+	c := &collector{seen: map[visit]bool{}}
+	c.collect(v, false, false, 0)
+	return c.texts
+}
 
-func appendTexts(texts []string, v reflect.Value, secret bool, depth int) []string {
-	if depth > 32 || !v.IsValid() {
-		return texts
+type collector struct {
+	texts []string
+	seen  map[visit]bool
+}
+
+// visit is a reference that was followed, as a secret or not.
+type visit struct {
+	reference
+	secret bool
+}
+
+// collect does it for v, which is at a depth in the value, in a secret field or not, in an
+// unexported one or not.
+func (c *collector) collect(v reflect.Value, secret, unexported bool, depth int) {
+	if depth > maxDepth || !v.IsValid() {
+		return
+	}
+	if !secret && (!MayHoldSecrets(v.Type()) || unexported && !hasSecrets(v.Type())) {
+		return
+	}
+	if ref, ok := referenceOf(v); ok {
+		if c.seen[visit{ref, secret}] {
+			return
+		}
+		c.seen[visit{ref, secret}] = true
 	}
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Interface:
-		return appendTexts(texts, v.Elem(), secret, depth+1)
+		c.collect(v.Elem(), secret, unexported, depth+1)
 	case reflect.Slice, reflect.Array:
 		if secret && v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Uint8 {
-			return append(texts, string(v.Bytes()))
+			if v.Len() > 0 {
+				c.texts = append(c.texts, string(v.Bytes()))
+			}
+			return
 		}
 		for i := range v.Len() {
-			texts = appendTexts(texts, v.Index(i), secret, depth+1)
+			c.collect(v.Index(i), secret, unexported, depth+1)
 		}
 	case reflect.Map:
 		for iter := v.MapRange(); iter.Next(); {
-			texts = appendTexts(texts, iter.Key(), secret, depth+1)
-			texts = appendTexts(texts, iter.Value(), secret, depth+1)
+			c.collect(iter.Key(), secret, unexported, depth+1)
+			c.collect(iter.Value(), secret, unexported, depth+1)
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {
-			texts = appendTexts(texts, v.Field(i), secret || IsSecret(v.Type().Field(i)), depth+1)
+			sf := v.Type().Field(i)
+			c.collect(v.Field(i), secret || IsSecret(sf), unexported || !sf.IsExported() && !sf.Anonymous, depth+1)
 		}
 	default:
 		if secret && !v.IsZero() {
-			texts = append(texts, fmt.Sprint(v))
+			c.texts = append(c.texts, fmt.Sprint(v))
 		}
 	}
-	return texts
 }

@@ -70,10 +70,17 @@ func TestEnumerateFaultsOfSharedReads(t *testing.T) {
 			t.Run(fmt.Sprint(actions[kind], direction), func(t *testing.T) {
 				t.Parallel()
 				proxy, pool := sharing(t, database, 1)
+				// On a slow machine the statement runs on connections of its own for a while, and is not run again there.
+				failed := func(err error) error {
+					if pgcmd.Retryable(err) && pool.Metrics().Pool.Shared.Aside > 0 {
+						return nil
+					}
+					return err
+				}
 				points, fired := 0, true
 				for n := 1; fired; n += step {
 					proxy.Set(&faults.Fault{Direction: direction, Message: n, Action: actions[kind]})
-					require.NoError(t, ask(pool, 4, 2, func(err error) error { return err }), "at message %d", n)
+					require.NoError(t, ask(pool, 4, 2, failed), "at message %d", n)
 					if fired = proxy.Fired() > 0; fired {
 						points++
 					}

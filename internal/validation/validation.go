@@ -276,9 +276,7 @@ func englishMessage(f validator.FieldError) string {
 func withoutSecrets(in any, problems []problem.Problem) []problem.Problem {
 	var pairs []string
 	for _, secret := range redact.Texts(reflect.ValueOf(in)) {
-		if secret != "" {
-			pairs = append(pairs, secret, redact.Placeholder)
-		}
+		pairs = append(pairs, secret, redact.Placeholder)
 	}
 	hide := strings.NewReplacer(pairs...)
 	problems = slices.Clone(problems)
