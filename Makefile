@@ -65,8 +65,8 @@ fuzz: postgres ## Fuzz the placeholder lexer, by itself and against PostgreSQL, 
 	cd pgcmdmcp && go test -run '^$$' -fuzz '^FuzzSchemas$$' -fuzztime 60s ./internal/schematest
 	go test -run '^$$' -fuzz '^FuzzSameIffEqual$$' -fuzztime 60s ./internal/fingerprint
 
-faults: postgres ## Every fault point of every kind of work, storms and mutants: twenty minutes
-	PGCMD_FAULTS=all go test -v -count 1 -timeout 60m -run 'Enumerate|Storm|NothingIsLeft|Mutant|EveryRow|Bank' ./internal/mutant ./internal/reliability .
+faults: postgres ## Every fault point of every kind of work, storms and mutants: twenty minutes to an hour
+	PGCMD_FAULTS=all go test -v -count 1 -timeout 120m -run 'Enumerate|Storm|NothingIsLeft|Mutant|EveryRow|Bank' ./internal/mutant ./internal/reliability .
 
 soak: postgres ## 1,000,000 transactions under cuts (SOAK_OPS for fewer), about ten minutes
 	SOAK_OPS=$${SOAK_OPS:-1000000} go test -v -count 1 -timeout 120m -run '^TestSoak$$' ./internal/reliability

@@ -122,7 +122,7 @@ func (f *batchExec) encode(l *encodedItem, i int) (e *Error, err error) {
 				return nil, &describeError{i, err}
 			}
 		}
-		sd, err := stmtcache.Describe(f.ctx, f.conn, s.text.SQL)
+		sd, err := known.Describe(f.ctx, f.conn, s.text.SQL)
 		if err != nil {
 			return nil, &describeError{i, err}
 		}

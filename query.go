@@ -13,7 +13,6 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pgcmd/pgcmd/internal/bind"
-	"github.com/pgcmd/pgcmd/internal/pgxerr"
 	"github.com/pgcmd/pgcmd/internal/rowjson"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
@@ -124,14 +123,17 @@ func (q *query) run(ctx context.Context, db DB, inv *invocation) error {
 	if r.direct == nil {
 		return q.readReply(ctx, inv, r)
 	}
-	rows, err := r.direct.Query(ctx, q.text.SQL, inv.args...)
-	return q.readQuery(ctx, inv, rows, err)
+	return q.readQuery(ctx, inv, r.query(ctx, q.text.SQL, inv.args))
 }
 
 // begin reads the arguments and calls prepareSend.
 func (q *query) begin(ctx context.Context, db DB, inv *invocation) (failure *Error) {
 	if len(q.fields) > 0 { // an AdHoc has its arguments already
-		if inv.args, failure = q.arguments(inv); failure != nil {
+		args := inv.args
+		if !inv.result.argsFree {
+			args = make([]any, len(q.fields))
+		}
+		if inv.args, failure = q.readArguments(args, inv); failure != nil {
 			return failure
 		}
 	}
@@ -143,19 +145,16 @@ func (q *query) begin(ctx context.Context, db DB, inv *invocation) (failure *Err
 	return q.prepareSend(ctx, db, inv.args, &inv.result)
 }
 
-// readQuery records what Query returned, and reads the reply.
-func (q *query) readQuery(ctx context.Context, inv *invocation, rows pgx.Rows, err error) error {
+// readQuery reads the reply, if query returned no error.
+func (q *query) readQuery(ctx context.Context, inv *invocation, err error) error {
 	r := &inv.result
-	if pgxerr.IsEncode(err) {
-		rows, err = r.direct.Query(ctx, q.text.SQL, inv.args...)
-	}
-	if failure := q.sent(ctx, inv.args, r, rows, err); failure != nil {
+	if failure := q.sent(ctx, inv.args, r, err); failure != nil {
 		return failure
 	}
 	return q.readReply(ctx, inv, r)
 }
 
-// arguments reads the arguments of a run into an array of its own: a tracer can keep it.
+// arguments reads the arguments of a run into an array of its own.
 func (q *query) arguments(inv *invocation) ([]any, *Error) {
 	if len(q.fields) == 0 {
 		return nil, nil

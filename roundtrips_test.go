@@ -70,7 +70,7 @@ func documentedRoundTrips(t *testing.T) map[string]int {
 }
 
 func roundTripsOf(t *testing.T, pool *pgcmd.Pool) map[string]func(ctx context.Context) error {
-	one := trip{ID: 1, Km: 7}
+	one, refused := trip{ID: 1, Km: 7}, trip{ID: 1, Km: -1}
 	inTx := func(body func(ctx context.Context, tx *pgcmd.Tx) error) *pgcmd.Command[trip, int64] {
 		return pgcmd.Transaction("trips.tx", func(ctx context.Context, tx *pgcmd.Tx, _ trip) (int64, error) { return 0, body(ctx, tx) })
 	}
@@ -128,6 +128,25 @@ func roundTripsOf(t *testing.T, pool *pgcmd.Pool) map[string]func(ctx context.Co
 		"`AdHoc`": func(ctx context.Context) error {
 			_, err := pgcmd.AdHoc.Run(ctx, pool, pgcmd.AdHocQuery{SQL: `select km from trips where id = @id limit 1`, Args: map[string]any{"id": 1}})
 			return err
+		},
+		"a statement that the server refuses": func(ctx context.Context) error {
+			_, err := addTrip.Run(ctx, pool, refused)
+			require.Equal(t, pgcmd.CodeInvalid, pgcmd.CodeOf(err))
+			return nil
+		},
+		"the same by hand, with `pgxpool`": func(ctx context.Context) error {
+			_, err := pool.Pool.Exec(ctx, addTripSQL, 1, -1)
+			require.Error(t, err)
+			return nil
+		},
+		"a `Transaction` whose second statement is refused": func(ctx context.Context) error {
+			require.Error(t, tx(func(ctx context.Context, tx *pgcmd.Tx) error {
+				_, err := addTrip.Run(ctx, tx, one)
+				require.NoError(t, err)
+				_, err = addTrip.Run(ctx, tx, refused)
+				return err
+			})(ctx))
+			return nil
 		},
 		"an input that is refused": func(ctx context.Context) error {
 			_, err := three.Run(ctx, pool, trip{Km: 50_000})

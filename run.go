@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pgcmd/pgcmd/internal/problem"
 	"github.com/pgcmd/pgcmd/internal/sentinel"
 	"github.com/pgcmd/pgcmd/internal/validation"
@@ -395,7 +393,7 @@ type invocation struct {
 	fields       []any           // of the fast path: pointers to the fields of in that are arguments
 	ctx          context.Context // of the fast path, to close the result with
 	result       result          // of the statement
-	args         []any           // of a statement without fields: an AdHoc
+	args         []any           // of the statement
 	refused      []*Error        // of a batch, by the number of the item; nil if none was
 	unreplicated bool            // what it did is committed, and the synchronous standby has not got it
 }
@@ -438,17 +436,22 @@ func (inv *invocation) free() {
 	if d == nil {
 		return
 	}
-	inv.def, inv.ctx, inv.args, inv.unreplicated = nil, nil, nil, false
+	inv.def, inv.ctx, inv.unreplicated = nil, nil, false
 	inv.inValue.SetZero()
 	inv.outValue.SetZero()
-	inv.result = result{}
+	free := inv.result.argsFree
+	if inv.result = (result{argsFree: free}); free {
+		clear(inv.args) // the next run uses the array again
+	} else {
+		inv.args = nil
+	}
 	d.invocations.Put(inv)
 }
 
 // run runs the command on any DB, and leaves its output in inv.
 //
-// The fast path of a statement calls pgx's Query from here, with as little as possible on
-// the stack: what pgx needs makes the stack of a new goroutine grow.
+// The fast path sends a statement from here, with as little as possible on the stack: what
+// pgx needs makes the stack of a new goroutine grow.
 func (d *definition) run(ctx context.Context, db DB, inv *invocation) error {
 	if pool, _ := db.(*Pool); d.query == nil || inv.def == nil || pool != nil {
 		return d.runOther(ctx, db, inv)
@@ -460,8 +463,7 @@ func (d *definition) run(ctx context.Context, db DB, inv *invocation) error {
 	if inv.result.direct == nil {
 		return d.readReply(ctx, inv)
 	}
-	rows, err := inv.result.direct.Query(ctx, d.query.text.SQL, inv.args...)
-	return d.readQuery(ctx, inv, rows, err)
+	return d.readQuery(ctx, inv, inv.result.query(ctx, d.query.text.SQL, inv.args))
 }
 
 // runOther is run for what is not a statement on the fast path of a DB of pgx's.
@@ -496,8 +498,8 @@ func (d *definition) readReply(ctx context.Context, inv *invocation) error {
 	return d.ended(ctx, inv, d.query.readReply(ctx, inv, &inv.result))
 }
 
-func (d *definition) readQuery(ctx context.Context, inv *invocation, rows pgx.Rows, err error) error {
-	return d.ended(ctx, inv, d.query.readQuery(ctx, inv, rows, err))
+func (d *definition) readQuery(ctx context.Context, inv *invocation, err error) error {
+	return d.ended(ctx, inv, d.query.readQuery(ctx, inv, err))
 }
 
 func (inv *invocation) closeResult() { inv.def.query.close(inv.ctx, &inv.result) }

@@ -60,7 +60,8 @@ func (s *statement) with(command string, o *Options) *statement {
 type result struct {
 	rows             rowscan.Rows
 	results          pgx.BatchResults   // that the rows are part of; nil if they are not
-	direct           *pgx.Conn          // that the statement is sent on by Query; nil if it is sent otherwise
+	direct           *pgx.Conn          // that the statement is sent on by query; nil if it is sent otherwise
+	reply            stmtcache.Reply    // the rows of one that is sent on direct as a prepared statement
 	conn             *pgxpool.Conn      // taken from a pool for this statement alone; nil if the caller's
 	sharedRequest    *multiplex.Request // on a shared connection; nil if it was not
 	heldTx           *sharedTx          // the Tx that the statement is part of, to be given back; nil if none
@@ -71,6 +72,7 @@ type result struct {
 	sent             int64              // bytes on it, before the statement
 	failedBeforeSend bool               // pgx gave up before it sent the statement, if not before it prepared it
 	unreplicated     int32              // commits counted on it, before the statement
+	argsFree         bool               // nobody keeps the arguments
 	limits           limits             // set before it is sent
 	bound            connpool.RowLimit
 }
@@ -91,13 +93,23 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *result) *Err
 		return failure
 	}
 	defer s.closeUnsent(ctx, r)
-	rows, err := stmtcache.Query(ctx, r.direct, s.text.SQL, args)
-	return s.sent(ctx, args, r, rows, err)
+	return s.sent(ctx, args, r, r.query(ctx, s.text.SQL, args))
 }
 
-// prepareSend does what comes before pgx's Query: it finds or acquires the connection,
-// r.direct; the caller calls Query on that, and then sent. In a transaction, and on a shared
-// connection, it sends the statement itself, and r.direct is nil.
+// query sends a statement on r.direct.
+func (r *result) query(ctx context.Context, sql string, args []any) (err error) {
+	if !stmtcache.CachesStatements(r.direct) {
+		r.rows, err = stmtcache.Query(ctx, r.direct, sql, args)
+		return err
+	}
+	err = r.reply.Send(ctx, r.direct, sql, args)
+	r.rows, r.argsFree = &r.reply, !r.reply.Traced()
+	return err
+}
+
+// prepareSend finds or acquires the connection, r.direct; the caller calls query, and then
+// sent. In a transaction, and on a shared connection, it sends the statement itself, and
+// r.direct is nil.
 func (s *statement) prepareSend(ctx context.Context, db DB, args []any, r *result) (failure *Error) {
 	if err := ctx.Err(); err != nil {
 		return newUnsentError(ctx, err)
@@ -144,9 +156,8 @@ func (s *statement) closeUnsent(ctx context.Context, r *result) {
 	}
 }
 
-// sent records what Query returned.
-func (s *statement) sent(ctx context.Context, args []any, r *result, rows pgx.Rows, err error) *Error {
-	r.rows = rows
+// sent handles the error of query.
+func (s *statement) sent(ctx context.Context, args []any, r *result, err error) *Error {
 	if err == nil {
 		return nil
 	}
@@ -155,8 +166,8 @@ func (s *statement) sent(ctx context.Context, args []any, r *result, rows pgx.Ro
 		s.close(ctx, r)
 		return failure
 	}
-	// Query itself returns only errors of preparing and encoding; those of the execution are
-	// the rows'. The simple protocol prepares nothing, and Query returns all errors.
+	// query itself returns only errors of preparing and encoding; those of the execution are
+	// the rows'. The simple protocol prepares nothing, and returns all errors.
 	r.failedBeforeSend = stmtcache.ModeOf(r.direct) != pgx.QueryExecModeSimpleProtocol
 	failure := s.statementError(ctx, r, err)
 	s.close(ctx, r)
@@ -231,6 +242,7 @@ func (s *statement) sendInTx(ctx context.Context, tx *Tx, args []any, unverified
 		}
 	}
 	r.bind(tx.s.Conn)
+	r.argsFree = tx.s.SendsPrepared()
 	rows, results, err := tx.s.Send(ctx, s.text.SQL, args)
 	if err != nil {
 		err = tx.s.UnlockWith(err)
@@ -249,7 +261,7 @@ func (s *statement) sendInTx(ctx context.Context, tx *Tx, args []any, unverified
 // verifyInTx verifies arguments in a transaction. It sends the deferred statements first, for
 // the reason that `txn` gives in prepareToBatch.
 func (s *statement) verifyInTx(ctx context.Context, tx *sharedTx, args []any, unverified typemap.Unverified) (*typemap.ArgError, error) {
-	if _, ok := stmtcache.OnConn(tx.Conn).Params(s.text.SQL); !ok {
+	if !stmtcache.OnConn(tx.Conn).Known(s.text.SQL) {
 		if err := tx.SendDeferred(ctx); err != nil {
 			return nil, err
 		}

@@ -350,7 +350,7 @@ func (c *cursor) encode(ctx context.Context) error {
 				return err
 			}
 		}
-		sd, err := stmtcache.Describe(ctx, s.Conn, c.text.SQL)
+		sd, err := known.Describe(ctx, s.Conn, c.text.SQL)
 		if err != nil {
 			return err
 		}

@@ -3,10 +3,12 @@ package pgcmd_test
 import (
 	"context"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -307,4 +309,59 @@ func TestTheTimeoutOfACommandThatJoinsEndsWithTheCommand(t *testing.T) {
 		return nil
 	}).With(pgcmd.Options{Timeout: time.Minute}).Run(t.Context(), pool, empty{})
 	require.NoError(t, err)
+}
+
+// OnNotice is called while a reply is read. If it panics there, no connection is left that is out of step.
+func TestAPanicInOnNoticeEndsTheTransaction(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	url := pgcmdtest.URL(t, `create table told (n int);
+		create function tell(n int) returns int language plpgsql as $$ begin for i in 1..n loop raise notice 'one'; end loop; return n; end $$`)
+	var loud atomic.Bool
+	pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: url, MaxConns: 1, Pgx: func(c *pgxpool.Config) {
+		c.ConnConfig.OnNotice = func(*pgconn.PgConn, *pgconn.Notice) {
+			if loud.Load() {
+				panic("boom")
+			}
+		}
+	}})
+	require.NoError(t, err)
+	defer pool.Pool.Close()
+	add := pgcmd.Exec[int]("told.add", `insert into told values ($1)`)
+	tell := pgcmd.QueryOne[int, int]("told.tell", `select tell($1)`)
+	first := pgcmd.Transaction("told.first", func(ctx context.Context, tx *pgcmd.Tx, n int) (int, error) { return tell.Run(ctx, tx, n) })
+	second := pgcmd.Transaction("told.second", func(ctx context.Context, tx *pgcmd.Tx, n int) (int, error) {
+		if _, err := add.Run(ctx, tx, n); err != nil {
+			return 0, err
+		}
+		return tell.Run(ctx, tx, n)
+	})
+	all := pgcmd.Query[int, int]("told.all", `select tell($1)`)
+	cursor := pgcmd.Transaction("told.cursor", func(ctx context.Context, tx *pgcmd.Tx, n int) (int, error) {
+		if _, err := add.Run(ctx, tx, n); err != nil {
+			return 0, err
+		}
+		for _, err := range pgcmd.Stream(ctx, tx, all, n) {
+			if err != nil {
+				return 0, err
+			}
+		}
+		return n, nil
+	})
+	for _, cmd := range []*pgcmd.Command[int, int]{tell, first, second, cursor} {
+		for _, n := range []int{1, 3} {
+			loud.Store(false)
+			_, err := cmd.Run(ctx, pool, 1) // prepares
+			require.NoError(t, err)
+			before := count(t, pool.Pool, `select count(*) from told`)
+			loud.Store(true)
+			assert.Equal(t, "boom", panics(t, func() { _, _ = cmd.Run(ctx, pool, n) }), "%s, %d", cmd, n)
+			loud.Store(false)
+			idle(t, pool.Pool)
+			got, err := tell.Run(ctx, pool, 7)
+			require.NoError(t, err, "%s, %d", cmd, n)
+			assert.Equal(t, 7, got)
+			assert.Equal(t, before, count(t, pool.Pool, `select count(*) from told`))
+		}
+	}
 }

@@ -83,9 +83,7 @@ func (c *Conn) invalidateStale(ctx context.Context, conn *pgx.Conn) {
 
 // invalidate makes a connection describe the statement again before its next use.
 func invalidate(ctx context.Context, conn *pgx.Conn, sql string) {
-	known := stmtcache.OnConn(conn)
-	known.Invalidate(sql)
-	known.InvalidateParamsOf(sql)
+	stmtcache.OnConn(conn).Invalidate(sql)
 	// pgx invalidates a statement that failed. With a mode that does not exist it fails
 	// before anything is sent.
 	rows, _ := conn.Query(ctx, sql, pgx.QueryExecMode(-1))

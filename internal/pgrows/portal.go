@@ -41,11 +41,7 @@ func (r *Portal) Flush() error {
 // Next reads the next row.
 func (r *Portal) Next() bool {
 	for !r.ready && r.connErr == nil {
-		var message pgproto3.BackendMessage
-		if message, r.connErr = r.pg.ReceiveMessage(context.Background()); r.connErr != nil {
-			break
-		}
-		switch m := message.(type) {
+		switch m := r.receive().(type) {
 		case *pgproto3.DataRow:
 			if r.skip == 0 && !r.discard {
 				r.values = m.Values
@@ -72,6 +68,21 @@ func (r *Portal) Next() bool {
 	r.discard = true
 	return false
 }
+
+// receive returns the next message, or nil if the connection is lost. If OnNotice panics, it
+// closes the connection, which is in the middle of a reply.
+func (r *Portal) receive() (message pgproto3.BackendMessage) {
+	r.connErr = errNoticePanicked
+	defer func() {
+		if r.connErr == errNoticePanicked {
+			abort(r.pg)
+		}
+	}()
+	message, r.connErr = r.pg.ReceiveMessage(context.Background())
+	return message
+}
+
+var errNoticePanicked = errors.New("pgcmd: OnNotice panicked")
 
 // Close reads the rest of the reply.
 func (r *Portal) Close() {

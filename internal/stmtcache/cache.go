@@ -14,7 +14,8 @@ import (
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 )
 
-// Size is how many statements are cached for each connection.
+// Size is how many statements are cached for each connection, unless its configuration says
+// otherwise.
 const Size = 512
 
 // A Cache holds the statements of one connection. It is for the user of the connection
@@ -28,11 +29,16 @@ type Cache struct {
 	// savepoints are prepared on the connection, in the order of internal/pgpipeline.
 	SavepointsPrepared int
 
-	statements   *LRU[*entry]
-	lastName     int      // number of the last statement name
-	lastID       int      // see NextID
-	toDeallocate []string // names of statements to deallocate
-	generation   int      // number of InvalidateParams
+	// Encoded holds the arguments of the statement that is sent next.
+	Encoded pgx.ExtendedQueryBuilder
+
+	config        *pgx.ConnConfig
+	tracesPrepare bool
+	statements    *LRU[*entry]
+	lastName      int      // number of the last statement name
+	lastID        int      // see NextID
+	toDeallocate  []string // names of statements to deallocate
+	generation    int      // number of InvalidateParams
 }
 
 type entry struct {
@@ -47,8 +53,13 @@ func OnConn(conn *pgx.Conn) *Cache {
 	data := conn.PgConn().CustomData()
 	c, ok := data["pgcmd.statements"].(*Cache)
 	if !ok {
-		c = &Cache{}
-		c.statements = NewLRU(Size, func(_ string, e *entry) { c.drop(e) })
+		c = &Cache{config: conn.Config()}
+		_, c.tracesPrepare = c.config.Tracer.(pgx.PrepareTracer)
+		size := Size
+		if c.cachesStatements() && c.config.StatementCacheCapacity > 0 {
+			size = c.config.StatementCacheCapacity
+		}
+		c.statements = NewLRU(size, func(_ string, e *entry) { c.drop(e) })
 		data["pgcmd.statements"] = c
 	}
 	return c
@@ -67,19 +78,19 @@ func (c *Cache) Described(sql string) bool {
 }
 
 // Describe returns the description of sql. The first call for a statement costs a round
-// trip. It prepares the statement under a name if named is set; behind a pooler it must
-// not be, and the description has no name.
-func (c *Cache) Describe(ctx context.Context, conn *pgconn.PgConn, sql string, named bool) (*pgconn.StatementDescription, error) {
+// trip. It prepares the statement under a name if the connection is set to use prepared
+// statements; behind a pooler it must not be, and the description has no name.
+func (c *Cache) Describe(ctx context.Context, conn *pgx.Conn, sql string) (*pgconn.StatementDescription, error) {
 	e := c.entry(sql)
 	if e.description != nil {
 		return e.description, nil
 	}
 	name := ""
-	if named {
+	if c.cachesStatements() {
 		c.lastName++
-		name = Name(conn.PID(), c.lastName)
+		name = Name(conn.PgConn().PID(), c.lastName)
 	}
-	if !c.Held && conn.TxStatus() != 'E' { // where the server refuses it
+	if !c.Held && conn.PgConn().TxStatus() != 'E' { // where the server refuses it
 		for _, old := range c.toDeallocate {
 			if err := conn.Deallocate(ctx, old); err != nil {
 				return nil, err
@@ -87,7 +98,7 @@ func (c *Cache) Describe(ctx context.Context, conn *pgconn.PgConn, sql string, n
 		}
 		c.toDeallocate = nil
 	}
-	sd, err := conn.Prepare(ctx, name, sql, nil)
+	sd, err := conn.Prepare(ctx, name, sql)
 	if err != nil {
 		return nil, err
 	}
@@ -100,10 +111,11 @@ func (c *Cache) Describe(ctx context.Context, conn *pgconn.PgConn, sql string, n
 // rather than another one executed.
 func Name(pid uint32, n int) string { return fmt.Sprintf("pgcmd_%d_%d", pid, n) }
 
-// Invalidate makes the next Describe prepare sql again.
+// Invalidate drops what is known of sql: the next Describe prepares it again.
 func (c *Cache) Invalidate(sql string) {
 	if e, _ := c.statements.Get(sql); e != nil {
 		c.drop(e)
+		e.params, e.hasParams = nil, false
 	}
 }
 
@@ -121,6 +133,38 @@ func (c *Cache) drop(e *entry) {
 		c.toDeallocate = append(c.toDeallocate, e.description.Name)
 	}
 	e.description = nil
+}
+
+// Known reports whether ParamTypes knows the parameter types of sql without a round trip.
+func (c *Cache) Known(sql string) bool {
+	if c.cachesStatements() {
+		return c.Described(sql)
+	}
+	_, ok := c.Params(sql)
+	return ok && c.config.DefaultQueryExecMode == pgx.QueryExecModeCacheDescribe
+}
+
+// ParamTypes returns the parameter types of a statement that is about to be sent, and whether
+// they were known. If not, it describes the statement.
+func (c *Cache) ParamTypes(ctx context.Context, conn *pgx.Conn, sql string) (oids []uint32, known bool, err error) {
+	known = c.Known(sql)
+	switch {
+	case c.cachesStatements():
+		sd, err := c.Describe(ctx, conn, sql)
+		if err != nil {
+			return nil, known, err
+		}
+		return sd.ParamOIDs, known, nil
+	case known:
+		oids, _ = c.Params(sql)
+		return oids, true, nil
+	}
+	sd, err := conn.PgConn().Prepare(ctx, "", sql, nil)
+	if err != nil {
+		return nil, false, err
+	}
+	c.SetParams(sql, sd.ParamOIDs)
+	return sd.ParamOIDs, false, nil
 }
 
 // Params returns the parameter types of a statement, as SetParams has set them.

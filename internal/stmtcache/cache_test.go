@@ -35,23 +35,20 @@ func TestAStatementIsDescribedOnce(t *testing.T) {
 	assert.Same(t, c, stmtcache.OnConn(conn))
 	const sql = `select $1::int4 as n`
 	assert.False(t, c.Described(sql))
-	first, err := c.Describe(t.Context(), conn.PgConn(), sql, true)
+	first, err := c.Describe(t.Context(), conn, sql)
 	require.NoError(t, err)
 	assert.Equal(t, []uint32{23}, first.ParamOIDs)
 	assert.Equal(t, stmtcache.Name(conn.PgConn().PID(), 1), first.Name)
-	again, err := c.Describe(t.Context(), conn.PgConn(), sql, true)
+	again, err := c.Describe(t.Context(), conn, sql)
 	require.NoError(t, err)
 	assert.Same(t, first, again)
 	c.Invalidate(sql)
 	assert.False(t, c.Described(sql))
-	again, err = c.Describe(t.Context(), conn.PgConn(), sql, true)
+	again, err = c.Describe(t.Context(), conn, sql)
 	require.NoError(t, err)
 	assert.NotEqual(t, first.Name, again.Name)
 	assert.Equal(t, 1, prepared(t, conn))
-	unnamed, err := c.Describe(t.Context(), conn.PgConn(), `select 2`, false)
-	require.NoError(t, err)
-	assert.Empty(t, unnamed.Name)
-	_, err = c.Describe(t.Context(), conn.PgConn(), `select nothing`, true)
+	_, err = c.Describe(t.Context(), conn, `select nothing`)
 	require.Error(t, err)
 	assert.False(t, c.Described(`select nothing`))
 }
@@ -61,7 +58,7 @@ func TestEvictedStatementsAreDeallocatedUnlessHeld(t *testing.T) {
 	conn := connect(t)
 	c := stmtcache.OnConn(conn)
 	describe := func(i int) {
-		_, err := c.Describe(t.Context(), conn.PgConn(), fmt.Sprintf(`select %d`, i), true)
+		_, err := c.Describe(t.Context(), conn, fmt.Sprintf(`select %d`, i))
 		require.NoError(t, err)
 	}
 	for i := range stmtcache.Size {
@@ -104,4 +101,37 @@ func TestParameterTypes(t *testing.T) {
 	_, ok = c.Params("a")
 	assert.True(t, ok)
 	assert.NotEqual(t, c.NextID(), c.NextID())
+}
+
+// A statement that the server refuses stays prepared, unless the error says that its description may be outdated.
+func TestARefusedStatementStaysPrepared(t *testing.T) {
+	t.Parallel()
+	conn := connect(t)
+	run := func(sql string, args ...any) error {
+		var r stmtcache.Reply
+		if err := r.Send(t.Context(), conn, sql, args); err != nil {
+			return err
+		}
+		r.Close()
+		return r.Err()
+	}
+	const divide = `select 1 / $1::int4`
+	for range 2 {
+		require.ErrorContains(t, run(divide, 0), "22012")
+		require.NoError(t, run(divide, 1))
+		assert.Equal(t, 1, prepared(t, conn))
+	}
+	require.NoError(t, conn.DeallocateAll(t.Context()))
+	require.NoError(t, run(divide, 1))
+
+	_, err := conn.Exec(t.Context(), `create temp table changed (a int4)`)
+	require.NoError(t, err)
+	require.NoError(t, run(`select * from changed where a = $1`, 1))
+	_, err = conn.Exec(t.Context(), `alter table changed alter a type text`)
+	require.NoError(t, err)
+	require.Error(t, run(`select * from changed where a = $1`, 1))
+	require.NoError(t, run(`select * from changed where a = $1`, "1"))
+	_, err = conn.Exec(t.Context(), `alter table changed alter a type int8 using a::int8`)
+	require.NoError(t, err)
+	require.Error(t, run(`select * from changed where a = $1`, "one"), "it does not fit the new description either")
 }

@@ -4,38 +4,27 @@ import (
 	"context"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgcmd/pgcmd/internal/pgxerr"
 )
 
 // ConfigOf is conn.Config, copied once for a connection: conn.Config copies at every call. It
 // must not be changed.
-func ConfigOf(conn *pgx.Conn) *pgx.ConnConfig {
-	data := conn.PgConn().CustomData()
-	config, ok := data["pgcmd.config"].(*pgx.ConnConfig)
-	if !ok {
-		config = conn.Config()
-		data["pgcmd.config"] = config
-	}
-	return config
-}
+func ConfigOf(conn *pgx.Conn) *pgx.ConnConfig { return OnConn(conn).config }
 
 // ModeOf is the connection's QueryExecMode.
 func ModeOf(conn *pgx.Conn) pgx.QueryExecMode { return ConfigOf(conn).DefaultQueryExecMode }
 
 // CachesStatements reports whether the connection is set to cache prepared statements.
-func CachesStatements(conn *pgx.Conn) bool { return ModeOf(conn) == pgx.QueryExecModeCacheStatement }
+func CachesStatements(conn *pgx.Conn) bool { return OnConn(conn).cachesStatements() }
+
+func (c *Cache) cachesStatements() bool {
+	return c.config.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement
+}
 
 // CachesDescriptions reports whether pgx caches statement descriptions on conn, which may be nil.
 func CachesDescriptions(conn *pgx.Conn) bool {
 	return conn != nil && (CachesStatements(conn) || ModeOf(conn) == pgx.QueryExecModeCacheDescribe)
-}
-
-// Describe returns the description of sql, as [Cache.Describe] does. It prepares it under a
-// name if the connection is set to use prepared statements.
-func Describe(ctx context.Context, conn *pgx.Conn, sql string) (*pgconn.StatementDescription, error) {
-	return OnConn(conn).Describe(ctx, conn.PgConn(), sql, CachesStatements(conn))
 }
 
 // Query is db.Query. If an argument does not fit the cached description, pgx drops that, and

@@ -8,7 +8,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgcmd/pgcmd/internal/pgrows"
@@ -30,7 +29,6 @@ type Cursor struct {
 	savepoints  int  // that were made before it
 	rolledBack  bool // with its savepoint
 	maybeClosed bool // SQL of the body may have closed it
-	watcher     *ctxwatch.ContextWatcher
 	columns     []pgconn.FieldDescription
 }
 
@@ -61,11 +59,12 @@ func (c *Cursor) Fetch(ctx context.Context, size int, read func(rows rowscan.Row
 	}
 	to.SendExecute(&pgproto3.Execute{Portal: c.name, MaxRows: uint32(size)})
 	to.SendSync(&pgproto3.Sync{})
-	c.watch(ctx)
+	watcher := watcherOf(t.Conn)
+	watcher.Watch(ctx)
 	func() {
 		defer func() { // also if user code that scans panics
 			rows.Close()
-			c.watcher.Unwatch()
+			watcher.Unwatch()
 			err = rows.Finish(ctx)
 		}()
 		if rows.Flush() == nil {
@@ -90,22 +89,6 @@ func (c *Cursor) open(to *pgproto3.Frontend) {
 		ResultFormatCodes: c.args.ResultFormats,
 	})
 	to.SendDescribe(&pgproto3.Describe{ObjectType: 'P', Name: c.name})
-}
-
-// watch makes the end of the context interrupt the round trip, by the connection's
-// ContextWatcherHandler.
-func (c *Cursor) watch(ctx context.Context) {
-	if c.watcher == nil {
-		pg := c.t.Conn.PgConn()
-		handler := ctxwatch.Handler(&pgconn.DeadlineContextWatcherHandler{Conn: pg.Conn()})
-		if ctx.Done() != nil {
-			if build := stmtcache.ConfigOf(c.t.Conn).BuildContextWatcherHandler; build != nil {
-				handler = build(pg)
-			}
-		}
-		c.watcher = ctxwatch.NewContextWatcher(handler)
-	}
-	c.watcher.Watch(ctx)
 }
 
 // Close defers a CLOSE of the cursor. If the cursor may be closed already, CLOSE could fail and

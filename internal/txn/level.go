@@ -131,7 +131,7 @@ func (l *Level) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, e
 		return pgrows.Failed(err), err
 	}
 	l.inspectSQL(sql)
-	sent, results, err := l.Send(ctx, sql, args)
+	sent, results, err := l.query(ctx, sql, args)
 	if err != nil {
 		l.recordOutdated(sql, err)
 		err = l.UnlockWith(err)

@@ -16,6 +16,7 @@ import (
 	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/pgxerr"
+	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
@@ -54,9 +55,25 @@ func (t *Txn) dropDeferred(sql string) bool {
 	return false
 }
 
-// Send sends a statement, after the deferred ones. results, of which the rows are a part, is
-// nil if there were none.
-func (t *Txn) Send(ctx context.Context, sql string, args []any) (rows pgx.Rows, results pgx.BatchResults, err error) {
+// Send sends the statement of a command, after the deferred ones. results, of which the rows are
+// a part, is nil if there were none or if they were sent otherwise.
+func (t *Txn) Send(ctx context.Context, sql string, args []any) (rows rowscan.Rows, results pgx.BatchResults, err error) {
+	if !t.SendsPrepared() {
+		sent, results, err := t.query(ctx, sql, args)
+		if err != nil {
+			return nil, nil, err
+		}
+		return sent, results, nil
+	}
+	r, err := t.sendPrepared(ctx, sql, args)
+	if err != nil {
+		return nil, nil, err
+	}
+	return r, nil, nil
+}
+
+// query is Send by pgx's methods, whose arguments may be options of theirs.
+func (t *Txn) query(ctx context.Context, sql string, args []any) (rows pgx.Rows, results pgx.BatchResults, err error) {
 	if len(t.deferred) > 0 {
 		if sql, args, err = t.prepareToBatch(ctx, sql, args); err != nil {
 			return nil, nil, err

@@ -38,6 +38,7 @@ type Txn struct {
 	savepoints int         // the number of savepoints that were made
 	timeouts   int         // the number of calls of LimitTimeout
 	openRows   *rows       // that are being read
+	reply      reply       // to the statement of a command
 	cursors    []*Cursor
 	direct     directUse
 	inUse      atomic.Bool

@@ -111,23 +111,17 @@ func (u Unverified) Verify(ctx context.Context, conn *pgx.Conn, oids []uint32, a
 	return u.verifyOn(ctx, conn, oids, args, false)
 }
 
-// VerifyFor is Verify for a statement that pgx describes.
+// VerifyFor is Verify for a statement that is described first.
 func (u Unverified) VerifyFor(ctx context.Context, conn *pgx.Conn, sql string, args []any) (*ArgError, error) {
 	mode := stmtcache.ModeOf(conn)
 	known := stmtcache.OnConn(conn)
-	oids, ok := known.Params(sql)
-	// A mode that describes a statement each time does not want the description cached.
-	if !ok || !stmtcache.CachesDescriptions(conn) {
-		sd, err := conn.PgConn().Prepare(ctx, "", sql, nil)
-		if err != nil {
-			return nil, err
-		}
-		oids = sd.ParamOIDs
-		known.SetParams(sql, oids)
+	oids, cached, err := known.ParamTypes(ctx, conn, sql)
+	if err != nil {
+		return nil, err
 	}
 	refused, err := u.verifyOn(ctx, conn, oids, args, mode == pgx.QueryExecModeExec || mode == pgx.QueryExecModeSimpleProtocol)
-	if refused != nil && ok { // the schema may have changed since
-		known.InvalidateParamsOf(sql)
+	if refused != nil && cached { // the schema may have changed since
+		known.Invalidate(sql)
 		return u.VerifyFor(ctx, conn, sql, args)
 	}
 	return refused, err
