@@ -28,7 +28,7 @@ func sharing(t *testing.T, database string, conns int) (*faults.Proxy, *pgcmd.Po
 	proxy, err := faults.Start(database)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, proxy.Close()) })
-	pool, err := pgcmd.Connect(t.Context(), pgcmd.Config{URL: proxy.URL(), MaxConns: 2, Multiplex: conns})
+	pool, err := pgcmd.Connect(t.Context(), pgcmd.Config{URL: proxy.URL(), MaxConns: 2, Multiplex: conns, AcquireTimeout: patience})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, pool.Close(context.Background())) })
 	return proxy, pool
