@@ -188,6 +188,7 @@ type scanner struct {
 	targets  []any          // pointers to the fields of the row that is read next
 	plans    []pgtype.ScanPlan
 	own      []pgtype.ScanPlan // for plans that others cannot use
+	directs  *directs          // instead of plans, where they can; nil if nowhere
 	types    *pgtype.Map       // that plans was made by, if they can be used again
 	current  Row               // for a row type that scans itself, and for maps
 	recorder Recorder          // nil if there is none
@@ -216,9 +217,10 @@ func (s *scanner) Prepare(rows Rows) *Error {
 	}
 	s.types, s.plans = nil, s.own
 	if m.builtinTypes && rows.Conn() != nil {
-		s.plans, err = m.cachedPlans(types, s.rowType, s.targets)
+		s.plans, s.directs, err = m.cachedPlans(types, s.rowType, s.targets)
 	} else {
 		err = s.rowType.planColumns(types, m, s.targets, s.plans)
+		s.directs = s.rowType.directsOf(types, m)
 	}
 	if err == nil && m.builtinTypes {
 		s.types = types
@@ -258,8 +260,12 @@ func (s *scanner) scan(rows Rows, p unsafe.Pointer) *Error {
 	case SelfScanner:
 		return s.scanItself(rows, reflect.NewAt(s.rowType.Type, p).Interface().(pgx.RowScanner))
 	}
+	values := rows.RawValues()
+	if s.directs != nil {
+		return s.scanDirect(rows, values, p)
+	}
 	s.pointAt(p)
-	for i, raw := range rows.RawValues() {
+	for i, raw := range values {
 		if err := s.plans[i].Scan(raw, s.targets[i]); err != nil {
 			return s.rowType.valueError(rows.TypeMap(), s.mapping, i, raw == nil, err)
 		}

@@ -52,20 +52,21 @@ type Mapping struct {
 // stand for. Planning is a good part of reading one row, and on the same connection
 // gives the same plans, unless a type was registered in between.
 type scanPlans struct {
-	types *pgtype.Map
-	plans []pgtype.ScanPlan
+	types   *pgtype.Map
+	plans   []pgtype.ScanPlan
+	directs *directs
 }
 
 // maxScanPlans is for how many connections a mapping keeps plans; some may be gone.
 const maxScanPlans = 64
 
 // cachedPlans returns the plans for a connection, for use by the caller that has it.
-func (l *Mapping) cachedPlans(types *pgtype.Map, s *RowType, targets []any) ([]pgtype.ScanPlan, *Error) {
+func (l *Mapping) cachedPlans(types *pgtype.Map, s *RowType, targets []any) ([]pgtype.ScanPlan, *directs, *Error) {
 	var all []scanPlans
 	if known := l.plans.Load(); known != nil {
 		for i := range *known {
 			if p := &(*known)[i]; p.types == types {
-				return p.plans, nil
+				return p.plans, p.directs, nil
 			}
 		}
 		if len(*known) < maxScanPlans {
@@ -74,11 +75,12 @@ func (l *Mapping) cachedPlans(types *pgtype.Map, s *RowType, targets []any) ([]p
 	}
 	plans := make([]pgtype.ScanPlan, len(targets))
 	if err := s.planColumns(types, l, targets, plans); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	all = append(all, scanPlans{types, plans})
+	directs := s.directsOf(types, l)
+	all = append(all, scanPlans{types, plans, directs})
 	l.plans.Store(&all) // of two at the same time one may be forgotten
-	return plans, nil
+	return plans, directs, nil
 }
 
 // FirstUserOID is the first object id of types that are not built into PostgreSQL

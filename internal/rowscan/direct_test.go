@@ -1,0 +1,167 @@
+package rowscan
+
+import (
+	"encoding/binary"
+	"math"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// values is one row of any values.
+type values struct {
+	numbers
+	columns []pgconn.FieldDescription
+	row     [][]byte
+}
+
+func (r *values) RawValues() [][]byte                          { return r.row }
+func (r *values) FieldDescriptions() []pgconn.FieldDescription { return r.columns }
+
+type everyType struct {
+	Bool     bool
+	Int2     int16
+	Int4     int32
+	Int4int  int
+	Int8     int64
+	Int8int  int
+	Float8   float64
+	At       time.Time
+	Name     string
+	Nickname string
+	Title    string
+	Optional *int64
+	Wide     int64 // of an int4, by pgx's plan
+	Local    time.Time
+	Code     rune
+}
+
+var everyColumn = []pgconn.FieldDescription{
+	{Name: "bool", DataTypeOID: pgtype.BoolOID, Format: 1}, {Name: "int2", DataTypeOID: pgtype.Int2OID, Format: 1},
+	{Name: "int4", DataTypeOID: pgtype.Int4OID, Format: 1}, {Name: "int4int", DataTypeOID: pgtype.Int4OID, Format: 1},
+	{Name: "int8", DataTypeOID: pgtype.Int8OID, Format: 1}, {Name: "int8int", DataTypeOID: pgtype.Int8OID, Format: 1},
+	{Name: "float8", DataTypeOID: pgtype.Float8OID, Format: 1}, {Name: "at", DataTypeOID: pgtype.TimestamptzOID, Format: 1},
+	{Name: "name", DataTypeOID: pgtype.TextOID}, {Name: "nickname", DataTypeOID: pgtype.VarcharOID, Format: 1},
+	{Name: "title", DataTypeOID: pgtype.NameOID}, {Name: "optional", DataTypeOID: pgtype.Int8OID, Format: 1},
+	{Name: "wide", DataTypeOID: pgtype.Int4OID, Format: 1}, {Name: "local", DataTypeOID: pgtype.TimestampOID, Format: 1},
+	{Name: "code", DataTypeOID: pgtype.Int4OID},
+}
+
+// rawOf makes a value of a column.
+func rawOf(c pgconn.FieldDescription, random *rand.Rand) []byte {
+	n := random.Uint64()
+	switch random.IntN(4) {
+	case 0:
+		n = []uint64{0, 1, math.MaxInt64, 1 << 63, math.MaxUint64, farYears, math.Float64bits(math.NaN())}[random.IntN(7)]
+	case 1:
+		n = uint64(random.Int64N(2*farYears) - farYears)
+	}
+	if c.Format == pgtype.TextFormatCode && c.DataTypeOID == pgtype.Int4OID {
+		return []byte("17")
+	}
+	switch c.DataTypeOID {
+	case pgtype.BoolOID:
+		return []byte{byte(n)}
+	case pgtype.Int2OID:
+		return binary.BigEndian.AppendUint16(nil, uint16(n))
+	case pgtype.Int4OID:
+		return binary.BigEndian.AppendUint32(nil, uint32(n))
+	case pgtype.TextOID, pgtype.VarcharOID, pgtype.NameOID:
+		return []byte(strings.Repeat("é", random.IntN(1+maxSharedText/3)))
+	}
+	return binary.BigEndian.AppendUint64(nil, n)
+}
+
+// TestDirectColumnsAreReadAsByPlans reads rows of many values, some of them NULL, cut off or too long, in both ways.
+func TestDirectColumnsAreReadAsByPlans(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(1, 2))
+	rows := &values{numbers: numbers{types: pgtype.NewMap()}, columns: everyColumn}
+	rowType := ofSlice(t, reflect.TypeFor[[]everyType]())
+	straight, byPlans := NewBuffer(rowType), NewBuffer(rowType)
+	failed, direct := 0, 0
+	for range 20_000 {
+		rows.row = nil
+		for _, c := range everyColumn {
+			raw := rawOf(c, random)
+			switch random.IntN(300) {
+			case 0:
+				raw = nil
+			case 1:
+				raw = raw[:len(raw)/2]
+			case 2:
+				raw = append(raw, 0)
+			}
+			rows.row = append(rows.row, raw)
+		}
+		for _, b := range []*Buffer{straight, byPlans} {
+			b.ClearRow()
+			require.Nil(t, b.Prepare(rows))
+		}
+		require.NotNil(t, straight.directs)
+		byPlans.directs = nil
+		got, want := straight.ScanRow(rows), byPlans.ScanRow(rows)
+		require.Equal(t, want, got)
+		if got != nil {
+			failed++
+			continue
+		}
+		direct++
+		a, b := *straight.RowPointer().(*everyType), *byPlans.RowPointer().(*everyType)
+		if math.IsNaN(a.Float8) {
+			require.True(t, math.IsNaN(b.Float8))
+			a.Float8, b.Float8 = 0, 0
+		}
+		require.Equal(t, b, a)
+	}
+	assert.Greater(t, failed, 100)
+	assert.Greater(t, direct, 100)
+}
+
+func TestWhatHasADirectWay(t *testing.T) {
+	t.Parallel()
+	d := ofSlice(t, reflect.TypeFor[[]everyType]()).directsOf(pgtype.NewMap(), mapping(t, everyColumn))
+	assert.Equal(t, []direct{boolToBool, int2ToInt16, int4ToInt32, int4ToInt, int8ToInt64, int8ToInt, float8ToFloat64, timestamptzToTime,
+		textToString, textToString, textToString, viaPlan, viaPlan, viaPlan, viaPlan}, d.columns)
+	assert.Equal(t, []int{8, 9, 10}, d.texts)
+
+	elsewhere := pgtype.NewMap()
+	elsewhere.RegisterType(&pgtype.Type{Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC}})
+	assert.Equal(t, viaPlan, directOf(elsewhere, pgtype.TimestamptzOID, 1, reflect.TypeFor[time.Time]()), "in another location")
+	type id int64
+	assert.Equal(t, viaPlan, directOf(elsewhere, pgtype.Int8OID, 1, reflect.TypeFor[id]()))
+}
+
+func mapping(t *testing.T, columns []pgconn.FieldDescription) *Mapping {
+	t.Helper()
+	m, err := ofSlice(t, reflect.TypeFor[[]everyType]()).mapColumns(columns)
+	require.Nil(t, err)
+	return m
+}
+
+// Short texts of a row share one allocation, and long ones have one each.
+func TestTheTextsOfARowShareAString(t *testing.T) {
+	type texts struct{ A, B, C string }
+	columns := []pgconn.FieldDescription{{Name: "a", DataTypeOID: pgtype.TextOID}, {Name: "b", DataTypeOID: pgtype.TextOID}, {Name: "c", DataTypeOID: pgtype.TextOID}}
+	for _, c := range []struct {
+		size   int
+		allocs float64
+	}{{maxSharedText / 3, 1}, {maxSharedText, 3}} {
+		rows := &values{numbers: numbers{types: pgtype.NewMap()}, columns: columns}
+		for range columns {
+			rows.row = append(rows.row, []byte(strings.Repeat("x", c.size)))
+		}
+		b := NewBuffer(ofSlice(t, reflect.TypeFor[[]texts]()))
+		require.Nil(t, b.Prepare(rows))
+		require.Nil(t, b.ScanRow(rows))
+		assert.Len(t, b.RowPointer().(*texts).B, c.size)
+		assert.Equal(t, c.allocs, testing.AllocsPerRun(100, func() { b.ScanRow(rows) }), "%d bytes", c.size)
+	}
+}
