@@ -39,7 +39,7 @@ func clientBudgets() []budget {
 		{what: "QueryOne, allocations beyond those by hand", bound: 1, exact: true, figure: extra(client, workload.One.Name, byHand)},
 		{what: "QueryOne in a new goroutine, mean over the depths of the stack, time of pgx by hand", bound: 1.1, figure: goroutineMean},
 		{what: "QueryOne in a new goroutine, depths with more than 1.5 times the time of pgx by hand", bound: 2, figure: slowGoroutines},
-		{what: "Query of 10 rows, time of pgx by hand", bound: 0.80, figure: ratio(client, workload.Simple.Name, byHand)},
+		{what: "Query of 10 rows, time of pgx by hand", bound: 0.60, figure: ratio(client, workload.Simple.Name, byHand)},
 		{what: "Query of 10 rows, allocations of those by hand", bound: 0.70, exact: true, figure: share(client, workload.Simple.Name, byHand)},
 		{what: "Query of 10 rows, time of RowToStructByName", bound: 0.45, figure: ratio(client, workload.Simple.Name, nameHelpers)},
 		{what: "Query of 1,000 rows, time of pgx by hand", bound: 0.80, figure: ratio(client, workload.Many.Name, byHand)},

@@ -12,7 +12,8 @@ import (
 	"github.com/pgcmd/pgcmd"
 )
 
-// Hand is the store as a careful person writes it with pgx alone: the reference.
+// Hand is the store as an expert writes it with pgx alone, for speed: the reference. The targets of a row are made once,
+// outside of the loop.
 type Hand struct{ DB pgcmd.DB }
 
 func (s Hand) Find(ctx context.Context, id int64) (u User, err error) {
@@ -25,16 +26,13 @@ func (s Hand) List(ctx context.Context, n int64) ([]User, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
 	var users []User
-	for rows.Next() {
-		var u User
-		if err := rows.Scan(&u.ID, &u.Email, &u.Name, &u.Active, &u.CreatedAt); err != nil {
-			return nil, err
-		}
+	var u User
+	_, err = pgx.ForEachRow(rows, []any{&u.ID, &u.Email, &u.Name, &u.Active, &u.CreatedAt}, func() error {
 		users = append(users, u)
-	}
-	return users, rows.Err()
+		return nil
+	})
+	return users, err
 }
 
 func (s Hand) Search(ctx context.Context, in Search) (u User, err error) {
@@ -47,16 +45,13 @@ func (s Hand) Branches(ctx context.Context, in Filter) ([]Branch, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
 	var branches []Branch
-	for rows.Next() {
-		var b Branch
-		if err := rows.Scan(&b.BID, &b.Tellers, &b.Accounts, &b.Total, &b.Average, &b.Share); err != nil {
-			return nil, err
-		}
+	var b Branch
+	_, err = pgx.ForEachRow(rows, []any{&b.BID, &b.Tellers, &b.Accounts, &b.Total, &b.Average, &b.Share}, func() error {
 		branches = append(branches, b)
-	}
-	return branches, rows.Err()
+		return nil
+	})
+	return branches, err
 }
 
 func (s Hand) Transfer(ctx context.Context, in Transfer) error {
