@@ -124,3 +124,38 @@ func TestErrorfKeepsWhatTheCalleeSaid(t *testing.T) {
 	_, err = pgcmd.New("x", func(context.Context, pgcmd.DB, empty) (int, error) { return 0, errHook }).Run(ctx, pool, empty{})
 	assert.Equal(t, pgcmd.CodeFailed, pgcmd.CodeOf(err), "the body's own error is its own, whatever the context")
 }
+
+// The memory of a run is used again, also after a run whose argument was refused before or while it was encoded.
+func TestARunAfterAnArgumentThatWasRefused(t *testing.T) {
+	t.Parallel()
+	pool := pgcmdtest.Pool(t)
+	type in struct {
+		Name string
+		At   fickle
+	}
+	find := pgcmd.QueryOne[in, string]("fickle.find", `select @name::text || @at::int8`)
+	inTx := pgcmd.Transaction("fickle.tx", func(ctx context.Context, tx *pgcmd.Tx, in in) (string, error) { return find.Run(ctx, tx, in) })
+	for _, cmd := range []*pgcmd.Command[in, string]{find, inTx} {
+		for range 3 {
+			for _, refused := range []in{{"a\x00b", 7}, {"ab", -1}} {
+				got, err := cmd.Run(t.Context(), pool, in{"ab", 7})
+				require.NoError(t, err)
+				assert.Equal(t, "ab7", got)
+				_, err = cmd.Run(t.Context(), pool, refused)
+				e := failure(t, err)
+				assert.Equal(t, pgcmd.CodeInvalid, e.Code)
+				assert.Equal(t, pgcmd.NotApplied, e.Effect)
+			}
+		}
+	}
+}
+
+// A fickle refuses what is negative.
+type fickle int64
+
+func (f fickle) Value() (driver.Value, error) {
+	if f < 0 {
+		return nil, errors.New("negative")
+	}
+	return int64(f), nil
+}

@@ -131,7 +131,7 @@ func (q *query) run(ctx context.Context, db DB, inv *invocation) error {
 func (q *query) begin(ctx context.Context, db DB, inv *invocation) (failure *Error) {
 	if len(q.fields) > 0 { // an AdHoc has its arguments already
 		args := inv.args
-		if !inv.result.argsFree {
+		if !inv.result.argsFree || len(args) != len(q.fields) { // the last run's may be kept, or not have been read
 			args = make([]any, len(q.fields))
 		}
 		if inv.args, failure = q.readArguments(args, inv); failure != nil {

@@ -161,7 +161,7 @@ func (r *redactor) redact(v reflect.Value, depth int) {
 
 // Texts returns the texts of the secret fields of v, and of every value in them, but empty
 // ones. It follows no interface in an unexported field: what is there, as a context, belongs
-// to others as well, who may be changing it.
+// to others as well, who may be changing it. In a secret field it follows everything.
 func Texts(v reflect.Value) []string {
 	c := &collector{seen: map[visit]bool{}}
 	c.collect(v, false, false, 0)
@@ -173,10 +173,10 @@ type collector struct {
 	seen  map[visit]bool
 }
 
-// visit is a reference that was followed, as a secret or not.
+// visit is how a reference was followed: what is looked at there depends on it.
 type visit struct {
 	reference
-	secret bool
+	secret, unexported bool
 }
 
 // collect does it for v, which is at a depth in the value, in a secret field or not, in an
@@ -189,10 +189,11 @@ func (c *collector) collect(v reflect.Value, secret, unexported bool, depth int)
 		return
 	}
 	if ref, ok := referenceOf(v); ok {
-		if c.seen[visit{ref, secret}] {
+		way := visit{ref, secret, unexported}
+		if c.seen[way] {
 			return
 		}
-		c.seen[visit{ref, secret}] = true
+		c.seen[way] = true
 	}
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Interface:

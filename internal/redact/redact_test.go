@@ -21,6 +21,12 @@ type account struct {
 	Next     *account
 }
 
+// A shared has a secret of its own, so that it is looked at in an unexported field too.
+type shared struct {
+	Any any
+	Own string `secret:"true"`
+}
+
 type embedded struct{ Any any }
 
 func TestTexts(t *testing.T) {
@@ -31,6 +37,7 @@ func TestTexts(t *testing.T) {
 	for range 100 {
 		deep = &account{Next: deep}
 	}
+	both := &shared{Any: account{Password: "pw"}}
 	for _, c := range []struct {
 		name string
 		in   any
@@ -42,6 +49,7 @@ func TestTexts(t *testing.T) {
 		{"in an unexported field", struct{ in *account }{&account{Password: "pw"}}, []string{"pw"}},
 		{"in an interface of an embedded struct", struct{ embedded }{embedded{account{Password: "pw"}}}, []string{"pw"}},
 		{"in an interface of an unexported field", struct{ in any }{account{Password: "pw"}}, nil},
+		{"in an unexported field, and in an exported one after it", struct{ mine, Mine *shared }{both, both}, []string{"pw"}},
 		{"in itself", loop, []string{"pw of the loop"}},
 		{"deep", deep, []string{"pw 0"}},
 		{"nil", nil, nil},

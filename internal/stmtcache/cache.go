@@ -1,6 +1,7 @@
 // Package stmtcache caches what is known of the statements of one connection, by their SQL:
 // the descriptions of those that were prepared on it, and the parameter types of others. It
-// does not know when a schema has changed; its user invalidates what may be outdated.
+// sends a prepared statement. That a schema has changed it knows only from an error, or when
+// its user invalidates what may be outdated.
 package stmtcache
 
 import (
