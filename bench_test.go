@@ -25,7 +25,7 @@ func paired(b *testing.B, size int, ours, theirs func() error) {
 }
 
 func race(b *testing.B, size int, ours, theirs measure.Side) {
-	r, err := measure.Start([]measure.Side{ours, theirs}, size)
+	r, err := measure.Start([]measure.Side{ours, theirs}, size, measure.Wall)
 	require.NoError(b, err)
 	for b.Loop() {
 		if err := r.Turn(); err != nil {

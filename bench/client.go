@@ -26,7 +26,8 @@ const (
 	workJSON    = "an error to JSON"
 )
 
-// clientWork measures the works on one connection to the in-process server, where only client work counts.
+// clientWork measures the works on one connection to the in-process server, where only client work counts, by the time
+// of the CPU.
 func clientWork(ctx context.Context, r *results, p pace) error {
 	for _, w := range workload.All {
 		conn, err := pgx.ConnectConfig(ctx, workload.Canned(w).ConnConfig())
@@ -42,7 +43,7 @@ func clientWork(ctx context.Context, r *results, p pace) error {
 			sides = append(sides, w.Side(ctx, nameNamed, workload.Helpers{Hand: hand}),
 				w.Side(ctx, nameStruct, workload.StructArgs{Helpers: workload.Helpers{Hand: hand}}))
 		}
-		t, err := compare(w.Name, sides, w.Size, p)
+		t, err := compare(w.Name, sides, w.Size, p, measure.CPU)
 		if err != nil {
 			return err
 		}
@@ -88,7 +89,7 @@ func definitions(ctx context.Context, r *results, p pace) error {
 			{Name: byHand, Run: func(int) error { _, err := workload.JSONByHand(raw); return err }},
 		}},
 	} {
-		t, err := compare(c.work, c.sides, c.size, p)
+		t, err := compare(c.work, c.sides, c.size, p, measure.CPU)
 		if err != nil {
 			return err
 		}
@@ -106,7 +107,7 @@ func clientPeers(ctx context.Context, r *results, p pace) error {
 	for _, w := range clientWorks {
 		t, err := race(ctx, w, append(onPgxpools(), peers()...), func(peer peer) *pgx.ConnConfig {
 			return workload.Canned(w, peer.spellings...).ConnConfig()
-		}, w.Size, p)
+		}, w.Size, p, measure.CPU)
 		if err != nil {
 			return err
 		}
@@ -116,7 +117,7 @@ func clientPeers(ctx context.Context, r *results, p pace) error {
 }
 
 // race compares peers on a work.
-func race(ctx context.Context, w workload.Work, peers []peer, config func(peer) *pgx.ConnConfig, size int, p pace) (table, error) {
+func race(ctx context.Context, w workload.Work, peers []peer, config func(peer) *pgx.ConnConfig, size int, p pace, clock measure.Clock) (table, error) {
 	var sides []measure.Side
 	for _, peer := range peers {
 		s, done, err := peer.open(ctx, config(peer))
@@ -126,7 +127,7 @@ func race(ctx context.Context, w workload.Work, peers []peer, config func(peer) 
 		defer done()
 		sides = append(sides, w.Side(ctx, peer.name, s))
 	}
-	return compare(w.Name, sides, size, p)
+	return compare(w.Name, sides, size, p, clock)
 }
 
 // A component is a part of what a command costs.
@@ -182,7 +183,7 @@ func costs(ctx context.Context, r *results, p pace) error {
 		w.Side(ctx, "PostgreSQL, on a pgxpool", stores[0]),
 		w.Side(ctx, "PostgreSQL, on the Pool", stores[1]),
 	}
-	times, err := measure.Turns(sides, w.Turn(), 2*p.race)
+	times, err := measure.Turns(sides, w.Turn(), 2*p.race, measure.Wall)
 	if err != nil {
 		return err
 	}

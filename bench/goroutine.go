@@ -33,7 +33,7 @@ func newGoroutines(ctx context.Context, r *results, p pace) error {
 				return <-done
 			}})
 		}
-		t, err := compete(fmt.Sprint(depth), sides, 200, p.race/4)
+		t, err := compete(fmt.Sprint(depth), sides, 200, p.race/4, measure.CPU)
 		if err != nil {
 			return err
 		}

@@ -79,8 +79,8 @@ func find(tables []table, work string) (table, bool) {
 }
 
 // compare lets the sides race, and then looks at what single runs took and allocated.
-func compare(work string, sides []measure.Side, size int, p pace) (table, error) {
-	t, err := compete(work, sides, size, p.race)
+func compare(work string, sides []measure.Side, size int, p pace, clock measure.Clock) (table, error) {
+	t, err := compete(work, sides, size, p.race, clock)
 	if err != nil {
 		return t, err
 	}
@@ -100,8 +100,8 @@ func compare(work string, sides []measure.Side, size int, p pace) (table, error)
 }
 
 // compete lets the sides race, for as long as it takes.
-func compete(work string, sides []measure.Side, size int, about time.Duration) (table, error) {
-	times, err := measure.Turns(sides, size, about)
+func compete(work string, sides []measure.Side, size int, about time.Duration, clock measure.Clock) (table, error) {
+	times, err := measure.Turns(sides, size, about, clock)
 	if err != nil {
 		return table{}, fmt.Errorf("%s: %w", work, err)
 	}

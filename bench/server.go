@@ -42,7 +42,7 @@ func serverWork(ctx context.Context, r *results, p pace) error {
 		return err
 	}
 	for _, w := range workload.All {
-		t, err := race(ctx, w, append(mains(), peers()...), func(peer) *pgx.ConnConfig { return cfg }, w.Turn(), p)
+		t, err := race(ctx, w, append(mains(), peers()...), func(peer) *pgx.ConnConfig { return cfg }, w.Turn(), p, measure.Wall)
 		if err != nil {
 			return err
 		}
@@ -82,7 +82,7 @@ func connecting(ctx context.Context, r *results, p pace) (err error) {
 			defer db.Close()
 			return db.PingContext(ctx)
 		}},
-	}, 1, p)
+	}, 1, p, measure.Wall)
 	return err
 }
 
@@ -115,7 +115,7 @@ func distantWork(ctx context.Context, r *results, p pace) error {
 		{workload.Hundred.Name, []measure.Side{in(pgcmd.Atomic), in(pgcmd.Isolated), in(pgcmd.Independent),
 			workload.Hundred.Side(ctx, nameBatch, hand), workload.Hundred.Side(ctx, nameLoop, workload.Loop{Hand: hand})}},
 	} {
-		t, err := compete(c.work, c.sides, 1, p.race)
+		t, err := compete(c.work, c.sides, 1, p.race, measure.Wall)
 		if err != nil {
 			return err
 		}
@@ -230,7 +230,7 @@ func crowd(ctx context.Context, goroutines int, peers []peer, stores []workload.
 			return err
 		}}
 	}
-	t, err := compete(fmt.Sprint(goroutines), sides, 1, p.race)
+	t, err := compete(fmt.Sprint(goroutines), sides, 1, p.race, measure.Wall)
 	for s, l := range latencies {
 		if err == nil {
 			slices.Sort(l)

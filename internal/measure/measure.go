@@ -12,8 +12,27 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
+
+// A Clock measures how long something takes, by the difference of two readings.
+type Clock func() time.Duration
+
+// Wall is the time that passes.
+func Wall() time.Duration { return time.Since(started) }
+
+var started = time.Now()
+
+// CPU is the time that the process computes, the garbage collector included. What else runs on
+// the machine is not in it.
+func CPU() time.Duration {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		panic(err) // there is no reason for one
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
 
 // A Side is one way to do the work.
 type Side struct {
@@ -31,6 +50,7 @@ type Spread struct{ Low, Median, High float64 }
 type Race struct {
 	sides []Side
 	size  int
+	clock Clock
 	runs  []int
 	turns int
 	times []Times
@@ -38,8 +58,8 @@ type Race struct {
 }
 
 // Start makes a race in which each side runs size times a turn, and lets each run once so, unmeasured.
-func Start(sides []Side, size int) (*Race, error) {
-	r := &Race{sides: sides, size: size, runs: make([]int, len(sides)), times: make([]Times, len(sides)), order: rand.New(rand.NewPCG(1, 2))}
+func Start(sides []Side, size int, clock Clock) (*Race, error) {
+	r := &Race{sides: sides, size: size, clock: clock, runs: make([]int, len(sides)), times: make([]Times, len(sides)), order: rand.New(rand.NewPCG(1, 2))}
 	for s := range sides {
 		if _, err := r.run(s); err != nil {
 			return nil, err
@@ -50,14 +70,14 @@ func Start(sides []Side, size int) (*Race, error) {
 
 func (r *Race) run(s int) (float64, error) {
 	side := r.sides[s]
-	start := time.Now()
+	start := r.clock()
 	for range r.size {
 		if err := side.Run(r.runs[s]); err != nil {
 			return 0, fmt.Errorf("%s: %w", side.Name, err)
 		}
 		r.runs[s]++
 	}
-	return float64(time.Since(start).Nanoseconds()) / float64(r.size), nil
+	return float64((r.clock() - start).Nanoseconds()) / float64(r.size), nil
 }
 
 // Turn lets each side run once more, in an order of its own: always behind the same neighbour, a side would pay for the
@@ -78,8 +98,8 @@ func (r *Race) Turn() error {
 func (r *Race) Times() []Times { return r.times }
 
 // Turns runs a whole race, for about so long and at least five turns.
-func Turns(sides []Side, size int, about time.Duration) ([]Times, error) {
-	race, err := Start(sides, size)
+func Turns(sides []Side, size int, about time.Duration, clock Clock) ([]Times, error) {
+	race, err := Start(sides, size, clock)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +151,7 @@ func Latencies(sides []Side, size int, about time.Duration) ([]Latency, error) {
 			return err
 		}}
 	}
-	if _, err := Turns(timed, size, about); err != nil {
+	if _, err := Turns(timed, size, about, Wall); err != nil {
 		return nil, err
 	}
 	for _, l := range all {

@@ -23,7 +23,7 @@ func TestSidesTakeTurns(t *testing.T) {
 				return nil
 			}}
 		}
-		times, err := measure.Turns([]measure.Side{side("a", time.Millisecond), side("b", 3*time.Millisecond)}, 2, 0)
+		times, err := measure.Turns([]measure.Side{side("a", time.Millisecond), side("b", 3*time.Millisecond)}, 2, 0, measure.Wall)
 		require.NoError(t, err)
 		assert.Regexp(t, `^aabb(aabb|bbaa){5}$`, order)
 		assert.Contains(t, order, "bbbb", "not always in one order")
@@ -32,9 +32,25 @@ func TestSidesTakeTurns(t *testing.T) {
 	})
 }
 
+// By the CPU's clock waiting takes no time, and computing does.
+func TestTheCPUClockDoesNotCountWaiting(t *testing.T) {
+	const wait = 50 * time.Millisecond
+	times, err := measure.Turns([]measure.Side{
+		{Name: "waits", Run: func(int) error { time.Sleep(wait); return nil }},
+		{Name: "computes", Run: func(int) error {
+			for start := measure.CPU(); measure.CPU()-start < wait; {
+			}
+			return nil
+		}},
+	}, 1, 0, measure.CPU)
+	require.NoError(t, err)
+	assert.Less(t, times[0].Spread().Median, float64(wait)/2)
+	assert.GreaterOrEqual(t, times[1].Spread().Median, float64(wait))
+}
+
 func TestAnErrorNamesItsSide(t *testing.T) {
 	broken := errors.New("broken")
-	_, err := measure.Turns([]measure.Side{{Name: "theirs", Run: func(int) error { return broken }}}, 1, 0)
+	_, err := measure.Turns([]measure.Side{{Name: "theirs", Run: func(int) error { return broken }}}, 1, 0, measure.Wall)
 	require.ErrorIs(t, err, broken)
 	assert.EqualError(t, err, "theirs: broken")
 }
