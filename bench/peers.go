@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/pgcmd/pgcmd"
+	"github.com/pgcmd/pgcmd/bench/internal/sqlcgen"
 	"github.com/pgcmd/pgcmd/internal/workload"
 )
 
@@ -57,8 +58,9 @@ func peers() []peer {
 		{name: "pgx's helpers", module: "github.com/jackc/pgx/v5", how: "`CollectRows` with `RowToStructByName`, `NamedArgs`", open: onPgxpool(func(pool *pgxpool.Pool) workload.Store {
 			return workload.Helpers{Hand: workload.Hand{DB: pool}}
 		})},
-		{name: "sqlc-style", how: "what sqlc generates for pgx v5, `:one`, `:many`, `:exec`, `:batchexec`", open: onPgxpool(func(pool *pgxpool.Pool) workload.Store { return &sqlcStore{pool, &queries{pool}} })},
+		{name: "sqlc", how: "v1.31.1 for pgx v5: `:one`, `:many`, `:exec`, `:batchexec`; its output is in bench/internal/sqlcgen", open: onPgxpool(openSqlc), spellings: sqlcgen.Reads},
 		{name: "scany", module: "github.com/georgysavva/scany/v2", how: "`pgxscan.Get` and `Select` on a `*pgxpool.Pool`", open: onPgxpool(func(pool *pgxpool.Pool) workload.Store { return scanyStore{workload.Hand{DB: pool}} })},
+		{name: "scan", module: "github.com/stephenafamo/scan", how: "`pgxscan.One` and `All` with a `StructMapper` that is made once", open: onPgxpool(openScan)},
 		{name: "database/sql", how: "pgx's stdlib driver, which prepares and caches; a prepared statement in a loop for many rows", open: onSQL(func(db *sql.DB) (workload.Store, error) { return sqlStore{db}, nil })},
 		{name: "sqlx", module: "github.com/jmoiron/sqlx", how: "`GetContext`, `SelectContext`, a prepared named statement; `NamedExec` of a slice", open: onSQL(openSQLX)},
 		{name: "bun", module: "github.com/uptrace/bun", how: "its query builder, which writes values into the SQL, on pgx's simple protocol", open: openBun, spellings: bunSpellings()},

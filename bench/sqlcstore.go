@@ -2,174 +2,82 @@ package main
 
 import (
 	"context"
+	"unsafe"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/pgcmd/pgcmd/bench/internal/sqlcgen"
 	"github.com/pgcmd/pgcmd/internal/workload"
 )
 
-// queries is in the style of what sqlc generates for sql_package "pgx/v5", where pgx prepares.
-type queries struct{ db dbtx }
-
-type dbtx interface {
-	Exec(context.Context, string, ...any) (pgconn.CommandTag, error)
-	Query(context.Context, string, ...any) (pgx.Rows, error)
-	QueryRow(context.Context, string, ...any) pgx.Row
-	SendBatch(context.Context, *pgx.Batch) pgx.BatchResults
-}
-
-func (q *queries) withTx(tx pgx.Tx) *queries { return &queries{tx} }
-
-func (q *queries) findUser(ctx context.Context, id int64) (workload.User, error) {
-	row := q.db.QueryRow(ctx, workload.FindSQL, id)
-	var i workload.User
-	err := row.Scan(&i.ID, &i.Email, &i.Name, &i.Active, &i.CreatedAt)
-	return i, err
-}
-
-func (q *queries) listUsers(ctx context.Context, id int64) ([]workload.User, error) {
-	rows, err := q.db.Query(ctx, workload.ListSQL, id)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []workload.User
-	for rows.Next() {
-		var i workload.User
-		if err := rows.Scan(&i.ID, &i.Email, &i.Name, &i.Active, &i.CreatedAt); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-func (q *queries) searchUser(ctx context.Context, arg workload.Search) (workload.User, error) {
-	row := q.db.QueryRow(ctx, workload.SearchSQL, arg.Email, arg.Name, arg.Active, arg.MinID)
-	var i workload.User
-	err := row.Scan(&i.ID, &i.Email, &i.Name, &i.Active, &i.CreatedAt)
-	return i, err
-}
-
-func (q *queries) listBranches(ctx context.Context, arg workload.Filter) ([]workload.Branch, error) {
-	rows, err := q.db.Query(ctx, workload.BranchesSQL, arg.FromAccount, arg.ToAccount, arg.MinBalance, arg.MinAccounts, arg.Top)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []workload.Branch
-	for rows.Next() {
-		var i workload.Branch
-		if err := rows.Scan(&i.BID, &i.Tellers, &i.Accounts, &i.Total, &i.Average, &i.Share); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-func (q *queries) debit(ctx context.Context, amount, account int64) error {
-	_, err := q.db.Exec(ctx, workload.DebitSQL, amount, account)
-	return err
-}
-
-func (q *queries) credit(ctx context.Context, amount, teller int64) error {
-	_, err := q.db.Exec(ctx, workload.CreditSQL, amount, teller)
-	return err
-}
-
-func (q *queries) note(ctx context.Context, arg workload.Transfer) error {
-	_, err := q.db.Exec(ctx, workload.NoteSQL, arg.Teller, arg.Branch, arg.Account, arg.Amount)
-	return err
-}
-
-func (q *queries) addUser(ctx context.Context, arg workload.User) error {
-	_, err := q.db.Exec(ctx, workload.AddSQL, arg.ID, arg.Email, arg.Name, arg.Active, arg.CreatedAt)
-	return err
-}
-
-// importItems is a :batchexec.
-func (q *queries) importItems(ctx context.Context, arg []workload.Item) *importItemsResults {
-	batch := &pgx.Batch{}
-	for _, a := range arg {
-		vals := []any{a.ID, a.Name, a.Qty}
-		batch.Queue(workload.ImportSQL, vals...)
-	}
-	return &importItemsResults{q.db.SendBatch(ctx, batch), len(arg)}
-}
-
-type importItemsResults struct {
-	br  pgx.BatchResults
-	tot int
-}
-
-func (b *importItemsResults) exec(f func(int, error)) error {
-	defer b.br.Close()
-	for t := range b.tot {
-		_, err := b.br.Exec()
-		if f != nil {
-			f(t, err)
-		}
-	}
-	return b.br.Close()
-}
-
-// sqlcStore is the store on top of it.
+// sqlcStore is the store on top of what sqlc generates.
 type sqlcStore struct {
 	pool *pgxpool.Pool
-	q    *queries
+	q    *sqlcgen.Queries
 }
 
-func (s *sqlcStore) Find(ctx context.Context, id int64) (workload.User, error) {
-	return s.q.findUser(ctx, id)
+func openSqlc(pool *pgxpool.Pool) workload.Store { return sqlcStore{pool, sqlcgen.New(pool)} }
+
+func (s sqlcStore) Find(ctx context.Context, id int64) (workload.User, error) {
+	u, err := s.q.FindUser(ctx, id)
+	return workload.User(u), err
 }
 
-func (s *sqlcStore) List(ctx context.Context, n int64) ([]workload.User, error) {
-	return s.q.listUsers(ctx, n)
+func (s sqlcStore) List(ctx context.Context, n int64) ([]workload.User, error) {
+	users, err := s.q.ListUsers(ctx, n)
+	return sameUsers(users), err
 }
 
-func (s *sqlcStore) Search(ctx context.Context, in workload.Search) (workload.User, error) {
-	return s.q.searchUser(ctx, in)
+// sameUsers are the users as the store's: a service uses sqlc's own type, and copies nothing. Find
+// would not compile if the two types were not the same but for their tags.
+func sameUsers(users []sqlcgen.BenchUser) []workload.User {
+	return unsafe.Slice((*workload.User)(unsafe.Pointer(unsafe.SliceData(users))), len(users))
 }
 
-func (s *sqlcStore) Branches(ctx context.Context, in workload.Filter) ([]workload.Branch, error) {
-	return s.q.listBranches(ctx, in)
+func (s sqlcStore) Search(ctx context.Context, in workload.Search) (workload.User, error) {
+	u, err := s.q.SearchUser(ctx, sqlcgen.SearchUserParams{Email: in.Email, Name: in.Name, Active: in.Active, ID: in.MinID})
+	return workload.User(u), err
 }
 
-func (s *sqlcStore) Transfer(ctx context.Context, in workload.Transfer) error {
+func (s sqlcStore) Branches(ctx context.Context, in workload.Filter) ([]workload.Branch, error) {
+	found, err := s.q.ListBranches(ctx, sqlcgen.ListBranchesParams{FromAccount: int32(in.FromAccount), ToAccount: int32(in.ToAccount),
+		MinBalance: int32(in.MinBalance), MinAccounts: in.MinAccounts, Top: in.Top})
+	branches := make([]workload.Branch, len(found))
+	for i, b := range found {
+		branches[i] = workload.Branch{BID: int64(b.Bid), Tellers: b.Tellers, Accounts: b.Accounts, Total: b.Total, Average: b.Average, Share: b.Share}
+	}
+	return branches, err
+}
+
+func (s sqlcStore) Transfer(ctx context.Context, in workload.Transfer) error {
+	amount, account, teller, branch := int32(in.Amount), int32(in.Account), int32(in.Teller), int32(in.Branch)
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		q := s.q.withTx(tx)
-		if err := q.debit(ctx, in.Amount, in.Account); err != nil {
+		q := s.q.WithTx(tx)
+		if err := q.Debit(ctx, sqlcgen.DebitParams{Amount: amount, Account: account}); err != nil {
 			return err
 		}
-		if err := q.credit(ctx, in.Amount, in.Teller); err != nil {
+		if err := q.Credit(ctx, sqlcgen.CreditParams{Amount: amount, Teller: teller}); err != nil {
 			return err
 		}
-		return q.note(ctx, in)
+		return q.Note(ctx, sqlcgen.NoteParams{Teller: teller, Branch: branch, Account: account, Amount: amount})
 	})
 }
 
-func (s *sqlcStore) Import(ctx context.Context, items []workload.Item) error {
+func (s sqlcStore) Import(ctx context.Context, items []workload.Item) error {
+	params := make([]sqlcgen.ImportItemsParams, len(items))
+	for i, item := range items {
+		params[i] = sqlcgen.ImportItemsParams(item)
+	}
 	var first error
-	err := s.q.importItems(ctx, items).exec(func(_ int, err error) {
+	s.q.ImportItems(ctx, params).Exec(func(_ int, err error) {
 		if first == nil {
 			first = err
 		}
 	})
-	if first != nil {
-		return first
-	}
-	return err
+	return first
 }
 
-func (s *sqlcStore) Add(ctx context.Context, u workload.User) error {
-	return workload.Taken(s.q.addUser(ctx, u))
+func (s sqlcStore) Add(ctx context.Context, u workload.User) error {
+	return workload.Taken(s.q.AddUser(ctx, sqlcgen.AddUserParams(u)))
 }
