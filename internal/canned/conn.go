@@ -108,9 +108,11 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// A deadline is told when it passes, which spares Read and Write the clock.
+// A deadline is told when it passes, which spares Read and Write the clock. Like that of a socket it is set without an
+// allocation, but for the first time.
 type deadline struct {
 	passed bool
+	at     time.Time // zero: never
 	timer  *time.Timer
 }
 
@@ -125,23 +127,28 @@ func (c *conn) set(d *deadline, t time.Time) {
 	case wait <= 0:
 		d.passed = true
 		c.wake.Broadcast()
+	case d.timer == nil:
+		d.at = t
+		d.timer = time.AfterFunc(wait, func() { c.pass(d) })
 	default:
-		var timer *time.Timer
-		timer = time.AfterFunc(wait, func() {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			if d.timer == timer { // stop can come too late for the timer
-				d.passed = true
-				c.wake.Broadcast()
-			}
-		})
-		d.timer = timer
+		d.at = t
+		d.timer.Reset(wait)
+	}
+}
+
+// pass is called when a deadline has passed, or one that was replaced meanwhile.
+func (c *conn) pass(d *deadline) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !d.at.IsZero() && !time.Now().Before(d.at) {
+		d.passed = true
+		c.wake.Broadcast()
 	}
 }
 
 func (d *deadline) stop() {
 	if d.timer != nil {
 		d.timer.Stop()
-		d.timer = nil
 	}
+	d.at = time.Time{}
 }
