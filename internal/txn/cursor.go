@@ -59,12 +59,14 @@ func (c *Cursor) Fetch(ctx context.Context, size int, read func(rows rowscan.Row
 	}
 	to.SendExecute(&pgproto3.Execute{Portal: c.name, MaxRows: uint32(size)})
 	to.SendSync(&pgproto3.Sync{})
-	watcher := watcherOf(t.Conn)
-	watcher.Watch(ctx)
+	t.watch.start(ctx, t.Conn)
 	func() {
 		defer func() { // also if user code that scans panics
 			rows.Close()
-			watcher.Unwatch()
+			t.watch.end()
+			if t.External {
+				t.watch.close() // it may not be closed when its transaction ends
+			}
 			err = rows.Finish(ctx)
 		}()
 		if rows.Flush() == nil {

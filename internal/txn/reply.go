@@ -5,7 +5,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgcmd/pgcmd/internal/pgrows"
@@ -18,7 +17,6 @@ type reply struct {
 	t       *Txn
 	ctx     context.Context
 	sql     string
-	watcher *ctxwatch.ContextWatcher
 	columns []pgconn.FieldDescription
 	ended   bool
 	err     error
@@ -48,7 +46,7 @@ func (t *Txn) sendPrepared(ctx context.Context, sql string, args []any) (*reply,
 		return nil, err
 	}
 	r := &t.reply
-	*r = reply{t: t, ctx: ctx, sql: sql, watcher: watcherOf(t.Conn), columns: columnsOf(r.columns[:0], sd, c.Encoded.ResultFormats)}
+	*r = reply{t: t, ctx: ctx, sql: sql, columns: columnsOf(r.columns[:0], sd, c.Encoded.ResultFormats)}
 	r.Portal = *pgrows.NewPortal(t.Conn.PgConn(), t.Conn.TypeMap(), &r.columns, len(t.deferred))
 	to := t.Conn.PgConn().Frontend()
 	t.queueDeferred(to)
@@ -57,7 +55,7 @@ func (t *Txn) sendPrepared(ctx context.Context, sql string, args []any) (*reply,
 	to.SendExecute(&pgproto3.Execute{})
 	to.SendSync(&pgproto3.Sync{})
 	c.FreeEncoded(t.Conn)
-	r.watcher.Watch(ctx)
+	t.watch.start(ctx, t.Conn)
 	_ = r.Flush()
 	return r, nil
 }
@@ -91,7 +89,7 @@ func (r *reply) Close() {
 
 func (r *reply) end() {
 	r.ended = true
-	r.watcher.Unwatch()
+	r.t.watch.end()
 	r.err = r.Finish(r.ctx)
 	if r.err != nil {
 		stmtcache.OnConn(r.t.Conn).InvalidateAfter(r.sql, r.err)
@@ -104,20 +102,3 @@ func (r *reply) Err() error { return r.err }
 
 // Conn returns the connection of the transaction.
 func (r *reply) Conn() *pgx.Conn { return r.t.Conn }
-
-// watcherOf returns the watcher of a connection, by which the end of a context interrupts a
-// round trip as its ContextWatcherHandler does that.
-func watcherOf(conn *pgx.Conn) *ctxwatch.ContextWatcher {
-	const key = "pgcmd.watcher"
-	pg := conn.PgConn()
-	w, ok := pg.CustomData()[key].(*ctxwatch.ContextWatcher)
-	if !ok {
-		handler := ctxwatch.Handler(&pgconn.DeadlineContextWatcherHandler{Conn: pg.Conn()})
-		if build := stmtcache.ConfigOf(conn).BuildContextWatcherHandler; build != nil {
-			handler = build(pg)
-		}
-		w = ctxwatch.NewContextWatcher(handler)
-		pg.CustomData()[key] = w
-	}
-	return w
-}

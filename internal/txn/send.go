@@ -33,6 +33,9 @@ const EndTime = 2 * time.Second
 
 // Defer adds a statement that is sent with the next one. Its arguments are integers.
 func (t *Txn) Defer(sql string, args ...any) {
+	if t.deferred == nil && !t.BeginSent {
+		t.deferred = t.begin[:0]
+	}
 	t.deferred = append(t.deferred, statement{sql: sql, args: args})
 }
 

@@ -34,11 +34,13 @@ type Txn struct {
 	State     State
 	Outdated  error // an error that proves a statement of the body to be outdated
 
-	deferred   []statement // sent with the next statement: BEGIN, SAVEPOINT, RELEASE
-	savepoints int         // the number of savepoints that were made
-	timeouts   int         // the number of calls of LimitTimeout
-	openRows   *rows       // that are being read
-	reply      reply       // to the statement of a command
+	deferred   []statement  // sent with the next statement: BEGIN, SAVEPOINT, RELEASE
+	begin      [2]statement // memory for the first of them
+	savepoints int          // the number of savepoints that were made
+	timeouts   int          // the number of calls of LimitTimeout
+	openRows   *rows        // that are being read
+	reply      reply        // to the statement of a command
+	watch      watch
 	cursors    []*Cursor
 	direct     directUse
 	inUse      atomic.Bool
@@ -151,7 +153,10 @@ func (t *Txn) NewSavepoint() string {
 func (t *Txn) InUse() bool { return t.inUse.Load() }
 
 // Close ends the use of the transaction. It sends nothing.
-func (t *Txn) Close() { t.closed.Store(true) }
+func (t *Txn) Close() {
+	t.closed.Store(true)
+	t.watch.close()
+}
 
 // Closed reports whether the transaction has ended.
 func (t *Txn) Closed() bool { return t.closed.Load() }
@@ -265,6 +270,7 @@ func (t *Txn) CloseRows() bool {
 // Rollback rolls the transaction back, on a context that does not end with ctx. If that fails,
 // it closes the connection.
 func (t *Txn) Rollback(ctx context.Context) {
+	defer t.watch.close()
 	t.closed.Store(true)
 	t.CloseRows()
 	t.VerifyMarker()
