@@ -56,6 +56,9 @@ type definition struct {
 	handler     Handler            // the middleware; nil without
 	pipelines   bool               // it can be an item of a pipeline
 	fastPath    bool               // no hook, no middleware, no limit: Run is the body and little else
+	// reusesMemory is set if no user code can keep the memory of a run: bodies have the input by
+	// value, hooks and Validate methods have a pointer to it.
+	reusesMemory bool
 
 	metricsCache *atomic.Pointer[commandMetrics] // of the pool that it was last run on
 }
@@ -166,9 +169,12 @@ func (d *definition) prepare() *definition {
 	d.handler = chain(d.name, d.opts.Middleware)
 	d.inTx = d.inTx || d.opts.InTx
 	d.checkOptions()
-	plain := d.handler == nil && !d.inTx && len(d.before)+len(d.after)+len(d.onError)+len(d.cleanup) == 0
+	bare := d.handler == nil && len(d.before)+len(d.after)+len(d.onError)+len(d.cleanup) == 0
+	plain := bare && !d.inTx
 	d.pipelines = plain && d.query != nil && !d.isOnce
 	d.fastPath = plain && d.batch == nil && d.opts.Timeout == 0 && d.opts.Retry.Attempts <= 1
+	_, isFunc := d.body.(funcBody)
+	d.reusesMemory = d.fastPath || bare && (isFunc || d.query != nil) && d.inTx && !d.isOnce && (d.validation == nil || !d.validation.HasMethod)
 	return d
 }
 

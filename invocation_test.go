@@ -27,3 +27,30 @@ func TestTheMemoryOfARunHoldsNothingOfItAfterwards(t *testing.T) {
 	require.Zero(t, inv.result)
 	require.Nil(t, inv.def)
 }
+
+type kept struct{ ID int64 }
+
+func (*kept) Validate() error { return nil } // could keep its receiver
+
+// Memory that user code can keep is not used again.
+func TestWhoseMemoryIsUsedAgain(t *testing.T) {
+	t.Parallel()
+	find := QueryOne[int64, int64]("find", `select $1::int8`)
+	move := Transaction("move", func(_ context.Context, _ *Tx, id int64) (int64, error) { return id, nil })
+	for _, c := range []struct {
+		name string
+		def  *definition
+		want bool
+	}{
+		{"a statement", find.def, true},
+		{"a statement in a transaction of its own", find.With(Options{InTx: true}).def, true},
+		{"a transaction", move.def, true},
+		{"one that is tried again", move.With(Options{Retry: Retry{Attempts: 3}}).def, true},
+		{"a hook", Before(move, func(context.Context, *int64) error { return nil }).def, false},
+		{"a Validate method", Transaction("move", func(_ context.Context, _ *Tx, in kept) (int64, error) { return in.ID, nil }).def, false},
+		{"a Once", Once(move, func(int64) string { return "key" }).def, false},
+		{"a batch", Batch(find, Atomic).def, false},
+	} {
+		require.Equal(t, c.want, c.def.invocationFor(nil).def != nil, c.name)
+	}
+}

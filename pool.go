@@ -152,8 +152,22 @@ func OutsideTx(ctx context.Context) context.Context {
 	return context.WithValue(ctx, txKey{}, (*sharedTx)(nil))
 }
 
-func insideTx(ctx context.Context, s *sharedTx) context.Context {
-	return context.WithValue(ctx, txKey{}, s)
+// A txContext is the context of a transaction's body.
+type txContext struct {
+	context.Context
+	tx *sharedTx
+}
+
+func (c *txContext) Value(key any) any {
+	if key == (txKey{}) {
+		return c.tx
+	}
+	return c.Context.Value(key)
+}
+
+func (s *sharedTx) inside(ctx context.Context) context.Context {
+	s.ctx = txContext{ctx, s}
+	return &s.ctx
 }
 
 // logger is the pool's, which may be nil.

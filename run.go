@@ -384,9 +384,9 @@ func nameFailer(name string, e *Error) *Error {
 	return e
 }
 
-// An invocation is one run of a command. On the fast path its memory is used again.
+// An invocation is one run of a command. Where no user code can keep its memory, that is used again.
 type invocation struct {
-	def          *definition // of the fast path, which takes it back; nil for others
+	def          *definition // takes it back; nil if it is not used again
 	in, out      any         // an *In and an *Out
 	inValue      reflect.Value
 	outValue     reflect.Value
@@ -402,7 +402,7 @@ type invocation struct {
 // keep it, and the run is not on another goroutine.
 func (d *definition) invocationFor(db DB) *invocation {
 	pool, _ := db.(*Pool)
-	if !d.fastPath || pool != nil && len(pool.config.Middleware) > 0 {
+	if !d.reusesMemory || pool != nil && len(pool.config.Middleware) > 0 {
 		return d.newInvocation()
 	}
 	inv, _ := d.invocations.Get().(*invocation)
@@ -429,6 +429,8 @@ func (d *definition) newInvocation() *invocation {
 	return &invocation{in: in.Interface(), out: out.Interface(), inValue: in.Elem(), outValue: out.Elem()}
 }
 
+func (inv *invocation) onFastPath() bool { return inv.def != nil && inv.def.fastPath }
+
 // free gives the memory to a later run, without what it held. After a panic it is not
 // called, and the memory is garbage.
 func (inv *invocation) free() {
@@ -453,7 +455,7 @@ func (inv *invocation) free() {
 // The fast path sends a statement from here, with as little as possible on the stack: what
 // pgx needs makes the stack of a new goroutine grow.
 func (d *definition) run(ctx context.Context, db DB, inv *invocation) error {
-	if pool, _ := db.(*Pool); d.query == nil || inv.def == nil || pool != nil {
+	if pool, _ := db.(*Pool); d.query == nil || !inv.onFastPath() || pool != nil {
 		return d.runOther(ctx, db, inv)
 	}
 	if failure := d.beginQuery(ctx, db, inv); failure != nil {
@@ -468,7 +470,7 @@ func (d *definition) run(ctx context.Context, db DB, inv *invocation) error {
 
 // runOther is run for what is not a statement on the fast path of a DB of pgx's.
 func (d *definition) runOther(ctx context.Context, db DB, inv *invocation) error {
-	if inv.def == nil {
+	if !inv.onFastPath() {
 		if _, e := d.runObserved(ctx, db, inv); e != nil {
 			return e
 		}
@@ -577,7 +579,7 @@ var epoch = time.Now()
 func (d *definition) try(ctx context.Context, db DB, inv *invocation) runOutcome {
 	start := time.Since(epoch)
 	o := runOutcome{attempts: 1}
-	if inv.def != nil {
+	if inv.onFastPath() {
 		o.err = d.run(ctx, db, inv)
 		o.unreplicated = inv.unreplicated
 	} else {

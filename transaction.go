@@ -59,7 +59,7 @@ func (c *definition) runTx(ctx context.Context, db DB, inv *invocation, key *ide
 		}
 	}()
 	tx.s.mayPiggybackCommit = c.batch != nil && key == nil && len(c.after) == 0
-	failure = c.runIdempotent(insideTx(ctx, tx.s), tx, inv, key)
+	failure = c.runIdempotent(tx.s.inside(ctx), tx, inv, key)
 	switch {
 	case tx.s.commitSent && failure == nil:
 		if tx.s.unreplicated {

@@ -28,6 +28,8 @@ type Tx struct {
 // A sharedTx is the transaction on the server, which a Tx and those nested in it share.
 type sharedTx struct {
 	txn.Txn
+	outermost     Tx
+	ctx           txContext     // of the body
 	pool          *pgxpool.Pool // of the connection; nil if it has none
 	limits        limits        // of the pool
 	commitTimeout time.Duration // of the pool; zero: the default
@@ -45,23 +47,30 @@ var txErrors = &txn.Errors{
 		Message: "the body ended the transaction, by SQL text or on its Conn: what it did before may be applied"},
 }
 
-func (s *sharedTx) outermost() *Tx { return &Tx{s: s, level: txn.Level{Txn: &s.Txn}} }
+func newSharedTx(db DB, conn *pgx.Conn) *sharedTx {
+	s := new(sharedTx)
+	s.DB, s.Conn, s.Errors = db, conn, txErrors
+	s.outermost = Tx{s: s, level: txn.Level{Txn: &s.Txn}}
+	return s
+}
 
 // begin makes a transaction on a connection that has none. Nothing is sent: BEGIN and the
 // statement_timeout for the context's deadline are sent with the first statement.
 func begin(ctx context.Context, conn *pgx.Conn, pool *pgxpool.Pool, o pgx.TxOptions) *Tx {
-	s := &sharedTx{Txn: txn.Txn{DB: conn, Conn: conn, Options: o, Errors: txErrors}, pool: pool}
+	s := newSharedTx(conn, conn)
+	s.Options, s.pool = o, pool
 	s.Defer(beginSQL(o))
 	if deadline, ok := ctx.Deadline(); ok {
 		s.LimitUntil(deadline)
 	}
-	return s.outermost()
+	return &s.outermost
 }
 
 // joinTx makes a Tx of a transaction that others began. conn is nil if db does not tell it.
 func joinTx(db DB, conn *pgx.Conn) *Tx {
-	s := &sharedTx{Txn: txn.Txn{DB: db, Conn: conn, External: true, BeginSent: true, Errors: txErrors}}
-	return s.outermost()
+	s := newSharedTx(db, conn)
+	s.External, s.BeginSent = true, true
+	return &s.outermost
 }
 
 // beginSavepoint makes a nested Tx.
