@@ -286,7 +286,7 @@ func (e Error) Format(f fmt.State, verb rune) {
 
 type errorJSON struct {
 	Code       Code      `json:"code"`
-	Effect     Effect    `json:"effect"`
+	Effect     string    `json:"effect"`
 	Command    string    `json:"command,omitempty"`
 	Message    string    `json:"message"`
 	Problems   []Problem `json:"problems,omitempty"`
@@ -300,7 +300,7 @@ type errorJSON struct {
 
 // MarshalJSON renders the error without its cause, which may hold values.
 func (e Error) MarshalJSON() ([]byte, error) {
-	return json.Marshal(errorJSON{e.Code, e.Effect, e.Command, e.Message, e.Problems,
+	return json.Marshal(errorJSON{e.Code, e.Effect.String(), e.Command, e.Message, e.Problems,
 		e.SQLState, e.Constraint, e.Table, e.Column, e.Attempts, e.previousAttempts})
 }
 

@@ -47,7 +47,12 @@ func clientBudgets() []budget {
 		{what: "Query of 1,000 rows, time of RowToStructByName", bound: 0.45, figure: ratio(client, workload.Many.Name, nameHelpers)},
 		{what: "named arguments, time of NamedArgs", bound: 1, figure: ratio(client, workload.Named.Name, nameNamed)},
 		{what: "named arguments, time of StructArgs", bound: 1, figure: ratio(client, workload.Named.Name, nameStruct)},
-		{what: "an input refused for three reasons, ns at the reference's speed", bound: 3000, figure: scaled(took(definition, workRefused, ours))},
+		{what: "transaction of three statements, time of pgx.BeginFunc", bound: 1, figure: ratio(client, workload.Three.Name, byHand)},
+		{what: "transaction of three statements, allocations beyond those of pgx.BeginFunc", bound: 0, exact: true, figure: extra(client, workload.Three.Name, byHand)},
+		{what: "batch of 100, time of pgx.Batch", bound: 0.9, figure: ratio(client, workload.Hundred.Name, byHand)},
+		{what: "statement that fails, time of pgx by hand", bound: 1, figure: ratio(client, workload.Failed.Name, byHand)},
+		{what: "an input refused for three reasons, time of the same by hand", bound: 1.2, figure: ratio(definition, workRefused, byHand)},
+		{what: "an error to JSON, time of an error type by hand", bound: 2, figure: ratio(definition, workJSON, nameErrorType)},
 		{what: "functions that the compiler makes of a command", bound: compilecost.MaxFunctionsPerCommand, exact: true,
 			figure: func(r *results) (float64, bool) { return r.functions, r.functions > 0 }},
 	}

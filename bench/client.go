@@ -21,6 +21,8 @@ const (
 	nameDirect  = "a call of the body"
 	nameTry     = "by Try"
 
+	nameErrorType = "an error type by hand, with MarshalJSON"
+
 	workNew     = "a command that does nothing"
 	workRefused = "an input refused for three reasons"
 	workJSON    = "an error to JSON"
@@ -86,7 +88,12 @@ func definitions(ctx context.Context, r *results, p pace) error {
 		}},
 		{workJSON, 1000, []measure.Side{
 			{Name: ours, Run: func(int) error { _, err := json.Marshal(failed); return err }},
-			{Name: byHand, Run: func(int) error { _, err := workload.JSONByHand(raw); return err }},
+			{Name: nameErrorType, Run: func(int) error {
+				var err error = &workload.AnswerError{Answer: workload.AnswerTo(raw)}
+				_, err = json.Marshal(err)
+				return err
+			}},
+			{Name: byHand, Run: func(int) error { _, err := json.Marshal(workload.AnswerTo(raw)); return err }},
 		}},
 	} {
 		t, err := compare(c.work, c.sides, c.size, p, measure.CPU)

@@ -4,8 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 
+	"github.com/go-playground/locales/en"
+	ut "github.com/go-playground/universal-translator"
 	"github.com/go-playground/validator/v10"
+	translations "github.com/go-playground/validator/v10/translations/en"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -140,18 +144,69 @@ type Signup struct {
 // Refused breaks all three.
 var Refused = Signup{Email: "ada", Age: 7, Password: "short"}
 
-var validate = validator.New(validator.WithRequiredStructEnabled())
+var (
+	validate = validator.New(validator.WithRequiredStructEnabled())
+	english  = func() ut.Translator {
+		language := en.New()
+		translator, _ := ut.New(language, language).GetTranslator("en")
+		if err := translations.RegisterDefaultTranslations(validate, translator); err != nil {
+			panic(err)
+		}
+		return translator
+	}()
+)
 
-// CheckByHand is what a handler does with an input when it has the validator.
-func CheckByHand(in Signup) error { return validate.Struct(in) }
+// A Problem is what an answer says of a field.
+type Problem struct{ Field, Rule, Message string }
 
-// JSONByHand is an error of the database's as a handler would answer it.
-func JSONByHand(err error) ([]byte, error) {
-	answer := struct {
-		Code, Message, SQLState, Constraint string
-	}{Code: "failed", Message: err.Error()}
-	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
-		answer.Code, answer.SQLState, answer.Constraint = "conflict", refused.Code, refused.ConstraintName
+// Problems are those of an input.
+type Problems []Problem
+
+func (p Problems) Error() string { return fmt.Sprintf("the input was refused for %d reasons", len(p)) }
+
+// CheckByHand is what a handler does with an input when it has the validator, to answer with a sentence for each field.
+func CheckByHand(in Signup) error {
+	err := validate.Struct(in)
+	if err == nil {
+		return nil
 	}
-	return json.Marshal(answer)
+	fields, ok := errors.AsType[validator.ValidationErrors](err)
+	if !ok {
+		return err
+	}
+	problems := make(Problems, len(fields))
+	for i, f := range fields {
+		problems[i] = Problem{f.StructNamespace(), f.Tag(), f.Translate(english)}
+	}
+	return problems
 }
+
+// An Answer is an error of the database's as a handler would answer it, with what a client can use: no detail, which
+// holds values.
+type Answer struct {
+	Code       string `json:"code"`
+	Effect     string `json:"effect"`
+	Command    string `json:"command,omitempty"`
+	Message    string `json:"message"`
+	SQLState   string `json:"sqlstate,omitempty"`
+	Constraint string `json:"constraint,omitempty"`
+	Table      string `json:"table,omitempty"`
+	Column     string `json:"column,omitempty"`
+	Attempts   int    `json:"attempts"`
+}
+
+// AnswerTo makes the answer to an error.
+func AnswerTo(err error) Answer {
+	answer := Answer{Code: "failed", Effect: "unknown", Command: "bench.add", Message: "the statement failed", Attempts: 1}
+	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
+		answer.Code, answer.Effect, answer.Message = "conflict", "not_applied", ErrTaken.Error()
+		answer.SQLState, answer.Constraint, answer.Table, answer.Column = refused.Code, refused.ConstraintName, refused.TableName, refused.ColumnName
+	}
+	return answer
+}
+
+// An AnswerError is an error that any handler can encode: encoding/json checks what its MarshalJSON returns, byte by byte.
+type AnswerError struct{ Answer Answer }
+
+func (e *AnswerError) Error() string                { return e.Answer.Message }
+func (e *AnswerError) MarshalJSON() ([]byte, error) { return json.Marshal(e.Answer) }
