@@ -45,7 +45,7 @@ func clientWork(ctx context.Context, r *results, p pace) error {
 			sides = append(sides, w.Side(ctx, nameNamed, workload.Helpers{Hand: hand}),
 				w.Side(ctx, nameStruct, workload.StructArgs{Helpers: workload.Helpers{Hand: hand}}))
 		}
-		t, err := compare(w.Name, sides, w.Size, p, measure.CPU)
+		t, err := compare(w.Name, sides, 20*w.Size, p, measure.CPU)
 		if err != nil {
 			return err
 		}

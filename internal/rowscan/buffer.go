@@ -188,7 +188,7 @@ type scanner struct {
 	targets  []any          // pointers to the fields of the row that is read next
 	plans    []pgtype.ScanPlan
 	own      []pgtype.ScanPlan // for plans that others cannot use
-	directs  *directs          // instead of plans, where they can; nil if nowhere
+	directs  *directPlan       // instead of plans, where they can; nil if nowhere
 	types    *pgtype.Map       // that plans was made by, if they can be used again
 	current  Row               // for a row type that scans itself, and for maps
 	recorder Recorder          // nil if there is none
@@ -220,7 +220,7 @@ func (s *scanner) Prepare(rows Rows) *Error {
 		s.plans, s.directs, err = m.cachedPlans(types, s.rowType, s.targets)
 	} else {
 		err = s.rowType.planColumns(types, m, s.targets, s.plans)
-		s.directs = s.rowType.directsOf(types, m)
+		s.directs = s.rowType.directPlanOf(types, m)
 	}
 	if err == nil && m.builtinTypes {
 		s.types = types

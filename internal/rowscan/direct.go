@@ -4,13 +4,14 @@ import (
 	"encoding/binary"
 	"math"
 	"reflect"
+	"sync"
 	"time"
 	"unsafe"
 
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// A direct is a way to decode a column from its binary form, or a text, straight into a field,
+// A direct is a way to decode a column from its binary form, or a text, straight into a value,
 // for types that most columns have. It gives what pgx's plan gives, without its call through
 // an interface.
 type direct uint8
@@ -28,86 +29,77 @@ const (
 	textToString
 )
 
-// directOf returns the way to decode a column into a field of type t, or viaPlan.
+// directOf returns the way to decode a column into a value of type t, or viaPlan. A type of any
+// name will do, unless it has methods, which may be there to scan by, or the connection has
+// more ways to scan than pgx's.
 func directOf(types *pgtype.Map, oid uint32, format int16, t reflect.Type) direct {
 	known, ok := types.TypeForOID(oid)
 	if !ok {
 		return viaPlan
 	}
-	if _, ok := known.Codec.(pgtype.TextCodec); ok && t == reflect.TypeFor[string]() {
+	if codec, ok := known.Codec.(*pgtype.TimestamptzCodec); ok {
+		if format == pgtype.BinaryFormatCode && codec.ScanLocation == nil && t == reflect.TypeFor[time.Time]() {
+			return timestamptzToTime
+		}
+		return viaPlan
+	}
+	if t.PkgPath() != "" && (reflect.PointerTo(t).NumMethod() > 0 || len(types.TryWrapScanPlanFuncs) != pgxWraps()) {
+		return viaPlan
+	}
+	kind := t.Kind()
+	if _, ok := known.Codec.(pgtype.TextCodec); ok && kind == reflect.String {
 		return textToString // in either format
 	}
 	if format != pgtype.BinaryFormatCode {
 		return viaPlan
 	}
-	switch codec := known.Codec.(type) {
+	switch known.Codec.(type) {
 	case pgtype.BoolCodec:
-		return onlyFor[bool](t, boolToBool)
+		return directByKinds[[2]reflect.Kind{reflect.Bool, kind}]
 	case pgtype.Int2Codec:
-		return onlyFor[int16](t, int2ToInt16)
+		return directByKinds[[2]reflect.Kind{reflect.Int16, kind}]
 	case pgtype.Int4Codec:
-		return max(onlyFor[int32](t, int4ToInt32), onlyFor[int](t, int4ToInt))
+		return directByKinds[[2]reflect.Kind{reflect.Int32, kind}]
 	case pgtype.Int8Codec:
-		return max(onlyFor[int64](t, int8ToInt64), onlyFor[int](t, int8ToInt))
+		return directByKinds[[2]reflect.Kind{reflect.Int64, kind}]
 	case pgtype.Float8Codec:
-		return onlyFor[float64](t, float8ToFloat64)
-	case *pgtype.TimestamptzCodec:
-		if codec.ScanLocation == nil {
-			return onlyFor[time.Time](t, timestamptzToTime)
-		}
+		return directByKinds[[2]reflect.Kind{reflect.Float64, kind}]
 	}
 	return viaPlan
 }
 
-func onlyFor[T any](t reflect.Type, d direct) direct {
-	if t == reflect.TypeFor[T]() {
-		return d
-	}
-	return viaPlan
+var pgxWraps = sync.OnceValue(func() int { return len(pgtype.NewMap().TryWrapScanPlanFuncs) })
+
+// directByKinds are the ways by the kind of value that a column has, and that of the Go value.
+var directByKinds = map[[2]reflect.Kind]direct{
+	{reflect.Bool, reflect.Bool}:       boolToBool,
+	{reflect.Int16, reflect.Int16}:     int2ToInt16,
+	{reflect.Int32, reflect.Int32}:     int4ToInt32,
+	{reflect.Int32, reflect.Int}:       int4ToInt,
+	{reflect.Int64, reflect.Int64}:     int8ToInt64,
+	{reflect.Int64, reflect.Int}:       int8ToInt,
+	{reflect.Float64, reflect.Float64}: float8ToFloat64,
 }
 
-// decode decodes raw, which is not NULL, into the field at p, which has the type that d is
-// for. It reports false for what the plan has to look at, such as a wrong length.
-func (d direct) decode(raw []byte, p unsafe.Pointer) bool {
-	switch len(raw) {
-	case 1:
-		if d == boolToBool {
-			*(*bool)(p) = raw[0] == 1
-			return true
-		}
-	case 2:
-		if d == int2ToInt16 {
-			*(*int16)(p) = int16(binary.BigEndian.Uint16(raw))
-			return true
-		}
-	case 4:
-		n := int32(binary.BigEndian.Uint32(raw))
-		switch d {
-		case int4ToInt32:
-			*(*int32)(p) = n
-			return true
-		case int4ToInt:
-			*(*int)(p) = int(n)
-			return true
-		}
-	case 8:
-		n := int64(binary.BigEndian.Uint64(raw))
-		switch d {
-		case int8ToInt64:
-			*(*int64)(p) = n
-			return true
-		case int8ToInt:
-			*(*int)(p) = int(n)
-			return int64(int(n)) == n
-		case float8ToFloat64:
-			*(*float64)(p) = math.Float64frombits(uint64(n))
-			return true
-		case timestamptzToTime:
-			*(*time.Time)(p) = time.Unix(epoch2000+n/1e6, n%1e6*1e3)
-			return -farYears < n && n < farYears
-		}
+// newValue makes a zero value of the type that d is for.
+func (d direct) newValue() unsafe.Pointer {
+	switch d {
+	case boolToBool:
+		return unsafe.Pointer(new(bool))
+	case int2ToInt16:
+		return unsafe.Pointer(new(int16))
+	case int4ToInt32:
+		return unsafe.Pointer(new(int32))
+	case int4ToInt, int8ToInt:
+		return unsafe.Pointer(new(int))
+	case int8ToInt64:
+		return unsafe.Pointer(new(int64))
+	case float8ToFloat64:
+		return unsafe.Pointer(new(float64))
+	case timestamptzToTime:
+		return unsafe.Pointer(new(time.Time))
 	}
-	return false
+	return unsafe.Pointer(new(string))
 }
 
 // epoch2000 is the start of 2000 in Unix time, from which PostgreSQL counts microseconds. More
@@ -121,39 +113,68 @@ const (
 // long as one of them is.
 const maxSharedText = 256
 
-// directs are the ways to decode the columns of a result.
-type directs struct {
-	columns []direct
+// directPlan has the ways to decode the columns of a result.
+type directPlan struct {
+	columns []directColumn
 	texts   []int // the columns that are textToString
 }
 
-// directsOf returns the ways to decode the columns of a mapping; nil if there is none.
-func (s *RowType) directsOf(types *pgtype.Map, l *Mapping) *directs {
+type directColumn struct {
+	direct
+	pointer bool    // the field is a pointer to what direct is for
+	offset  uintptr // of the field
+}
+
+// place returns where the value of the column is, in the row at p.
+func (c *directColumn) place(p unsafe.Pointer) unsafe.Pointer {
+	p = unsafe.Add(p, c.offset)
+	if c.pointer {
+		return *(*unsafe.Pointer)(p)
+	}
+	return p
+}
+
+// directPlanOf returns the ways to decode the columns of a mapping; nil if there is none.
+func (s *RowType) directPlanOf(types *pgtype.Map, l *Mapping) *directPlan {
 	if s.throughPointer {
 		return nil
 	}
-	d := &directs{columns: make([]direct, len(l.Columns))}
+	plan := &directPlan{columns: make([]directColumn, len(l.Columns))}
 	some := false
 	for i, c := range l.Columns {
-		d.columns[i] = directOf(types, c.DataTypeOID, c.Format, l.fields[i].Type)
-		if d.columns[i] == textToString {
-			d.texts = append(d.texts, i)
+		t := l.fields[i].Type
+		pointer := t.Kind() == reflect.Pointer && t.Name() == ""
+		if pointer {
+			t = t.Elem()
 		}
-		some = some || d.columns[i] != viaPlan
+		d := directOf(types, c.DataTypeOID, c.Format, t)
+		plan.columns[i] = directColumn{d, pointer, l.offsets[i]}
+		if d == textToString {
+			plan.texts = append(plan.texts, i)
+		}
+		some = some || d != viaPlan
 	}
 	if !some {
 		return nil
 	}
-	return d
+	return plan
 }
 
-// scanDirect reads a row into the one at p, by the plans where there is no direct way.
+// scanDirect reads a row into the one at p, which is zero, by the plans where there is no direct
+// way and for what these have to look at: NULL, unless the field is a pointer, and values of a
+// wrong length.
 func (s *scanner) scanDirect(rows Rows, values [][]byte, p unsafe.Pointer) *Error {
 	pointed := false
+	columns := s.directs.columns[:len(values)]
 	for i, raw := range values {
-		if d := s.directs.columns[i]; raw != nil && d != viaPlan &&
-			(d == textToString || d.decode(raw, unsafe.Add(p, s.mapping.offsets[i]))) {
-			continue
+		c := &columns[i]
+		if c.direct != viaPlan {
+			if raw == nil && c.pointer {
+				continue
+			}
+			if raw != nil && c.decode(raw, p) {
+				continue
+			}
 		}
 		if !pointed {
 			s.pointAt(p)
@@ -169,16 +190,76 @@ func (s *scanner) scanDirect(rows Rows, values [][]byte, p unsafe.Pointer) *Erro
 	return nil
 }
 
+// decode decodes a value into the row at p; a text is decoded by scanTexts. It reports false for
+// what the plan has to look at.
+func (c *directColumn) decode(raw []byte, p unsafe.Pointer) bool {
+	p = unsafe.Add(p, c.offset)
+	if c.pointer {
+		value := c.newValue()
+		*(*unsafe.Pointer)(p) = value
+		p = value
+	}
+	switch c.direct {
+	case textToString:
+		return true
+	case int8ToInt64:
+		if len(raw) == 8 {
+			*(*int64)(p) = int64(binary.BigEndian.Uint64(raw))
+			return true
+		}
+	case int8ToInt:
+		if len(raw) == 8 {
+			n := int64(binary.BigEndian.Uint64(raw))
+			*(*int)(p) = int(n)
+			return int64(int(n)) == n
+		}
+	case int4ToInt32:
+		if len(raw) == 4 {
+			*(*int32)(p) = int32(binary.BigEndian.Uint32(raw))
+			return true
+		}
+	case int4ToInt:
+		if len(raw) == 4 {
+			*(*int)(p) = int(int32(binary.BigEndian.Uint32(raw)))
+			return true
+		}
+	case int2ToInt16:
+		if len(raw) == 2 {
+			*(*int16)(p) = int16(binary.BigEndian.Uint16(raw))
+			return true
+		}
+	case boolToBool:
+		if len(raw) == 1 {
+			*(*bool)(p) = raw[0] == 1
+			return true
+		}
+	case float8ToFloat64:
+		if len(raw) == 8 {
+			*(*float64)(p) = math.Float64frombits(binary.BigEndian.Uint64(raw))
+			return true
+		}
+	case timestamptzToTime:
+		if len(raw) == 8 {
+			n := int64(binary.BigEndian.Uint64(raw))
+			*(*time.Time)(p) = time.Unix(epoch2000+n/1e6, n%1e6*1e3)
+			return -farYears < n && n < farYears
+		}
+	}
+	return false
+}
+
 // scanTexts decodes the texts of a row. If they are short, they are parts of one string: one
 // allocation instead of one for each.
 func (s *scanner) scanTexts(values [][]byte, p unsafe.Pointer) {
-	texts, size := s.directs.texts, 0
+	texts, columns, size := s.directs.texts, s.directs.columns, 0
 	for _, i := range texts {
 		size += len(values[i])
 	}
 	if len(texts) == 1 || size > maxSharedText {
 		for _, i := range texts {
-			*(*string)(unsafe.Add(p, s.mapping.offsets[i])) = string(values[i])
+			if values[i] != nil {
+				*(*string)(columns[i].place(p)) = string(values[i])
+			}
 		}
 		return
 	}
@@ -189,8 +270,10 @@ func (s *scanner) scanTexts(values [][]byte, p unsafe.Pointer) {
 	}
 	shared := string(joined[:n])
 	for _, i := range texts {
-		n := len(values[i])
-		*(*string)(unsafe.Add(p, s.mapping.offsets[i])) = shared[:n]
-		shared = shared[n:]
+		if values[i] != nil {
+			n := len(values[i])
+			*(*string)(columns[i].place(p)) = shared[:n]
+			shared = shared[n:]
+		}
 	}
 }

@@ -38,9 +38,32 @@ type everyType struct {
 	Nickname string
 	Title    string
 	Optional *int64
-	Wide     int64 // of an int4, by pgx's plan
+	Flag     *bool
+	Small    *int16
+	Medium   *int32
+	Count    *int
+	Ratio    *float64
+	Ended    *time.Time
+	Comment  *string
+	Key      key
+	Status   *status
+	Wide     int64 // of an int4, by pgx's plan, as those after it
 	Local    time.Time
 	Code     rune
+	Deep     **int64
+	Scans    scans
+}
+
+type key int64
+
+type status string
+
+// scans has a method to scan by.
+type scans int64
+
+func (s *scans) ScanInt64(n pgtype.Int8) error {
+	*s = scans(n.Int64 / 2)
+	return nil
 }
 
 var everyColumn = []pgconn.FieldDescription{
@@ -50,8 +73,13 @@ var everyColumn = []pgconn.FieldDescription{
 	{Name: "float8", DataTypeOID: pgtype.Float8OID, Format: 1}, {Name: "at", DataTypeOID: pgtype.TimestamptzOID, Format: 1},
 	{Name: "name", DataTypeOID: pgtype.TextOID}, {Name: "nickname", DataTypeOID: pgtype.VarcharOID, Format: 1},
 	{Name: "title", DataTypeOID: pgtype.NameOID}, {Name: "optional", DataTypeOID: pgtype.Int8OID, Format: 1},
+	{Name: "flag", DataTypeOID: pgtype.BoolOID, Format: 1}, {Name: "small", DataTypeOID: pgtype.Int2OID, Format: 1},
+	{Name: "medium", DataTypeOID: pgtype.Int4OID, Format: 1}, {Name: "count", DataTypeOID: pgtype.Int8OID, Format: 1},
+	{Name: "ratio", DataTypeOID: pgtype.Float8OID, Format: 1}, {Name: "ended", DataTypeOID: pgtype.TimestamptzOID, Format: 1},
+	{Name: "comment", DataTypeOID: pgtype.TextOID, Format: 1}, {Name: "key", DataTypeOID: pgtype.Int8OID, Format: 1},
+	{Name: "status", DataTypeOID: pgtype.TextOID, Format: 1},
 	{Name: "wide", DataTypeOID: pgtype.Int4OID, Format: 1}, {Name: "local", DataTypeOID: pgtype.TimestampOID, Format: 1},
-	{Name: "code", DataTypeOID: pgtype.Int4OID},
+	{Name: "code", DataTypeOID: pgtype.Int4OID}, {Name: "deep", DataTypeOID: pgtype.Int8OID, Format: 1}, {Name: "scans", DataTypeOID: pgtype.Int8OID, Format: 1},
 }
 
 // rawOf makes a value of a column.
@@ -119,6 +147,10 @@ func TestDirectColumnsAreReadAsByPlans(t *testing.T) {
 			require.True(t, math.IsNaN(b.Float8))
 			a.Float8, b.Float8 = 0, 0
 		}
+		if a.Ratio != nil && math.IsNaN(*a.Ratio) {
+			require.True(t, math.IsNaN(*b.Ratio))
+			a.Ratio, b.Ratio = nil, nil
+		}
 		require.Equal(t, b, a)
 	}
 	assert.Greater(t, failed, 100)
@@ -127,16 +159,26 @@ func TestDirectColumnsAreReadAsByPlans(t *testing.T) {
 
 func TestWhatHasADirectWay(t *testing.T) {
 	t.Parallel()
-	d := ofSlice(t, reflect.TypeFor[[]everyType]()).directsOf(pgtype.NewMap(), mapping(t, everyColumn))
+	plan := ofSlice(t, reflect.TypeFor[[]everyType]()).directPlanOf(pgtype.NewMap(), mapping(t, everyColumn))
+	var directs []direct
+	for i, c := range plan.columns {
+		directs = append(directs, c.direct)
+		field := reflect.TypeFor[everyType]().Field(i)
+		assert.Equal(t, field.Type.Kind() == reflect.Pointer, c.pointer, field.Name)
+		assert.Equal(t, field.Offset, c.offset, field.Name)
+	}
 	assert.Equal(t, []direct{boolToBool, int2ToInt16, int4ToInt32, int4ToInt, int8ToInt64, int8ToInt, float8ToFloat64, timestamptzToTime,
-		textToString, textToString, textToString, viaPlan, viaPlan, viaPlan, viaPlan}, d.columns)
-	assert.Equal(t, []int{8, 9, 10}, d.texts)
+		textToString, textToString, textToString, int8ToInt64, boolToBool, int2ToInt16, int4ToInt32, int8ToInt, float8ToFloat64, timestamptzToTime,
+		textToString, int8ToInt64, textToString, viaPlan, viaPlan, viaPlan, viaPlan, viaPlan}, directs)
+	assert.Equal(t, []int{8, 9, 10, 18, 20}, plan.texts)
 
 	elsewhere := pgtype.NewMap()
 	elsewhere.RegisterType(&pgtype.Type{Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC}})
 	assert.Equal(t, viaPlan, directOf(elsewhere, pgtype.TimestamptzOID, 1, reflect.TypeFor[time.Time]()), "in another location")
-	type id int64
-	assert.Equal(t, viaPlan, directOf(elsewhere, pgtype.Int8OID, 1, reflect.TypeFor[id]()))
+	assert.Equal(t, int8ToInt64, directOf(elsewhere, pgtype.Int8OID, 1, reflect.TypeFor[key]()))
+	elsewhere.TryWrapScanPlanFuncs = append(elsewhere.TryWrapScanPlanFuncs, func(any) (pgtype.WrappedScanPlanNextSetter, any, bool) { return nil, nil, false })
+	assert.Equal(t, viaPlan, directOf(elsewhere, pgtype.Int8OID, 1, reflect.TypeFor[key]()), "the connection may have a way of its own")
+	assert.Equal(t, int8ToInt64, directOf(elsewhere, pgtype.Int8OID, 1, reflect.TypeFor[int64]()))
 }
 
 func mapping(t *testing.T, columns []pgconn.FieldDescription) *Mapping {

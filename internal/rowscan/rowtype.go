@@ -54,14 +54,14 @@ type Mapping struct {
 type scanPlans struct {
 	types   *pgtype.Map
 	plans   []pgtype.ScanPlan
-	directs *directs
+	directs *directPlan
 }
 
 // maxScanPlans is for how many connections a mapping keeps plans; some may be gone.
 const maxScanPlans = 64
 
 // cachedPlans returns the plans for a connection, for use by the caller that has it.
-func (l *Mapping) cachedPlans(types *pgtype.Map, s *RowType, targets []any) ([]pgtype.ScanPlan, *directs, *Error) {
+func (l *Mapping) cachedPlans(types *pgtype.Map, s *RowType, targets []any) ([]pgtype.ScanPlan, *directPlan, *Error) {
 	var all []scanPlans
 	if known := l.plans.Load(); known != nil {
 		for i := range *known {
@@ -77,7 +77,7 @@ func (l *Mapping) cachedPlans(types *pgtype.Map, s *RowType, targets []any) ([]p
 	if err := s.planColumns(types, l, targets, plans); err != nil {
 		return nil, nil, err
 	}
-	directs := s.directsOf(types, l)
+	directs := s.directPlanOf(types, l)
 	all = append(all, scanPlans{types, plans, directs})
 	l.plans.Store(&all) // of two at the same time one may be forgotten
 	return plans, directs, nil
