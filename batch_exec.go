@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
+	"github.com/pgcmd/pgcmd/internal/params"
 	"github.com/pgcmd/pgcmd/internal/pgpipeline"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
@@ -52,7 +53,7 @@ type batchExec struct {
 type encodedItem struct {
 	item    int
 	sd      *pgconn.StatementDescription
-	encoded pgx.ExtendedQueryBuilder
+	encoded params.Encoder
 }
 
 var encodedItems = sync.Pool{New: func() any { return new([]encodedItem) }}

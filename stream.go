@@ -6,8 +6,7 @@ import (
 	"reflect"
 	"sync/atomic"
 
-	"github.com/jackc/pgx/v5"
-
+	"github.com/pgcmd/pgcmd/internal/params"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 	"github.com/pgcmd/pgcmd/internal/txn"
@@ -252,7 +251,7 @@ type cursor struct {
 	*statement
 	tx      *Tx
 	args    []any
-	encoded pgx.ExtendedQueryBuilder
+	encoded params.Encoder
 	size    int         // how many rows the next fetch asks for
 	open    *txn.Cursor // nil before the first fetch
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/pgcmd/pgcmd/internal/params"
 	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
@@ -25,7 +26,7 @@ type Request struct {
 	conn      *conn
 	slow      *slowStats
 	types     *pgtype.Map // a copy of the connection's: a map is for one goroutine at a time
-	encoded   pgx.ExtendedQueryBuilder
+	encoded   params.Encoder
 	rows      *pgrows.Buffered
 
 	// Guarded by mux.mu:

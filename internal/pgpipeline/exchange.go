@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
+	"github.com/pgcmd/pgcmd/internal/params"
 	"github.com/pgcmd/pgcmd/internal/pgcommit"
 	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/pgxerr"
@@ -100,7 +101,7 @@ func begin(conn *pgx.Conn, limitRows bool) *Exchange {
 
 // Send queues the statement of an item. The rows of its reply have maxBytes at most; zero
 // means no limit.
-func (x *Exchange) Send(item int, sql string, sd *pgconn.StatementDescription, args *pgx.ExtendedQueryBuilder, maxBytes int) {
+func (x *Exchange) Send(item int, sql string, sd *pgconn.StatementDescription, args *params.Encoder, maxBytes int) {
 	if sd.Name != "" {
 		x.p.SendQueryStatement(sd, args.ParamValues, args.ParamFormats, args.ResultFormats)
 	} else {

@@ -12,6 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgcmd/pgcmd/internal/interrupt"
+	"github.com/pgcmd/pgcmd/internal/params"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 )
 
@@ -30,8 +32,11 @@ type Cache struct {
 	// savepoints are prepared on the connection, in the order of internal/pgpipeline.
 	SavepointsPrepared int
 
+	// Watch interrupts the statements that are sent.
+	Watch *interrupt.Watch
+
 	// Encoded holds the arguments of the statement that is sent next.
-	Encoded pgx.ExtendedQueryBuilder
+	Encoded params.Encoder
 
 	config        *pgx.ConnConfig
 	tracesPrepare bool
@@ -55,6 +60,7 @@ func OnConn(conn *pgx.Conn) *Cache {
 	c, ok := data["pgcmd.statements"].(*Cache)
 	if !ok {
 		c = &Cache{config: conn.Config()}
+		c.Watch = interrupt.New(conn.PgConn(), &c.config.Config)
 		_, c.tracesPrepare = c.config.Tracer.(pgx.PrepareTracer)
 		size := Size
 		if c.cachesStatements() && c.config.StatementCacheCapacity > 0 {

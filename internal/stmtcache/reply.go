@@ -2,6 +2,8 @@ package stmtcache
 
 import (
 	"context"
+	"errors"
+	"net"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -19,6 +21,7 @@ type Reply struct {
 	conn   *pgx.Conn
 	cache  *Cache
 	sql    string
+	ctx    context.Context
 	reader *pgconn.ResultReader // nil if the statement was not sent
 	ended  bool
 	tag    pgconn.CommandTag
@@ -43,8 +46,13 @@ func (r *Reply) Send(ctx context.Context, conn *pgx.Conn, sql string, args []any
 	if err != nil {
 		return r.notSent(err)
 	}
+	r.ctx = ctx
+	if ctx.Err() == nil { // else pgconn sends nothing
+		c.Watch.Start(ctx)
+		ctx = context.Background() // pgconn need not follow it too
+	}
 	r.reader = conn.PgConn().ExecStatement(ctx, sd, c.Encoded.ParamValues, c.Encoded.ParamFormats, c.Encoded.ResultFormats)
-	c.FreeEncoded(conn)
+	c.Encoded.Free()
 	return nil
 }
 
@@ -75,9 +83,6 @@ func (c *Cache) DescribeAndEncode(ctx context.Context, conn *pgx.Conn, sql strin
 	}
 	return sd, err
 }
-
-// FreeEncoded gives back memory of large arguments.
-func (c *Cache) FreeEncoded(conn *pgx.Conn) { _ = c.Encoded.Build(conn.TypeMap(), nil, nil) }
 
 // Traced reports whether a tracer got the arguments, which it may keep.
 func (r *Reply) Traced() bool { return r.tracer != nil }
@@ -117,10 +122,23 @@ func (r *Reply) Close() {
 	if r.ended {
 		return
 	}
-	if r.tag, r.err = r.reader.Close(); r.err != nil {
+	r.tag, r.err = r.reader.Close()
+	r.cache.Watch.End(r.conn.IsClosed())
+	r.cache.Watch.Close()
+	if r.err != nil {
+		r.err = ofContext(r.ctx, r.err)
 		r.cache.InvalidateAfter(r.sql, r.err)
 	}
 	r.end()
+}
+
+// ofContext joins the error of a context to that of a connection that was interrupted because of
+// it.
+func ofContext(ctx context.Context, err error) error {
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() && ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
+		return errors.Join(ctx.Err(), err)
+	}
+	return err
 }
 
 // Err returns the error of the statement, when the rows are closed.

@@ -6,10 +6,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/pgcmd/pgcmd/internal/params"
 	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
@@ -23,7 +23,7 @@ type Cursor struct {
 	t           *Txn
 	sql         string
 	sd          *pgconn.StatementDescription
-	args        *pgx.ExtendedQueryBuilder
+	args        *params.Encoder
 	name        string
 	opened      bool
 	savepoints  int  // that were made before it
@@ -34,7 +34,7 @@ type Cursor struct {
 
 // NewCursor makes a cursor of a statement with encoded arguments. It has a name that no cursor
 // on the connection has had.
-func (t *Txn) NewCursor(sql string, sd *pgconn.StatementDescription, args *pgx.ExtendedQueryBuilder) *Cursor {
+func (t *Txn) NewCursor(sql string, sd *pgconn.StatementDescription, args *params.Encoder) *Cursor {
 	return &Cursor{t: t, sql: sql, sd: sd, args: args, name: fmt.Sprintf("pgcmd_cursor_%d", stmtcache.OnConn(t.Conn).NextID())}
 }
 
@@ -59,13 +59,13 @@ func (c *Cursor) Fetch(ctx context.Context, size int, read func(rows rowscan.Row
 	}
 	to.SendExecute(&pgproto3.Execute{Portal: c.name, MaxRows: uint32(size)})
 	to.SendSync(&pgproto3.Sync{})
-	t.watch.start(ctx, t.Conn)
+	t.startWatch(ctx)
 	func() {
 		defer func() { // also if user code that scans panics
 			rows.Close()
-			t.watch.end()
+			t.watch.End(false)
 			if t.External {
-				t.watch.close() // it may not be closed when its transaction ends
+				t.watch.Close() // it may not be closed when its transaction ends
 			}
 			err = rows.Finish(ctx)
 		}()

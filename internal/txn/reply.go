@@ -54,8 +54,8 @@ func (t *Txn) sendPrepared(ctx context.Context, sql string, args []any) (*reply,
 		ParameterFormatCodes: c.Encoded.ParamFormats, ResultFormatCodes: c.Encoded.ResultFormats})
 	to.SendExecute(&pgproto3.Execute{})
 	to.SendSync(&pgproto3.Sync{})
-	c.FreeEncoded(t.Conn)
-	t.watch.start(ctx, t.Conn)
+	c.Encoded.Free()
+	t.startWatch(ctx)
 	_ = r.Flush()
 	return r, nil
 }
@@ -89,7 +89,7 @@ func (r *reply) Close() {
 
 func (r *reply) end() {
 	r.ended = true
-	r.t.watch.end()
+	r.t.watch.End(false)
 	r.err = r.Finish(r.ctx)
 	if r.err != nil {
 		stmtcache.OnConn(r.t.Conn).InvalidateAfter(r.sql, r.err)

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
+	"github.com/pgcmd/pgcmd/internal/params"
 	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/pgxerr"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
@@ -193,7 +194,7 @@ func (t *Txn) prepareToBatch(ctx context.Context, sql string, args []any) (strin
 			types = sd.ParamOIDs
 			known.SetParams(sql, types)
 		}
-		err := new(pgx.ExtendedQueryBuilder).Build(t.Conn.TypeMap(), &pgconn.StatementDescription{ParamOIDs: types}, args)
+		err := new(params.Encoder).Build(t.Conn.TypeMap(), &pgconn.StatementDescription{ParamOIDs: types}, args)
 		if err == nil || !ok {
 			return sql, args, err
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
+	"github.com/pgcmd/pgcmd/internal/interrupt"
 	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/pgxerr"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
@@ -34,13 +35,13 @@ type Txn struct {
 	State     State
 	Outdated  error // an error that proves a statement of the body to be outdated
 
-	deferred   []statement  // sent with the next statement: BEGIN, SAVEPOINT, RELEASE
-	begin      [2]statement // memory for the first of them
-	savepoints int          // the number of savepoints that were made
-	timeouts   int          // the number of calls of LimitTimeout
-	openRows   *rows        // that are being read
-	reply      reply        // to the statement of a command
-	watch      watch
+	deferred   []statement      // sent with the next statement: BEGIN, SAVEPOINT, RELEASE
+	begin      [2]statement     // memory for the first of them
+	savepoints int              // the number of savepoints that were made
+	timeouts   int              // the number of calls of LimitTimeout
+	openRows   *rows            // that are being read
+	reply      reply            // to the statement of a command
+	watch      *interrupt.Watch // nil before it is needed
 	cursors    []*Cursor
 	direct     directUse
 	inUse      atomic.Bool
@@ -155,7 +156,20 @@ func (t *Txn) InUse() bool { return t.inUse.Load() }
 // Close ends the use of the transaction. It sends nothing.
 func (t *Txn) Close() {
 	t.closed.Store(true)
-	t.watch.close()
+	t.closeWatch()
+}
+
+func (t *Txn) startWatch(ctx context.Context) {
+	if t.watch == nil {
+		t.watch = stmtcache.OnConn(t.Conn).Watch
+	}
+	t.watch.Start(ctx)
+}
+
+func (t *Txn) closeWatch() {
+	if t.watch != nil {
+		t.watch.Close()
+	}
 }
 
 // Closed reports whether the transaction has ended.
@@ -270,7 +284,7 @@ func (t *Txn) CloseRows() bool {
 // Rollback rolls the transaction back, on a context that does not end with ctx. If that fails,
 // it closes the connection.
 func (t *Txn) Rollback(ctx context.Context) {
-	defer t.watch.close()
+	defer t.closeWatch()
 	t.closed.Store(true)
 	t.CloseRows()
 	t.VerifyMarker()
