@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pgcmd/pgcmd/internal/catalogmd"
@@ -33,8 +34,8 @@ type Catalog struct {
 type catalogEntry struct {
 	*descriptor
 	def                       *definition
-	info                      CommandInfo
-	inputSchema, outputSchema *jsonschema.Schema
+	info                      CommandInfo // without its schemas
+	inputSchema, outputSchema *typeSchema
 	showsAny                  bool // the output may hold rows that are maps
 }
 
@@ -116,17 +117,38 @@ func newCatalogEntry(def *definition) (l *catalogEntry, mistakes []string) {
 		def = def.with(&Options{MaxRows: catalogMaxRows})
 		s = def.descriptor()
 	}
-	l = &catalogEntry{descriptor: s, def: def}
-	var wrong []string
-	l.inputSchema, mistakes = jsonschema.Of("input", s.input, jsonForms)
-	l.outputSchema, wrong = jsonschema.Of("output", s.output, jsonForms)
-	mistakes = append(mistakes, wrong...)
-	for i := range mistakes {
-		mistakes[i] = s.name + ": " + mistakes[i]
+	l = &catalogEntry{descriptor: s, def: def, inputSchema: schemaOf("input", s.input), outputSchema: schemaOf("output", s.output)}
+	for _, mistake := range slices.Concat(l.inputSchema.mistakes, l.outputSchema.mistakes) {
+		mistakes = append(mistakes, s.name+": "+mistake)
 	}
 	l.showsAny = rowjson.MayHoldAny(s.output)
 	l.info = l.describe()
 	return l, mistakes
+}
+
+// A typeSchema is the JSON Schema of the inputs or the outputs of a type, which commands share.
+type typeSchema struct {
+	*jsonschema.Schema
+	mistakes []string // in the type
+	text     func() json.RawMessage
+}
+
+type schemaKey struct {
+	direction string // input or output
+	typ       reflect.Type
+}
+
+var schemas sync.Map // schemaKey -> *typeSchema
+
+func schemaOf(direction string, typ reflect.Type) *typeSchema {
+	key := schemaKey{direction, typ}
+	if known, ok := schemas.Load(key); ok {
+		return known.(*typeSchema)
+	}
+	schema, mistakes := jsonschema.Of(direction, typ, jsonForms)
+	s := &typeSchema{schema, mistakes, sync.OnceValue(func() json.RawMessage { return mustJSON(schema) })}
+	schemas.Store(key, s)
+	return s
 }
 
 // Run runs the command called name with an input in JSON, and returns its output
@@ -325,8 +347,9 @@ type ConstraintInfo struct {
 func (c *Catalog) Manifest() Manifest {
 	m := Manifest{Commands: make([]CommandInfo, len(c.names))}
 	for i, name := range c.names {
-		info := c.entries[name].info
-		info.Input, info.Output = slices.Clone(info.Input), slices.Clone(info.Output)
+		l := c.entries[name]
+		info := l.info
+		info.Input, info.Output = slices.Clone(l.inputSchema.text()), slices.Clone(l.outputSchema.text())
 		info.Codes, info.Constraints = slices.Clone(info.Codes), slices.Clone(info.Constraints)
 		m.Commands[i] = info
 	}
@@ -365,13 +388,11 @@ func (i *CommandInfo) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// describe makes the description of the command for the manifest.
+// describe makes the description of the command for the manifest, without its schemas.
 func (l *catalogEntry) describe() CommandInfo {
 	i := CommandInfo{
 		Name:        l.name,
 		Description: l.own.Description,
-		Input:       mustJSON(l.inputSchema),
-		Output:      mustJSON(l.outputSchema),
 		ReadOnly:    l.own.ReadOnly,
 		Transaction: l.inTx,
 		Once:        l.once,
@@ -446,7 +467,7 @@ func (c *Catalog) WriteMarkdown(w io.Writer) error {
 func (l *catalogEntry) markdown() catalogmd.Entry {
 	info := &l.info
 	e := catalogmd.Entry{
-		Name: info.Name, Description: info.Description, Input: l.inputSchema, Output: l.outputSchema,
+		Name: info.Name, Description: info.Description, Input: l.inputSchema.Schema, Output: l.outputSchema.Schema,
 		ReadOnly: info.ReadOnly, Transaction: info.Transaction, Once: info.Once,
 		Attempts: info.Attempts, Timeout: info.Timeout, MaxRows: info.MaxRows,
 	}

@@ -53,6 +53,9 @@ func clientBudgets() []budget {
 		{what: "statement that fails, time of pgx by hand", bound: 1, figure: ratio(client, workload.Failed.Name, byHand)},
 		{what: "an input refused for three reasons, time of the same by hand", bound: 1.2, figure: ratio(definition, workRefused, byHand)},
 		{what: "an error to JSON, time of an error type by hand", bound: 2, figure: ratio(definition, workJSON, nameErrorType)},
+		{what: "a command by Catalog.Run, less the command, time of encoding/json both ways", bound: 1.5, figure: catalogRatio},
+		{what: "NewCatalog, ns for each command of new types, at the reference's speed", bound: 30_000,
+			figure: scaled(func(r *results) (float64, bool) { return r.newCatalog, r.newCatalog > 0 })},
 		{what: "functions that the compiler makes of a command", bound: compilecost.MaxFunctionsPerCommand, exact: true,
 			figure: func(r *results) (float64, bool) { return r.functions, r.functions > 0 }},
 	}
@@ -100,9 +103,13 @@ func serverBudgets() []budget {
 	crowded := func(r *results) []table { return []table{r.hundred} } // by hand is the first
 	multiplexed := func(r *results) []table { return r.shared }       // by hand is the first
 	benched := func(r *results) []table { return r.pgbench }
+	large := func(r *results) []table { return r.large }
 	three := workload.Three.Name + ", "
 	hundred := workload.Hundred.Name + ", "
 	budgets := []budget{
+		{what: "Query of 100,000 rows, time of pgx by hand", bound: 0.80, figure: ratio(large, workload.Large.Name, byHand)},
+		{what: "1,000,000 rows, time a row of that at 1,000", bound: 1.5, figure: perRow(func(r row) float64 { return r.time.Median })},
+		{what: "1,000,000 rows, memory a row of that at 1,000", bound: 2, exact: true, figure: perRow(func(r row) float64 { return r.bytes })},
 		{what: "transaction of three statements, round trips fewer than by hand", bound: 1, exact: true, atLeast: true,
 			figure: func(r *results) (float64, bool) {
 				us, ok := r.trips[three+ours]

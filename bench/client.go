@@ -28,6 +28,10 @@ const (
 	workJSON    = "an error to JSON"
 )
 
+// clientTurn is how many times as long the turns are where the CPU's time is measured: so long that they hold the
+// collection of their garbage.
+const clientTurn = 20
+
 // clientWork measures the works on one connection to the in-process server, where only client work counts, by the time
 // of the CPU.
 func clientWork(ctx context.Context, r *results, p pace) error {
@@ -45,7 +49,7 @@ func clientWork(ctx context.Context, r *results, p pace) error {
 			sides = append(sides, w.Side(ctx, nameNamed, workload.Helpers{Hand: hand}),
 				w.Side(ctx, nameStruct, workload.StructArgs{Helpers: workload.Helpers{Hand: hand}}))
 		}
-		t, err := compare(w.Name, sides, 20*w.Size, p, measure.CPU)
+		t, err := compare(w.Name, sides, clientTurn*w.Size, p, measure.CPU)
 		if err != nil {
 			return err
 		}

@@ -84,8 +84,9 @@ var (
 	compileSection   = section{"compile", compilePackages}
 	functionsSection = section{"functions of a command", countFunctions}
 
-	clientSections = []section{{"client work", clientWork}, {"without a server", definitions}, {"new goroutines", newGoroutines}, functionsSection}
+	clientSections = []section{{"client work", clientWork}, {"without a server", definitions}, {"catalogs", catalogs}, {"new goroutines", newGoroutines}, functionsSection}
 	serverSections = []section{
+		{"large results", largeResults},
 		{"peers, client work", clientPeers}, {"peers, PostgreSQL", serverWork}, {"at 1 ms", distantWork},
 		{"callers", callers}, {"pgbench", besidePgbench}, {"shared connections", sharedConnections}}
 	// checkSections begins with compileSection, because the compiler's peak memory is not measured below that of this process.

@@ -36,7 +36,7 @@ var palette = []color.Color{
 func plots(folder string, r *results) error {
 	plot.DefaultFont = font.Font{Typeface: "Liberation", Variant: "Sans"}
 	for name, draw := range map[string]func(*results) (*plot.Plot, error){
-		"latency.svg": latencyPlot, "throughput.svg": throughputPlot, "components.svg": componentsPlot,
+		"latency.svg": latencyPlot, "throughput.svg": throughputPlot, "components.svg": componentsPlot, "large.svg": largePlot,
 	} {
 		p, err := draw(r)
 		if err == nil {
@@ -140,6 +140,29 @@ func throughputPlot(r *results) (*plot.Plot, error) {
 	p.Legend.Top, p.Legend.Left = false, false // where no line goes
 	for s, row := range r.callers[0].rows {
 		if err := addLine(p, row.name, s, lines[s]); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// largePlot has what a result takes by its number of rows, both on scales where what is linear is a straight line that rises
+// by ten at each ten.
+func largePlot(r *results) (*plot.Plot, error) {
+	p := newPlot("Results of 10 to 1,000,000 rows, client work: CPU time and memory", "rows", "µs, KB")
+	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.ConstantTicks(logTicks(10, 1_000_000))
+	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.ConstantTicks(logTicks(1, 1_000_000))
+	for s, name := range []string{ours, byHand} {
+		var times, memory plotter.XYs
+		for i, t := range r.large {
+			rows := float64(largeWorks[i].Rows)
+			times = append(times, plotter.XY{X: rows, Y: t.rows[s].time.Median / 1e3})
+			memory = append(memory, plotter.XY{X: rows, Y: t.rows[s].bytes / 1e3})
+		}
+		if err := addLine(p, name+", µs", 2*s, times); err != nil {
+			return nil, err
+		}
+		if err := addLine(p, name+", KB", 2*s+1, memory); err != nil {
 			return nil, err
 		}
 	}

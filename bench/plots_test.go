@@ -22,9 +22,12 @@ func TestPlotsAreSmallAndWhole(t *testing.T) {
 	for range manyCallers {
 		r.callers = append(r.callers, table{"1", rows})
 	}
+	for _, w := range largeWorks {
+		r.large = append(r.large, table{w.Name, []row{{name: ours, time: measure.Spread{Median: 2000}, bytes: 1000}, {name: byHand, time: measure.Spread{Median: 3000}, bytes: 2000}}})
+	}
 	folder := t.TempDir()
 	require.NoError(t, plots(folder, r))
-	for _, name := range []string{"latency.svg", "throughput.svg", "components.svg"} {
+	for _, name := range []string{"latency.svg", "throughput.svg", "components.svg", "large.svg"} {
 		text, err := os.ReadFile(filepath.Join(folder, name))
 		require.NoError(t, err)
 		assert.NoError(t, xml.Unmarshal(text, new(struct{})), name)

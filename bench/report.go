@@ -150,9 +150,16 @@ func render(r *results, pace pace, summary string) string {
 	p.row("100 concurrent callers, throughput", "−"+predictedLoss, "", fmt.Sprintf("%+.0f%% on a pgxpool, %+.0f%% on the Pool", 100*(us.ratio.Median-1), 100*(pool.ratio.Median-1)))
 
 	p.line("\n## Client work alone")
-	p.line("\nOn an in-process server that answers from memory (`internal/canned`), on one connection.")
+	p.line("\nOn an in-process server that answers from memory (`internal/canned`), on one connection. The time is that of the CPU, the garbage collector included, but for percentiles.")
 	for _, t := range append(append([]table{}, r.client...), r.definition...) {
 		p.comparison(t)
+	}
+
+	p.line("\n### Large results\n\n![large results](large.svg)\n\nThe CPU's time and the memory of all that is allocated, garbage included, for each row.")
+	p.head("rows", "pgcmd", byHand, "ratio", "bytes a row", "by hand")
+	for i, t := range r.large {
+		rows := float64(largeWorks[i].Rows)
+		p.row(number(rows), ns(t.rows[0].time.Median/rows), ns(t.rows[1].time.Median/rows), spread(t.rows[1].ratio), number(t.rows[0].bytes/rows), number(t.rows[1].bytes/rows))
 	}
 
 	p.line("\n### In a new goroutine\n\nOne row, in a goroutine of its own for every run, by how much of its stack the caller uses. What pgx needs makes the stack grow, and what pgcmd has above it decides at which depths it grows once more.")

@@ -27,6 +27,7 @@ var (
 // Results are what one run measured.
 type results struct {
 	client     []table // on the in-process server, on one connection
+	large      []table // there too, by number of rows
 	definition []table // without any server
 	goroutines []table // one row in a new goroutine, by the depth of the stack
 	peers      []table // on the in-process server, on everybody's pool
@@ -42,6 +43,7 @@ type results struct {
 	soaked     time.Duration
 	trips      map[string]int // round trips, by what takes them
 	compiled   []compiled     // packages of commands, by number of commands and form
+	newCatalog float64        // nanoseconds for each command of new types
 	functions  float64        // that the compiler makes of a command
 }
 

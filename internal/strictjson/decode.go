@@ -5,6 +5,7 @@
 package strictjson
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pgcmd/pgcmd/internal/jsonfields"
@@ -94,8 +96,8 @@ func (d *decoder) value(v reflect.Value, p *problem.Path) {
 		d.value(v.Elem(), p)
 		return
 	}
-	custom := jsonfields.Implements(t, jsonfields.Unmarshaler) && t != reflect.TypeFor[time.Time]()
-	if starts := expected(t).starts; !custom && starts != "" && strings.IndexByte(starts, first) < 0 {
+	form := formOf(t)
+	if form.starts != "" && strings.IndexByte(form.starts, first) < 0 {
 		d.skip(p)
 		if first == 'n' {
 			d.problem(p, "null", "must not be null: it %s", mustExpect(t))
@@ -104,12 +106,12 @@ func (d *decoder) value(v reflect.Value, p *problem.Path) {
 		}
 		return
 	}
-	switch {
-	case jsonfields.Implements(t, jsonfields.Unmarshaler) || jsonfields.Implements(t, jsonfields.TextUnmarshaler):
+	switch form.decoding {
+	case byMethod:
 		d.custom(v, p, first == 'n')
-	case t == reflect.TypeFor[json.Number]():
+	case asNumber:
 		v.SetString(string(d.skip(p)))
-	case jsonfields.IsBase64(t):
+	case asBase64:
 		d.bytes(v, p)
 	default:
 		d.kind(v, p)
@@ -127,7 +129,7 @@ func (d *decoder) custom(v reflect.Value, p *problem.Path, null bool) {
 	case v.Kind() != reflect.Slice && farExponent(text):
 		d.problem(p, "range", "has an exponent beyond %d: write its digits", maxExponent)
 		return
-	case json.Unmarshal(text, into) != nil:
+	case unmarshal(text, into) != nil:
 		d.problem(p, "type", "%s", mustExpect(v.Type()))
 		return
 	}
@@ -136,6 +138,14 @@ func (d *decoder) custom(v reflect.Value, p *problem.Path, null bool) {
 			d.problem(p, "null", "must not be null: it %s", mustExpect(v.Type()))
 		}
 	}
+}
+
+// unmarshal is json.Unmarshal of well-formed JSON.
+func unmarshal(text []byte, into any) error {
+	if own, ok := into.(json.Unmarshaler); ok && text[0] != 'n' {
+		return own.UnmarshalJSON(text)
+	}
+	return json.Unmarshal(text, into)
 }
 
 // kind decodes v by the kind of its type.
@@ -172,40 +182,65 @@ func (d *decoder) kind(v reflect.Value, p *problem.Path) {
 	}
 }
 
-// An expectation is what the JSON of a type looks like: the bytes with which it may start,
-// and the beginning of the message about it.
-type expectation struct{ starts, must string }
+// A form is what the JSON of a type looks like.
+type form struct {
+	decoding decoding
+	starts   string // the bytes with which it may start; empty: any
+	must     string // the beginning of the message about it
+}
 
-func expected(t reflect.Type) expectation {
+type decoding int
+
+const (
+	byKind decoding = iota
+	byMethod
+	asNumber // a json.Number
+	asBase64
+)
+
+var forms sync.Map // reflect.Type -> form
+
+func formOf(t reflect.Type) form {
+	if known, ok := forms.Load(t); ok {
+		return known.(form)
+	}
+	f := newForm(t)
+	forms.Store(t, f)
+	return f
+}
+
+func newForm(t reflect.Type) form {
 	const digits = "-0123456789"
 	switch k := t.Kind(); {
 	case t == reflect.TypeFor[time.Time]():
-		return expectation{`"`, `must be a date and time as in "2006-01-02T15:04:05Z"`}
+		return form{byMethod, `"`, `must be a date and time as in "2006-01-02T15:04:05Z"`}
 	case jsonfields.Implements(t, jsonfields.Unmarshaler):
-		return expectation{"", "must have the JSON form of a "}
+		return form{byMethod, "", "must have the JSON form of a "}
 	case jsonfields.Implements(t, jsonfields.TextUnmarshaler):
-		return expectation{`"`, "must be the text of a "}
-	case t == reflect.TypeFor[json.Number](), k == reflect.Float32, k == reflect.Float64:
-		return expectation{digits, "must be a number"}
+		return form{byMethod, `"`, "must be the text of a "}
+	case t == reflect.TypeFor[json.Number]():
+		return form{asNumber, digits, "must be a number"}
+	case k == reflect.Float32, k == reflect.Float64:
+		return form{byKind, digits, "must be a number"}
 	case jsonfields.IsBase64(t):
-		return expectation{`"`, "must be a text in base64"}
+		return form{asBase64, `"`, "must be a text in base64"}
 	case k == reflect.Bool:
-		return expectation{"tf", "must be true or false"}
+		return form{byKind, "tf", "must be true or false"}
 	case k == reflect.String:
-		return expectation{`"`, "must be a text"}
+		return form{byKind, `"`, "must be a text"}
 	case k == reflect.Struct, k == reflect.Map:
-		return expectation{"{", "must be an object"}
+		return form{byKind, "{", "must be an object"}
 	case k == reflect.Slice, k == reflect.Array:
-		return expectation{"[", "must be an array"}
+		return form{byKind, "[", "must be an array"}
 	case k == reflect.Interface:
-		return expectation{}
+		return form{}
 	}
-	return expectation{digits, "must be an integer"}
+	return form{byKind, digits, "must be an integer"}
 }
 
 // mustExpect returns the message about JSON that is no t.
 func mustExpect(t reflect.Type) string {
-	must := expected(t).must
+	must := formOf(t).must
 	switch {
 	case strings.HasSuffix(must, " "):
 		must += t.String()
@@ -262,11 +297,10 @@ func (d *decoder) fields(v reflect.Value, p *problem.Path) {
 	}
 	here := &problem.Path{Outer: p}
 	d.object(func(i int, raw []byte) {
-		name := nameOf(raw)
-		at := slices.IndexFunc(fields, func(f jsonfields.Field) bool { return f.Name == name })
+		at := fieldNamed(fields, raw)
 		if at < 0 {
 			d.skip(p)
-			d.unknown(i, name, fields, p)
+			d.unknown(i, nameOf(raw), fields, p)
 			return
 		}
 		f := &fields[at]
@@ -282,6 +316,20 @@ func (d *decoder) fields(v reflect.Value, p *problem.Path) {
 		}
 		seen[at] = true
 	})
+}
+
+// fieldNamed returns the index of the field that raw, a JSON string, names, or -1.
+func fieldNamed(fields []jsonfields.Field, raw []byte) int {
+	name := raw[1 : len(raw)-1]
+	if bytes.IndexByte(name, '\\') >= 0 {
+		name = []byte(nameOf(raw))
+	}
+	for i := range fields {
+		if fields[i].Name == string(name) {
+			return i
+		}
+	}
+	return -1
 }
 
 // fieldByIndex returns the field of v at index. It allocates embedded pointers that are nil.

@@ -18,6 +18,12 @@ type Rules struct {
 // A Rule is one rule of a validate tag, as in min=1.
 type Rule struct{ Name, Param string }
 
+// In a parameter of a tag these two characters are written in hexadecimal.
+var (
+	escape   = strings.NewReplacer(",", "0x2C", "|", "0x7C")
+	unescape = strings.NewReplacer("0x2C", ",", "0x7C", "|")
+)
+
 // ParseTag parses a validate tag. It leaves out alternatives, as in rgb|rgba.
 func ParseTag(tag string) *Rules {
 	r := &Rules{}
@@ -27,7 +33,7 @@ func ParseTag(tag string) *Rules {
 	at, keys := r, (*Rules)(nil)
 	for part := range strings.SplitSeq(tag, ",") {
 		name, param, _ := strings.Cut(part, "=")
-		param = strings.NewReplacer("0x2C", ",", "0x7C", "|").Replace(param)
+		param = unescape.Replace(param)
 		switch {
 		case name == "dive":
 			at.Elements = &Rules{}
@@ -86,7 +92,7 @@ func (r *Rules) Refuses(v reflect.Value) (refused bool) {
 		}
 		tag := rule.Name
 		if rule.Param != "" {
-			tag += "=" + strings.NewReplacer(",", "0x2C", "|", "0x7C").Replace(rule.Param)
+			tag += "=" + escape.Replace(rule.Param)
 		}
 		tags = append(tags, tag)
 	}

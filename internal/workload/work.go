@@ -35,6 +35,8 @@ var (
 	Named  = Work{"one row, four named arguments", 1, 200, searchOne}
 	Simple = lists(10) // the report's simple query
 	Many   = lists(1000)
+	Large  = lists(100_000)
+	Huge   = lists(1_000_000)
 
 	// Complex joins and aggregates, with five parameters.
 	Complex = Work{"joins and aggregates, five parameters", 10, 40, func(ctx context.Context, s Store, i int) error {
@@ -59,7 +61,7 @@ var (
 	}}
 )
 
-// All are those that a Store does.
+// All are those that a Store does, but for large results.
 var All = []Work{One, Named, Simple, Many, Complex, Three, Hundred, Failed}
 
 // Items are the hundred.

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/pgcmd/pgcmd"
+	"github.com/pgcmd/pgcmd/internal/measure"
+)
+
+// A registration is an input and an output of usual types.
+type registration[T any] struct {
+	ID    int64     `json:"id" validate:"gte=1"`
+	Email string    `json:"email" validate:"required,email"`
+	Name  string    `json:"name" validate:"max=100"`
+	Tags  []string  `json:"tags"`
+	At    time.Time `json:"at"`
+	More  T         `json:"more,omitzero"`
+}
+
+const registrationJSON = `{"id":700,"email":"ada@example.com","name":"Ada Lovelace","tags":["a","b"],"at":"2026-01-02T03:04:05Z"}`
+
+func register[T any]() *pgcmd.Command[registration[T], registration[T]] {
+	return pgcmd.New("bench.register", func(_ context.Context, _ pgcmd.DB, in registration[T]) (registration[T], error) { return in, nil })
+}
+
+const (
+	workCatalog    = "a command by its name, with JSON"
+	nameCatalog    = "Catalog.Run"
+	nameOfCommand  = "the command alone"
+	nameOfEncoding = "encoding/json, both ways"
+)
+
+// catalogs measures what a Catalog costs, and what it costs to make one of commands of types that it has not seen.
+func catalogs(ctx context.Context, r *results, p pace) error {
+	made := []pgcmd.Definition{register[[1]int](), register[[2]int](), register[[3]int](), register[[4]int](), register[[5]int](), register[[6]int]()}
+	start := measure.CPU()
+	for _, def := range made {
+		pgcmd.NewCatalog(def)
+	}
+	r.newCatalog = float64(measure.CPU()-start) / float64(len(made))
+
+	var db struct{ pgcmd.DB }
+	command := register[int]()
+	catalog := pgcmd.NewCatalog(command)
+	text := json.RawMessage(registrationJSON)
+	var in registration[int]
+	if err := json.Unmarshal(text, &in); err != nil {
+		return err
+	}
+	t, err := compare(workCatalog, []measure.Side{
+		{Name: nameCatalog, Run: func(int) error { _, err := catalog.Run(ctx, db, "bench.register", text); return err }},
+		{Name: nameOfCommand, Run: func(int) error { _, err := command.Run(ctx, db, in); return err }},
+		{Name: nameOfEncoding, Run: func(int) error {
+			var in registration[int]
+			if err := json.Unmarshal(text, &in); err != nil {
+				return err
+			}
+			_, err := json.Marshal(in)
+			return err
+		}},
+	}, 1000, p, measure.CPU)
+	r.definition = append(r.definition, t)
+	return err
+}
+
+// catalogRatio is what Catalog.Run takes beyond the command, of the time of encoding/json.
+func catalogRatio(r *results) (float64, bool) {
+	t, ok := find(r.definition, workCatalog)
+	if !ok {
+		return 0, false
+	}
+	return (t.rows[0].time.Median - t.rows[1].time.Median) / t.rows[2].time.Median, true
+}
