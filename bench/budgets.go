@@ -119,6 +119,9 @@ func serverBudgets() []budget {
 		{what: "QueryOne on PostgreSQL, time of pgx by hand", bound: 1.05, figure: ratio(server, workload.One.Name, byHand)},
 		{what: "100 goroutines, time of a pgxpool by hand", bound: 1, figure: inverse(ratio(crowded, "100", ours))},
 		{what: "100 goroutines on the Pool, time of a pgxpool by hand", bound: 1, figure: inverse(ratio(crowded, "100", pooled))},
+		{what: "100 callers on the Pool, CPU of a pgxpool by hand", bound: 1, figure: underLoad(100, func(l load) table { return l.cpu })},
+		{what: "1,024 callers on the Pool, time of a pgxpool by hand", bound: 1, figure: underLoad(1024, func(l load) table { return l.time })},
+		{what: "1,024 callers on the Pool, CPU of a pgxpool by hand", bound: 1, figure: underLoad(1024, func(l load) table { return l.cpu })},
 		{what: "100 goroutines, Multiplex, times as fast as a pgxpool by hand", bound: 1.5, atLeast: true, figure: ratio(multiplexed, "0s", sharer)},
 		{what: "100 goroutines, Multiplex at 1 ms, times as fast as a pgxpool by hand", bound: 5, atLeast: true, figure: ratio(multiplexed, "1ms", sharer)},
 	}

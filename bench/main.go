@@ -88,10 +88,11 @@ var (
 	serverSections = []section{
 		{"large results", largeResults},
 		{"peers, client work", clientPeers}, {"peers, PostgreSQL", serverWork}, {"at 1 ms", distantWork},
-		{"callers", callers}, {"pgbench", besidePgbench}, {"shared connections", sharedConnections}}
+		{"callers", callers}, {"load", loads}, {"pgbench", besidePgbench}, {"shared connections", sharedConnections}}
 	// checkSections begins with compileSection, because the compiler's peak memory is not measured below that of this process.
 	checkSections = slices.Concat([]section{compileSection}, clientSections, serverSections)
-	everything    = append(slices.Clone(checkSections), section{"cost by component", costs}, section{"connect", connecting}, section{"soak", soak})
+	everything    = append(slices.Clone(checkSections), section{"cost by component", costs}, section{"connect", connecting},
+		section{"postgres.js", besidePostgresJS}, section{"soak", soak})
 )
 
 // check measures what the budgets are of, and returns errBroken if one is broken. The short form is of the first kind

@@ -184,7 +184,7 @@ func render(r *results, pace pace, summary string) string {
 	for _, t := range r.peers {
 		p.comparison(t)
 	}
-	p.line("\n### On PostgreSQL\n\n![latency](latency.svg)\n\nA transaction by pgcmd has a round trip fewer. A batch is 100 statements by pgcmd, pgx, scany and sqlc, in one round trip; sqlx, bun and gorm write one statement of 300 values, which says nothing about single items; database/sql has only the loop.")
+	p.line("\n### On PostgreSQL\n\n![latency](latency.svg)\n\nA transaction by pgcmd has a round trip fewer. A batch is 100 statements by pgcmd, pgx, scany, scan and sqlc, in one round trip; sqlx, bun and gorm write one statement of 300 values, which says nothing about single items; database/sql has only the loop.")
 	for _, t := range r.server {
 		p.comparison(t)
 	}
@@ -220,6 +220,7 @@ func render(r *results, pace pace, summary string) string {
 	for _, row := range r.hundred.rows {
 		p.row(append([]string{row.name, perSecond(row.time.Median), spread(row.ratio)}, percentiles(row.latency)...)...)
 	}
+	p.loads(r)
 	p.line("\n100 goroutines on %d connections, by round trip: rows a second.", maxConns)
 	for _, t := range r.shared {
 		p.line("\n**%s more**", t.work)
@@ -240,6 +241,7 @@ func render(r *results, pace pace, summary string) string {
 		}
 	}
 
+	p.postgresJS(r)
 	p.compileCosts(r)
 
 	p.line("\n## Soak\n\n%s", soakLine(r))

@@ -36,9 +36,12 @@ type results struct {
 	distant    []table // at a round trip of 1 ms
 	callers    []table // by number of goroutines
 	hundred    table   // 100 goroutines, in the race that has budgets
-	shared     []table // 100 goroutines on ten connections, by round trip
+	loads      []load
+	waiting    [2]float64 // bytes of a goroutine that waits for a connection, on the Pool and by hand
+	shared     []table    // 100 goroutines on ten connections, by round trip
 	components []component
 	pgbench    []table
+	postgresJS []crowdRow
 	soak       measure.Latency
 	soaked     time.Duration
 	trips      map[string]int // round trips, by what takes them

@@ -164,7 +164,7 @@ func callers(ctx context.Context, r *results, p pace) error {
 	}
 	defer done()
 	for _, goroutines := range manyCallers {
-		t, err := crowd(ctx, goroutines, all, stores, p)
+		t, err := crowd(ctx, goroutines, all, stores, p, measure.Wall)
 		if err != nil {
 			return err
 		}
@@ -188,7 +188,7 @@ func hundred(ctx context.Context, r *results, cfg *pgx.ConnConfig, p pace) error
 	}
 	defer done()
 	p.race *= 6
-	r.hundred, err = crowd(ctx, 100, []peer{m[2], m[0], m[1]}, []workload.Store{workload.Hand{DB: plain}, workload.Commands{DB: plain}, own}, p)
+	r.hundred, err = crowd(ctx, 100, []peer{m[2], m[0], m[1]}, []workload.Store{workload.Hand{DB: plain}, workload.Commands{DB: plain}, own}, p, measure.Wall)
 	return err
 }
 
@@ -212,7 +212,7 @@ func openAll(ctx context.Context, peers []peer, cfg *pgx.ConnConfig) ([]workload
 }
 
 // crowd lets goroutines find rows. A turn is runsATurn rows by all of them; the latency is that of each row.
-func crowd(ctx context.Context, goroutines int, peers []peer, stores []workload.Store, p pace) (table, error) {
+func crowd(ctx context.Context, goroutines int, peers []peer, stores []workload.Store, p pace, clock measure.Clock) (table, error) {
 	latencies := make([]measure.Latency, len(stores))
 	sides := make([]measure.Side, len(stores))
 	for s, store := range stores {
@@ -230,7 +230,7 @@ func crowd(ctx context.Context, goroutines int, peers []peer, stores []workload.
 			return err
 		}}
 	}
-	t, err := compete(fmt.Sprint(goroutines), sides, 1, p.race, measure.Wall)
+	t, err := compete(fmt.Sprint(goroutines), sides, 1, p.race, clock)
 	for s, l := range latencies {
 		if err == nil {
 			slices.Sort(l)
@@ -272,7 +272,7 @@ func sharedConnections(ctx context.Context, r *results, p pace) error {
 		if err != nil {
 			return err
 		}
-		t, err := crowd(ctx, 100, sharers, stores, p)
+		t, err := crowd(ctx, 100, sharers, stores, p, measure.Wall)
 		done()
 		if err != nil {
 			return err

@@ -165,6 +165,13 @@ func (l Latency) At(q float64) time.Duration {
 	return l[min(len(l)-1, int(q*float64(len(l))))]
 }
 
+// Sorted joins latencies.
+func Sorted(all ...Latency) Latency {
+	l := slices.Concat(all...)
+	slices.Sort(l)
+	return l
+}
+
 // Max is the longest.
 func (l Latency) Max() time.Duration { return l[len(l)-1] }
 
