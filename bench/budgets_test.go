@@ -72,18 +72,19 @@ func TestBetweenTwoThatAreNotTheFirst(t *testing.T) {
 	assert.Equal(t, 0.5, got, "a takes 2, b takes 4")
 }
 
-// The README's figures are the report's.
-func TestTheREADMEsFiguresAreTheReports(t *testing.T) {
+// The figures of the README and of docs/performance.md are the report's.
+func TestTheFiguresOfTheDocumentsAreTheReports(t *testing.T) {
 	t.Parallel()
-	inside := func(file string) string {
+	inside := func(file string, b block) string {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
-		part, _, _, ok := marked(string(text))
+		part, _, _, ok := b.split(string(text))
 		require.True(t, ok, file)
+		require.NotEmpty(t, part, file)
 		return part
 	}
-	assert.Equal(t, inside("REPORT.md"), inside("../README.md"))
-	assert.NotEmpty(t, inside("REPORT.md"))
+	assert.Equal(t, inside("REPORT.md", shortBlock), inside("../README.md", shortBlock))
+	assert.Equal(t, inside("REPORT.md", summaryBlock), inside("../docs/performance.md", summaryBlock))
 }
 
 func TestFiguresReadWell(t *testing.T) {

@@ -24,39 +24,51 @@ const (
 	predictedLoss     = "84%"
 )
 
-// write makes bench/REPORT.md and its plots, and puts its summary into the README.
+// write makes bench/REPORT.md and its plots, and puts its table into the README and its summary into docs/performance.md.
 func write(root string, r *results, p pace) error {
 	if err := plots(filepath.Join(root, "bench"), r); err != nil {
 		return err
 	}
-	summary := summaryOf(r)
-	if err := os.WriteFile(filepath.Join(root, "bench", "REPORT.md"), []byte(render(r, p, summary)), 0o644); err != nil {
+	short, summary := shortTable(r), summaryOf(r)
+	if err := os.WriteFile(filepath.Join(root, "bench", "REPORT.md"), []byte(render(r, p, short, summary)), 0o644); err != nil {
 		return err
 	}
-	readme := filepath.Join(root, "README.md")
-	text, err := os.ReadFile(readme)
+	if err := replaceBlock(filepath.Join(root, "README.md"), shortBlock, short); err != nil {
+		return err
+	}
+	return replaceBlock(filepath.Join(root, "docs", "performance.md"), summaryBlock, summary)
+}
+
+func replaceBlock(file string, b block, inside string) error {
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	_, before, after, ok := marked(string(text))
+	_, before, after, ok := b.split(string(text))
 	if !ok {
-		return fmt.Errorf("%s has not the markers %s and %s", readme, beginMark, endMark)
+		return fmt.Errorf("%s has not the markers %s and %s", file, b.begin(), b.end())
 	}
-	return os.WriteFile(readme, []byte(before+summary+after), 0o644)
+	return os.WriteFile(file, []byte(before+inside+after), 0o644)
 }
 
+// A block is a part of a text that is made here, by its name in the two markers around it.
+type block string
+
 const (
-	beginMark = "<!-- make bench: begin -->"
-	endMark   = "<!-- make bench: end -->"
+	shortBlock   block = "make bench"
+	summaryBlock block = "make bench, summary"
 )
 
-// marked returns what is between the two markers, before the first and after the second, both markers with the latter.
-func marked(text string) (inside, before, after string, ok bool) {
-	begin, end := strings.Index(text, beginMark), strings.Index(text, endMark)
+func (b block) begin() string { return "<!-- " + string(b) + ": begin -->" }
+func (b block) end() string   { return "<!-- " + string(b) + ": end -->" }
+
+// split returns what is between the two markers, before the first and after the second, both markers with the latter.
+func (b block) split(text string) (inside, before, after string, ok bool) {
+	begin, end := strings.Index(text, b.begin()), strings.Index(text, b.end())
 	if begin < 0 || end < begin {
 		return "", "", "", false
 	}
-	begin += len(beginMark)
+	begin += len(b.begin())
 	return text[begin:end], text[:begin], text[end:], true
 }
 
@@ -72,10 +84,31 @@ func (p *page) head(columns ...string) {
 
 func (p *page) row(cells ...string) { p.line("| %s |", strings.Join(cells, " | ")) }
 
-// summaryOf is the README's part.
+// shortTable is the README's part.
+func shortTable(r *results) string {
+	p := new(page)
+	p.line("\nOne run of `make bench` (%s): what the client computes, in CPU time.", machine())
+	p.head("Work, rows of 5 columns", "pgcmd", "pgx by hand", "ratio", "allocations", "by hand")
+	for _, w := range []workload.Work{workload.One, workload.Simple, workload.Many, workload.Three, workload.Hundred, workload.Failed} {
+		if t, ok := find(r.client, w.Name); ok {
+			us, hand := t.rows[0], t.rows[1]
+			p.row(w.Name, ns(us.time.Median), ns(hand.time.Median), number(hand.ratio.Median), number(us.allocs), number(hand.allocs))
+		}
+	}
+	pool, _ := r.hundred.row(pooled)
+	hand, _ := r.hundred.row(byHand)
+	shared, _ := find(r.shared, "0s")
+	multiplexed, _ := shared.row(sharer)
+	p.line("\n100 callers on ten connections find %s rows a second on a `*pgcmd.Pool`, %s by hand on a pgxpool, and %s times as many as by hand with `Config.Multiplex`.",
+		perSecond(pool.time.Median), perSecond(hand.time.Median), number(multiplexed.ratio.Median))
+	p.line("")
+	return p.String()
+}
+
+// summaryOf is the part of docs/performance.md.
 func summaryOf(r *results) string {
 	p := new(page)
-	p.line("\nOne run of `make bench` (%s). Times are medians. A ratio is pgcmd's time divided by the other's, so below 1 pgcmd is faster; the range in brackets holds the middle half of the measured ratios. The full report is [bench/REPORT.md](bench/REPORT.md).", machine())
+	p.line("\nOne run of `make bench` (%s). Times are medians: of the CPU on the in-process server, else of all that passes. A ratio is pgcmd's time divided by the other's, so below 1 pgcmd is faster; the range in brackets holds the middle half of the measured ratios.", machine())
 	p.head("Work, 5 columns", "pgcmd", "pgx by hand", "ratio", "allocations", "pgx's helpers¹", "ratio")
 	p.row("*Client work alone, on an in-process server*", "", "", "", "", "", "")
 	for _, w := range []workload.Work{workload.One, workload.Named, workload.Simple, workload.Many} {
@@ -126,7 +159,7 @@ func definitionOf(r *results, work string) table {
 	return t
 }
 
-func render(r *results, pace pace, summary string) string {
+func render(r *results, pace pace, short, summary string) string {
 	p := new(page)
 	p.line("# What it costs\n")
 	p.line("Made by `make bench`. %s. The server shares the cores with whatever is measured.", machine())
@@ -135,7 +168,8 @@ func render(r *results, pace pace, summary string) string {
 	}
 	p.line("\nHow it is measured: all sides of a comparison take turns in one process, in an order drawn anew for each turn, and a ratio is the median of the ratios within the turns, with the interval that holds the middle half of them. " +
 		"A ratio is pgcmd's time to the other's: below 1, pgcmd is faster. A turn is a millisecond or so of one side. Percentiles are of single runs, timed in a separate race. Allocations and bytes are averages over runs in the client's process, everything included. The context can be cancelled, as a request's can: pgx watches it, for 4 allocations a round trip on every side.")
-	p.line("\n## In short\n%s%s%s", beginMark, summary, endMark)
+	p.line("\n## In short\n\n%s%s%s", shortBlock.begin(), short, shortBlock.end())
+	p.line("\n## Summary\n\n%s%s%s", summaryBlock.begin(), summary, summaryBlock.end())
 
 	p.line("\n## What was predicted")
 	p.line("\nThe report that the project began with predicted %s of overhead for each command and a loss of %s at 100 concurrent callers, and advised a bypass for hot paths. Measured, the difference of medians to pgx by hand:", predictedOverhead, predictedLoss)
