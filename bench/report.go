@@ -171,6 +171,8 @@ func render(r *results, pace pace, short, summary string) string {
 	p.line("\n## In short\n\n%s%s%s", shortBlock.begin(), short, shortBlock.end())
 	p.line("\n## Summary\n\n%s%s%s", summaryBlock.begin(), summary, summaryBlock.end())
 
+	p.faster(r)
+
 	p.line("\n## What was predicted")
 	p.line("\nThe report that the project began with predicted %s of overhead for each command and a loss of %s at 100 concurrent callers, and advised a bypass for hot paths. Measured, the difference of medians to pgx by hand:", predictedOverhead, predictedLoss)
 	p.head("Work", "predicted", "client work alone", "on PostgreSQL")
@@ -290,6 +292,33 @@ func render(r *results, pace pace, short, summary string) string {
 		p.row(v.what, v.side()+" "+number(v.bound), number(v.got), state)
 	}
 	return p.String()
+}
+
+// faster lists the rows of the report in which another is faster than pgcmd.
+func (p *page) faster(r *results) {
+	p.line("\n## Where another is faster")
+	p.head("Where", "Work", "Faster", "pgcmd's time, of its")
+	found := false
+	for _, part := range []struct {
+		name   string
+		tables []table
+	}{
+		{"client work", r.client}, {"large results", r.large}, {"without a server", r.definition}, {"peers, client work", r.peers},
+		{"peers, PostgreSQL", r.server}, {"beside pgbench", r.pgbench},
+	} {
+		for _, t := range part.tables {
+			for _, row := range t.rows[1:] {
+				if row.ratio.Median > 1+margin && !slices.Contains([]string{nameDirect, nameOfCommand, nameOfEncoding}, row.name) { // of which pgcmd does more
+					p.row(part.name, t.work, row.name, spread(row.ratio))
+					found = true
+				}
+			}
+		}
+	}
+	if !found {
+		p.row("nowhere", "", "", "")
+	}
+	p.line("\nA difference below %.0f%% is none. The interval holds the middle half of the ratios: where it holds 1, another run may say otherwise.", 100*margin)
 }
 
 func (p *page) comparison(t table) {
