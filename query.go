@@ -36,8 +36,9 @@ import (
 // both types. A text (string, a string of any name, [sql.NullString], [pgtype.Text]) reads
 // what has a text in pgx: texts, numbers, uuid, and JSON and XML as they are written.
 // Ranges, arrays and composites, which pgx would give to it and to a [sql.Scanner] in
-// their binary form, do not fit: cast them to text in the SQL. The texts of a row that has
-// up to 256 bytes of them share one allocation, which lives as long as any of them.
+// their binary form, do not fit: cast them to text in the SQL. Short
+// texts share allocations of up to 256 bytes, also those of rows that follow each other;
+// an allocation lives as long as any of its texts.
 //
 // A mistake in the SQL or the types panics: see [New].
 func Query[In, Row any](name, sql string) *Command[In, []Row] {

@@ -87,6 +87,7 @@ func (b *Buffer) Recycle() {
 // Reset makes the buffer empty.
 func (b *Buffer) Reset() {
 	b.row.SetZero()
+	b.texts = texts{}
 	if b.used > 0 { // a large result must not make the small ones after it clear as much
 		n := b.chunk.Len()
 		b.chunk.SetLen(b.used)
@@ -188,6 +189,7 @@ type scanner struct {
 	targets  []any          // pointers to the fields of the row that is read next
 	plans    []pgtype.ScanPlan
 	own      []pgtype.ScanPlan // for plans that others cannot use
+	texts    texts             // of the result
 	directs  *directPlan       // instead of plans, where they can; nil if nowhere
 	types    *pgtype.Map       // that plans was made by, if they can be used again
 	current  Row               // for a row type that scans itself, and for maps

@@ -109,8 +109,8 @@ const (
 	farYears  = 1000 * 365 * 24 * 3600 * 1_000_000
 )
 
-// maxSharedText is how many bytes of the texts of a row may share one string, which is kept as
-// long as one of them is.
+// maxSharedText is how many bytes of texts share one allocation at most, which is kept as long as
+// one of them is.
 const maxSharedText = 256
 
 // directPlan has the ways to decode the columns of a result.
@@ -248,32 +248,49 @@ func (c *directColumn) decode(raw []byte, p unsafe.Pointer) bool {
 	return false
 }
 
-// scanTexts decodes the texts of a row. If they are short, they are parts of one string: one
-// allocation instead of one for each.
+// scanTexts decodes the texts of a row. If they are short, they are parts of a block, of which
+// rows that follow each other fill one after the other: that is one allocation for many texts.
 func (s *scanner) scanTexts(values [][]byte, p unsafe.Pointer) {
-	texts, columns, size := s.directs.texts, s.directs.columns, 0
-	for _, i := range texts {
+	size := 0
+	for _, i := range s.directs.texts {
 		size += len(values[i])
 	}
-	if len(texts) == 1 || size > maxSharedText {
-		for _, i := range texts {
-			if values[i] != nil {
-				*(*string)(columns[i].place(p)) = string(values[i])
+	share := size <= maxSharedText
+	if share {
+		s.texts.reserve(size)
+	}
+	for _, i := range s.directs.texts {
+		switch raw := values[i]; {
+		case len(raw) == 0:
+			if raw != nil {
+				*(*string)(s.directs.columns[i].place(p)) = ""
 			}
-		}
-		return
-	}
-	var joined [maxSharedText]byte
-	n := 0
-	for _, i := range texts {
-		n += copy(joined[n:], values[i])
-	}
-	shared := string(joined[:n])
-	for _, i := range texts {
-		if values[i] != nil {
-			n := len(values[i])
-			*(*string)(columns[i].place(p)) = shared[:n]
-			shared = shared[n:]
+		case share:
+			*(*string)(s.directs.columns[i].place(p)) = s.texts.add(raw)
+		default:
+			*(*string)(s.directs.columns[i].place(p)) = string(raw)
 		}
 	}
+}
+
+// texts are the block that texts are parts of, and how large the next one is. The first is as
+// large as the texts of its row, which may be the only one.
+type texts struct {
+	block []byte
+	next  int
+}
+
+// reserve makes room for size bytes, at most maxSharedText.
+func (t *texts) reserve(size int) {
+	if size > cap(t.block)-len(t.block) {
+		n := min(max(size, t.next), maxSharedText)
+		t.block, t.next = make([]byte, 0, n), 4*n
+	}
+}
+
+// add returns raw as a string, which lies in the block. What is in the block is never changed.
+func (t *texts) add(raw []byte) string {
+	from := len(t.block)
+	t.block = append(t.block, raw...)
+	return unsafe.String(&t.block[from], len(raw))
 }

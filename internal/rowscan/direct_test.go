@@ -188,22 +188,59 @@ func mapping(t *testing.T, columns []pgconn.FieldDescription) *Mapping {
 	return m
 }
 
-// Short texts of a row share one allocation, and long ones have one each.
-func TestTheTextsOfARowShareAString(t *testing.T) {
-	type texts struct{ A, B, C string }
-	columns := []pgconn.FieldDescription{{Name: "a", DataTypeOID: pgtype.TextOID}, {Name: "b", DataTypeOID: pgtype.TextOID}, {Name: "c", DataTypeOID: pgtype.TextOID}}
+// Short texts share allocations, also those of rows that follow each other, and long ones have one each.
+func TestShortTextsShareAllocations(t *testing.T) {
+	type row struct{ A, B string }
+	columns := []pgconn.FieldDescription{{Name: "a", DataTypeOID: pgtype.TextOID}, {Name: "b", DataTypeOID: pgtype.TextOID}}
 	for _, c := range []struct {
-		size   int
-		allocs float64
-	}{{maxSharedText / 3, 1}, {maxSharedText, 3}} {
+		rows, size int // of both texts of a row
+		allocs     float64
+	}{
+		{1, 20, 1}, {2, 20, 2}, {5, 20, 2}, {6, 20, 3}, {17, 20, 3}, {1000, 20, 85}, // 20 bytes, then 80, then 12 rows in 256
+		{1, 256, 1}, {10, 256, 10}, {10, 258, 20}, {10, 0, 0},
+	} {
 		rows := &values{numbers: numbers{types: pgtype.NewMap()}, columns: columns}
 		for range columns {
-			rows.row = append(rows.row, []byte(strings.Repeat("x", c.size)))
+			rows.row = append(rows.row, []byte(strings.Repeat("x", c.size/2)))
 		}
-		b := NewBuffer(ofSlice(t, reflect.TypeFor[[]texts]()))
+		b := NewBuffer(ofSlice(t, reflect.TypeFor[[]row]()))
+		b.most = 1000
+		read := func() {
+			require.Nil(t, b.Prepare(rows))
+			for range c.rows {
+				_ = b.ScanNext(rows)
+			}
+		}
+		read()
+		for i := range c.rows {
+			assert.Equal(t, &row{string(rows.row[0]), string(rows.row[1])}, b.At(i))
+		}
+		b.Reset()
+		assert.Equal(t, c.allocs, testing.AllocsPerRun(10, func() { read(); b.Reset() }), "%d rows of %d bytes", c.rows, c.size)
+	}
+}
+
+// A text stays what it is when others are read after it.
+func TestTextsInABlockAreNotChanged(t *testing.T) {
+	t.Parallel()
+	type row struct{ A, B string }
+	columns := []pgconn.FieldDescription{{Name: "a", DataTypeOID: pgtype.TextOID}, {Name: "b", DataTypeOID: pgtype.TextOID}}
+	random := rand.New(rand.NewPCG(1, 2))
+	rows := &values{numbers: numbers{types: pgtype.NewMap()}, columns: columns, row: make([][]byte, 2)}
+	b := NewBuffer(ofSlice(t, reflect.TypeFor[[]row]()))
+	for range 20 {
+		var want []row
 		require.Nil(t, b.Prepare(rows))
-		require.Nil(t, b.ScanRow(rows))
-		assert.Len(t, b.RowPointer().(*texts).B, c.size)
-		assert.Equal(t, c.allocs, testing.AllocsPerRun(100, func() { b.ScanRow(rows) }), "%d bytes", c.size)
+		for n := range random.IntN(300) {
+			for i := range rows.row {
+				rows.row[i] = []byte(strings.Repeat(string(rune('a'+n%26)), random.IntN(1+random.IntN(200))))
+			}
+			want = append(want, row{string(rows.row[0]), string(rows.row[1])})
+			require.Nil(t, b.ScanNext(rows))
+		}
+		var got []row
+		b.MoveRows(reflect.ValueOf(&got).Elem())
+		b.Recycle()
+		require.ElementsMatch(t, want, got)
 	}
 }
