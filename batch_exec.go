@@ -170,12 +170,12 @@ type describeError struct {
 func (d *describeError) Error() string { return d.err.Error() }
 func (d *describeError) Unwrap() error { return d.err }
 
-// newExchange begins an exchange, which may end with COMMIT.
-func (f *batchExec) newExchange(commit bool) *pgpipeline.Exchange {
+// newExchange begins an exchange of so many items, which may end with COMMIT.
+func (f *batchExec) newExchange(items int, commit bool) *pgpipeline.Exchange {
 	if commit {
-		return pgpipeline.NewCommit(f.ctx, f.conn, stmtcache.ConfigOf(f.conn), f.s.commitTimeout, f.items.bounded())
+		return pgpipeline.NewCommit(f.ctx, f.conn, stmtcache.ConfigOf(f.conn), f.s.commitTimeout, items, f.items.bounded())
 	}
-	return pgpipeline.New(f.ctx, f.conn, f.items.bounded())
+	return pgpipeline.New(f.ctx, f.conn, items, f.items.bounded())
 }
 
 // send queues an item.
@@ -242,7 +242,7 @@ func (f *batchExec) atomic(tx *Tx, items []int, finish bool, done func(left int)
 
 // run sends the chunk and reads the replies.
 func (l *chunkRun) run(chunk []encodedItem) {
-	ex := l.f.newExchange(l.commit)
+	ex := l.f.newExchange(len(chunk), l.commit)
 	defer ex.Close()
 	l.s.TakeDeferred(ex.SendInternal)
 	for i := range chunk {
@@ -509,7 +509,7 @@ func (f *batchExec) encodeChunkAgain(s *sharedTx, items []*encodedItem, savepoin
 // before the next item makes the transaction usable; after one that worked there is
 // nothing to roll back. So it takes one round trip, too.
 func (l *chunkRun) sendChunk(going []*encodedItem, outer string, again bool, bad func(i int, e *Error, unreadable bool)) {
-	ex := l.f.newExchange(l.commit)
+	ex := l.f.newExchange(3*len(going), l.commit) // each with its savepoints
 	defer ex.Close()
 	l.s.TakeDeferred(ex.SendInternal)
 	if again {
@@ -590,7 +590,7 @@ func (f *batchExec) failUnsent(items []int, cause *Error) *Error {
 // runChunkIndependent sends a chunk of items with a Sync each. An item has worked at its
 // ReadyForQuery, and not before: its transaction ends there.
 func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
-	ex := f.newExchange(false)
+	ex := f.newExchange(2*len(chunk), false) // each with a Sync
 	defer ex.Close()
 	for i := range chunk {
 		f.send(ex, &chunk[i])

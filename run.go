@@ -158,11 +158,13 @@ func (c *definition) runValidated(ctx context.Context, db DB, inv *invocation, c
 
 // finish clears the output of a run that failed. Of a batch it finishes the outcomes instead.
 func (c *definition) finish(inv *invocation, attempts int, failure *Error) {
-	if c.batch != nil {
+	switch {
+	case c.batch == nil:
+		inv.outValue.SetZero()
+	case failure == nil && attempts == 1 && !inv.unreplicated && len(c.after) == 0: // the outcomes agree with it
+	default:
 		c.batch.finish(inv, attempts, failure)
-		return
 	}
-	inv.outValue.SetZero()
 }
 
 // runAll runs the AfterCommit functions in order, each even if one before panics.

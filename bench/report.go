@@ -308,7 +308,8 @@ func (p *page) faster(r *results) {
 	} {
 		for _, t := range part.tables {
 			for _, row := range t.rows[1:] {
-				if row.ratio.Median > 1+margin && !slices.Contains([]string{nameDirect, nameOfCommand, nameOfEncoding}, row.name) { // of which pgcmd does more
+				mine := strings.HasPrefix(row.name, ours) || slices.Contains([]string{nameDirect, nameTry, nameOfCommand, nameOfEncoding}, row.name)
+				if row.ratio.Median > 1+margin && !mine {
 					p.row(part.name, t.work, row.name, spread(row.ratio))
 					found = true
 				}

@@ -3,6 +3,7 @@ package pgcommit
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -109,6 +110,9 @@ func (p *Pipeline) clearDeadline() {
 	p.bound.committing = true // so that contextEnded does nothing
 	_ = p.conn.PgConn().Conn().SetDeadline(time.Time{})
 }
+
+// Grow makes memory for so many requests.
+func (p *Pipeline) Grow(n int) { p.requests = slices.Grow(p.requests, n) }
 
 // add adds a request. ok is false if nothing can be sent any more.
 func (p *Pipeline) add(r request) (to *pgproto3.Frontend, ok bool) {

@@ -74,24 +74,29 @@ const (
 	SyncReply
 )
 
-// New begins an exchange on a connection. With limitRows the rows of its replies have the
-// limits that are passed to Send.
-func New(ctx context.Context, conn *pgx.Conn, limitRows bool) *Exchange {
-	x := begin(conn, limitRows)
+// New begins an exchange on a connection, with memory for about so many replies. With limitRows
+// the rows of its replies have the limits that are passed to Send.
+func New(ctx context.Context, conn *pgx.Conn, replies int, limitRows bool) *Exchange {
+	x := begin(conn, replies, limitRows)
 	x.p = conn.PgConn().StartPipeline(ctx)
 	return x
 }
 
 // NewCommit begins an exchange that ends with [Exchange.SendCommit]. config is that of conn;
 // timeout is as for [pgcommit.Send].
-func NewCommit(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, timeout time.Duration, limitRows bool) *Exchange {
-	x := begin(conn, limitRows)
-	x.p = pgcommit.NewPipeline(ctx, conn, config, timeout)
+func NewCommit(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, timeout time.Duration, replies int, limitRows bool) *Exchange {
+	x := begin(conn, replies, limitRows)
+	p := pgcommit.NewPipeline(ctx, conn, config, timeout)
+	p.Grow(replies + deferredReplies)
+	x.p = p
 	return x
 }
 
-func begin(conn *pgx.Conn, limitRows bool) *Exchange {
-	x := &Exchange{conn: conn}
+// deferredReplies are those to BEGIN and what travels with it, to COMMIT and the Sync.
+const deferredReplies = 6
+
+func begin(conn *pgx.Conn, replies int, limitRows bool) *Exchange {
+	x := &Exchange{conn: conn, expected: make([]Reply, 0, replies+deferredReplies)}
 	x.before, x.counted = connpool.Sent(conn)
 	if limitRows {
 		x.limit = connpool.LimitRows(conn)

@@ -22,7 +22,7 @@ func TestStatementsForSavepointsThatWereSkippedArePreparedLater(t *testing.T) {
 
 	// exchange sends a statement, and then a savepoint around nothing. It returns the errors of the replies.
 	exchange := func(sql string) (errs []error) {
-		x := pgpipeline.New(t.Context(), conn, false)
+		x := pgpipeline.New(t.Context(), conn, 0, false)
 		defer x.Close()
 		x.SendInternal(sql)
 		x.PrepareSavepoints()
