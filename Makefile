@@ -48,10 +48,10 @@ gofmt:
 tour: postgres ## See the library at work, on a PostgreSQL that is started for it
 	@go run ./examples/tour
 
-bench: postgres ## Measure everything beside pgx by hand, the peers and pgbench: bench/REPORT.md and the README's figures, 12 minutes (BENCH_SHORT=1: 3, rough)
+bench: postgres ## Measure everything beside pgx by hand, the peers, pgbench and postgres.js: bench/REPORT.md and the figures of the documents, 15 minutes (BENCH_SHORT=1: 4, rough)
 	cd bench && go run . report
 
-bench-check: postgres ## Whether the budgets hold, 7 minutes, or BENCH_SHORT=1: those of client work, seconds
+bench-check: postgres ## Whether the budgets hold, 12 minutes, or BENCH_SHORT=1: those of client work, seconds
 	cd bench && go run . check
 
 bench-soak: postgres ## 10,000 operations a second for a minute, with percentiles
@@ -65,7 +65,7 @@ fuzz: postgres ## Fuzz the placeholder lexer, by itself and against PostgreSQL, 
 	cd pgcmdmcp && go test -run '^$$' -fuzz '^FuzzSchemas$$' -fuzztime 60s ./internal/schematest
 	go test -run '^$$' -fuzz '^FuzzSameIffEqual$$' -fuzztime 60s ./internal/fingerprint
 
-faults: postgres ## Every fault point of every kind of work, storms and mutants: twenty minutes to an hour
+faults: postgres ## Every fault point of every kind of work, storms and mutants: a quarter of an hour to an hour
 	PGCMD_FAULTS=all go test -v -count 1 -timeout 120m -run 'Enumerate|Storm|NothingIsLeft|Mutant|EveryRow|Bank' ./internal/mutant ./internal/reliability .
 
 soak: postgres ## 1,000,000 transactions under cuts (SOAK_OPS for fewer), about ten minutes
