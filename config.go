@@ -12,7 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/pgcmd/pgcmd/internal/address"
 	"github.com/pgcmd/pgcmd/internal/txn"
@@ -66,7 +66,13 @@ type Config struct {
 	MaxBytes    int // of commands that set none: see Options.MaxBytes; zero: no limit
 	RetryBudget int // how many retries in a row the pool's commands may take together; zero: 100; negative: no limit
 
-	Logger     *zap.Logger  // gets a line for every command, and what happens to the pool; nil: none
+	// Logger is a *zap.Logger. It gets a line for every command, and what happens to the pool;
+	// nil: nothing is logged. The type is the part of it that is used, since zap's own package
+	// would link net/http into every program.
+	Logger interface {
+		Check(level zapcore.Level, message string) *zapcore.CheckedEntry
+	}
+
 	Middleware []Middleware // wraps every run on the pool, outside of the commands' own
 
 	Pgx func(*pgxpool.Config) // changes pgx's settings, after the others: types, tracers, tokens; may be nil

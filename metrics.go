@@ -13,11 +13,11 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/latency"
+	"github.com/pgcmd/pgcmd/internal/logging"
 	"github.com/pgcmd/pgcmd/internal/multiplex"
 )
 
@@ -285,7 +285,7 @@ func (s *observation) finish(failure **Error) {
 	if e != nil || s.pool.metrics.runs.IsSlow(elapsed) {
 		s.pool.metrics.remember(s.m.name, elapsed, s.attempts, e)
 	}
-	if s.pool.config.Logger != nil {
+	if !logging.IsNone(s.pool.logger) {
 		s.log(elapsed, e)
 	}
 }
@@ -312,22 +312,22 @@ func (s *observation) log(elapsed time.Duration, e *Error) {
 	if s.unreplicated {
 		level = max(level, zapcore.WarnLevel)
 	}
-	line := s.pool.config.Logger.Check(level, "command")
+	line := s.pool.logger.Check(level, "command")
 	if line == nil {
 		return
 	}
-	fields := []zap.Field{zap.String("name", s.m.name), zap.Int("attempts", s.attempts), zap.Int64("rows", s.rows), zap.Duration("elapsed", elapsed)}
+	fields := []zapcore.Field{logging.String("name", s.m.name), logging.Int("attempts", s.attempts), logging.Int("rows", s.rows), logging.Duration("elapsed", elapsed)}
 	if e != nil {
-		fields = append(fields, zap.String("code", string(e.Code)), zap.String("effect", e.Effect.String()), zap.String("message", e.Message))
+		fields = append(fields, logging.String("code", string(e.Code)), logging.String("effect", e.Effect.String()), logging.String("message", e.Message))
 		if e.SQLState != "" {
-			fields = append(fields, zap.String("sqlstate", e.SQLState))
+			fields = append(fields, logging.String("sqlstate", e.SQLState))
 		}
 		if e.Command != s.m.name {
-			fields = append(fields, zap.String("path", e.Command))
+			fields = append(fields, logging.String("path", e.Command))
 		}
 	}
 	if s.unreplicated {
-		fields = append(fields, zap.Bool("durability_warning", true))
+		fields = append(fields, logging.True("durability_warning"))
 	}
 	line.Write(fields...)
 }

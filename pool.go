@@ -12,10 +12,10 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"go.uber.org/zap"
 
 	"github.com/pgcmd/pgcmd/internal/address"
 	"github.com/pgcmd/pgcmd/internal/connpool"
+	"github.com/pgcmd/pgcmd/internal/logging"
 	"github.com/pgcmd/pgcmd/internal/multiplex"
 	"github.com/pgcmd/pgcmd/internal/replica"
 	"github.com/pgcmd/pgcmd/internal/retry"
@@ -59,6 +59,7 @@ type Pool struct {
 	tracker  *connpool.Tracker
 	acquirer *connpool.Acquirer
 	config   Config
+	logger   logging.Logger
 	metrics  metrics
 
 	replicas *replica.Set
@@ -170,14 +171,6 @@ func (s *sharedTx) inside(ctx context.Context) context.Context {
 	return &s.ctx
 }
 
-// logger is the pool's, which may be nil.
-func (p *Pool) logger() *zap.Logger {
-	if p.config.Logger == nil {
-		return zap.NewNop()
-	}
-	return p.config.Logger
-}
-
 // Instrument gives the connections of a pool that you build yourself what those of [Connect]
 // have. They count the bytes that are sent, which proves NotApplied for errors that are
 // Unknown otherwise. The socket of an idle connection is checked before its next use, so that
@@ -218,14 +211,14 @@ func Connect(ctx context.Context, cfg Config) (*Pool, error) {
 	if problems := cfg.problems(); len(problems) > 0 {
 		return refuse(&Error{Code: CodeInvalid, Message: "the settings were refused", Problems: problems})
 	}
-	p := &Pool{config: cfg, stop: make(chan struct{}), retries: retry.NewBucket(cfg.RetryBudget), stale: connpool.NewStaleStatements()}
+	p := &Pool{config: cfg, logger: logging.OrNone(cfg.Logger), stop: make(chan struct{}), retries: retry.NewBucket(cfg.RetryBudget), stale: connpool.NewStaleStatements()}
 	p.metrics.since = time.Now()
 	p.config.URL, p.config.Password = "", "" // pgx keeps them, behind ConnString
 	var err error
 	if p.Pool, p.tracker, err = p.connect(ctx, cfg, cfg.source()); err != nil {
 		return refuse(&Error{Code: CodeInvalid, Message: "pgx refuses the settings of the pool (the reason is withheld, since it may hold the password)"})
 	}
-	p.replicas = replica.NewSet(p.Pool, cmp.Or(cfg.MaxReplicaLag, defaultReplicaLag), p.logger())
+	p.replicas = replica.NewSet(p.Pool, cmp.Or(cfg.MaxReplicaLag, defaultReplicaLag), p.logger)
 	p.acquirer = connpool.NewAcquirer(p.Pool, p.tracker, cmp.Or(cfg.AcquireTimeout, defaultAcquireTimeout))
 	start := time.Now()
 	if cfg.Multiplex > 0 {
@@ -243,7 +236,7 @@ func Connect(ctx context.Context, cfg Config) (*Pool, error) {
 		p.end()
 		return refuse(e)
 	}
-	p.logger().Info("the pool is connected", zap.Int32("connections", p.Stat().TotalConns()), zap.Duration("elapsed", time.Since(start)))
+	logging.Info(p.logger, "the pool is connected", logging.Int("connections", p.Stat().TotalConns()), logging.Duration("elapsed", time.Since(start)))
 	for i, url := range cfg.Replicas {
 		pool, tracker, err := p.connect(ctx, cfg, url)
 		if err != nil {
@@ -256,7 +249,7 @@ func Connect(ctx context.Context, cfg Config) (*Pool, error) {
 		}
 		p.replicas.Add(r)
 	}
-	if cfg.Logger != nil {
+	if !logging.IsNone(p.logger) {
 		p.ended.Go(func() { p.tracker.WarnOfLeaks(p.stop) })
 		for _, r := range p.replicas.All {
 			p.ended.Go(func() { r.Tracker.WarnOfLeaks(p.stop) })
@@ -282,7 +275,7 @@ func (p *Pool) connect(ctx context.Context, cfg Config, source string) (*pgxpool
 	if cfg.Pgx != nil {
 		cfg.Pgx(settings)
 	}
-	t := connpool.NewTracker(p.logger())
+	t := connpool.NewTracker(p.logger)
 	instrument(settings, t, p.stale)
 	pool, err := pgxpool.NewWithConfig(context.WithoutCancel(ctx), settings)
 	if err != nil {

@@ -9,7 +9,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/pgcmd/pgcmd/internal/logging"
 )
 
 // leakTime is how long a command may hold a connection before a warning is logged.
@@ -21,7 +23,7 @@ type Tracker struct {
 	// Reset replaces the pool's connections. It is set before the first one is made.
 	Reset func()
 
-	logger *zap.Logger
+	logger logging.Logger
 	start  time.Time
 
 	mu         sync.Mutex
@@ -35,7 +37,7 @@ type Tracker struct {
 const resetEvery = time.Second
 
 // NewTracker returns a Tracker that logs to logger.
-func NewTracker(logger *zap.Logger) *Tracker {
+func NewTracker(logger logging.Logger) *Tracker {
 	return &Tracker{logger: logger, start: time.Now(), conns: map[*Conn]struct{}{}}
 }
 
@@ -66,11 +68,11 @@ func (t *Tracker) invalidate(c *Conn, sqlstate string) {
 	if t == nil || t.Reset == nil || !t.begin(c.generation) {
 		return
 	}
-	fields := []zap.Field{zap.String("sqlstate", sqlstate)}
+	fields := []zapcore.Field{logging.String("sqlstate", sqlstate)}
 	if name := c.command.Load(); name != nil {
-		fields = append(fields, zap.String("command", *name))
+		fields = append(fields, logging.String("command", *name))
 	}
-	t.logger.Warn("resetting the pool: the server is shutting down or has become read-only", fields...)
+	logging.Warn(t.logger, "resetting the pool: the server is shutting down or has become read-only", fields...)
 	t.Reset()
 }
 
@@ -169,8 +171,8 @@ func (t *Tracker) warn() {
 			return
 		}
 		if !l.conn.warned.Swap(true) {
-			t.logger.Warn("connection held for more than a minute: possible leak",
-				zap.String("command", l.command), zap.Duration("held", l.held))
+			logging.Warn(t.logger, "connection held for more than a minute: possible leak",
+				logging.String("command", l.command), logging.Duration("held", l.held))
 		}
 	}
 }

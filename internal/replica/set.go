@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"go.uber.org/zap"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
+	"github.com/pgcmd/pgcmd/internal/logging"
 	"github.com/pgcmd/pgcmd/internal/multiplex"
 )
 
@@ -53,12 +53,12 @@ type Set struct {
 
 	primary *pgxpool.Pool
 	maxLag  time.Duration
-	logger  *zap.Logger
+	logger  logging.Logger
 	history walHistory // of the primary
 }
 
 // NewSet makes a Set of no replicas. One that is more than maxLag behind is not healthy.
-func NewSet(primary *pgxpool.Pool, maxLag time.Duration, logger *zap.Logger) *Set {
+func NewSet(primary *pgxpool.Pool, maxLag time.Duration, logger logging.Logger) *Set {
 	return &Set{primary: primary, maxLag: maxLag, logger: logger}
 }
 
@@ -118,9 +118,9 @@ func (s *Set) setState(r *Replica, now State) {
 	switch {
 	case before != nil && before.Healthy == now.Healthy:
 	case now.Healthy:
-		s.logger.Info("a replica is in use", zap.Int("replica", r.number), zap.Duration("lag", now.Lag))
+		logging.Info(s.logger, "a replica is in use", logging.Int("replica", r.number), logging.Duration("lag", now.Lag))
 	default:
-		s.logger.Warn("a replica is left out", zap.Int("replica", r.number), zap.String("reason", now.Reason), zap.Duration("lag", now.Lag))
+		logging.Warn(s.logger, "a replica is left out", logging.Int("replica", r.number), logging.String("reason", now.Reason), logging.Duration("lag", now.Lag))
 	}
 }
 

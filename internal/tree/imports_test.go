@@ -3,6 +3,7 @@ package tree
 import (
 	"go/parser"
 	"go/token"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,6 +17,16 @@ const module = "github.com/pgcmd/pgcmd"
 
 // helpers are packages for tests and benchmarks: they use the library.
 var helpers = []string{"internal/workload"}
+
+// A program that talks to PostgreSQL alone need not link an HTTP server and client.
+func TestTheLibraryLinksNoHTTP(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", module).Output()
+	require.NoError(t, err)
+	deps := strings.Fields(string(out))
+	require.Contains(t, deps, module)
+	assert.NotContains(t, deps, "net/http")
+}
 
 // The compiler refuses an import cycle, but a package that the library does not import yet could import it.
 func TestNoInternalPackageImportsTheLibrary(t *testing.T) {
