@@ -51,6 +51,11 @@ func (r *Reply) Send(ctx context.Context, conn *pgx.Conn, sql string, args []any
 		c.Watch.Start(ctx)
 		ctx = context.Background() // pgconn need not follow it too
 	}
+	defer func() {
+		if r.reader == nil { // OnNotice panicked
+			r.stopWatch()
+		}
+	}()
 	r.reader = conn.PgConn().ExecStatement(ctx, sd, c.Encoded.ParamValues, c.Encoded.ParamFormats, c.Encoded.ResultFormats)
 	c.Encoded.Free()
 	return nil
@@ -123,13 +128,17 @@ func (r *Reply) Close() {
 		return
 	}
 	r.tag, r.err = r.reader.Close()
-	r.cache.Watch.End(r.conn.IsClosed())
-	r.cache.Watch.Close()
+	r.stopWatch()
 	if r.err != nil {
 		r.err = ofContext(r.ctx, r.err)
 		r.cache.InvalidateAfter(r.sql, r.err)
 	}
 	r.end()
+}
+
+func (r *Reply) stopWatch() {
+	r.cache.Watch.End(r.conn.IsClosed())
+	r.cache.Watch.Close()
 }
 
 // ofContext joins the error of a context to that of a connection that was interrupted because of
