@@ -171,11 +171,7 @@ func costs(ctx context.Context, r *results, p pace) error {
 		return err
 	}
 	defer pool.Close()
-	url, err := database(ctx)
-	if err != nil {
-		return err
-	}
-	cfg, err := pgx.ParseConfig(url)
+	cfg, err := databaseConfig(ctx)
 	if err != nil {
 		return err
 	}

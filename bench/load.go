@@ -29,11 +29,7 @@ var (
 
 // loads compares the Pool with a pgxpool by hand under load.
 func loads(ctx context.Context, r *results, p pace) error {
-	url, err := database(ctx)
-	if err != nil {
-		return err
-	}
-	cfg, err := pgx.ParseConfig(url)
+	cfg, err := databaseConfig(ctx)
 	if err != nil {
 		return err
 	}

@@ -41,11 +41,7 @@ func besidePostgresJS(ctx context.Context, r *results, p pace) error {
 		return err
 	}
 	folder := strings.TrimSpace(string(out))
-	url, err := database(ctx)
-	if err != nil {
-		return err
-	}
-	cfg, err := pgx.ParseConfig(url)
+	cfg, err := databaseConfig(ctx)
 	if err != nil {
 		return err
 	}

@@ -31,13 +31,18 @@ func database(ctx context.Context) (string, error) {
 	return server.Database(ctx, workload.DDL)
 }
 
-// serverWork measures everybody on PostgreSQL.
-func serverWork(ctx context.Context, r *results, p pace) error {
+// databaseConfig is the configuration of connections to a new one.
+func databaseConfig(ctx context.Context) (*pgx.ConnConfig, error) {
 	url, err := database(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	cfg, err := pgx.ParseConfig(url)
+	return pgx.ParseConfig(url)
+}
+
+// serverWork measures everybody on PostgreSQL.
+func serverWork(ctx context.Context, r *results, p pace) error {
+	cfg, err := databaseConfig(ctx)
 	if err != nil {
 		return err
 	}
@@ -53,17 +58,13 @@ func serverWork(ctx context.Context, r *results, p pace) error {
 
 // connecting compares what is ready for use: Connect, which validates and pings, and others that are pinged.
 func connecting(ctx context.Context, r *results, p pace) (err error) {
-	url, err := database(ctx)
-	if err != nil {
-		return err
-	}
-	cfg, err := pgx.ParseConfig(url)
+	cfg, err := databaseConfig(ctx)
 	if err != nil {
 		return err
 	}
 	r.connect, err = compare("connect, ping, close", []measure.Side{
 		{Name: ours, Run: func(int) error {
-			pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: url, MaxConns: maxConns})
+			pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: cfg.ConnString(), MaxConns: maxConns})
 			if err != nil {
 				return err
 			}
@@ -144,11 +145,7 @@ const runsATurn = 2000
 
 // callers measures throughput by the number of goroutines.
 func callers(ctx context.Context, r *results, p pace) error {
-	url, err := database(ctx)
-	if err != nil {
-		return err
-	}
-	cfg, err := pgx.ParseConfig(url)
+	cfg, err := databaseConfig(ctx)
 	if err != nil {
 		return err
 	}
