@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -118,23 +119,28 @@ func memoryOfWaitingOn(ctx context.Context, pool *pgxpool.Pool, store workload.S
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer cancel()
+	var started atomic.Int64
 	for range many {
 		all.Go(func() {
+			started.Add(1)
 			_, _ = store.Find(waits, 700) // which is cancelled
 		})
 	}
-	for was := 0.0; ; time.Sleep(20 * time.Millisecond) { // until nobody else begins to wait
+	for was := 0.0; ; time.Sleep(20 * time.Millisecond) { // until all of them wait
 		now := memoryInUse()
-		if now == was {
+		if now == was && started.Load() == many {
 			return (now - before) / many, nil
 		}
 		was = now
 	}
 }
 
-// memoryInUse rounds to what 5,000 goroutines may differ in by chance.
+// memoryInUse rounds to what 5,000 goroutines may differ in by chance. A sync.Pool keeps what is in it for two
+// collections: what an earlier measurement has left there would be missing from the next.
 func memoryInUse() float64 {
-	runtime.GC()
+	for range 3 {
+		runtime.GC()
+	}
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return float64((m.HeapAlloc + m.StackInuse) >> 16 << 16)

@@ -140,8 +140,9 @@ const (
 // manyCallers are so many goroutines on one pool of ten connections.
 var manyCallers = []int{1, 2, 4, 8, 16, 32, 64, 100}
 
-// runsATurn is how many rows all callers together find in a turn.
-const runsATurn = 2000
+// runsATurn is how many rows so many callers together find in a turn: enough that the growth of their stacks, which
+// "a row in a new goroutine" measures, is a small part of it.
+func runsATurn(callers int) int { return max(2000, 20*callers) }
 
 // callers measures throughput by the number of goroutines.
 func callers(ctx context.Context, r *results, p pace) error {
@@ -208,14 +209,15 @@ func openAll(ctx context.Context, peers []peer, cfg *pgx.ConnConfig) ([]workload
 	return stores, done, nil
 }
 
-// crowd lets goroutines find rows. A turn is runsATurn rows by all of them; the latency is that of each row.
+// crowd lets goroutines find rows, in turns of runsATurn; the latency is that of each row.
 func crowd(ctx context.Context, goroutines int, peers []peer, stores []workload.Store, p pace, clock measure.Clock) (table, error) {
+	runs := runsATurn(goroutines)
 	latencies := make([]measure.Latency, len(stores))
 	sides := make([]measure.Side, len(stores))
 	for s, store := range stores {
 		sides[s] = measure.Side{Name: peers[s].name, Run: func(turn int) error {
 			own := make([]measure.Latency, goroutines)
-			err := measure.Concurrently(goroutines, runsATurn, func(g, i int) error {
+			err := measure.Concurrently(goroutines, runs, func(g, i int) error {
 				start := time.Now()
 				err := workload.One.Run(ctx, store, i)
 				own[g] = append(own[g], time.Since(start))
@@ -236,7 +238,8 @@ func crowd(ctx context.Context, goroutines int, peers []peer, stores []workload.
 	}
 	for i := range t.rows { // of one row, not of a turn
 		took := &t.rows[i].time
-		*took = measure.Spread{Low: took.Low / runsATurn, Median: took.Median / runsATurn, High: took.High / runsATurn}
+		n := float64(runs)
+		*took = measure.Spread{Low: took.Low / n, Median: took.Median / n, High: took.High / n}
 	}
 	return t, err
 }
