@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
+	"github.com/pgcmd/pgcmd/internal/dbtypes"
 	"github.com/pgcmd/pgcmd/internal/multiplex"
 	"github.com/pgcmd/pgcmd/internal/pgxerr"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
@@ -134,6 +135,9 @@ func newAcquireError(ctx context.Context, pool *pgxpool.Pool, t *connpool.Tracke
 		settings.Password = "" // so that printing the cause does not print it
 		ce.Config = &settings
 	}
+	if failure := dbtypes.As(err); failure != nil && (len(failure.Missing) > 0 || failure.Refusal() != "") {
+		return newTypesError(failure)
+	}
 	e := newUnsentError(ctx, err)
 	switch {
 	case pgxerr.IsPoolClosed(err):
@@ -163,6 +167,21 @@ func newAcquireError(ctx context.Context, pool *pgxpool.Pool, t *connpool.Tracke
 		}
 	case e.Code == CodeFailed:
 		e.Code, e.Message = CodeUnavailable, msgNoConnection
+	}
+	return e
+}
+
+// newTypesError makes the error of Config.Types that the database does not have.
+func newTypesError(failure *dbtypes.Error) *Error {
+	e := &Error{Code: CodeInvalid, Effect: NotApplied, Message: "the settings were refused", Err: failure}
+	add := func(format string, args ...any) {
+		e.Problems = append(e.Problems, Problem{Field: "Types", Rule: "config", Message: fmt.Sprintf(format, args...)})
+	}
+	for _, name := range failure.Missing {
+		add("names %s, which the database does not have: migrate the database first, correct the name, or name its schema, as in app.mood, if that is not in the search_path", name)
+	}
+	if refusal := failure.Refusal(); refusal != "" {
+		add("cannot be loaded: %s", refusal)
 	}
 	return e
 }

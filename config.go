@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -75,7 +76,16 @@ type Config struct {
 
 	Middleware []Middleware // wraps every run on the pool, outside of the commands' own
 
-	Pgx func(*pgxpool.Config) // changes pgx's settings, after the others: types, tracers, tokens; may be nil
+	// Types are types of the database that every connection loads, those of replicas and
+	// the shared ones of Multiplex too: enums, composites (tables too), domains, ranges and
+	// types of extensions, named as PostgreSQL resolves names ("mood", "app.mood"). Each brings its
+	// array, its multirange and the types that it is made of; their order does not matter.
+	// Connect refuses a type that the database does not have. A new connection loads them again, so
+	// call [Pool.Reset] after a migration that drops and creates one. See docs/types.md for
+	// which Go types need it. Nil: none.
+	Types []string
+
+	Pgx func(*pgxpool.Config) // changes pgx's settings, after the others: tracers, tokens, types of Go; its AfterConnect runs when Types are loaded; may be nil
 }
 
 // Format renders the config without its secrets, for every verb.
@@ -145,6 +155,11 @@ func (c *Config) problems() (problems []Problem) {
 	}
 	if c.PgBouncer && len(c.Replicas) > 0 {
 		add("Replicas", "cannot be told apart behind a PgBouncer: make a pool for them, or let PgBouncer route")
+	}
+	for i, name := range c.Types {
+		if strings.TrimSpace(name) == "" {
+			add(fmt.Sprintf("Types[%d]", i), "is empty: name a type of the database")
+		}
 	}
 	check := func(field, source string) {
 		settings, err := address.Parse(source, c.AllowInsecure)

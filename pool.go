@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/pgcmd/pgcmd/internal/address"
 	"github.com/pgcmd/pgcmd/internal/connpool"
+	"github.com/pgcmd/pgcmd/internal/dbtypes"
 	"github.com/pgcmd/pgcmd/internal/logging"
 	"github.com/pgcmd/pgcmd/internal/multiplex"
 	"github.com/pgcmd/pgcmd/internal/replica"
@@ -59,11 +62,13 @@ type Pool struct {
 	tracker  *connpool.Tracker
 	acquirer *connpool.Acquirer
 	config   Config
+	types    *dbtypes.Loader // nil without Config.Types
 	logger   logging.Logger
 	metrics  metrics
 
 	replicas *replica.Set
 	mux      *multiplex.Mux // the shared connections to the primary; nil without Config.Multiplex
+	hooked   bool           // Config.Pgx sets an AfterConnect, which may register types
 
 	closed  atomic.Bool // Close has begun
 	closing sync.Once
@@ -214,6 +219,11 @@ func Connect(ctx context.Context, cfg Config) (*Pool, error) {
 	p := &Pool{config: cfg, logger: logging.OrNone(cfg.Logger), stop: make(chan struct{}), retries: retry.NewBucket(cfg.RetryBudget), stale: connpool.NewStaleStatements()}
 	p.metrics.since = time.Now()
 	p.config.URL, p.config.Password = "", "" // pgx keeps them, behind ConnString
+	if len(cfg.Types) > 0 {
+		p.types = &dbtypes.Loader{Names: slices.Clone(cfg.Types), Timeout: cmp.Or(cfg.ConnectTimeout, defaultConnectTimeout), OnMissing: func(names []string) {
+			logging.Warn(p.logger, "the database no longer has types of Config.Types: statements that need them fail", logging.String("types", strings.Join(names, ", ")))
+		}}
+	}
 	var err error
 	if p.Pool, p.tracker, err = p.connect(ctx, cfg, cfg.source()); err != nil {
 		return refuse(&Error{Code: CodeInvalid, Message: "pgx refuses the settings of the pool (the reason is withheld, since it may hold the password)"})
@@ -275,6 +285,20 @@ func (p *Pool) connect(ctx context.Context, cfg Config, source string) (*pgxpool
 	if cfg.Pgx != nil {
 		cfg.Pgx(settings)
 	}
+	after := settings.AfterConnect
+	p.hooked = p.hooked || after != nil
+	if p.types != nil {
+		load := p.types.Load
+		if p.Pool != nil { // the primary's is made first
+			load = p.types.LoadOnReplica
+		}
+		settings.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+			if err := load(ctx, conn); err != nil || after == nil {
+				return err
+			}
+			return after(ctx, conn)
+		}
+	}
 	t := connpool.NewTracker(p.logger)
 	instrument(settings, t, p.stale)
 	pool, err := pgxpool.NewWithConfig(context.WithoutCancel(ctx), settings)
@@ -335,7 +359,7 @@ func (p *Pool) warm(ctx context.Context) *Error {
 // newMux makes the shared connections of a pool, whose reset then renews them too.
 func (p *Pool) newMux(pool *pgxpool.Pool, t *connpool.Tracker) *multiplex.Mux {
 	m := multiplex.New(multiplex.Config{
-		Pool: pool, Size: p.config.Multiplex, ConnectTimeout: defaultConnectTimeout,
+		Pool: pool, Size: p.config.Multiplex, ConnectTimeout: defaultConnectTimeout, CustomTypes: p.hooked,
 		OnOutdated: func(sql string) { p.stale.Add(sql) },
 		DialError:  func(err error) error { return newAcquireError(context.Background(), pool, t, err) },
 	})

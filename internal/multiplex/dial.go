@@ -170,7 +170,7 @@ func timeoutOf(ctx context.Context, pc *pgx.Conn) (time.Duration, error) {
 func newConn(m *Mux, settings *pgxpool.Config, pc *pgx.Conn, netConn net.Conn, tracked *connpool.Conn) *conn {
 	cc := pc.Config()
 	c := &conn{mux: m, conn: pc, net: netConn, tracked: tracked, wake: make(chan struct{}, 1), closing: make(chan struct{}), preparing: map[string]chan struct{}{},
-		customTypes: settings.AfterConnect != nil, tracer: cc.Tracer, beforeClose: settings.BeforeClose, onNotice: cc.OnNotice}
+		customTypes: m.config.CustomTypes, tracer: cc.Tracer, beforeClose: settings.BeforeClose, onNotice: cc.OnNotice}
 	c.statements = stmtcache.NewLRU(stmtcache.Size, func(_ string, stmt *preparedStmt) { c.toDeallocate = append(c.toDeallocate, stmt.sd.Name) })
 	if settings.MaxConnLifetime > 0 {
 		jitter := time.Duration(rand.Float64() * float64(settings.MaxConnLifetimeJitter))
