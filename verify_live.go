@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgcmd/pgcmd/internal/dbtypes"
 	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/sqltext"
 	"github.com/pgcmd/pgcmd/internal/typemap"
@@ -218,13 +219,13 @@ func (live *liveSchema) askOrigins(ctx context.Context, conn *pgx.Conn, v *check
 	return err
 }
 
-// askTypes asks for the types that pgx does not know.
+// askTypes asks for the types that pgx does not know without being told.
 func (live *liveSchema) askTypes(ctx context.Context, conn *pgx.Conn, v *checker) error {
 	live.types = map[uint32]typemap.LiveType{}
 	v.types.Live = live.types
 	var oids []string
 	add := func(oid uint32) {
-		if _, known := conn.TypeMap().TypeForOID(oid); known {
+		if dbtypes.KnownToPgx(oid) {
 			return
 		}
 		if _, seen := live.types[oid]; !seen {

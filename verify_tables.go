@@ -3,6 +3,7 @@ package pgcmd
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/pgcmd/pgcmd/internal/sqltext"
 	"github.com/pgcmd/pgcmd/internal/structfields"
@@ -55,7 +56,7 @@ func (v *checker) copied(s *descriptor) {
 		takers[i] = f.Path
 		c := r.columns[i]
 		l := v.types.Write(v.types.BaseOf(c.oid), f.Type)
-		if !l.WarningOnly {
+		if !l.WarningOnly && strings.Contains(l.Hint, "in the SQL") {
 			l.Hint = "change the field's type, or the column's" // there is no SQL to cast in
 		}
 		s.lost(field, f, l, fmt.Sprintf("column %q (%s)", c.name, v.types.Name(c.oid)))

@@ -115,6 +115,12 @@ func IsLoaded(conn *pgx.Conn, t *pgtype.Type) bool {
 // pgxTypes are the types that pgx knows without being told. It is not changed.
 var pgxTypes = sync.OnceValue(pgtype.NewMap)
 
+// KnownToPgx reports whether pgx knows the type without being told.
+func KnownToPgx(oid uint32) bool {
+	_, known := pgxTypes().TypeForOID(oid)
+	return known
+}
+
 // query returns the types and the names of those that there are not. It leaves nothing on
 // the server, so that a pooler may be in between.
 func (l *Loader) query(ctx context.Context, conn *pgx.Conn) (types []*pgtype.Type, missing []string, err error) {

@@ -258,7 +258,9 @@ type readable struct {
 func (s *RowType) mismatch(types *pgtype.Map, l *Mapping, column int) *Error {
 	c, f := &l.Columns[column], l.fields[column]
 	advice := "cast the column to text in the SQL"
-	if base := ValueType(f.Type); !takesText(base) {
+	if _, known := types.TypeForOID(c.DataTypeOID); !known && c.DataTypeOID >= FirstUserOID {
+		advice = "add the type to Config.Types, or call Pool.Reset if it is there, or make it a string and cast the column to text in the SQL"
+	} else if base := ValueType(f.Type); !takesText(base) {
 		advice = fmt.Sprintf("make it %s, or a string and cast the column to text in the SQL", goType(types, c.DataTypeOID))
 	}
 	e := newError(c.Name, "column %q (%s) does not fit %s (%s): %s", c.Name, sqlTypeName(types, c.DataTypeOID), s.where(f), f.Type, advice)
@@ -315,7 +317,7 @@ var OtherTypes = map[uint32]string{
 func goType(types *pgtype.Map, oid uint32) string {
 	known, ok := types.TypeForOID(oid)
 	if !ok {
-		return "a type that is registered for it on the connection"
+		return "a type that has a Scan method"
 	}
 	switch codec := known.Codec.(type) {
 	case *pgtype.ArrayCodec:

@@ -4,6 +4,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"reflect"
+	"strings"
 )
 
 // A Check says what has to be checked in the values of a parameter before they are sent.
@@ -76,12 +77,24 @@ func (t Types) CannotBeSent(what string, typ reflect.Type, oid uint32, placehold
 	case t.Live[oid].Kind == "e" && t.Encodes(oid, typ):
 		fix = "use a string"
 	default:
-		fix = "load the type on the connection (pgx.Conn.LoadType)"
+		fix = t.fixUnknown(oid)
 	}
 	if own := t.ownName(typ); own != "" && placeholder != "" {
 		fix += ", or cast the parameter, as in " + placeholder + "::" + own
 	}
 	return fmt.Sprintf("(%s) cannot be sent as %s: %s", what, t.Name(oid), fix)
+}
+
+// fixUnknown says what to do about a type that pgx does not know, and that a Go type does not fit.
+func (t Types) fixUnknown(oid uint32) string {
+	live, described := t.Live[oid]
+	switch {
+	case !described:
+		return "load the type (Config.Types)"
+	case live.Elem == 0 && live.Kind != "c" && live.Kind != "r" && live.Kind != "m":
+		return "use a string, or a type that has a method for it (Value, Scan)"
+	}
+	return fmt.Sprintf("add %s to Config.Types, or call Pool.Reset if it is there", strings.TrimSuffix(t.Name(oid), "[]"))
 }
 
 // ownName is the SQL type that is a Go type's own, or "".

@@ -36,13 +36,22 @@ func (t Types) base(oid uint32) uint32 {
 
 // Read is the mismatch of scanning a column into a field.
 func (t Types) Read(oid uint32, modifier int32, typ reflect.Type) Mismatch {
+	column := oid
 	oid = t.base(oid)
 	typ = rowscan.ValueType(typ)
 	if typ.Kind() == reflect.Interface || typ == reflect.TypeFor[pgtype.UndecodedBytes]() {
 		return Mismatch{}
 	}
+	read := func(oid uint32, typ reflect.Type) Mismatch { return t.Read(oid, -1, typ) }
+	if m := t.attributes(oid, typ, read); m.Why != "" {
+		return m
+	}
 	if rowscan.PlanScan(t.Known, oid, t.Known.FormatCodeForOID(oid), reflect.New(typ).Interface()) == nil {
-		return Mismatch{Rule: "type", Why: "cannot hold", Hint: "change the field's type, or cast the column in the SQL"}
+		hint := "change the field's type, or cast the column in the SQL"
+		if _, known := t.Known.TypeForOID(oid); !known {
+			hint = t.fixUnknown(column)
+		}
+		return Mismatch{Rule: "type", Why: "cannot hold", Hint: hint}
 	}
 	if !t.fitsEnum(oid, typ) {
 		return Mismatch{Rule: "type", Why: "cannot hold", Hint: "use a string"}
@@ -75,7 +84,11 @@ func (t Types) Unsendable(oid uint32, typ reflect.Type) Mismatch {
 	switch value := rowscan.ValueType(typ); {
 	case value.Kind() == reflect.Interface:
 	case !t.Encodes(oid, typ):
-		return Mismatch{Rule: "type", Why: "cannot be sent as", Hint: "change the field's type, or cast the parameter in the SQL"}
+		hint := "change the field's type, or cast the parameter in the SQL"
+		if _, known := t.Known.TypeForOID(oid); !known {
+			hint = t.fixUnknown(oid)
+		}
+		return Mismatch{Rule: "type", Why: "cannot be sent as", Hint: hint}
 	case !t.fitsEnum(oid, value):
 		return Mismatch{Rule: "type", Why: "cannot be sent as", Hint: "use a string"}
 	}
@@ -92,6 +105,9 @@ func (t Types) Write(oid uint32, typ reflect.Type) Mismatch {
 	typ = rowscan.ValueType(typ)
 	if hasOwnWay(typ) {
 		return Mismatch{}
+	}
+	if m := t.attributes(oid, typ, t.Write); m.Why != "" {
+		return m
 	}
 	if !known && isText(oid) && !t.Encodes(oid, typ) {
 		return Mismatch{Rule: "type", Why: "is made a text when it is sent as", Hint: "change the field's type, if that is not meant", WarningOnly: true}

@@ -36,7 +36,7 @@ func TestATypeThatCannotBeSentIsTheProgramsError(t *testing.T) {
 	mismatch(t, all.column(t, "timestamptz"), true, "bool", "timestamptz")
 	mismatch(t, all.column(t, "text"), Celsius{5}, "sent_test.Celsius, which gives int64,", "text")
 	mismatch(t, all.column(t, "uuid"), [8]byte{}, "[8]uint8", "uuid")
-	mismatch(t, all.column(t, "pair"), point{}, "sent_test.point", "pair", "load the type on the connection")
+	mismatch(t, all.column(t, "pair"), point{}, "sent_test.point", "pair", "add pair to Config.Types")
 	s := all.column(t, "order_status[]")
 	told, blind := ways[[]Status](s)
 	for name, send := range told {
@@ -45,7 +45,7 @@ func TestATypeThatCannotBeSentIsTheProgramsError(t *testing.T) {
 			continue
 		}
 		err := send(t.Context(), []Status{"new"})
-		refused(t, name, err, pgcmd.CodeInternal, "V", "[]sent_test.Status", "cannot be sent as order_status[]: load the type on the connection")
+		refused(t, name, err, pgcmd.CodeInternal, "V", "[]sent_test.Status", "cannot be sent as order_status[]: add order_status to Config.Types")
 	}
 	for name, send := range blind {
 		refused(t, name, send(t.Context(), []Status{"new"}), pgcmd.CodeInternal, "V", "[]sent_test.Status", "pgx is not told the type")
