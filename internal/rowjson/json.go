@@ -39,7 +39,7 @@ func jsonOf(types *pgtype.Map, oid uint32, format int16, raw []byte) json.RawMes
 	}
 	switch codec := t.Codec.(type) {
 	case *pgtype.JSONCodec, *pgtype.JSONBCodec:
-		if oid == pgtype.JSONBOID && format == pgtype.BinaryFormatCode && len(raw) > 0 {
+		if _, jsonb := codec.(*pgtype.JSONBCodec); jsonb && format == pgtype.BinaryFormatCode && len(raw) > 0 {
 			raw = raw[1:] // the version
 		}
 		if json.Valid(raw) {
