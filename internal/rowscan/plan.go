@@ -140,7 +140,7 @@ func misreads(types *pgtype.Map, known *pgtype.Type, t reflect.Type, depth int) 
 }
 
 // fieldsRead reports whether the exported fields of a struct, in order, can read the
-// fields of a composite.
+// fields of a composite: all of them.
 func fieldsRead(types *pgtype.Map, codec *pgtype.CompositeCodec, t reflect.Type, depth int) bool {
 	fields := codec.Fields
 	for i := range t.NumField() {
@@ -157,7 +157,7 @@ func fieldsRead(types *pgtype.Map, codec *pgtype.CompositeCodec, t reflect.Type,
 			return false
 		}
 	}
-	return true
+	return len(fields) == 0
 }
 
 // decodesText reports whether pgx would decode JSON or XML into a string that has a name,
@@ -330,7 +330,7 @@ func goType(types *pgtype.Map, oid uint32) string {
 	case *pgtype.MultirangeCodec:
 		return "pgtype.Multirange[" + goType(types, codec.ElementType.OID) + "]"
 	case *pgtype.CompositeCodec, pgtype.RecordCodec:
-		return "a struct with a field for each of its"
+		return "a struct with a field for each attribute"
 	case *pgtype.EnumCodec, *pgtype.XMLCodec, pgtype.TextCodec, *pgtype.TextFormatOnlyCodec, pgtype.QCharCodec, pgtype.LtreeCodec:
 		return "string"
 	case *pgtype.JSONCodec, *pgtype.JSONBCodec:

@@ -71,6 +71,9 @@ func (t Types) CannotBeSent(what string, typ reflect.Type, oid uint32, placehold
 	if oid == 0 {
 		return fmt.Sprintf("(%s) cannot be sent where pgx is not told the type of its parameter: use another QueryExecMode than Exec and SimpleProtocol, or a type of pgtype's", what)
 	}
+	if m := t.lacksFields(oid, typ); m.Why != "" {
+		return fmt.Sprintf("(%s) %s %s: %s", what, m.Why, t.Name(oid), m.Hint)
+	}
 	fix := "change the field's type"
 	switch _, known := t.Known.TypeForOID(oid); {
 	case known:
@@ -91,7 +94,7 @@ func (t Types) fixUnknown(oid uint32) string {
 	switch {
 	case !described:
 		return "load the type (Config.Types)"
-	case live.Elem == 0 && live.Kind != "c" && live.Kind != "r" && live.Kind != "m":
+	case live.Elem == 0 && live.Kind != "c" && live.Kind != "r" && live.Kind != "m" && !strings.HasSuffix(live.Name, "hstore"):
 		return "use a string, or a type that has a method for it (Value, Scan)"
 	}
 	return fmt.Sprintf("add %s to Config.Types, or call Pool.Reset if it is there", strings.TrimSuffix(t.Name(oid), "[]"))

@@ -8,13 +8,25 @@ import (
 
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
+// lacksFields is the mismatch of a struct, or of the elements of a slice, with fewer fields than
+// the composite that it is sent as.
+func (t Types) lacksFields(oid uint32, typ reflect.Type) Mismatch {
+	typ = rowscan.ValueType(typ)
+	if elem, elemOID, ok := t.elements(typ, oid); ok {
+		return t.lacksFields(elemOID, elem)
+	}
+	return t.attributes(oid, typ, false, t.lacksFields)
+}
+
 // attributes is the mismatch of a struct and a composite. pgx takes the exported fields in
-// their order for the attributes in theirs, whatever their names. compare compares a field
-// with its attribute. There is none if the two are not a struct and a composite.
-func (t Types) attributes(oid uint32, typ reflect.Type, compare func(oid uint32, typ reflect.Type) Mismatch) Mismatch {
+// their order for the attributes in theirs, whatever their names, and ignores those that are
+// too many. strict finds these too. compare compares a field with its attribute. There is none
+// if the two are not a struct and a composite.
+func (t Types) attributes(oid uint32, typ reflect.Type, strict bool, compare func(oid uint32, typ reflect.Type) Mismatch) Mismatch {
 	known, _ := t.Known.TypeForOID(oid)
 	if known == nil || typ.Kind() != reflect.Struct || hasOwnWay(typ) {
 		return Mismatch{}
@@ -33,13 +45,13 @@ func (t Types) attributes(oid uint32, typ reflect.Type, compare func(oid uint32,
 			fields = append(fields, f)
 		}
 	}
-	if len(fields) != len(names) {
+	if len(fields) < len(names) || strict && len(fields) > len(names) {
 		return Mismatch{Rule: "type", Why: fmt.Sprintf("has %d exported fields, and there are %d attributes (%s) in", len(fields), len(names), strings.Join(names, ", ")),
 			Hint: "give it a field for each, in their order"}
 	}
-	for i, f := range fields {
+	for i, f := range fields[:len(names)] {
 		named := structfields.Field{Name: f.Name}
-		if !named.Matches(names[i]) && slices.ContainsFunc(names, named.Matches) {
+		if strict && !named.Matches(names[i]) && slices.ContainsFunc(names, named.Matches) {
 			return Mismatch{Rule: "type", Why: fmt.Sprintf("has the field %s where the attribute %s is, in", f.Name, names[i]),
 				Hint: "put its fields into the order of the attributes, " + strings.Join(names, ", ")}
 		}

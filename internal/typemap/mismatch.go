@@ -43,7 +43,7 @@ func (t Types) Read(oid uint32, modifier int32, typ reflect.Type) Mismatch {
 		return Mismatch{}
 	}
 	read := func(oid uint32, typ reflect.Type) Mismatch { return t.Read(oid, -1, typ) }
-	if m := t.attributes(oid, typ, read); m.Why != "" {
+	if m := t.attributes(oid, typ, true, read); m.Why != "" {
 		return m
 	}
 	if rowscan.PlanScan(t.Known, oid, t.Known.FormatCodeForOID(oid), reflect.New(typ).Interface()) == nil {
@@ -92,7 +92,7 @@ func (t Types) Unsendable(oid uint32, typ reflect.Type) Mismatch {
 	case !t.fitsEnum(oid, value):
 		return Mismatch{Rule: "type", Why: "cannot be sent as", Hint: "use a string"}
 	}
-	return Mismatch{}
+	return t.lacksFields(oid, typ)
 }
 
 // Write is the mismatch of sending a field as a parameter, or into a column of a copy.
@@ -106,7 +106,7 @@ func (t Types) Write(oid uint32, typ reflect.Type) Mismatch {
 	if hasOwnWay(typ) {
 		return Mismatch{}
 	}
-	if m := t.attributes(oid, typ, t.Write); m.Why != "" {
+	if m := t.attributes(oid, typ, true, t.Write); m.Why != "" {
 		return m
 	}
 	if !known && isText(oid) && !t.Encodes(oid, typ) {

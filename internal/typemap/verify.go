@@ -194,7 +194,7 @@ func EncodeError(ctx context.Context, known *pgtype.Map, conn *pgx.Conn, names [
 	}
 	t, typ := Types{Known: known}, reflect.TypeOf(args[i])
 	what, sent := typ.String(), typ
-	if t.Encodes(oid, typ) {
+	if t.Encodes(oid, typ) && t.lacksFields(oid, typ).Why == "" {
 		if sent = OwnType(args[i]); sent == nil || t.Encodes(oid, sent) {
 			return e
 		}

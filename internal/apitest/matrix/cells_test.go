@@ -158,7 +158,8 @@ var kinds = []kind{
 	{"tstzrange", `["2024-02-29 00:00:00+00","2024-03-01 00:00:00+00")`, []any{between(day, day.AddDate(0, 0, 1))}, nil},
 	{"int4multirange", "{[1,5)}", []any{pgtype.Multirange[pgtype.Range[pgtype.Int4]]{aRange}}, nil},
 	{"int8multirange", "{[1,5)}", []any{pgtype.Multirange[pgtype.Range[int64]]{between[int64](1, 5)}}, nil},
-	{"nummultirange", "{[12.50,12.50]}", nil, nil},
+	{"nummultirange", "{[12.50,12.50]}", []any{pgtype.Multirange[pgtype.Range[pgtype.Numeric]]{
+		{Lower: numeric, Upper: numeric, LowerType: pgtype.Inclusive, UpperType: pgtype.Inclusive, Valid: true}}}, nil},
 	{"datemultirange", "{[2024-02-29,2024-03-01)}", []any{pgtype.Multirange[pgtype.Range[pgtype.Date]]{
 		between(pgtype.Date{Time: day, Valid: true}, pgtype.Date{Time: day.AddDate(0, 0, 1), Valid: true})}}, nil},
 	{"tsmultirange", `{["2024-02-29 00:00:00","2024-03-01 00:00:00")}`, []any{pgtype.Multirange[pgtype.Range[time.Time]]{between(day, day.AddDate(0, 0, 1))}}, nil},

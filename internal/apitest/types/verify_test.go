@@ -54,7 +54,7 @@ func TestAMissingTypeIsAFindingThatNamesIt(t *testing.T) {
 	}
 }
 
-func TestARunWithoutTheTypeNamesTheMend(t *testing.T) {
+func TestARunWithoutTheTypeSaysWhatToDo(t *testing.T) {
 	t.Parallel()
 	pool := pgcmdtest.Connect(t, pgcmd.Config{}, schema)
 	_, err := pgcmd.Exec[value[[]mood]]("moods.send", `select @v::mood[]`).Run(t.Context(), pool, value[[]mood]{[]mood{"sad"}})
@@ -124,4 +124,37 @@ func TestLoadedTypesAreVerifiedAsOthers(t *testing.T) {
 		assert.Len(t, found(t, pool, pgcmd.Query[struct{}, value[int32]]("m", `select 5::cents as v`)), 1)
 		assert.Empty(t, found(t, pool, pgcmd.Query[value[string], value[string]]("m", `select @v::app.email as v`)))
 	}
+}
+
+// pgx finds out when it comes to the attribute that has no field.
+func TestAStructWithTooFewFieldsIsTheProgramsError(t *testing.T) {
+	t.Parallel()
+	pool := pgcmdtest.Connect(t, pgcmd.Config{Types: every}, schema)
+	type few struct{ X, Y float64 }
+	for name, run := range map[string]func() error{
+		"Exec": func() error {
+			_, err := pgcmd.Exec[value[few]]("p", `select @v::point3`).Run(t.Context(), pool, value[few]{})
+			return err
+		},
+		"Exec with a slice": func() error {
+			_, err := pgcmd.Exec[value[[]few]]("p", `select @v::point3[]`).Run(t.Context(), pool, value[[]few]{[]few{{}}})
+			return err
+		},
+		"Copy": func() error {
+			type row struct {
+				ID int32
+				At *few
+			}
+			copies := func(yield func(row, error) bool) { yield(row{At: &few{}}, nil) }
+			_, err := pgcmd.Copy[row]("p", pgx.Identifier{"orders"}).Run(t.Context(), pool, copies)
+			return err
+		},
+	} {
+		err := run()
+		assert.ErrorContains(t, err, "few) has 2 exported fields, and there are 3 attributes (x, y, z) in point3", name)
+		assert.Equal(t, pgcmd.CodeInternal, pgcmd.CodeOf(err), name)
+		assert.Equal(t, pgcmd.NotApplied, pgcmd.EffectOf(err), name)
+	}
+	_, err := pgcmd.QueryOne[struct{}, value[few]]("p", `select (1, 2, 3)::point3 as v`).Run(t.Context(), pool, struct{}{})
+	assert.ErrorContains(t, err, `V (types_test.few): make it a struct with a field for each attribute`)
 }
