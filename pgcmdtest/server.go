@@ -6,10 +6,12 @@
 //		// ...
 //	}
 //
+// [Connect] makes a *[pgcmd.Pool] on such a database, by a [pgcmd.Config].
+//
 // # Where PostgreSQL comes from
 //
 // PGCMD_TEST_DATABASE_URL, if set, names a server that runs, on which the user may create databases:
-// [Pool] and [URL] use it. Otherwise they share one server per test process, which they start with
+// [Pool], [Connect] and [URL] use it. Otherwise they share one server per test process, which they start with
 // initdb and postgres from the folder that PGCMD_TEST_POSTGRES_BIN names, from the PATH, or from the
 // usual install folders, the newest first. [Start] always starts a server. Under root, PostgreSQL
 // runs as the user postgres, else nobody.

@@ -13,7 +13,8 @@ const databaseVariable = "DATABASE_URL"
 
 // Verify compares commands with the database that the environment variable DATABASE_URL names, by [pgcmd.Verify]:
 // every finding fails the test, every warning is logged. Nothing in the database is changed. Without DATABASE_URL the
-// test fails, it never skips; [VerifyOn] is for a database that the test has made.
+// test fails, it never skips. [VerifyOn] is for a database that the test has made, and for commands that need
+// [pgcmd.Config.Types]: with a pool that has them.
 func Verify(t testing.TB, defs ...pgcmd.Definition) {
 	t.Helper()
 	address := os.Getenv(databaseVariable)
@@ -31,6 +32,7 @@ func Verify(t testing.TB, defs ...pgcmd.Definition) {
 // VerifyOn is [Verify] on db:
 //
 //	pgcmdtest.VerifyOn(t, pgcmdtest.Pool(t, schema), findUser, createUser)
+//	pgcmdtest.VerifyOn(t, pgcmdtest.Connect(t, pgcmd.Config{Types: types}, schema), findUser, createUser)
 func VerifyOn(t testing.TB, db pgcmd.DB, defs ...pgcmd.Definition) {
 	t.Helper()
 	warnings, err := pgcmd.VerifyWarnings(t.Context(), db, defs...)

@@ -42,12 +42,7 @@ var (
 
 func connect(t *testing.T) *pgcmd.Pool {
 	t.Helper()
-	ctx := context.Background()
-	pool, err := pgcmd.Connect(ctx, pgcmd.Config{MaxConns: 4,
-		URL: pgcmdtest.URL(t, `create table users (email text primary key, secret text)`)})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, pool.Close(ctx)) })
-	return pool
+	return pgcmdtest.Connect(t, pgcmd.Config{MaxConns: 4}, `create table users (email text primary key, secret text)`)
 }
 
 // work runs commands that succeed and that fail, with canaries wherever a value can be.

@@ -20,9 +20,7 @@ import (
 
 func TestRequestsBecomeRunsAndRunsBecomeAnswers(t *testing.T) {
 	t.Parallel()
-	pool, err := pgcmd.Connect(t.Context(), pgcmd.Config{URL: pgcmdtest.URL(t, schema, pgcmd.OnceSchema)})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, pool.Close(context.WithoutCancel(t.Context()))) })
+	pool := pgcmdtest.Connect(t, pgcmd.Config{}, schema, pgcmd.OnceSchema)
 	server := httptest.NewServer(routes(pool))
 	t.Cleanup(server.Close)
 
@@ -67,7 +65,7 @@ func TestRequestsBecomeRunsAndRunsBecomeAnswers(t *testing.T) {
 		assert.Equal(t, c.status, status, "%s %s %.80s: %s", c.method, c.path, c.body, answer)
 		assert.Contains(t, answer, c.answer)
 	}
-	_, err = pool.Exec(t.Context(), `alter table users rename age to years`)
+	_, err := pool.Exec(t.Context(), `alter table users rename age to years`)
 	require.NoError(t, err)
 	status, answer := ask("GET", "/users/ada@example.com", "", "")
 	assert.Equal(t, 500, status)
