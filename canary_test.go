@@ -79,6 +79,7 @@ func assertNoCanary(t *testing.T, what string, v any) {
 func TestNoSecretAndNoValueIsEverShown(t *testing.T) {
 	t.Parallel()
 	pool := pgcmdtest.Pool(t, usersDDL, `insert into users (email, note) values ('`+rowCanary+`', '`+rowCanary+`')`)
+	typed := pgcmdtest.Connect(t, pgcmd.Config{Types: []string{"pair"}}, `create type pair as (a text, b int2)`)
 	ctx := t.Context()
 	in := byEmail{inputCanary}
 	secret := login{inputCanary, inputCanary, []answer{{inputCanary, 74205101}}, answer{inputCanary, 74205101}}
@@ -104,6 +105,30 @@ func TestNoSecretAndNoValueIsEverShown(t *testing.T) {
 		},
 		"a scan that does not fit": func() error {
 			return runErr(pgcmd.QueryOne[empty, int]("x", `select note from users where note is not null`).Run(ctx, pool, empty{}))
+		},
+		"a struct with too few fields for a composite": func() error {
+			type few struct{ A string }
+			return runErr(pgcmd.Exec[struct{ P few }]("x", `select @p::pair`).Run(ctx, typed, struct{ P few }{few{inputCanary}}))
+		},
+		"a value that does not fit its attribute of a composite": func() error {
+			type pair struct {
+				A string
+				B int64
+			}
+			return runErr(pgcmd.Exec[struct{ P pair }]("x", `select @p::pair`).Run(ctx, typed, struct{ P pair }{pair{inputCanary, 74205101}}))
+		},
+		"an attribute of a composite that cannot be read": func() error {
+			type pair struct {
+				A string
+				B int16
+			}
+			return runErr(pgcmd.QueryOne[empty, struct{ P pair }]("x", `select ('`+rowCanary+`', null)::pair as p`).Run(ctx, typed, empty{}))
+		},
+		"types that the database does not have": func() error {
+			cfg := pgcmd.Config{Host: typed.Config().ConnConfig.Host, Port: typed.Config().ConnConfig.Port, Database: typed.Config().ConnConfig.Database,
+				User: typed.Config().ConnConfig.User, Password: dsnCanary, AllowInsecure: true, Types: []string{"missing"}}
+			_, err := pgcmd.Connect(ctx, cfg)
+			return err
 		},
 		"a refused input": func() error {
 			long := secret

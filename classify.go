@@ -135,8 +135,9 @@ func newAcquireError(ctx context.Context, pool *pgxpool.Pool, t *connpool.Tracke
 		settings.Password = "" // so that printing the cause does not print it
 		ce.Config = &settings
 	}
-	if failure := dbtypes.As(err); failure != nil && (len(failure.Missing) > 0 || failure.Refusal() != "") {
-		return newTypesError(failure)
+	loading := dbtypes.As(err)
+	if loading != nil && (len(loading.Missing) > 0 || loading.Refusal() != "") {
+		return newTypesError(loading)
 	}
 	e := newUnsentError(ctx, err)
 	switch {
@@ -155,6 +156,8 @@ func newAcquireError(ctx context.Context, pool *pgxpool.Pool, t *connpool.Tracke
 	case e.SQLState != "":
 	case errors.Is(err, connpool.ErrHookPanicked):
 		e.Code, e.Message = CodeInternal, "a hook of the pool (BeforeConnect, AfterConnect or PrepareConn) panicked"
+	case loading != nil:
+		e.Code, e.Message = CodeUnavailable, "the connection was lost, or slow, while it loaded Config.Types"
 	case e.Code == CodeTimeout:
 		stat := pool.Stat()
 		e.Code = CodeExhausted

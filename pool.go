@@ -111,8 +111,9 @@ func (p *Pool) Close(ctx context.Context) error {
 // is closed when its caller gives it back, and a read under way on a shared connection is
 // answered there. A command that begins after Reset has returned gets a connection that
 // was made after Reset was called, and so sees what ALTER ROLE ... SET and the like have
-// changed. It may be called at any time, by several goroutines, also while the pool closes
-// and afterwards, when it does nothing.
+// changed, and has the types of [Config].Types as they are now. It may be called at any
+// time, by several goroutines, also while the pool closes and afterwards, when it does
+// nothing.
 func (p *Pool) Reset() {
 	p.tracker.Renew()
 	for _, r := range p.replicas.All {

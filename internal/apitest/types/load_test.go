@@ -275,3 +275,32 @@ func TestAnInstrumentedPoolLoadsTypesByPgx(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []point3{{1, 2, 3}}, read.V)
 }
+
+func TestAServerThatIsSlowWhileTypesAreLoaded(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	url := pgcmdtest.URL(t, schema)
+	blocker, err := pgx.Connect(ctx, url)
+	require.NoError(t, err)
+	tx, err := blocker.Begin(ctx)
+	require.NoError(t, err)
+	_, err = tx.Exec(ctx, `lock table pg_catalog.pg_range in access exclusive mode`)
+	require.NoError(t, err)
+	_, err = connect(t, pgcmd.Config{URL: url, Types: []string{"mood_range"}, ConnectTimeout: 300 * time.Millisecond})
+	require.Error(t, err)
+	assert.NotEqual(t, pgcmd.CodeInvalid, pgcmd.CodeOf(err), "%v", err)
+	assert.Equal(t, pgcmd.NotApplied, pgcmd.EffectOf(err))
+	require.NoError(t, blocker.Close(ctx))
+}
+
+func TestTheSearchPathOfTheURLResolvesNames(t *testing.T) {
+	t.Parallel()
+	url := pgcmdtest.URL(t, schema, `create type app.tone as enum ('dark')`)
+	_, err := connect(t, pgcmd.Config{URL: url, Types: []string{"tone"}})
+	assert.ErrorContains(t, err, "Types names tone")
+	pool, err := connect(t, pgcmd.Config{URL: url + "&search_path=app", Types: []string{"tone"}})
+	require.NoError(t, err)
+	got, err := pgcmd.QueryOne[[]mood, []mood]("tones", `select $1::tone[]`).Run(t.Context(), pool, []mood{"dark"})
+	require.NoError(t, err)
+	assert.Equal(t, []mood{"dark"}, got)
+}
