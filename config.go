@@ -85,7 +85,7 @@ type Config struct {
 	// which Go types need it. Nil: none.
 	Types []string
 
-	Pgx func(*pgxpool.Config) // changes pgx's settings, after the others: tracers, tokens, types of Go; its AfterConnect runs when Types are loaded; may be nil
+	Pgx func(*pgxpool.Config) // changes pgx's settings, after the others: tracers, tokens, types of Go; its AfterConnect runs after Types are loaded; may be nil
 }
 
 // Format renders the config without its secrets, for every verb.

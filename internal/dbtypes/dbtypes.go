@@ -179,6 +179,9 @@ func (l *Loader) query(ctx context.Context, conn *pgx.Conn) (types []*pgtype.Typ
 		b.typeOf(oid)
 	}
 	for oid, t := range b.built {
+		if t == nil {
+			continue
+		}
 		d := described[oid]
 		types = append(types, &pgtype.Type{Name: d.schema + "." + d.name, OID: oid, Codec: t.Codec})
 		if d.visible { // the last one is the one that pgx has of an OID
@@ -214,7 +217,7 @@ type attribute struct {
 // A builder makes the types of pgx of descriptions.
 type builder struct {
 	described map[uint32]description
-	built     map[uint32]*pgtype.Type
+	built     map[uint32]*pgtype.Type // nil for one that cannot be built
 }
 
 // typeOf returns the type, after those that it is made of; nil if one of them is unknown.
@@ -222,9 +225,10 @@ func (b *builder) typeOf(oid uint32) *pgtype.Type {
 	if t, ok := pgxTypes().TypeForOID(oid); ok {
 		return t
 	}
-	if t := b.built[oid]; t != nil {
+	if t, seen := b.built[oid]; seen { // nil: while it is built
 		return t
 	}
+	b.built[oid] = nil
 	d, ok := b.described[oid]
 	if !ok {
 		return nil
@@ -291,7 +295,12 @@ func As(err error) *Error {
 
 // Refusal is what the server says of a name that cannot be one, or "".
 func (e *Error) Refusal() string {
-	if refused, ok := errors.AsType[*pgconn.PgError](e.Err); ok && strings.HasPrefix(refused.Code, "42") {
+	refused, ok := errors.AsType[*pgconn.PgError](e.Err)
+	if !ok {
+		return ""
+	}
+	switch refused.Code {
+	case "42601", "42602", "0A000": // a syntax error, no name, of another database
 		return refused.Message
 	}
 	return ""

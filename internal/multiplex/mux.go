@@ -66,7 +66,7 @@ type Config struct {
 	Pool           *pgxpool.Pool // made by connpool; its settings and hooks make the connections
 	Size           int           // how many connections may accept queries
 	ConnectTimeout time.Duration // of a connection, if pgx has none
-	CustomTypes    bool          // Config.Pgx sets an AfterConnect, which may register types
+	CustomTypes    bool          // AfterConnect may register types, beside those that package dbtypes loads
 
 	// OnOutdated is called after the server has refused a statement because it was prepared
 	// for another schema. It is prepared again.

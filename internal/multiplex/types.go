@@ -11,9 +11,9 @@ import (
 
 // safeToShare reports whether several goroutines, each with a copy of the connection's type
 // map, can encode and scan values of a type. PostgreSQL's own types can: all connections
-// of pgx share their codecs. A registered type can if its codec has no state; an enum's
-// has. Those that package dbtypes loads can. An unregistered type is read as text, by rules that a copy may lack if AfterConnect
-// has added any.
+// of pgx share their codecs. So can those that package dbtypes loads. Another registered type
+// can if its codec has no state; an enum's has. An unregistered type is read as text, by rules
+// that a copy may lack if AfterConnect has added any.
 func (c *conn) safeToShare(oid uint32) bool {
 	t, ok := c.conn.TypeMap().TypeForOID(oid)
 	if !ok {
