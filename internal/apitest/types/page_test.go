@@ -113,11 +113,10 @@ var addEvent = pgcmd.QueryOne[Event, Event]("events.add",
 
 func TestThePagesEnums(t *testing.T) {
 	t.Parallel()
-	pool := pgcmdtest.Connect(t, pgcmd.Config{
-		Types: []string{"order_status"},
-	}, `create type order_status as enum ('open', 'paid');
-		create table invoices (id int8 primary key, status order_status not null)`,
-		`insert into invoices values (1, 'open'), (2, 'open')`)
+	const schema = `create type order_status as enum ('open', 'paid');
+		create table invoices (id int8 primary key, status order_status not null);
+		insert into invoices values (1, 'open'), (2, 'open')`
+	pool := pgcmdtest.Connect(t, pgcmd.Config{Types: []string{"order_status"}}, schema)
 	ctx := t.Context()
 	pgcmdtest.VerifyOn(t, pool, setStatus, byStatus)
 

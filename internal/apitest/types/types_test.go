@@ -74,12 +74,12 @@ const columns = `id, mood, moods, price, prices, mail, mails, at, path, bill, bi
 const values = `@id, @mood, @moods, @price, @prices, @mail, @mails, @at, @path, @bill, @bills, @between, @betweens, @band, @tags, @label, @labels`
 
 var (
-	add      = pgcmd.Exec[order]("orders.add", `insert into orders (`+columns+`) values (`+values+`)`)
-	echo     = pgcmd.QueryOne[order, order]("orders.echo", `insert into orders (`+columns+`) values (`+values+`) returning `+columns)
-	list     = pgcmd.Query[struct{}, order]("orders.list", `select `+columns+` from orders order by id`)
-	read     = list.With(pgcmd.Options{ReadOnly: true})
-	clear_   = pgcmd.Exec[struct{}]("orders.clear", `delete from orders`)
-	importer = pgcmd.Copy[order]("orders.import", pgx.Identifier{"orders"})
+	add         = pgcmd.Exec[order]("orders.add", `insert into orders (`+columns+`) values (`+values+`)`)
+	echo        = pgcmd.QueryOne[order, order]("orders.echo", `insert into orders (`+columns+`) values (`+values+`) returning `+columns)
+	list        = pgcmd.Query[struct{}, order]("orders.list", `select `+columns+` from orders order by id`)
+	read        = list.With(pgcmd.Options{ReadOnly: true})
+	clearOrders = pgcmd.Exec[struct{}]("orders.clear", `delete from orders`)
+	importer    = pgcmd.Copy[order]("orders.import", pgx.Identifier{"orders"})
 )
 
 // every are the types that the schema needs, in no order.
@@ -164,7 +164,7 @@ func TestEveryWayTakesAndReadsLoadedTypes(t *testing.T) {
 					assert.ErrorContains(t, err, "cannot be sent where pgx is not told the type of its parameter", way)
 					continue
 				}
-				_, err := clear_.Run(ctx, pool, struct{}{})
+				_, err := clearOrders.Run(ctx, pool, struct{}{})
 				require.NoError(t, err)
 				require.NoError(t, run(ctx, pool), way)
 				all, err := list.Run(ctx, pool, struct{}{})
@@ -179,7 +179,7 @@ func TestEveryWayTakesAndReadsLoadedTypes(t *testing.T) {
 				assert.Equal(t, want, one(t, all, nil), way)
 			}
 			null := order{ID: 2}
-			_, err := clear_.Run(ctx, pool, struct{}{})
+			_, err := clearOrders.Run(ctx, pool, struct{}{})
 			require.NoError(t, err)
 			_, err = importer.Run(ctx, pool, rows(null))
 			require.NoError(t, err)
