@@ -46,6 +46,8 @@ type batchExec struct {
 	s       *sharedTx // the transaction that it is part of; nil if each item has its own
 	items   batchItems
 	encoded *[]encodedItem
+
+	settings []stmtcache.Setting // of each item that has a transaction of its own
 }
 
 // An encodedItem holds an item's encoded arguments. All items of a chunk are encoded before
@@ -83,7 +85,7 @@ func (f *batchExec) encodeChunk(items []int, refused func(i int, e *Error) (goOn
 			*f.encoded = append(*f.encoded, encodedItem{})
 		}
 		l := &(*f.encoded)[len(chunk)]
-		known.Held = len(chunk) > 0
+		known.Held = len(chunk)+len(f.settings) > 0
 		e, err := f.encode(l, i)
 		if err != nil {
 			return nil, items[n:], err
@@ -513,9 +515,9 @@ func (l *chunkRun) sendChunk(going []*encodedItem, outer string, again bool, bad
 	defer ex.Close()
 	l.s.TakeDeferred(ex.SendInternal)
 	if again {
-		ex.SendInternal("rollback to savepoint " + outer)
+		ex.SendInternal("", "rollback to savepoint "+outer)
 	} else {
-		ex.SendInternal("savepoint " + outer)
+		ex.SendInternal("", "savepoint "+outer)
 	}
 	if l.perItemSavepoints {
 		if stmtcache.CachesStatements(l.f.conn) {
@@ -545,6 +547,11 @@ func (l *chunkRun) sendChunk(going []*encodedItem, outer string, again bool, bad
 // the connection.
 func (f *batchExec) independent(items []int, done func(left int)) (failure *Error) {
 	for len(items) > 0 {
+		setting, err := stmtcache.OnConn(f.conn).DescribeSettings(f.ctx, f.conn, f.settings)
+		if err != nil {
+			e, _ := new(statement).classifyStatement(f.ctx, err)
+			return f.failUnsent(items, e)
+		}
 		chunk, rest, err := f.encodeChunk(items, func(i int, e *Error) bool {
 			f.items.fail(i, e)
 			return true
@@ -565,7 +572,7 @@ func (f *batchExec) independent(items []int, done func(left int)) (failure *Erro
 			})
 			continue
 		}
-		if e := f.runChunkIndependent(chunk); e != nil {
+		if e := f.runChunkIndependent(chunk, setting); e != nil {
 			return f.failUnsent(rest, e)
 		}
 		done(len(rest))
@@ -588,11 +595,13 @@ func (f *batchExec) failUnsent(items []int, cause *Error) *Error {
 }
 
 // runChunkIndependent sends a chunk of items with a Sync each. An item has worked at its
-// ReadyForQuery, and not before: its transaction ends there.
-func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
-	ex := f.newExchange(2*len(chunk), false) // each with a Sync
+// ReadyForQuery, and not before: its transaction ends there. setting is the prepared statement of
+// the settings; nil if there is none.
+func (f *batchExec) runChunkIndependent(chunk []encodedItem, setting *pgconn.StatementDescription) (failure *Error) {
+	ex := f.newExchange((2+len(f.settings))*len(chunk), false) // each with a Sync
 	defer ex.Close()
 	for i := range chunk {
+		ex.SendSettings(setting, f.settings)
 		f.send(ex, &chunk[i])
 		ex.Sync()
 	}
@@ -607,7 +616,14 @@ func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
 			break
 		}
 		i := chunk[ended].item
-		if reply.Kind == pgpipeline.ItemReply {
+		switch reply.Kind {
+		case pgpipeline.InternalReply: // of a setting
+			if err != nil {
+				refused = f.failRefused(i, err)
+				stmtcache.OnConn(f.conn).InvalidateAfter(stmtcache.SetSQL, err)
+			}
+			continue
+		case pgpipeline.ItemReply:
 			if err == nil {
 				unreadable, err = f.read(ex, i, rows)
 			}
@@ -672,7 +688,7 @@ func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
 func (f *batchExec) failRefused(i int, err error) *Error {
 	e := f.itemError(i, err)
 	s := f.items.statement(i)
-	if pgErr, _ := errors.AsType[*pgconn.PgError](err); !s.readOnly && !(s.text.Atomic() && sqlstate.IsDefinite(pgErr)) {
+	if pgErr, _ := errors.AsType[*pgconn.PgError](err); !s.readOnly && !isOfSetting(err) && !(s.text.Atomic() && sqlstate.IsDefinite(pgErr)) {
 		e.Effect = Unknown
 	}
 	e.reconcileCode()

@@ -251,6 +251,10 @@ func (r *batchRun) independent(ctx context.Context, db DB) *Error {
 			return r.failAll(items, newUnsentError(ctx, err))
 		}
 		t := resolve(db)
+		settings, failure := t.own.settingsFor(ctx)
+		if failure != nil {
+			return r.failAll(items, failure)
+		}
 		l, failure := t.acquire(ctx, &r.name, r.options.ReadOnly)
 		if failure != nil {
 			return r.failAll(items, failure)
@@ -258,6 +262,7 @@ func (r *batchRun) independent(ctx context.Context, db DB) *Error {
 		defer r.releaseConn(ctx, &l)
 		r.standing = t.limits()
 		f := newBatchExec(ctx, l.conn, nil, r)
+		f.settings = settings
 		defer f.release()
 		return f.independent(items, r.progress)
 	})
@@ -280,7 +285,7 @@ func (r *batchRun) retryFailed(ctx context.Context, db DB, items []int, pass fun
 				continue
 			}
 			e.previousAttempts, e.Attempts = earlier[i], r.values.outcome(i).attempts
-			if Retryable(e) && !(e.retryAtMostOnce() && r.tried > 1) && r.options.Retry.allows(e, r.tried) {
+			if Retryable(e) && !e.noRetry && !(e.retryAtMostOnce() && r.tried > 1) && r.options.Retry.allows(e, r.tried) {
 				left, first = append(left, i), e
 			}
 		}

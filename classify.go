@@ -40,6 +40,9 @@ func classify(ctx context.Context, err error) *Error {
 	e := &Error{Code: CodeFailed, Err: err}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		e.setFromPgError(ctx, pgErr)
+		if refused, ok := errors.AsType[*stmtcache.SettingError](err); ok {
+			e.Message = "the setting " + refused.Name + " of Config.Settings was refused: " + e.Message
+		}
 		if pgxerr.IsConnect(err) {
 			e.Message = "connecting failed: " + e.Message
 		}
@@ -213,7 +216,7 @@ func (s *statement) statementError(ctx context.Context, r *result, err error) *E
 	switch {
 	case s.readOnly || pgxerr.IsConnect(err):
 		e.Effect = NotApplied
-	case r.failedBeforeSend || r.unsent():
+	case r.failedBeforeSend || r.unsent() || isOfSetting(err):
 		e.Effect = NotApplied
 	case r.joined && !s.text.Ends:
 		// It was not executed, or its transaction can no longer commit.
@@ -228,6 +231,13 @@ func (s *statement) statementError(ctx context.Context, r *result, err error) *E
 	}
 	e.reconcileCode()
 	return e
+}
+
+// isOfSetting reports whether err is the server's about a setting: what comes after it is not
+// executed.
+func isOfSetting(err error) bool {
+	_, ok := errors.AsType[*stmtcache.SettingError](err)
+	return ok
 }
 
 // classifyStatement makes the error of a statement, without its Effect. refused is true if

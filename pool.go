@@ -22,6 +22,7 @@ import (
 	"github.com/pgcmd/pgcmd/internal/multiplex"
 	"github.com/pgcmd/pgcmd/internal/replica"
 	"github.com/pgcmd/pgcmd/internal/retry"
+	"github.com/pgcmd/pgcmd/internal/stmtcache"
 	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
@@ -232,6 +233,12 @@ func Connect(ctx context.Context, cfg Config) (*Pool, error) {
 	p.replicas = replica.NewSet(p.Pool, cmp.Or(cfg.MaxReplicaLag, defaultReplicaLag), p.logger)
 	p.acquirer = connpool.NewAcquirer(p.Pool, p.tracker, cmp.Or(cfg.AcquireTimeout, defaultAcquireTimeout))
 	start := time.Now()
+	if cfg.Settings != nil {
+		if problem := settingsProblem(p.Pool.Config().ConnConfig); problem != "" {
+			p.end()
+			return refuse(&Error{Code: CodeInvalid, Message: "the settings were refused", Problems: []Problem{{Field: "Settings", Rule: "config", Message: problem}}})
+		}
+	}
 	if cfg.Multiplex > 0 {
 		var problems []Problem
 		for _, message := range multiplex.Refusals(p.Pool.Config()) {
@@ -360,7 +367,8 @@ func (p *Pool) warm(ctx context.Context) *Error {
 // newMux makes the shared connections of a pool, whose reset then renews them too.
 func (p *Pool) newMux(pool *pgxpool.Pool, t *connpool.Tracker) *multiplex.Mux {
 	m := multiplex.New(multiplex.Config{
-		Pool: pool, Size: p.config.Multiplex, ConnectTimeout: defaultConnectTimeout, CustomTypes: p.hooked,
+		Pool: pool, Size: p.config.Multiplex, ConnectTimeout: defaultConnectTimeout,
+		CustomTypes: p.hooked, Settings: p.config.Settings != nil,
 		OnOutdated: func(sql string) { p.stale.Add(sql) },
 		DialError:  func(err error) error { return newAcquireError(context.Background(), pool, t, err) },
 	})
@@ -373,14 +381,14 @@ func (p *Pool) newMux(pool *pgxpool.Pool, t *connpool.Tracker) *multiplex.Mux {
 
 // runShared runs the statement on the shared connections. It returns false for done if the
 // statement has to run on a connection of its own.
-func (s *statement) runShared(ctx context.Context, p *Pool, args []any, unverified typemap.Unverified, r *result) (failure *Error, done bool) {
+func (s *statement) runShared(ctx context.Context, p *Pool, settings []stmtcache.Setting, args []any, unverified typemap.Unverified, r *result) (failure *Error, done bool) {
 	if err := ctx.Err(); err != nil {
 		return newUnsentError(ctx, err), true
 	}
 	if failure := nested(ctx, p.Pool); failure != nil {
 		return failure, true
 	}
-	run := multiplex.Run{Query: multiplex.Query{Name: s.name, SQL: s.text.SQL, Args: args, Unverified: unverified}}
+	run := multiplex.Run{Query: multiplex.Query{Name: s.name, SQL: s.text.SQL, Args: args, Unverified: unverified, Settings: settings}}
 	for {
 		if failure, done = p.enterMux(ctx, &run); failure != nil || done {
 			return failure, failure != nil

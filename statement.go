@@ -59,21 +59,22 @@ func (s *statement) with(command string, o *Options) *statement {
 // A result is the state of a statement that was sent, and its rows.
 type result struct {
 	rows             rowscan.Rows
-	results          pgx.BatchResults   // that the rows are part of; nil if they are not
-	direct           *pgx.Conn          // that the statement is sent on by query; nil if it is sent otherwise
-	reply            stmtcache.Reply    // the rows of one that is sent on direct as a prepared statement
-	conn             *pgxpool.Conn      // taken from a pool for this statement alone; nil if the caller's
-	sharedRequest    *multiplex.Request // on a shared connection; nil if it was not
-	heldTx           *sharedTx          // the Tx that the statement is part of, to be given back; nil if none
-	inTx             *sharedTx          // the Tx that the statement is part of; nil if none
-	described        bool               // by describe, and not by pgx
-	joined           bool               // the statement is part of a transaction that began before it
-	netConn          *connpool.Conn     // of the connection; nil if it is not instrumented
-	sent             int64              // bytes on it, before the statement
-	failedBeforeSend bool               // pgx gave up before it sent the statement, if not before it prepared it
-	unreplicated     int32              // commits counted on it, before the statement
-	argsFree         bool               // nobody keeps the arguments
-	limits           limits             // set before it is sent
+	results          pgx.BatchResults    // that the rows are part of; nil if they are not
+	direct           *pgx.Conn           // that the statement is sent on by query; nil if it is sent otherwise
+	reply            stmtcache.Reply     // the rows of one that is sent on direct as a prepared statement, or after settings
+	conn             *pgxpool.Conn       // taken from a pool for this statement alone; nil if the caller's
+	sharedRequest    *multiplex.Request  // on a shared connection; nil if it was not
+	heldTx           *sharedTx           // the Tx that the statement is part of, to be given back; nil if none
+	inTx             *sharedTx           // the Tx that the statement is part of; nil if none
+	settings         []stmtcache.Setting // that are sent before a statement on direct
+	described        bool                // by describe, and not by pgx
+	joined           bool                // the statement is part of a transaction that began before it
+	netConn          *connpool.Conn      // of the connection; nil if it is not instrumented
+	sent             int64               // bytes on it, before the statement
+	failedBeforeSend bool                // pgx gave up before it sent the statement, if not before it prepared it
+	unreplicated     int32               // commits counted on it, before the statement
+	argsFree         bool                // nobody keeps the arguments
+	limits           limits              // set before it is sent
 	bound            connpool.RowLimit
 }
 
@@ -98,11 +99,11 @@ func (s *statement) send(ctx context.Context, db DB, args []any, r *result) *Err
 
 // query sends a statement on r.direct.
 func (r *result) query(ctx context.Context, sql string, args []any) (err error) {
-	if !stmtcache.CachesStatements(r.direct) {
+	if len(r.settings) == 0 && !stmtcache.CachesStatements(r.direct) {
 		r.rows, err = stmtcache.Query(ctx, r.direct, sql, args)
 		return err
 	}
-	err = r.reply.Send(ctx, r.direct, sql, args)
+	err = r.reply.Send(ctx, r.direct, sql, args, r.settings)
 	r.rows, r.argsFree = &r.reply, !r.reply.Traced()
 	return err
 }
@@ -119,9 +120,12 @@ func (s *statement) prepareSend(ctx context.Context, db DB, args []any, r *resul
 		return s.argError(refused)
 	}
 	t := resolve(db)
+	settings, failure := t.own.settingsFor(ctx)
 	switch {
+	case failure != nil:
+		return failure
 	case t.own != nil && s.shared && t.own.mux != nil:
-		if failure, done := s.runShared(ctx, t.own, args, unverified, r); done {
+		if failure, done := s.runShared(ctx, t.own, settings, args, unverified, r); done {
 			return failure
 		}
 	case t.tx != nil:
@@ -133,7 +137,8 @@ func (s *statement) prepareSend(ctx context.Context, db DB, args []any, r *resul
 	if failure != nil {
 		return failure
 	}
-	r.direct, r.conn = l.conn, l.pooled
+	r.direct, r.conn, r.settings = l.conn, l.pooled, settings
+	r.described = len(settings) > 0
 	r.joined = l.pooled == nil && l.conn.PgConn().TxStatus() != 'I'
 	r.netConn = connpool.Of(l.conn)
 	if len(unverified) > 0 {

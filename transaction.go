@@ -43,12 +43,16 @@ func (c *definition) runTx(ctx context.Context, db DB, inv *invocation, key *ide
 	if err := ctx.Err(); err != nil {
 		return nil, newUnsentError(ctx, err).prefixCommand(c.name)
 	}
+	settings, failure := target.own.settingsFor(ctx)
+	if failure != nil {
+		return nil, failure.prefixCommand(c.name)
+	}
 	l, failure := target.acquire(ctx, &c.name, c.opts.ReadOnly)
 	if failure != nil {
 		return nil, failure.prefixCommand(c.name)
 	}
 	defer l.release()
-	tx := begin(ctx, l.conn, target.pool, c.txOptions())
+	tx := begin(ctx, l.conn, target.pool, c.txOptions(), settings)
 	if target.own != nil {
 		tx.s.commitTimeout = target.own.config.CommitTimeout
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/pgcmd/pgcmd/internal/stmtcache"
 	"github.com/pgcmd/pgcmd/internal/txn"
 )
 
@@ -54,12 +55,13 @@ func newSharedTx(db DB, conn *pgx.Conn) *sharedTx {
 	return s
 }
 
-// begin makes a transaction on a connection that has none. Nothing is sent: BEGIN and the
-// statement_timeout for the context's deadline are sent with the first statement.
-func begin(ctx context.Context, conn *pgx.Conn, pool *pgxpool.Pool, o pgx.TxOptions) *Tx {
+// begin makes a transaction on a connection that has none. Nothing is sent: BEGIN, the settings and
+// the statement_timeout for the context's deadline are sent with the first statement.
+func begin(ctx context.Context, conn *pgx.Conn, pool *pgxpool.Pool, o pgx.TxOptions, settings []stmtcache.Setting) *Tx {
 	s := newSharedTx(conn, conn)
 	s.Options, s.pool = o, pool
 	s.Defer(beginSQL(o))
+	s.DeferSettings(settings)
 	if deadline, ok := ctx.Deadline(); ok {
 		s.LimitUntil(deadline)
 	}

@@ -38,6 +38,7 @@ type conn struct {
 	timeout     time.Duration // its statement_timeout; zero: none
 	imposed     bool          // the timeout is imposedTimeout, not the user's
 	customTypes bool          // AfterConnect may have registered types
+	setting     string        // the prepared stmtcache.SetSQL, if the mux has settings
 	tracer      pgx.QueryTracer
 	onNotice    pgconn.NoticeHandler
 	beforeClose func(*pgx.Conn)
@@ -163,18 +164,22 @@ type replyFrame struct {
 	from, to    int
 	errorAt     int  // offset of its ErrorResponse; -1 if there is none
 	opener      byte // its ParseComplete or BindComplete
-	completions int  // number of messages that complete it
+	openers     int  // number of them
+	completions int  // number of messages that complete it, or a setting before it
 	status      byte // the transaction status
 }
 
 // answers reports whether the reply can be one to req. A server or a proxy that sends a
 // message too many or too few is detected before a caller gets another caller's reply.
 func (p replyFrame) answers(req *Request) bool {
-	opener := byte('2')
+	opener, statements := byte('2'), 1+req.settings
 	if req.isPrepare {
 		opener = '1'
 	}
-	return p.errorAt >= 0 && (p.opener == 0 || p.opener == opener) || p.opener == opener && p.completions == 1
+	if p.errorAt >= 0 {
+		return (p.opener == 0 || p.opener == opener) && p.completions <= p.openers && p.openers <= statements
+	}
+	return p.opener == opener && p.openers == statements && p.completions == statements
 }
 
 // read reads replies until the connection closes.
@@ -213,10 +218,11 @@ func (c *conn) read() {
 			switch buf[at] {
 			case 'D', 'N', 'A', 't', '3':
 			case '1', '2':
-				if next.opener != 0 {
+				if next.opener != 0 && next.opener != buf[at] {
 					err = pgrows.ErrMalformed
 				}
 				next.opener = buf[at]
+				next.openers++
 			case 'C', 'I', 'T', 'n':
 				next.completions++
 			case 'E':
@@ -319,6 +325,7 @@ func (c *conn) deliver(buf []byte, frames []replyFrame, changed bool) (failure e
 			req.reply.Messages = append(req.reply.Messages[:0], buf[frame.from:frame.to]...)
 			if frame.errorAt >= 0 {
 				req.setError(buf[frame.errorAt:frame.to])
+				req.completions = frame.completions
 			}
 			req.done <- outcomeAnswered
 		}

@@ -132,6 +132,12 @@ func (m *Mux) connect() (c *conn, err error) {
 	if err != nil {
 		return nil, err
 	}
+	setting := stmtcache.Name(pc.PgConn().PID(), 0)
+	if m.config.Settings {
+		if _, err := pc.PgConn().Prepare(ctx, setting, stmtcache.SetSQL, nil); err != nil {
+			return nil, err
+		}
+	}
 	if err := pc.PgConn().SyncConn(ctx); err != nil {
 		return nil, err
 	}
@@ -141,6 +147,7 @@ func (m *Mux) connect() (c *conn, err error) {
 		return nil, err
 	}
 	c = newConn(m, settings, pc, raw.Conn, tracked)
+	c.setting = setting
 	c.timeout, c.imposed = timeout, m.imposeTimeout && timeout == imposedTimeout
 	return c, nil
 }

@@ -68,6 +68,9 @@ type Config struct {
 	ConnectTimeout time.Duration // of a connection, if pgx has none
 	CustomTypes    bool          // AfterConnect may register types, beside those that package dbtypes loads
 
+	// Settings says that queries may have settings.
+	Settings bool
+
 	// OnOutdated is called after the server has refused a statement because it was prepared
 	// for another schema. It is prepared again.
 	OnOutdated func(sql string)

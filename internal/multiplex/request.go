@@ -21,6 +21,7 @@ type Request struct {
 	command   string
 	sql       string
 	isPrepare bool // it prepares a statement, and has no slot of its own
+	settings  int  // how many are set before the statement
 	message   []byte
 	done      chan requestOutcome // is sent one value
 	conn      *conn
@@ -35,10 +36,11 @@ type Request struct {
 	completed bool // it is answered or requeued
 
 	// Written before done is sent to:
-	reply      pgrows.Reply
-	pgErr      *pgconn.PgError // the server's error, if it reported one
-	cause      error           // why it was requeued
-	headOfLine bool            // the server worked on it when the connection was lost, perhaps because of it
+	reply       pgrows.Reply
+	pgErr       *pgconn.PgError // the server's error, if it reported one
+	completions int             // how many settings were set before it
+	cause       error           // why it was requeued
+	headOfLine  bool            // the server worked on it when the connection was lost, perhaps because of it
 }
 
 // Rows returns the rows of an answered request.
@@ -93,7 +95,7 @@ func (c *conn) do(ctx context.Context, q *Query, stmt *preparedStmt) (req *Reque
 		}
 	}
 	req = c.free.Get().(*Request)
-	req.command, req.sql, req.slow = q.Name, q.SQL, stmt.slow
+	req.command, req.sql, req.slow, req.settings = q.Name, q.SQL, stmt.slow, len(q.Settings)
 	req.rows = &pgrows.Buffered{Reply: &req.reply, Fields: stmt.fields, Types: req.types, PgConn: c.conn.PgConn(), OnNotice: c.onNotice}
 	if c.tracer != nil {
 		traced := c.tracer.TraceQueryStart(ctx, c.conn, pgx.TraceQueryStartData{SQL: q.SQL, Args: q.Args})
@@ -103,7 +105,7 @@ func (c *conn) do(ctx context.Context, q *Query, stmt *preparedStmt) (req *Reque
 	}
 	if refused := q.Unverified.VerifyKnown(req.types, stmt.sd.ParamOIDs, q.Args); refused != nil {
 		err = refused
-	} else if err = req.encode(stmt, q.Args); err != nil {
+	} else if err = req.encode(stmt, q); err != nil {
 		err = &EncodeError{req.types, err}
 	}
 	if err != nil {
@@ -173,12 +175,15 @@ func (c *conn) wait(ctx context.Context, req *Request) (requestOutcome, error) {
 }
 
 // encode encodes the messages. It runs user code, which may panic.
-func (r *Request) encode(stmt *preparedStmt, args []any) (err error) {
-	if err := r.encoded.Build(r.types, stmt.sd, args); err != nil {
+func (r *Request) encode(stmt *preparedStmt, q *Query) (err error) {
+	if err := r.encoded.Build(r.types, stmt.sd, q.Args); err != nil {
+		return err
+	}
+	if r.message, err = stmtcache.AppendSettings(r.message[:0], r.conn.setting, q.Settings); err != nil {
 		return err
 	}
 	r.message, err = (&pgproto3.Bind{PreparedStatement: stmt.sd.Name, ParameterFormatCodes: r.encoded.ParamFormats,
-		Parameters: r.encoded.ParamValues, ResultFormatCodes: stmt.formats}).Encode(r.message[:0])
+		Parameters: r.encoded.ParamValues, ResultFormatCodes: stmt.formats}).Encode(r.message)
 	if err == nil {
 		r.message = append(r.message, "E\x00\x00\x00\x09\x00\x00\x00\x00\x00S\x00\x00\x00\x04"...) // Execute and Sync
 	}
@@ -197,7 +202,7 @@ func (r *Request) Free() {
 	r.reply.Reset()
 	r.command, r.sql, r.rows = "", "", nil
 	r.sent, r.abandoned, r.completed = false, false, false
-	r.pgErr, r.cause, r.headOfLine = nil, nil, false
+	r.pgErr, r.completions, r.cause, r.headOfLine = nil, 0, nil, false
 	r.conn.free.Put(r)
 }
 

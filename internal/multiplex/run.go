@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
+	"github.com/pgcmd/pgcmd/internal/stmtcache"
 	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
@@ -22,6 +23,7 @@ type Query struct {
 	SQL        string
 	Args       []any
 	Unverified typemap.Unverified
+	Settings   []stmtcache.Setting // set before it, in its transaction
 }
 
 // A Run is one run of a Query, which is sent until it is answered, on one connection or on
@@ -108,6 +110,9 @@ func (r *Run) Do(ctx context.Context) (*Request, error) {
 	case pgErr.Code == sqlstate.QueryCanceled && c.imposed && !strings.Contains(pgErr.Message, "user request"):
 		m.bypassStatement(r.SQL) // by imposedTimeout, which other connections do not have
 		return nil, ErrDedicated
+	}
+	if n := req.completions; n < len(r.Settings) {
+		return nil, stmtcache.RefusedSetting(r.Settings[n].Name, pgErr)
 	}
 	if sqlstate.InvalidatesStatement(pgErr.Code) {
 		c.invalidate(r.SQL, stmt)

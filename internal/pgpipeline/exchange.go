@@ -6,7 +6,6 @@ package pgpipeline
 import (
 	"context"
 	"io"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -60,6 +59,7 @@ type Exchange struct {
 type Reply struct {
 	Kind     ReplyKind
 	Item     int // of an ItemReply, as passed to Send
+	setting  string
 	maxBytes int
 	prepares bool // a statement for savepoints
 }
@@ -115,14 +115,25 @@ func (x *Exchange) Send(item int, sql string, sd *pgconn.StatementDescription, a
 	x.expected = append(x.expected, Reply{Kind: ItemReply, Item: item, maxBytes: maxBytes})
 }
 
-// SendInternal queues a statement that must succeed. Its arguments are of type int64.
-func (x *Exchange) SendInternal(sql string, args ...any) {
-	var values [][]byte
-	for _, arg := range args {
-		values = append(values, strconv.AppendInt(nil, arg.(int64), 10))
+// SendInternal queues a statement that must succeed, with arguments in text format. setting is the
+// one that it sets, or empty.
+func (x *Exchange) SendInternal(setting, sql string, args ...[]byte) {
+	x.p.SendQueryParams(sql, args, nil, nil, nil)
+	x.expected = append(x.expected, Reply{Kind: InternalReply, setting: setting})
+}
+
+// SendSettings queues statements that set settings until the next Sync. sd is that of
+// [stmtcache.SetSQL], or nil.
+func (x *Exchange) SendSettings(sd *pgconn.StatementDescription, settings []stmtcache.Setting) {
+	for i := range settings {
+		s := &settings[i]
+		if sd == nil {
+			x.SendInternal(s.Name, stmtcache.SetSQL, s.Parameters()...)
+			continue
+		}
+		x.p.SendQueryStatement(sd, s.Parameters(), nil, nil)
+		x.expected = append(x.expected, Reply{Kind: InternalReply, setting: s.Name})
 	}
-	x.p.SendQueryParams(sql, values, nil, nil, nil)
-	x.expected = append(x.expected, Reply{Kind: InternalReply})
 }
 
 // SendCommit queues COMMIT, and the last Sync. It is for an exchange of [NewCommit].
@@ -181,7 +192,9 @@ func (x *Exchange) Next() (r Reply, rows rowscan.Rows, err error, ok bool) {
 			x.skipping = false
 			return r, nil, err, true
 		}
-		x.skipping = err != nil
+		if x.skipping = err != nil; r.setting != "" {
+			err = stmtcache.RefusedSetting(r.setting, err)
+		}
 		if err == nil && r.prepares {
 			stmtcache.OnConn(x.conn).SavepointsPrepared++
 		}
@@ -281,7 +294,7 @@ func (x *Exchange) PrepareSavepoints() {
 // Savepoint queues a statement for savepoints.
 func (x *Exchange) Savepoint(s SavepointStmt) {
 	if !x.prepared {
-		x.SendInternal(s.sql)
+		x.SendInternal("", s.sql)
 		return
 	}
 	x.p.SendQueryPrepared(s.name, nil, nil, nil)

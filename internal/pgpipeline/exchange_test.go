@@ -24,7 +24,7 @@ func TestStatementsForSavepointsThatWereSkippedArePreparedLater(t *testing.T) {
 	exchange := func(sql string) (errs []error) {
 		x := pgpipeline.New(t.Context(), conn, 0, false)
 		defer x.Close()
-		x.SendInternal(sql)
+		x.SendInternal("", sql)
 		x.PrepareSavepoints()
 		x.Savepoint(pgpipeline.SetSavepoint)
 		x.Savepoint(pgpipeline.RollbackSavepoint)

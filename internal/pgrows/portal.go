@@ -32,6 +32,18 @@ func NewPortal(pg *pgconn.PgConn, types *pgtype.Map, fields *[]pgconn.FieldDescr
 	return &Portal{pg: pg, types: types, fields: fields, skip: skip}
 }
 
+// Skipping returns how many of the other statements were not completed.
+func (r *Portal) Skipping() int { return r.skip }
+
+// Columns appends the columns of a statement, in the formats in which they are requested.
+func Columns(columns []pgconn.FieldDescription, sd *pgconn.StatementDescription, formats []int16) []pgconn.FieldDescription {
+	columns = append(columns, sd.Fields...)
+	for i := range columns {
+		columns[i].Format = formats[i]
+	}
+	return columns
+}
+
 // Flush sends the messages that are queued on the connection's Frontend.
 func (r *Portal) Flush() error {
 	r.connErr = r.pg.Frontend().Flush()
@@ -118,17 +130,17 @@ func abort(pg *pgconn.PgConn) {
 }
 
 // Exchange sends the messages that are queued on the connection's Frontend, the last of
-// which is a Sync, and discards the rows of the replies. If the connection is lost, it
-// closes it.
-func Exchange(pg *pgconn.PgConn) error {
+// which is a Sync, and discards the rows of the replies. It returns how many of the first
+// statements were not completed. If the connection is lost, it closes it.
+func Exchange(pg *pgconn.PgConn, statements int) (left int, err error) {
 	var fields []pgconn.FieldDescription
-	r := Portal{pg: pg, fields: &fields}
+	r := Portal{pg: pg, fields: &fields, skip: statements}
 	_ = r.Flush()
 	if r.Close(); r.connErr != nil {
 		abort(pg)
-		return r.connErr
+		return r.skip, r.connErr
 	}
-	return r.err
+	return r.skip, r.err
 }
 
 // More reports whether the portal has more rows.

@@ -68,7 +68,8 @@ func TestExchangeReturnsTheServersError(t *testing.T) {
 		pg.Frontend().SendDescribe(&pgproto3.Describe{ObjectType: 'P'})
 		pg.Frontend().SendExecute(&pgproto3.Execute{})
 		pg.Frontend().SendSync(&pgproto3.Sync{})
-		return pgrows.Exchange(pg)
+		_, err := pgrows.Exchange(pg, 0)
+		return err
 	}
 	require.NoError(t, send(`select generate_series(1, 1000)`))
 	var pgErr *pgconn.PgError

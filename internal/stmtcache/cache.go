@@ -129,6 +129,9 @@ func (c *Cache) Invalidate(sql string) {
 // InvalidateAfter is Invalidate if a statement that failed with err may have failed because of
 // its description.
 func (c *Cache) InvalidateAfter(sql string, err error) {
+	if _, ofSetting := errors.AsType[*SettingError](err); ofSetting {
+		return
+	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && sqlstate.InvalidatesStatement(pgErr.Code) {
 		c.Invalidate(sql)
 	}

@@ -7,8 +7,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/pgxerr"
 )
 
@@ -23,6 +25,7 @@ type Reply struct {
 	sql    string
 	ctx    context.Context
 	reader *pgconn.ResultReader // nil if the statement was not sent
+	after  *afterSettings       // instead of reader, if it was sent after settings; else nil
 	ended  bool
 	tag    pgconn.CommandTag
 	err    error
@@ -33,20 +36,32 @@ type Reply struct {
 // Send sends a statement on a connection that is set to use prepared statements, as its Query
 // does, and prepares it before if it is not known. It returns errors of preparing and of
 // encoding; those of the execution are the rows'.
-func (r *Reply) Send(ctx context.Context, conn *pgx.Conn, sql string, args []any) error {
+//
+// Settings are set before it, in the same message and the same transaction. The statement is then
+// sent by the same messages on a connection that is not set to use prepared statements, too.
+func (r *Reply) Send(ctx context.Context, conn *pgx.Conn, sql string, args []any, settings []Setting) error {
 	c := OnConn(conn)
 	r.conn, r.cache, r.sql = conn, c, sql
 	if c.config.Tracer != nil {
 		ctx = r.startTrace(ctx, args)
 	}
+	setting, err := c.DescribeSettings(ctx, conn, settings)
+	if err != nil {
+		return r.notSent(err)
+	}
 	sd, known, err := c.EncodeKnown(ctx, conn, sql, args)
 	if !known {
+		c.Held = setting != nil
 		sd, err = c.DescribeAndEncode(ctx, conn, sql, args)
+		c.Held = false
 	}
 	if err != nil {
 		return r.notSent(err)
 	}
 	r.ctx = ctx
+	if len(settings) > 0 {
+		return r.sendAfter(setting, settings, sd)
+	}
 	if ctx.Err() == nil { // else pgconn sends nothing
 		c.Watch.Start(ctx)
 		ctx = context.Background() // pgconn need not follow it too
@@ -64,20 +79,75 @@ func (r *Reply) Send(ctx context.Context, conn *pgx.Conn, sql string, args []any
 // EncodeKnown encodes the arguments of a statement into Encoded, if its description is known
 // and they fit it. Otherwise ok is false: the statement must be described, perhaps once more.
 func (c *Cache) EncodeKnown(ctx context.Context, conn *pgx.Conn, sql string, args []any) (sd *pgconn.StatementDescription, ok bool, err error) {
+	if sd, ok, err = c.known(ctx, conn, sql); !ok || err != nil {
+		return nil, ok, err
+	}
+	if err = c.Encoded.Build(conn.TypeMap(), sd, args); pgxerr.IsEncode(err) {
+		c.Invalidate(sql)
+		return nil, false, nil
+	}
+	return sd, true, err
+}
+
+// known returns the description of a statement; ok is false if it must be described.
+func (c *Cache) known(ctx context.Context, conn *pgx.Conn, sql string) (sd *pgconn.StatementDescription, ok bool, err error) {
 	e, _ := c.statements.Get(sql)
 	if e == nil || e.description == nil {
 		return nil, false, nil
 	}
-	if !c.tracesPrepare { // it is prepared already, unless DeallocateAll was called
-		if e.description, err = conn.Prepare(ctx, e.description.Name, sql); err != nil {
+	if !c.tracesPrepare && e.description.Name != "" { // it is prepared already, unless DeallocateAll was called
+		sd, err := conn.Prepare(ctx, e.description.Name, sql)
+		if err != nil {
 			return nil, true, err
 		}
+		e.description = sd
 	}
-	if err = c.Encoded.Build(conn.TypeMap(), e.description, args); pgxerr.IsEncode(err) {
-		c.Invalidate(sql)
-		return nil, false, nil
+	return e.description, true, nil
+}
+
+// afterSettings is the reply to a statement that was sent after settings.
+type afterSettings struct {
+	pgrows.Portal
+	columns  []pgconn.FieldDescription
+	settings []Setting
+}
+
+// sendAfter sends a statement whose arguments are encoded, after settings. setting is the
+// description of SetSQL, or nil.
+func (r *Reply) sendAfter(setting *pgconn.StatementDescription, settings []Setting, sd *pgconn.StatementDescription) error {
+	c, pg := r.cache, r.conn.PgConn()
+	if err := r.ctx.Err(); err != nil {
+		return r.notSent(err)
 	}
-	return e.description, true, err
+	r.after = &afterSettings{settings: settings, columns: pgrows.Columns(nil, sd, c.Encoded.ResultFormats)}
+	r.after.Portal = *pgrows.NewPortal(pg, r.conn.TypeMap(), &r.after.columns, len(settings))
+	to := pg.Frontend()
+	QueueSettings(to, setting, settings)
+	if sd.Name == "" {
+		to.SendParse(&pgproto3.Parse{Query: r.sql, ParameterOIDs: sd.ParamOIDs})
+	}
+	to.SendBind(&pgproto3.Bind{PreparedStatement: sd.Name, Parameters: c.Encoded.ParamValues,
+		ParameterFormatCodes: c.Encoded.ParamFormats, ResultFormatCodes: c.Encoded.ResultFormats})
+	if sd.Name == "" || len(sd.Fields) == 0 { // they may not have been known when it was described
+		to.SendDescribe(&pgproto3.Describe{ObjectType: 'P'})
+	}
+	to.SendExecute(&pgproto3.Execute{})
+	to.SendSync(&pgproto3.Sync{})
+	c.Encoded.Free()
+	c.Watch.Start(r.ctx)
+	_ = r.after.Flush()
+	return nil
+}
+
+// finish returns the end of the reply.
+func (a *afterSettings) finish(ctx context.Context, c *Cache) (pgconn.CommandTag, error) {
+	a.Close()
+	err := a.Finish(ctx)
+	if a.Skipping() > 0 {
+		err = RefusedSetting(a.settings[len(a.settings)-a.Skipping()].Name, err)
+		c.InvalidateAfter(SetSQL, err)
+	}
+	return a.CommandTag(), err
 }
 
 // DescribeAndEncode describes a statement and encodes its arguments into Encoded.
@@ -112,10 +182,10 @@ func (r *Reply) end() {
 
 // Next reads the next row.
 func (r *Reply) Next() bool {
-	if r.ended {
+	switch {
+	case r.ended:
 		return false
-	}
-	if r.reader.NextRow() {
+	case r.after != nil && r.after.Next(), r.after == nil && r.reader.NextRow():
 		return true
 	}
 	r.Close()
@@ -127,7 +197,11 @@ func (r *Reply) Close() {
 	if r.ended {
 		return
 	}
-	r.tag, r.err = r.reader.Close()
+	if r.after != nil {
+		r.tag, r.err = r.after.finish(r.ctx, r.cache)
+	} else {
+		r.tag, r.err = r.reader.Close()
+	}
 	r.stopWatch()
 	if r.err != nil {
 		r.err = ofContext(r.ctx, r.err)
@@ -158,14 +232,22 @@ func (r *Reply) CommandTag() pgconn.CommandTag { return r.tag }
 
 // FieldDescriptions returns the columns.
 func (r *Reply) FieldDescriptions() []pgconn.FieldDescription {
-	if r.reader == nil {
+	switch {
+	case r.after != nil:
+		return r.after.columns
+	case r.reader == nil:
 		return nil
 	}
 	return r.reader.FieldDescriptions()
 }
 
 // RawValues returns the values of the row, until the next call of Next.
-func (r *Reply) RawValues() [][]byte { return r.reader.Values() }
+func (r *Reply) RawValues() [][]byte {
+	if r.after != nil {
+		return r.after.RawValues()
+	}
+	return r.reader.Values()
+}
 
 // Conn returns the connection that the statement was sent on.
 func (r *Reply) Conn() *pgx.Conn { return r.conn }

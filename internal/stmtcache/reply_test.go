@@ -41,7 +41,7 @@ func TestAPanicOfOnNoticeEndsTheWatchOfTheContext(t *testing.T) {
 	defer cancel()
 	loud = true
 	var reply stmtcache.Reply
-	require.PanicsWithValue(t, "notice", func() { _ = reply.Send(ctx, conn, `select noisy()`, nil) })
+	require.PanicsWithValue(t, "notice", func() { _ = reply.Send(ctx, conn, `select noisy()`, nil, nil) })
 	ended := make(chan struct{})
 	context.AfterFunc(ctx, func() { close(ended) })
 	cancel()

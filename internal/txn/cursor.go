@@ -53,7 +53,7 @@ func (c *Cursor) Fetch(ctx context.Context, size int, read func(rows rowscan.Row
 	}
 	rows := pgrows.NewPortal(pg, t.Conn.TypeMap(), &c.columns, len(t.deferred))
 	to := pg.Frontend()
-	t.queueDeferred(to)
+	deferred := t.queueDeferred(to)
 	if opening {
 		c.open(to)
 	}
@@ -67,7 +67,7 @@ func (c *Cursor) Fetch(ctx context.Context, size int, read func(rows rowscan.Row
 			if t.External {
 				t.watch.Close() // it may not be closed when its transaction ends
 			}
-			err = rows.Finish(ctx)
+			err = deferredError(deferred, rows.Skipping(), rows.Finish(ctx))
 		}()
 		if rows.Flush() == nil {
 			read(rows)
@@ -105,7 +105,7 @@ func (c *Cursor) Close(ctx context.Context) {
 	switch {
 	case c.rolledBack || t.Closed() || t.externalEnded(ctx) != nil || t.Status() != 'T':
 	case c.maybeClosed:
-		_ = t.exchange(func(to *pgproto3.Frontend) { to.SendClose(&pgproto3.Close{ObjectType: 'P', Name: c.name}) })
+		_, _ = t.exchange(0, func(to *pgproto3.Frontend) { to.SendClose(&pgproto3.Close{ObjectType: 'P', Name: c.name}) })
 	default:
 		t.deferred = append(t.deferred, statement{sql: "close " + c.name, closesCursor: true})
 	}

@@ -37,7 +37,8 @@ func (t *Txn) setMarker(ctx context.Context) error {
 		return t.SendDeferred(ctx)
 	}
 	name := fmt.Sprintf("pgcmd_marker_%d", stmtcache.OnConn(t.Conn).NextID())
-	err := t.exchange(func(to *pgproto3.Frontend) {
+	deferred := t.deferred
+	left, err := t.exchange(len(deferred), func(to *pgproto3.Frontend) {
 		t.queueDeferred(to)
 		to.SendParse(&pgproto3.Parse{Query: "set local pgcmd.marker to 'never executed'"})
 		to.SendBind(&pgproto3.Bind{DestinationPortal: name})
@@ -46,7 +47,7 @@ func (t *Txn) setMarker(ctx context.Context) error {
 	if err == nil {
 		t.direct.marker = name
 	}
-	return err
+	return deferredError(deferred, left, err)
 }
 
 // CheckStatus sets EndedBySQL if the transaction was ended on Conn, as far as the client knows
@@ -72,7 +73,7 @@ func (t *Txn) VerifyMarker() {
 	if t.CheckStatus(); t.State.EndedBySQL || !t.BeginSent || t.direct.marker == "" || t.Status() == 0 || t.Conn.PgConn().IsBusy() {
 		return
 	}
-	err := t.exchange(func(to *pgproto3.Frontend) {
+	_, err := t.exchange(0, func(to *pgproto3.Frontend) {
 		to.SendDescribe(&pgproto3.Describe{ObjectType: 'P', Name: t.direct.marker})
 	})
 	if t.State.EndedBySQL = err != nil; t.Conn.IsClosed() && t.State.ConnLost == nil {

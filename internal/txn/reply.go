@@ -18,6 +18,7 @@ type reply struct {
 	ctx     context.Context
 	sql     string
 	columns []pgconn.FieldDescription
+	before  []statement // that were sent with it
 	ended   bool
 	err     error
 }
@@ -46,10 +47,10 @@ func (t *Txn) sendPrepared(ctx context.Context, sql string, args []any) (*reply,
 		return nil, err
 	}
 	r := &t.reply
-	*r = reply{t: t, ctx: ctx, sql: sql, columns: columnsOf(r.columns[:0], sd, c.Encoded.ResultFormats)}
+	*r = reply{t: t, ctx: ctx, sql: sql, columns: pgrows.Columns(r.columns[:0], sd, c.Encoded.ResultFormats)}
 	r.Portal = *pgrows.NewPortal(t.Conn.PgConn(), t.Conn.TypeMap(), &r.columns, len(t.deferred))
 	to := t.Conn.PgConn().Frontend()
-	t.queueDeferred(to)
+	r.before = t.queueDeferred(to)
 	to.SendBind(&pgproto3.Bind{PreparedStatement: sd.Name, Parameters: c.Encoded.ParamValues,
 		ParameterFormatCodes: c.Encoded.ParamFormats, ResultFormatCodes: c.Encoded.ResultFormats})
 	to.SendExecute(&pgproto3.Execute{})
@@ -58,15 +59,6 @@ func (t *Txn) sendPrepared(ctx context.Context, sql string, args []any) (*reply,
 	t.startWatch(ctx)
 	_ = r.Flush()
 	return r, nil
-}
-
-// columnsOf appends the columns of a statement, in the formats in which they are requested.
-func columnsOf(columns []pgconn.FieldDescription, sd *pgconn.StatementDescription, formats []int16) []pgconn.FieldDescription {
-	columns = append(columns, sd.Fields...)
-	for i := range columns {
-		columns[i].Format = formats[i]
-	}
-	return columns
 }
 
 func (r *reply) Next() bool {
@@ -90,7 +82,8 @@ func (r *reply) Close() {
 func (r *reply) end() {
 	r.ended = true
 	r.t.watch.End(false)
-	r.err = r.Finish(r.ctx)
+	r.err = deferredError(r.before, r.Skipping(), r.Finish(r.ctx))
+	r.before = nil
 	if r.err != nil {
 		stmtcache.OnConn(r.t.Conn).InvalidateAfter(r.sql, r.err)
 	}

@@ -24,8 +24,9 @@ import (
 // A statement is one that is sent with the next.
 type statement struct {
 	sql          string
-	args         []any // int64
-	closesCursor bool  // dropped when the transaction is aborted, which closes its cursors
+	args         []any  // int64, or stmtcache.SecretText
+	setting      string // that it sets; empty: none
+	closesCursor bool   // dropped when the transaction is aborted, which closes its cursors
 }
 
 // EndTime bounds ROLLBACK and what else ends something on the server, on a context that
@@ -33,19 +34,52 @@ type statement struct {
 const EndTime = 2 * time.Second
 
 // Defer adds a statement that is sent with the next one. Its arguments are integers.
-func (t *Txn) Defer(sql string, args ...any) {
+func (t *Txn) Defer(sql string, args ...any) { t.add(statement{sql: sql, args: args}) }
+
+// DeferSettings adds statements that set settings for the transaction.
+func (t *Txn) DeferSettings(settings []stmtcache.Setting) {
+	for _, s := range settings {
+		t.add(statement{sql: stmtcache.SetSQL, args: []any{stmtcache.SecretText(s.Name), s.Value}, setting: s.Name})
+	}
+}
+
+func (t *Txn) add(q statement) {
 	if t.deferred == nil && !t.BeginSent {
 		t.deferred = t.begin[:0]
 	}
-	t.deferred = append(t.deferred, statement{sql: sql, args: args})
+	t.deferred = append(t.deferred, q)
 }
 
 // TakeDeferred calls send for the deferred statements, which the caller sends in its place.
-func (t *Txn) TakeDeferred(send func(sql string, args ...any)) {
+func (t *Txn) TakeDeferred(send func(setting, sql string, args ...[]byte)) {
 	for _, q := range t.deferred {
-		send(q.sql, q.args...)
+		send(q.setting, q.sql, q.parameters()...)
 	}
 	t.deferred = nil
+}
+
+// parameters are the arguments, in text format.
+func (q *statement) parameters() (values [][]byte) {
+	for _, arg := range q.args {
+		switch arg := arg.(type) {
+		case int64:
+			values = append(values, strconv.AppendInt(nil, arg, 10))
+		case stmtcache.SecretText:
+			values = append(values, []byte(arg))
+		}
+	}
+	return values
+}
+
+// deferredError is the error of what was sent after deferred statements, of which the last left
+// were not completed: if one of them sets a setting, it is that of the setting.
+func deferredError(deferred []statement, left int, err error) error {
+	if left > 0 {
+		if q := deferred[len(deferred)-left]; q.setting != "" {
+			return stmtcache.RefusedSetting(q.setting, err)
+		}
+	}
+	return err
 }
 
 // dropDeferred drops a statement and those after it, and reports whether it was not sent yet.
@@ -226,15 +260,15 @@ func (t *Txn) sendWithDeferred(ctx context.Context, queries []*pgx.QueuedQuery) 
 	for _, q := range t.deferred {
 		b.Queue(q.sql, q.args...)
 	}
-	n := len(t.deferred)
+	deferred := t.deferred
 	t.deferred = nil
 	b.QueuedQueries = append(b.QueuedQueries, queries...)
 	results := t.DB.SendBatch(ctx, b)
-	for range n {
+	for i := range deferred {
 		if _, err := results.Exec(); err != nil {
 			_ = results.Close()
 			t.noteBegin(err)
-			return nil, pgxerr.WithoutBatch(err)
+			return nil, deferredError(deferred, len(deferred)-i, pgxerr.WithoutBatch(err))
 		}
 	}
 	t.BeginSent = true
@@ -253,11 +287,12 @@ func (t *Txn) SendDeferred(ctx context.Context) error {
 	return err
 }
 
-// exchange sends messages and a Sync, and reads the replies, ignoring rows. If that takes
-// longer than EndTime, the connection is closed.
-func (t *Txn) exchange(send func(to *pgproto3.Frontend)) error {
+// exchange sends messages and a Sync, and reads the replies, ignoring rows. It returns how many of
+// the first statements were not completed. If it takes longer than EndTime, the connection is
+// closed.
+func (t *Txn) exchange(statements int, send func(to *pgproto3.Frontend)) (left int, err error) {
 	if err := t.Idle(); err != nil {
-		return err
+		return statements, err
 	}
 	pg := t.Conn.PgConn()
 	t.checkDirectUse()
@@ -265,25 +300,26 @@ func (t *Txn) exchange(send func(to *pgproto3.Frontend)) error {
 	_ = pg.Conn().SetDeadline(time.Now().Add(EndTime))
 	send(pg.Frontend())
 	pg.Frontend().SendSync(&pgproto3.Sync{})
-	err := pgrows.Exchange(pg)
+	left, err = pgrows.Exchange(pg, statements)
 	if !pg.IsClosed() {
 		_ = pg.Conn().SetDeadline(time.Time{})
 	}
-	return err
+	return left, err
 }
 
-// queueDeferred queues the messages of the deferred statements.
-func (t *Txn) queueDeferred(to *pgproto3.Frontend) {
-	for _, q := range t.deferred {
-		var values [][]byte
-		for _, arg := range q.args {
-			values = append(values, strconv.AppendInt(nil, arg.(int64), 10))
+// queueDeferred queues the messages of the deferred statements, and returns these.
+func (t *Txn) queueDeferred(to *pgproto3.Frontend) []statement {
+	deferred := t.deferred
+	for i := range deferred {
+		q := &deferred[i]
+		if i == 0 || q.sql != deferred[i-1].sql { // else it is parsed already
+			to.SendParse(&pgproto3.Parse{Query: q.sql})
 		}
-		to.SendParse(&pgproto3.Parse{Query: q.sql})
-		to.SendBind(&pgproto3.Bind{Parameters: values})
+		to.SendBind(&pgproto3.Bind{Parameters: q.parameters()})
 		to.SendExecute(&pgproto3.Execute{})
 	}
 	t.deferred = nil
+	return deferred
 }
 
 // noteBegin records that BEGIN was sent, by the result of what was sent with it.
