@@ -158,7 +158,7 @@ func (c *copyDefinition) stream(ctx context.Context, l *copyLease, columns []cop
 	var err error
 	defer func() { traced(tag, err) }()
 
-	f := copybin.NewReader(ctx, l.conn, copybin.SQL(c.table, names, inText), txn.EndTime)
+	f := copybin.NewReader(ctx, l.conn, copybin.SQL(c.table, names, inText), l.settings, txn.EndTime)
 	defer func() { // also after a panic, or Goexit, in the sequence
 		f.Abandon()
 		l.err = f.Err

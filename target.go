@@ -11,6 +11,7 @@ import (
 	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/pgxerr"
 	"github.com/pgcmd/pgcmd/internal/retry"
+	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
 // A target is a [DB] that a command runs on, resolved to what it is.
@@ -213,6 +214,8 @@ type copyLease struct {
 	joined  bool      // the copy is part of a transaction that began before it
 	prepare preparer
 
+	settings []stmtcache.Setting // of a copy that is not part of a transaction
+
 	err     error  // the last error of the server or the connection
 	failure *Error // why the client ended the copy; nil if it did not
 }
@@ -241,6 +244,9 @@ func copyLeaseOf(ctx context.Context, db DB, command *string) (l *copyLease, fai
 		}
 	case t.pool == nil && t.conn == nil:
 		return nil, noConnection(db)
+	}
+	if l.settings, failure = t.own.settingsFor(ctx); failure != nil {
+		return nil, failure
 	}
 	if l.connLease, failure = t.acquire(ctx, command, false); failure != nil {
 		return nil, failure

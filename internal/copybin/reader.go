@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
+	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
 // A Reader passes the bytes of a copy from the caller's goroutine, which runs the
@@ -29,10 +30,11 @@ type Reader struct {
 	left       sync.Once
 	readerGone chan struct{} // closed when pgconn reads no more
 
-	conn    *pgx.Conn
-	timeout time.Duration // of an abort
-	sent    atomic.Int64  // on the connection, when the reader returned io.EOF
-	counted atomic.Bool   // sent is known
+	conn     *pgx.Conn
+	settings []stmtcache.Setting // set before the copy, in its transaction
+	timeout  time.Duration       // of an abort
+	sent     atomic.Int64        // on the connection, when the reader returned io.EOF
+	counted  atomic.Bool         // sent is known
 
 	cancel context.CancelFunc // ends the copy, and the connection
 	done   chan struct{}      // closed when pgconn has returned
@@ -71,14 +73,15 @@ var errClientAborted = errors.New("the client gave up")
 // buffers are buffers that no copy uses.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, chunkSize+8<<10); return &b }}
 
-// NewReader begins the copy. The caller must end it by Close or Abandon, which waits for
+// NewReader begins the copy, after settings if there are any. The caller must end it by Close or Abandon, which waits for
 // timeout at most until it closes the connection.
-func NewReader(ctx context.Context, conn *pgx.Conn, sql string, timeout time.Duration) *Reader {
+func NewReader(ctx context.Context, conn *pgx.Conn, sql string, settings []stmtcache.Setting, timeout time.Duration) *Reader {
 	f := &Reader{
 		stopped:    make(chan struct{}),
 		full:       make(chan []byte, 1),
 		free:       make(chan []byte, 2),
 		conn:       conn,
+		settings:   settings,
 		timeout:    timeout,
 		done:       make(chan struct{}),
 		readerGone: make(chan struct{}),
@@ -104,7 +107,11 @@ func NewReader(ctx context.Context, conn *pgx.Conn, sql string, timeout time.Dur
 		defer unwatch()
 		f.Err = errClientAborted // unless it returns
 		defer func() { f.panic = recover() }()
-		f.tag, f.Err = conn.PgConn().CopyFrom(copyCtx, f, sql)
+		if len(settings) > 0 {
+			f.tag, f.Err = f.copyAfter(copyCtx, sql)
+		} else {
+			f.tag, f.Err = conn.PgConn().CopyFrom(copyCtx, f, sql)
+		}
 		if f.Err == nil && !f.Ended() {
 			f.Err = errClientAborted // whatever the server says
 		}

@@ -22,7 +22,7 @@ import (
 // server sends their replies before it commits (the protocol's Flush), and then the time for
 // COMMIT begins.
 type Pipeline struct {
-	reader
+	Reader
 	ctx      context.Context
 	timeout  time.Duration
 	pg       *pgconn.Pipeline // locks the connection, sends, and reads the last ReadyForQuery
@@ -62,7 +62,7 @@ const (
 // as in [Send].
 func NewPipeline(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, timeout time.Duration) *Pipeline {
 	usable := !conn.IsClosed() && !conn.PgConn().IsBusy()
-	p := &Pipeline{reader: reader{conn: conn, config: config}, ctx: ctx, timeout: timeout, pg: conn.PgConn().StartPipeline(context.Background())}
+	p := &Pipeline{Reader: Reader{conn: conn, config: config}, ctx: ctx, timeout: timeout, pg: conn.PgConn().StartPipeline(context.Background())}
 	p.rows.p = p
 	switch {
 	case !usable:
@@ -253,7 +253,7 @@ func (p *Pipeline) GetResults() (any, error) {
 
 // next returns the next message, or the error of the server or the connection.
 func (p *Pipeline) next() (pgproto3.BackendMessage, error) {
-	message, err := p.receive()
+	message, err := p.Receive()
 	switch {
 	case err == nil:
 		return message, nil

@@ -60,8 +60,8 @@ func Send(ctx context.Context, conn *pgx.Conn, config *pgx.ConnConfig, timeout t
 	if err := pg.Frontend().Flush(); err != nil {
 		return tag, false, asContextError(err)
 	}
-	in := reader{conn: conn, config: config}
-	message, err := in.receive()
+	in := NewReader(conn, config)
+	message, err := in.Receive()
 	switch message := message.(type) {
 	case nil:
 		if !pgxerr.IsServer(err) || conn.IsClosed() {
@@ -112,19 +112,24 @@ func Close(conn *pgx.Conn) {
 // the name of the routine is not.
 func LacksStandby(n *pgconn.Notice) bool { return n.Routine == "SyncRepWaitForLSN" }
 
-// A reader reads the messages of a server that may be committing. It handles the messages
+// A Reader reads the messages of a server that may be committing. It handles the messages
 // that may come at any time as pgconn does, except for a changed setting:
 // PgConn.ParameterStatus does not show one that comes before the reply to COMMIT, as
 // PostgreSQL 13 sends it.
-type reader struct {
+type Reader struct {
 	conn         *pgx.Conn
 	config       *pgx.ConnConfig
 	unreplicated bool // a notice said so
 }
 
-// receive returns the next message, or an error: of the server, which is a [pgconn.PgError],
+// NewReader makes a Reader of a connection with its configuration.
+func NewReader(conn *pgx.Conn, config *pgx.ConnConfig) *Reader {
+	return &Reader{conn: conn, config: config}
+}
+
+// Receive returns the next message, or an error: of the server, which is a [pgconn.PgError],
 // or of the connection.
-func (r *reader) receive() (pgproto3.BackendMessage, error) {
+func (r *Reader) Receive() (pgproto3.BackendMessage, error) {
 	pg := r.conn.PgConn()
 	for {
 		message, err := pg.Frontend().Receive()

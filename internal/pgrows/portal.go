@@ -87,7 +87,7 @@ func (r *Portal) receive() (message pgproto3.BackendMessage) {
 	r.connErr = errNoticePanicked
 	defer func() {
 		if r.connErr == errNoticePanicked {
-			abort(r.pg)
+			Abort(r.pg)
 		}
 	}()
 	message, r.connErr = r.pg.ReceiveMessage(context.Background())
@@ -109,7 +109,7 @@ func (r *Portal) Finish(ctx context.Context) error {
 	if r.connErr == nil {
 		return r.err
 	}
-	abort(r.pg)
+	Abort(r.pg)
 	switch {
 	case r.err != nil:
 	case ctx.Err() != nil:
@@ -120,9 +120,9 @@ func (r *Portal) Finish(ctx context.Context) error {
 	return r.err
 }
 
-// abort closes a connection in the middle of a reply and cancels its statement, as pgconn
+// Abort closes a connection in the middle of a reply and cancels its statement, as pgconn
 // does: pgconn has no other way to request that.
-func abort(pg *pgconn.PgConn) {
+func Abort(pg *pgconn.PgConn) {
 	_ = pg.Conn().SetDeadline(time.Unix(1, 0))
 	p := pg.StartPipeline(context.Background())
 	_ = p.Sync()
@@ -137,7 +137,7 @@ func Exchange(pg *pgconn.PgConn, statements int) (left int, err error) {
 	r := Portal{pg: pg, fields: &fields, skip: statements}
 	_ = r.Flush()
 	if r.Close(); r.connErr != nil {
-		abort(pg)
+		Abort(pg)
 		return r.skip, r.connErr
 	}
 	return r.skip, r.err
