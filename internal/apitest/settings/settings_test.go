@@ -21,7 +21,10 @@ import (
 )
 
 const ddl = `create table notes (id bigint primary key, n int check (n >= 0), tenant text not null default coalesce(current_setting('app.tenant', true), ''));
-create function tenant() returns text stable language sql return coalesce(current_setting('app.tenant', true), '(none)')`
+create function tenant() returns text stable language sql return coalesce(current_setting('app.tenant', true), '(none)');
+create function noisy() returns int language plpgsql volatile as $$ begin raise notice 'hear'; return 1; end $$;
+create function noisy_row() returns trigger language plpgsql as $$ begin perform noisy(); return new; end $$;
+create trigger noisy before insert on notes for each row when (new.n = 7) execute function noisy_row()`
 
 type note struct {
 	ID int64
