@@ -22,6 +22,8 @@ type load struct {
 	keeps  bool // what the server takes, when it has refused an item
 	bad    int  // -1: none
 	run    func(ctx context.Context, db pgcmd.DB, items []part, o pgcmd.Options) []error
+
+	settings []pgcmd.Setting // of the pool
 }
 
 const itemsOfALoad = 5
@@ -107,7 +109,7 @@ func TestEnumerateFaultsOfItems(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, worksDDL)
 	t.Cleanup(func() { t.Log(&l.tally) })
-	for nth, load := range slices.Concat(loads(), unreadableLoads()) {
+	for nth, load := range slices.Concat(loads(), unreadableLoads(), settingsLoads()) {
 		t.Run(load.name, func(t *testing.T) {
 			t.Parallel()
 			var running sync.WaitGroup
@@ -171,7 +173,7 @@ func (w load) try(l *lab, proxy *faults.Proxy, fault *faults.Fault, retry bool) 
 	proxy.Set(nil)
 	pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: proxy.URL(), MaxConns: 2, Pgx: func(config *pgxpool.Config) {
 		config.ConnConfig.RuntimeParams["application_name"] = app
-	}})
+	}, Settings: func(context.Context) ([]pgcmd.Setting, error) { return w.settings, nil }})
 	if err != nil {
 		return false, fmt.Errorf("before the fault: %w", err)
 	}

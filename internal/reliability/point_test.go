@@ -99,10 +99,14 @@ func (p *point) prepare(ctx context.Context) (*pgcmd.Pool, error) {
 		}
 	}
 	p.proxy.Set(nil)
-	pool, err := pgcmd.Connect(bound, pgcmd.Config{URL: p.proxy.URL(), MaxConns: 2, Pgx: func(config *pgxpool.Config) {
+	config := pgcmd.Config{URL: p.proxy.URL(), MaxConns: 2, Pgx: func(config *pgxpool.Config) {
 		config.ConnConfig.RuntimeParams["application_name"] = p.app
 		p.wire.watch(config)
-	}})
+	}}
+	if p.work.settings != nil {
+		config.Settings = func(context.Context) ([]pgcmd.Setting, error) { return p.work.settings, nil }
+	}
+	pool, err := pgcmd.Connect(bound, config)
 	if err != nil {
 		return nil, err
 	}

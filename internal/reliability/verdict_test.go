@@ -112,7 +112,9 @@ func isOutdated(err error) bool {
 func (p *point) harmed() bool { return p.fired && p.kind != delay }
 
 // resolvable reports whether a further attempt can set right what the fault did.
-func (p *point) resolvable() bool { return p.retry && p.kind != blackHole && p.kind != giveUp }
+func (p *point) resolvable() bool {
+	return p.retry && p.kind != blackHole && p.kind != giveUp && !p.work.single
+}
 
 // judgeTime holds the run to its deadline.
 func (p *point) judgeTime() error {

@@ -81,6 +81,8 @@ type work struct {
 	// Of a work whose schema changes between a first run and the one under the fault: SQL for what it is before, and
 	// after. Its statements may fail once on a connection, and not at all if they may be tried again.
 	before, after func(schema int64) string
+	settings      []pgcmd.Setting // of the pool; nil: it has no Config.Settings
+	single        bool            // it is never tried again
 }
 
 // A message is one that the client's socket looks out for.
@@ -143,7 +145,7 @@ var viaNew = pgcmd.New("works.new", func(ctx context.Context, db pgcmd.DB, in op
 
 var strict = pgcmd.Options{Tx: pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, Timeout: patience}
 
-var works = slices.Concat(plainWorks, unreadableWorks, changedWorks())
+var works = slices.Concat(plainWorks, unreadableWorks, changedWorks(), settingsWorks)
 
 var plainWorks = []work{
 	{name: "a row", value: 3,
