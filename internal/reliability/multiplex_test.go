@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,26 +23,45 @@ import (
 // double returns what no other call returns, and that it is one of the server's.
 var double = pgcmd.QueryOne[int64, int64]("shared.double", `select 2 * $1::int8`).With(pgcmd.Options{ReadOnly: true})
 
+// doubleOfCaller is double of the number that the caller's context has.
+var doubleOfCaller = pgcmd.QueryOne[struct{}, int64]("shared.double_of_caller", `select 2 * current_setting('shared.n')::int8`).With(pgcmd.Options{ReadOnly: true})
+
+type numberKey struct{}
+
+// numberSettings is the Config.Settings of pools whose callers have a number.
+func numberSettings(ctx context.Context) ([]pgcmd.Setting, error) {
+	n, ok := ctx.Value(numberKey{}).(int64)
+	if !ok {
+		return nil, nil
+	}
+	return []pgcmd.Setting{{Name: "shared.n", Value: strconv.FormatInt(n, 10)}}, nil
+}
+
 // sharing opens a pool with so many shared connections through a proxy.
 func sharing(t *testing.T, database string, conns int) (*faults.Proxy, *pgcmd.Pool) {
 	t.Helper()
 	proxy, err := faults.Start(database)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, proxy.Close()) })
-	pool, err := pgcmd.Connect(t.Context(), pgcmd.Config{URL: proxy.URL(), MaxConns: 2, Multiplex: conns, AcquireTimeout: patience})
+	pool, err := pgcmd.Connect(t.Context(), pgcmd.Config{URL: proxy.URL(), MaxConns: 2, Multiplex: conns, AcquireTimeout: patience, Settings: numberSettings})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, pool.Close(context.Background())) })
 	return proxy, pool
 }
 
-// ask lets readers ask so often, and returns what was answered wrongly.
+// ask lets readers ask so often, by turns with an argument and by a setting, and returns what was answered wrongly.
 func ask(pool *pgcmd.Pool, readers, times int, failed func(error) error) error {
 	var all errgroup.Group
 	for g := range readers {
 		all.Go(func() error {
 			for i := range times {
 				n := int64(g*times + i)
-				got, err := double.Run(context.Background(), pool, n)
+				got, err := int64(0), error(nil)
+				if i%2 == 0 {
+					got, err = double.Run(context.Background(), pool, n)
+				} else {
+					got, err = doubleOfCaller.Run(context.WithValue(context.Background(), numberKey{}, n), pool, struct{}{})
+				}
 				if err != nil {
 					if err := failed(err); err != nil {
 						return err
@@ -127,7 +147,7 @@ func TestSharedReadsUnderRandomFaults(t *testing.T) {
 // two kills. The others are left alone: on a busy machine a read can be taken for a slow one and go the ordinary way.
 func TestNoSharedReadFailsWhenBackendsAreKilled(t *testing.T) {
 	t.Parallel()
-	config := pgcmd.Config{URL: pgcmdtest.URL(t), MaxConns: 2, Multiplex: 2, AcquireTimeout: time.Minute, ConnectTimeout: time.Minute}
+	config := pgcmd.Config{URL: pgcmdtest.URL(t), MaxConns: 2, Multiplex: 2, AcquireTimeout: time.Minute, ConnectTimeout: time.Minute, Settings: numberSettings}
 	config.Pgx = func(c *pgxpool.Config) {
 		c.BeforeConnect = func(_ context.Context, cc *pgx.ConnConfig) error {
 			if cc.RuntimeParams["statement_timeout"] != "" { // only those that are shared have one
@@ -149,7 +169,7 @@ func TestNoSharedReadFailsWhenBackendsAreKilled(t *testing.T) {
 			all.Go(func() error {
 				defer over.Store(true)
 				for !over.Load() {
-					if err := ask(pool, 1, 1, func(err error) error { return err }); err != nil {
+					if err := ask(pool, 1, 2, func(err error) error { return err }); err != nil {
 						return err
 					}
 					if answered[g].Add(1)%10 == 0 {
