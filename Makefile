@@ -15,7 +15,7 @@ SHORT = $$(go list $(filter-out ./bench/...,$(PACKAGES)))
 # One PostgreSQL for all test programs.
 ONE_POSTGRES = go run ./scripts/onepostgres
 
-.PHONY: help test test-race test-long lint gofmt tour bench bench-check bench-soak fuzz faults soak recovery compare matrix api web-test mcp inspector
+.PHONY: help test test-race test-long lint gofmt tour bench bench-check bench-soak fuzz faults soak tenants recovery compare matrix api web-test mcp inspector
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -70,6 +70,9 @@ faults: postgres ## Every fault point of every kind of work, storms and mutants:
 
 soak: postgres ## 1,000,000 transactions under cuts (SOAK_OPS for fewer), about ten minutes
 	SOAK_OPS=$${SOAK_OPS:-1000000} go test -v -count 1 -timeout 120m -run '^TestSoak$$' ./internal/reliability
+
+tenants: postgres ## Two tenants in one table: 1,000,000 reads (TENANT_READS for fewer) on a pool, with Multiplex and behind PgBouncer, a few minutes
+	go run ./examples/tenant -reads $${TENANT_READS:-1000000}
 
 recovery: postgres ## How soon the pool works again after its server did not, beside a pgxpool: five minutes, or RECOVERY_SHORT=1
 	cd bench && BENCH_SHORT=$(RECOVERY_SHORT) go run . recovery

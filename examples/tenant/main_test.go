@@ -1,0 +1,24 @@
+package main
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestTheExampleTellsWhatItClaims(t *testing.T) {
+	var out bytes.Buffer
+	require.NoError(t, run(t.Context(), &out, 9000))
+	for _, want := range []string{
+		"a pool: 3000 reads by 100 goroutines for two tenants,",
+		"a pool with Multiplex: 3000 reads by 100 goroutines for two tenants,",
+		"a pool behind PgBouncer: 3000 reads by 100 goroutines for two tenants,",
+		"  15000 rows seen, 0 of them the other tenant's",
+		"  a context without a tenant: pgcmd: invoices.list: the context has no tenant [permission, not applied]",
+		"  rows seen by a query of pgx, which has no settings: 0",
+	} {
+		assert.Contains(t, out.String(), want)
+	}
+}
