@@ -239,6 +239,13 @@ func TestAContextHearsOfTheProgressOfItsRunsAlone(t *testing.T) {
 	assert.Equal(t, []int{1000, 1500}, first)
 	assert.Equal(t, first, own, "and the one of Options besides")
 	assert.Equal(t, []int{3}, second)
+
+	assert.Equal(t, t.Context(), pgcmd.WithProgress(t.Context(), nil))
+	inner := pgcmd.WithProgress(pgcmd.WithProgress(t.Context(), hears(&second)), nil)
+	require.NoError(t, runErr(plain.Run(inner, pool, nil)))
+	must(t, pool.Exec, `truncate items`, pool)
+	require.NoError(t, runErr(plain.Run(inner, pool, someItems(3))))
+	assert.Equal(t, []int{3}, second, "nil reports to nobody")
 }
 
 func TestAPanicInABatch(t *testing.T) {

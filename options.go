@@ -187,8 +187,12 @@ type progressKey struct{}
 // WithProgress returns a context whose batches and copies report their progress to f,
 // under the rules of [Options.Progress] and besides it: for one run, as
 // of a server that reports to its client. If a body runs several of them with its
-// context, all call f.
+// context, all call f. A nil f reports to nobody, also not to the f of an outer context; if there
+// is none, it returns ctx.
 func WithProgress(ctx context.Context, f func(done, total int)) context.Context {
+	if f == nil && ctx.Value(progressKey{}) == nil {
+		return ctx
+	}
 	return context.WithValue(ctx, progressKey{}, f)
 }
 

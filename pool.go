@@ -81,6 +81,19 @@ type Pool struct {
 // it has begun are refused at once, with CodeUnavailable and NotApplied; what holds a
 // connection finishes. When ctx is done first it returns an error that says which commands hold how
 // many; they are closed as they come back.
+//
+// To close a pool at the end of a function, as one of pgxpool's:
+//
+//	defer pool.Close(context.Background())
+//
+// That waits as long as it takes, also for a connection that was lost track of. A service bounds it,
+// with a context of its own, since that of the requests is done by then, and logs the error:
+//
+//	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+//	defer cancel()
+//	if err := pool.Close(ctx); err != nil {
+//		logger.Error("the pool is not closed", zap.Error(err))
+//	}
 func (p *Pool) Close(ctx context.Context) error {
 	p.closed.Store(true)
 	closed := make(chan struct{})
