@@ -85,7 +85,7 @@ func (f *batchExec) encodeChunk(items []int, refused func(i int, e *Error) (goOn
 			*f.encoded = append(*f.encoded, encodedItem{})
 		}
 		l := &(*f.encoded)[len(chunk)]
-		known.Held = len(chunk)+len(f.settings) > 0
+		known.Held = len(chunk) > 0
 		e, err := f.encode(l, i)
 		if err != nil {
 			return nil, items[n:], err
@@ -547,11 +547,6 @@ func (l *chunkRun) sendChunk(going []*encodedItem, outer string, again bool, bad
 // the connection.
 func (f *batchExec) independent(items []int, done func(left int)) (failure *Error) {
 	for len(items) > 0 {
-		setting, err := stmtcache.OnConn(f.conn).DescribeSettings(f.ctx, f.conn, f.settings)
-		if err != nil {
-			e, _ := new(statement).classifyStatement(f.ctx, err)
-			return f.failUnsent(items, e)
-		}
 		chunk, rest, err := f.encodeChunk(items, func(i int, e *Error) bool {
 			f.items.fail(i, e)
 			return true
@@ -572,7 +567,7 @@ func (f *batchExec) independent(items []int, done func(left int)) (failure *Erro
 			})
 			continue
 		}
-		if e := f.runChunkIndependent(chunk, setting); e != nil {
+		if e := f.runChunkIndependent(chunk); e != nil {
 			return f.failUnsent(rest, e)
 		}
 		done(len(rest))
@@ -595,9 +590,17 @@ func (f *batchExec) failUnsent(items []int, cause *Error) *Error {
 }
 
 // runChunkIndependent sends a chunk of items with a Sync each. An item has worked at its
-// ReadyForQuery, and not before: its transaction ends there. setting is the prepared statement of
-// the settings; nil if there is none.
-func (f *batchExec) runChunkIndependent(chunk []encodedItem, setting *pgconn.StatementDescription) (failure *Error) {
+// ReadyForQuery, and not before: its transaction ends there.
+func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
+	setting, err := stmtcache.OnConn(f.conn).DescribeSettings(f.ctx, f.conn, f.settings)
+	if err != nil {
+		items := make([]int, len(chunk))
+		for i := range chunk {
+			items[i] = chunk[i].item
+		}
+		e, _ := new(statement).classifyStatement(f.ctx, err)
+		return f.failUnsent(items, e)
+	}
 	ex := f.newExchange((2+len(f.settings))*len(chunk), false) // each with a Sync
 	defer ex.Close()
 	for i := range chunk {

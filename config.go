@@ -60,15 +60,18 @@ type Config struct {
 	PgBouncer bool
 
 	// Settings returns settings of the caller, such as a tenant or a user for row-level security,
-	// from what its context holds; nil: none are set. They are set for every unit of work, in
-	// its own transaction and the same message, so that they cost no round trip and nothing is
-	// left on a connection: for a statement, a transaction as it begins, a batch and each of its
-	// items, a pipeline, a stream, a copy. It is called before a connection is taken, once for each attempt of a
-	// unit, and once for all items of a batch that are sent together. What joins a transaction has those of
-	// the transaction. An error of it ends the run: NotApplied, nothing was sent, and it is not
-	// tried again. It must not run commands on the pool itself, and must be safe for concurrent use. DBs that are not
-	// the Pool, such as a connection or the methods of the embedded pgxpool.Pool, have no
-	// settings. See docs/tenants.md.
+	// from what its context holds; nil: none are set. They are set for every unit of work in its
+	// own transaction and message, so that they cost no round trip and nothing is left on a
+	// connection: for a statement, a transaction as it begins, a batch and each of its items, a
+	// pipeline, a stream, a copy. What joins a transaction has those of the transaction.
+	//
+	// It is called before a connection is taken, once for each attempt of a unit of work, and once
+	// for all items of a batch that are sent together; by several goroutines at once. It must
+	// not run commands on the pool itself. An error of it ends the run: NotApplied, nothing was
+	// sent, and it is not tried again.
+	//
+	// Only commands on the Pool have settings: not those on another DB, nor the methods of
+	// pgxpool. See docs/tenants.md.
 	Settings func(ctx context.Context) ([]Setting, error)
 
 	// AllowInsecure allows connections off this machine without TLS that verifies the

@@ -54,8 +54,8 @@ var (
 //
 // Commands get connections in the order in which they ask for one.
 //
-// The methods of the embedded pgxpool.Pool use the primary, and are neither counted nor
-// logged.
+// The methods of the embedded pgxpool.Pool use the primary, have no Config.Settings, and are
+// neither counted nor logged.
 type Pool struct {
 	*pgxpool.Pool
 	retries  *retry.Bucket

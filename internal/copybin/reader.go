@@ -73,8 +73,8 @@ var errClientAborted = errors.New("the client gave up")
 // buffers are buffers that no copy uses.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, chunkSize+8<<10); return &b }}
 
-// NewReader begins the copy, after settings if there are any. The caller must end it by Close or Abandon, which waits for
-// timeout at most until it closes the connection.
+// NewReader begins the copy, after settings if there are any. The caller must end it by Close or
+// Abandon, which waits for timeout at most until it closes the connection.
 func NewReader(ctx context.Context, conn *pgx.Conn, sql string, settings []stmtcache.Setting, timeout time.Duration) *Reader {
 	f := &Reader{
 		stopped:    make(chan struct{}),

@@ -45,22 +45,16 @@ func (r *Reply) Send(ctx context.Context, conn *pgx.Conn, sql string, args []any
 	if c.config.Tracer != nil {
 		ctx = r.startTrace(ctx, args)
 	}
-	setting, err := c.DescribeSettings(ctx, conn, settings)
-	if err != nil {
-		return r.notSent(err)
-	}
 	sd, known, err := c.EncodeKnown(ctx, conn, sql, args)
 	if !known {
-		c.Held = setting != nil
 		sd, err = c.DescribeAndEncode(ctx, conn, sql, args)
-		c.Held = false
 	}
 	if err != nil {
 		return r.notSent(err)
 	}
 	r.ctx = ctx
 	if len(settings) > 0 {
-		return r.sendAfter(setting, settings, sd)
+		return r.sendAfter(settings, sd)
 	}
 	if ctx.Err() == nil { // else pgconn sends nothing
 		c.Watch.Start(ctx)
@@ -112,11 +106,14 @@ type afterSettings struct {
 	settings []Setting
 }
 
-// sendAfter sends a statement whose arguments are encoded, after settings. setting is the
-// description of SetSQL, or nil.
-func (r *Reply) sendAfter(setting *pgconn.StatementDescription, settings []Setting, sd *pgconn.StatementDescription) error {
+// sendAfter sends a statement whose arguments are encoded, after settings.
+func (r *Reply) sendAfter(settings []Setting, sd *pgconn.StatementDescription) error {
 	c, pg := r.cache, r.conn.PgConn()
-	if err := r.ctx.Err(); err != nil {
+	setting, err := c.DescribeSettings(r.ctx, r.conn, settings)
+	if err == nil {
+		err = r.ctx.Err()
+	}
+	if err != nil {
 		return r.notSent(err)
 	}
 	r.after = &afterSettings{settings: settings, columns: pgrows.Columns(nil, sd, c.Encoded.ResultFormats)}

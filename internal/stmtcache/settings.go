@@ -71,7 +71,8 @@ func AppendSettings(message []byte, name string, settings []Setting) (_ []byte, 
 }
 
 // DescribeSettings returns the description of SetSQL if there is anything to set, as
-// [Cache.Describe] does; nil if the connection is not set to use prepared statements.
+// [Cache.Describe] does; nil if the connection is not set to use prepared statements. It deallocates
+// nothing, so that what is encoded already can be sent after it.
 func (c *Cache) DescribeSettings(ctx context.Context, conn *pgx.Conn, settings []Setting) (*pgconn.StatementDescription, error) {
 	if len(settings) == 0 || !c.cachesStatements() {
 		return nil, nil
@@ -79,6 +80,8 @@ func (c *Cache) DescribeSettings(ctx context.Context, conn *pgx.Conn, settings [
 	if sd, known, err := c.known(ctx, conn, SetSQL); known {
 		return sd, err
 	}
+	c.Held = true
+	defer func() { c.Held = false }()
 	return c.Describe(ctx, conn, SetSQL)
 }
 

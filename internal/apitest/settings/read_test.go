@@ -3,11 +3,13 @@ package settings_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
@@ -224,5 +226,40 @@ func TestTheStatementOfTheSettingsIsPreparedAgain(t *testing.T) {
 				require.NoError(t, err, kind)
 			}
 		}
+	}
+}
+
+// However few statements a connection may keep, that of the settings is there when it is needed, and what is evicted is
+// deallocated.
+func TestASmallStatementCache(t *testing.T) {
+	t.Parallel()
+	for _, capacity := range []int{1, 3} {
+		pool := connect(t, ways["prepared statements"], func(c *pgcmd.Config) {
+			c.Pgx = func(c *pgxpool.Config) { c.ConnConfig.StatementCacheCapacity = capacity }
+		})
+		ctx := as(t.Context(), "red")
+		for range 3 {
+			var p pgcmd.Pipeline
+			var results []*pgcmd.Result[string]
+			for i := range 10 {
+				c := pgcmd.QueryOne[none, string]("who", fmt.Sprintf(`select tenant() as t%d`, i))
+				seen, err := c.Run(ctx, pool, none{})
+				require.NoError(t, err)
+				require.Equal(t, "red", seen)
+				results = append(results, pgcmd.Queue(&p, c, none{}))
+			}
+			require.NoError(t, p.Run(ctx, pool, pgcmd.Independent))
+			for _, r := range results {
+				seen, err := r.Get()
+				require.NoError(t, err)
+				require.Equal(t, "red", seen)
+			}
+			usable(t, ctx, pool)
+		}
+		_, err := pgcmd.QueryOne[none, int]("one", `select 1`).Run(ctx, pool, none{}) // deallocates
+		require.NoError(t, err)
+		var prepared int
+		require.NoError(t, pool.QueryRow(ctx, `select count(*) from pg_prepared_statements where name like 'pgcmd%'`, pgx.QueryExecModeExec).Scan(&prepared))
+		assert.LessOrEqual(t, prepared, capacity+1)
 	}
 }
