@@ -160,3 +160,31 @@ func TestAnAbortedTransactionIsNotReportedAsApplied(t *testing.T) {
 	assert.Zero(t, d.rows())
 	assert.Error(t, err)
 }
+
+func TestSettingsAreOfTheirCallerAlone(t *testing.T) {
+	t.Parallel()
+	type tenantKey struct{}
+	who := pgcmd.QueryOne[struct{}, string]("who", `select coalesce(current_setting('app.tenant', true), '')`)
+	for _, shared := range []int{0, 1} {
+		pool, err := pgcmd.Connect(t.Context(), pgcmd.Config{URL: pgcmdtest.URL(t), MaxConns: 1, Multiplex: shared,
+			Settings: func(ctx context.Context) ([]pgcmd.Setting, error) {
+				if tenant, ok := ctx.Value(tenantKey{}).(string); ok {
+					return []pgcmd.Setting{{Name: "app.tenant", Value: tenant}}, nil
+				}
+				return nil, nil
+			}})
+		require.NoError(t, err)
+		t.Cleanup(pool.Pool.Close)
+		for _, tenant := range []string{"red", "", "blue", ""} {
+			ctx := t.Context()
+			if tenant != "" {
+				ctx = context.WithValue(ctx, tenantKey{}, tenant)
+			}
+			for _, o := range []pgcmd.Options{{}, {ReadOnly: true}, {InTx: true}} {
+				seen, err := who.With(o).Run(ctx, pool, struct{}{})
+				require.NoError(t, err)
+				assert.Equal(t, tenant, seen)
+			}
+		}
+	}
+}

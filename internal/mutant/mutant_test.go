@@ -66,6 +66,14 @@ var mutants = []mutant{
 		{"\tcase s.CloseRows():\n", "\tcase MUTANT: return nil\n\tcase s.CloseRows():\n"},
 		{`tag.String() == "COMMIT"`, `(tag.String() == "COMMIT" || MUTANT)`},
 	}},
+	{"leave the settings of a caller on the connection", "TestSettingsAreOfTheirCallerAlone", []edit{
+		{"const SetSQL = `select where pg_catalog.set_config($1, $2, true) is null`",
+			"var SetSQL = map[bool]string{false: `select where pg_catalog.set_config($1, $2, true) is null`, true: `select where pg_catalog.set_config($1, $2, false) is null`}[MUTANT]"},
+	}},
+	{"send a shared read with the settings of the one before", "TestSettingsAreOfTheirCallerAlone", []edit{
+		{`r.message, err = stmtcache.AppendSettings(r.message[:0], r.conn.setting, q.Settings)`,
+			`r.message, err = stmtcache.AppendSettings(r.message[:0], r.conn.setting, map[bool][]stmtcache.Setting{false: q.Settings, true: {{Name: "app.tenant", Value: "before"}}}[MUTANT && len(q.Settings) > 0])`},
+	}},
 }
 
 const (
