@@ -21,7 +21,7 @@ import (
 // eachWay runs a test in every way, with settings.
 func eachWay(t *testing.T, run func(t *testing.T, ctx context.Context, pool *pgcmd.Pool), change ...func(*pgcmd.Config)) {
 	t.Helper()
-	for name, w := range ways {
+	for name, w := range someWays() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			run(t, as(t.Context(), "red"), connect(t, w, change...))
@@ -161,7 +161,7 @@ func TestACopyThatFails(t *testing.T) {
 func TestNotices(t *testing.T) {
 	t.Parallel()
 	noisy := pgcmd.Query[none, int]("noisy", `select noisy()`)
-	for name, w := range ways {
+	for name, w := range someWays() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var notices atomic.Int32

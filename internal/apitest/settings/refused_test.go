@@ -63,7 +63,7 @@ func TestASettingThatTheServerRefuses(t *testing.T) {
 		if testing.Short() && setting.Name != "statement_timeout" {
 			continue
 		}
-		for name, w := range ways {
+		for name, w := range someWays() {
 			t.Run(setting.Name+", "+name, func(t *testing.T) {
 				t.Parallel()
 				bad := false
@@ -212,7 +212,7 @@ func TestTheSimpleProtocolIsRefused(t *testing.T) {
 
 func TestAPanicOfSettingsGoesOn(t *testing.T) {
 	t.Parallel()
-	for name, w := range ways {
+	for name, w := range someWays() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			panics := false
@@ -313,7 +313,7 @@ func TestHowOftenSettingsIsCalled(t *testing.T) {
 func TestSettingsOfPostgreSQL(t *testing.T) {
 	t.Parallel()
 	sleep := pgcmd.Exec[none]("sleep", `select pg_sleep(60)`)
-	for name, w := range ways {
+	for name, w := range someWays() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			pool := connect(t, w, settingsOf(pgcmd.Setting{Name: "statement_timeout", Value: "50"}, pgcmd.Setting{Name: "role", Value: "pg_monitor"}))
@@ -384,7 +384,7 @@ func TestNoValueIsLogged(t *testing.T) {
 // PostgreSQL has no COPY into a table whose policies hold; a batch does the same.
 func TestACopyIntoATableWithPolicies(t *testing.T) {
 	t.Parallel()
-	for name, w := range ways {
+	for name, w := range someWays() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			pool := connect(t, w, settingsOf(pgcmd.Setting{Name: "role", Value: "pg_monitor"}, pgcmd.Setting{Name: "app.tenant", Value: "red"}))

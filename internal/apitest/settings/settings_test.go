@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -74,6 +75,16 @@ var ways = map[string]way{
 	"no descriptions":     {config: mode(pgx.QueryExecModeExec)},
 	"a tracer":            {config: func(c *pgcmd.Config) { c.Pgx = func(c *pgxpool.Config) { c.ConnConfig.Tracer = tracer{} } }},
 	"PgBouncer":           {config: func(c *pgcmd.Config) { c.PgBouncer = true }, pooler: true},
+}
+
+// someWays are the ways, in the short form without the modes of pgx that are sent as another one is.
+func someWays() map[string]way {
+	some := maps.Clone(ways)
+	if testing.Short() {
+		delete(some, "descriptions")
+		delete(some, "no descriptions")
+	}
+	return some
 }
 
 func mode(m pgx.QueryExecMode) func(*pgcmd.Config) {
