@@ -54,6 +54,7 @@ type definition struct {
 	isAtomic    bool               // a batch whose items are applied all or none
 	validation  *validation.Checks // nil if there is nothing to check, or the input is trusted
 	handler     Handler            // the middleware; nil without
+	direct      bool               // query has the statement that is sent, whatever the input
 	pipelines   bool               // it can be an item of a pipeline
 	fastPath    bool               // no hook, no middleware, no limit: Run is the body and little else
 	// reusesMemory is set if no user code can keep the memory of a run: bodies have the input by
@@ -160,11 +161,12 @@ func (d *definition) prepare() *definition {
 		d.body = b.configure(d)
 	}
 	d.query, _ = d.body.(*query)
+	d.direct = d.query != nil && d.query.source == nil
 	d.batch, _ = d.body.(batchBody)
 	d.metricsCache = new(atomic.Pointer[commandMetrics])
 	d.validation = nil
 	if !d.opts.Trusted && d.batch == nil { // a batch checks its items itself
-		d.validation = validationOf(d.name, d.in)
+		d.validation = d.checks()
 	}
 	d.handler = chain(d.name, d.opts.Middleware)
 	d.inTx = d.inTx || d.opts.InTx
@@ -250,7 +252,7 @@ func (d *definition) validate(in any, most int) error {
 	}
 	checks := d.validation
 	if checks == nil {
-		checks = validationOf(d.name, d.in)
+		checks = d.checks()
 	}
 	if checks == nil {
 		return nil
@@ -259,6 +261,17 @@ func (d *definition) validate(in any, most int) error {
 		return d.notSentError(e)
 	}
 	return nil
+}
+
+// checks returns the validation of the input, nil if there is nothing to check.
+func (d *definition) checks() *validation.Checks {
+	checks := validationOf(d.name, d.in)
+	if d.query != nil {
+		if v, ok := d.query.source.(*variants); ok {
+			return v.withChoices(checks)
+		}
+	}
+	return checks
 }
 
 // With returns a copy of c with what o sets; fields left zero keep what c had.

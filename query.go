@@ -77,23 +77,37 @@ type query struct {
 	*statement
 	kind    queryKind
 	rowType *rowscan.RowType // nil of an Exec
+	source  source           // of the query that is run, if it depends on the input; else nil
 }
 
 // defineQuery makes the definition of a statement. in and out are nil pointers of the types.
 func defineQuery(kind queryKind, name, sql string, in, out any) *definition {
 	checkName(name)
-	text, err := sqltext.Parse(sql)
-	mustDefine(name, err)
 	d := newDefinition(name, in, out)
-	q := &query{statement: newStatement(name, d.in, text), kind: kind}
-	switch kind {
+	template, err := sqltext.ParseTemplate(sql)
+	mustDefine(name, err)
+	q := &query{kind: kind}
+	if template != nil {
+		q.statement, q.source = newVariants(name, d.in, template)
+	} else {
+		text, err := sqltext.Parse(sql)
+		mustDefine(name, err)
+		q.statement = newStatement(name, d.in, text)
+	}
+	return d.ofQuery(q)
+}
+
+// ofQuery gives the definition its body.
+func (d *definition) ofQuery(q *query) *definition {
+	var err error
+	switch q.kind {
 	case queryAll:
 		q.rowType, err = rowscan.OfSlice(d.out)
 	case queryOne:
 		q.rowType, err = rowscan.Of(d.out)
 	}
-	mustDefine(name, err)
-	d.body, d.isStatement, d.returnsRows, d.returnsMany = q, true, kind != queryExec, kind == queryAll
+	mustDefine(d.name, err)
+	d.body, d.isStatement, d.returnsRows, d.returnsMany = q, true, q.kind != queryExec, q.kind == queryAll
 	return d.prepare()
 }
 
@@ -102,6 +116,9 @@ func (q *query) configure(d *definition) body { return q.with(d.name, &d.opts) }
 func (q *query) with(name string, o *Options) *query {
 	c := *q
 	c.statement = q.statement.with(name, o)
+	if q.source != nil {
+		c.source = q.source.configure(o)
+	}
 	return &c
 }
 
@@ -117,6 +134,9 @@ func (q *query) rows(inv *invocation) int64 {
 
 // run sends the statement and reads its reply.
 func (q *query) run(ctx context.Context, db DB, inv *invocation) error {
+	if q.source != nil {
+		return q.runResolved(ctx, db, inv)
+	}
 	if failure := q.begin(ctx, db, inv); failure != nil {
 		return failure
 	}
@@ -450,10 +470,10 @@ func (d *definition) explain(ctx context.Context, db DB, inv *invocation) (strin
 			return "", d.notSentError(err)
 		}
 	}
-	hidden := &invocation{inValue: reflect.New(d.in).Elem()}
+	hidden := d.newInvocation()
 	hidden.inValue.Set(inv.inValue)
 	hideSecrets(hidden.inValue)
-	args, failure := d.query.arguments(hidden)
+	q, args, failure := d.query.toExplain(inv, hidden)
 	if failure != nil {
 		return "", d.notSentError(failure)
 	}
@@ -461,7 +481,7 @@ func (d *definition) explain(ctx context.Context, db DB, inv *invocation) (strin
 	explain := Transaction(d.name, func(ctx context.Context, tx *Tx, none struct{}) (struct{}, error) {
 		tx.Conn() // sends BEGIN or the savepoint, before what the server may refuse
 		// The parentheses keep the statement from adding options.
-		rows, err := tx.Query(ctx, "explain (analyze false) "+d.query.text.SQL, args...)
+		rows, err := tx.Query(ctx, "explain (analyze false) "+q.text.SQL, args...)
 		if err == nil {
 			var lines []string
 			if lines, err = pgx.CollectRows(rows, pgx.RowTo[string]); err == nil {
@@ -481,6 +501,18 @@ func (d *definition) explain(ctx context.Context, db DB, inv *invocation) (strin
 	default:
 		return "", err
 	}
+}
+
+// toExplain returns the query that the input of inv has, with the arguments of hidden, in
+// which secrets are hidden.
+func (q *query) toExplain(inv, hidden *invocation) (_ *query, args []any, failure *Error) {
+	if q.source != nil {
+		if q, args, failure = q.source.resolve(q, inv); failure != nil || args != nil {
+			return q, args, failure
+		}
+	}
+	args, failure = q.arguments(hidden)
+	return q, args, failure
 }
 
 // errPlanned rolls the transaction back.

@@ -410,7 +410,7 @@ func (d *definition) invocationFor(db DB) *invocation {
 	inv, _ := d.invocations.Get().(*invocation)
 	if inv == nil {
 		inv = d.newInvocation()
-		if d.query != nil {
+		if d.direct {
 			inv.fields = d.query.binding.Pointers(inv.inValue)
 		}
 	}
@@ -457,7 +457,7 @@ func (inv *invocation) free() {
 // The fast path sends a statement from here, with as little as possible on the stack: what
 // pgx needs makes the stack of a new goroutine grow.
 func (d *definition) run(ctx context.Context, db DB, inv *invocation) error {
-	if pool, _ := db.(*Pool); d.query == nil || !inv.onFastPath() || pool != nil {
+	if pool, _ := db.(*Pool); !d.direct || !inv.onFastPath() || pool != nil {
 		return d.runOther(ctx, db, inv)
 	}
 	if failure := d.beginQuery(ctx, db, inv); failure != nil {
@@ -557,6 +557,9 @@ func (d *definition) precheck(ctx context.Context, db DB, inv *invocation) *Erro
 // check validates a copy of the input.
 func (d *definition) check(inv *invocation) *Error {
 	if !d.validation.HasMethod {
+		if !d.validation.HasTags() {
+			return validateInput(d.validation, inv.in) // which no user code sees
+		}
 		return validateInput(d.validation, inv.inValue.Interface())
 	}
 	in := reflect.New(d.in)

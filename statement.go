@@ -50,6 +50,11 @@ func (s *statement) with(command string, o *Options) *statement {
 	if o.ReadOnly && s.text.Writes {
 		panic(fmt.Sprintf("pgcmd: %s: Options.ReadOnly, but the SQL is plainly a write: take one of them away", command))
 	}
+	return s.under(o)
+}
+
+// under is with for SQL that was checked.
+func (s *statement) under(o *Options) *statement {
 	c := *s
 	c.readOnly, c.limits = o.ReadOnly, limits{rows: o.MaxRows, bytes: o.MaxBytes}
 	c.shared = o.ReadOnly && s.text.Reads

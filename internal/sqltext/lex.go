@@ -38,31 +38,45 @@ func tokens(sql string) ([]token, error) {
 			return nil, errorAt(sql, i, "byte %#x is not UTF-8: save the SQL as UTF-8", sql[i])
 		}
 	}
-	var toks []token
 	l := lexer{src: sql}
+	return l.tokens()
+}
+
+// tokens reads to the end.
+func (l *lexer) tokens() (toks []token, err error) {
 	for {
 		if err := l.space(); err != nil {
 			return nil, err
 		}
-		if l.pos == len(sql) {
+		if l.pos == len(l.src) {
 			return toks, nil
 		}
-		t := token{start: l.pos}
-		var err error
-		if t.kind, err = l.token(); err != nil {
+		t, err := l.next()
+		if err != nil {
 			return nil, err
-		}
-		t.end = l.pos
-		if t.kind == word {
-			t.word = strings.Map(lower, sql[t.start:t.end])
 		}
 		toks = append(toks, t)
 	}
 }
 
+// next reads the next token, which begins here.
+func (l *lexer) next() (token, error) {
+	t := token{start: l.pos}
+	var err error
+	if t.kind, err = l.token(); err != nil {
+		return t, err
+	}
+	t.end = l.pos
+	if t.kind == word {
+		t.word = strings.Map(lower, l.src[t.start:t.end])
+	}
+	return t, nil
+}
+
 type lexer struct {
-	src string
-	pos int
+	src   string
+	pos   int
+	marks []span // the comments that begin with /*? or /*=, see Template
 }
 
 // peek is the next byte, or 0 at the end; the text has no NUL.
@@ -115,6 +129,9 @@ func (l *lexer) block() error {
 			depth--
 			l.pos += 2
 			if depth == 0 {
+				if mark := l.src[start+2]; mark == '?' || mark == '=' {
+					l.marks = append(l.marks, span{start, l.pos})
+				}
 				return nil
 			}
 		default:
