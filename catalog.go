@@ -117,7 +117,7 @@ func newCatalogEntry(def *definition) (l *catalogEntry, mistakes []string) {
 		def = def.with(&Options{MaxRows: catalogMaxRows})
 		s = def.descriptor()
 	}
-	l = &catalogEntry{descriptor: s, def: def, inputSchema: schemaOf("input", s.input), outputSchema: schemaOf("output", s.output)}
+	l = &catalogEntry{descriptor: s, def: def, inputSchema: s.schemaOfInput(), outputSchema: schemaOf("output", s.output)}
 	for _, mistake := range slices.Concat(l.inputSchema.mistakes, l.outputSchema.mistakes) {
 		mistakes = append(mistakes, s.name+": "+mistake)
 	}
@@ -145,10 +145,26 @@ func schemaOf(direction string, typ reflect.Type) *typeSchema {
 	if known, ok := schemas.Load(key); ok {
 		return known.(*typeSchema)
 	}
-	schema, mistakes := jsonschema.Of(direction, typ, jsonForms)
-	s := &typeSchema{schema, mistakes, sync.OnceValue(func() json.RawMessage { return mustJSON(schema) })}
+	s := newTypeSchema(direction, typ)
 	schemas.Store(key, s)
 	return s
+}
+
+func newTypeSchema(direction string, typ reflect.Type, enums ...jsonschema.Enum) *typeSchema {
+	schema, mistakes := jsonschema.Of(direction, typ, jsonForms, enums...)
+	return &typeSchema{schema, mistakes, sync.OnceValue(func() json.RawMessage { return mustJSON(schema) })}
+}
+
+// schemaOfInput is that of the input's type, and of what its fields can choose.
+func (s *descriptor) schemaOfInput() *typeSchema {
+	if s.variants == nil || len(s.variants.fields.Choices) == 0 {
+		return schemaOf("input", s.input)
+	}
+	var enums []jsonschema.Enum
+	for _, c := range s.variants.fields.Choices {
+		enums = append(enums, jsonschema.Enum{Type: s.in, Index: c.Index, Values: append([]string{""}, c.Options...)})
+	}
+	return newTypeSchema("input", s.input, enums...)
 }
 
 // Run runs the command called name with an input in JSON, and returns its output
@@ -479,14 +495,31 @@ func (l *catalogEntry) markdown() catalogmd.Entry {
 	}
 	if l.statement != nil {
 		e.SQL = l.statement.text.SQL
-		for _, p := range l.statement.params {
-			if path, ok := jsonfields.Path(l.in, p); ok {
-				p = path
+		for i, p := range l.statement.params {
+			name := fmt.Sprintf("$%d", i+1)
+			if l.variants != nil {
+				name = "@" + l.statement.text.Names[i] // the SQL is as it was written
 			}
-			e.Params = append(e.Params, p)
+			e.Params = append(e.Params, catalogmd.Param{Name: name, Field: l.inJSON(p)})
+		}
+	}
+	if l.variants != nil {
+		for i, part := range l.variants.template.Parts {
+			e.Parts = append(e.Parts, catalogmd.Part{SQL: part.SQL, Fields: l.variants.fields.Names(i)})
+		}
+		for _, c := range l.variants.fields.Choices {
+			e.Choices = append(e.Choices, catalogmd.Choice{Field: l.inJSON(c.Path), Options: c.Options})
 		}
 	}
 	return e
+}
+
+// inJSON is the JSON's name of a field of the input.
+func (l *catalogEntry) inJSON(path string) string {
+	if name, ok := jsonfields.Path(l.in, path); ok {
+		return name
+	}
+	return path
 }
 
 // An outcome is an [Outcome] of any type.

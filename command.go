@@ -325,12 +325,15 @@ type descriptor struct {
 	options     Options
 	in          reflect.Type
 	statement   *statement       // of a command that is one; else nil
+	variants    *variants        // of SQL with optional parts or choices; else nil
 	rowType     *rowscan.RowType // of its rows; nil if they do not matter
 	row         reflect.Type
 	returnsOne  bool                 // it returns exactly one row
 	table       pgx.Identifier       // of a Copy
 	fields      []structfields.Field // of a Copy
 	tablesNamed []sqltext.Table      // the tables that the SQL names
+	command     *descriptor          // of the command that this is a variant of; nil if it is none
+	variant     string               // what an input sets to have it
 	described   description          // by the server
 	findings    []Problem            // of Verify
 	warnings    []Problem
@@ -346,6 +349,7 @@ func (d *definition) descriptor() *descriptor {
 		switch b := d.body.(type) {
 		case *query:
 			s.statement, s.rowType, s.returnsOne = b.statement, b.rowType, b.kind == queryOne
+			s.variants, _ = b.source.(*variants)
 			if b.rowType != nil {
 				s.row = b.rowType.Type
 			}

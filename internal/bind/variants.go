@@ -78,7 +78,7 @@ func CompileVariants(in reflect.Type, t *sqltext.Template) (*Variants, error) {
 		}
 		switch {
 		case of.Kind() != reflect.String:
-			return nil, t.ErrorAtChoice(c, "the choice names @%s, and %s.%s is a %s: make it a string", c.Name, typeName(in), f.Path, f.Type)
+			return nil, t.ErrorAtChoice(c, "the choice names @%s, and %s.%s has the type %s: make it a string", c.Name, typeName(in), f.Path, f.Type)
 		case slices.ContainsFunc(t.Names, func(name string) bool { return structfields.Find(fields, name) == at }):
 			return nil, t.ErrorAtChoice(c, "@%s chooses here, and is a placeholder elsewhere: take a field for each", c.Name)
 		case slices.ContainsFunc(v.Choices, func(known ChoiceField) bool { return known.Path == f.Path }):

@@ -74,7 +74,10 @@ func ParseTemplate(sql string) (*Template, error) {
 	}
 	l := lexer{src: sql}
 	toks, err := l.tokens()
-	if err != nil || len(l.marks) == 0 {
+	switch {
+	case err != nil && len(l.marks) > 0:
+		return nil, withinMark(err)
+	case err != nil || len(l.marks) == 0:
 		return nil, err
 	}
 	p := templateParser{Template: &Template{SQL: sql}, toks: toks, named: slices.Clone(toks)}
@@ -106,6 +109,11 @@ type templateParser struct {
 	named []token // and those in marks
 }
 
+// withinMark adds to an error why something may seem to have no end.
+func withinMark(err error) error {
+	return fmt.Errorf("%w (an optional part and the list of a choice end as comments do, at */, even if that is in a literal)", err)
+}
+
 // isEnd reports whether a mark is that at the end of a choice.
 func (p *templateParser) isEnd(m span) bool {
 	return p.SQL[m.start+2] == '=' && strings.TrimSpace(p.SQL[m.start+3:m.end-2]) == ""
@@ -127,7 +135,7 @@ func (p *templateParser) part(m span) error {
 	toks, err := l.tokens()
 	switch {
 	case err != nil:
-		return fmt.Errorf("%w (this is within an optional part, which ends at the first */, even if that is in a literal)", err)
+		return withinMark(err)
 	case len(l.marks) > 0:
 		return errorAt(p.SQL, l.marks[0].start, "an optional part or a choice cannot be within an optional part: put it after the part")
 	case len(toks) == 0:
@@ -218,7 +226,7 @@ func (p *templateParser) option(l *lexer) (text span, err error) {
 		}
 		t, err := l.next()
 		if err != nil {
-			return text, fmt.Errorf("%w (this is within a choice, whose list ends at the first */, even if that is in a literal)", err)
+			return text, withinMark(err)
 		}
 		if t.kind == ';' {
 			break
