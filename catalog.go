@@ -460,7 +460,7 @@ func (l *catalogEntry) codes() []Code {
 		case CodeNotFound:
 			return !l.returnsOne
 		case CodeTooManyRows:
-			return l.statement != nil && l.rowType == nil // an Exec
+			return (l.statement != nil || l.built) && l.rowType == nil // an Exec
 		case CodeConflict, CodeUnknownEffect:
 			return l.own.ReadOnly
 		}
@@ -487,6 +487,7 @@ func (l *catalogEntry) markdown() catalogmd.Entry {
 		ReadOnly: info.ReadOnly, Transaction: info.Transaction, Once: info.Once,
 		Attempts: info.Attempts, Timeout: info.Timeout, MaxRows: info.MaxRows,
 	}
+	e.Built = l.built
 	for _, code := range info.Codes {
 		e.Codes = append(e.Codes, string(code))
 	}

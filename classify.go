@@ -342,7 +342,7 @@ func (s *statement) argError(err *typemap.ArgError) *Error {
 		field = s.params[err.Param]
 	}
 	e := newFieldError(field, err.Rule, err.Message, err.Err)
-	if err.WrongType && err.Param < len(s.fields) && s.fields[err.Param].Type.Kind() != reflect.Interface {
+	if err.WrongType && (s.built || err.Param < len(s.fields) && s.fields[err.Param].Type.Kind() != reflect.Interface) {
 		e.Code, e.Message = CodeInternal, "the input cannot be sent, whatever it holds"
 	}
 	return e

@@ -326,6 +326,7 @@ type descriptor struct {
 	in          reflect.Type
 	statement   *statement       // of a command that is one; else nil
 	variants    *variants        // of SQL with optional parts or choices; else nil
+	built       bool             // the SQL is made by a function
 	rowType     *rowscan.RowType // of its rows; nil if they do not matter
 	row         reflect.Type
 	returnsOne  bool                 // it returns exactly one row
@@ -348,8 +349,11 @@ func (d *definition) descriptor() *descriptor {
 		s.in, s.options, s.isStatement = d.in, d.opts, d.isStatement
 		switch b := d.body.(type) {
 		case *query:
-			s.statement, s.rowType, s.returnsOne = b.statement, b.rowType, b.kind == queryOne
+			s.rowType, s.returnsOne = b.rowType, b.kind == queryOne
 			s.variants, _ = b.source.(*variants)
+			if _, s.built = b.source.(*builder); !s.built {
+				s.statement = b.statement
+			}
 			if b.rowType != nil {
 				s.row = b.rowType.Type
 			}

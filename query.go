@@ -507,6 +507,9 @@ func (d *definition) explain(ctx context.Context, db DB, inv *invocation) (strin
 // which secrets are hidden.
 func (q *query) toExplain(inv, hidden *invocation) (_ *query, args []any, failure *Error) {
 	if q.source != nil {
+		if _, ok := q.source.(*builder); ok {
+			inv = hidden
+		}
 		if q, args, failure = q.source.resolve(q, inv); failure != nil || args != nil {
 			return q, args, failure
 		}

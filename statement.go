@@ -28,6 +28,7 @@ type statement struct {
 	params   []string             // their paths, for messages
 	checks   typemap.Checks
 	binding  bind.Params
+	built    bool // by a function, which returns its arguments
 	readOnly bool
 	shared   bool // it may run on a shared connection
 	limits   limits

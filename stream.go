@@ -125,7 +125,7 @@ func (s *stream) run(ctx context.Context, db DB, inv *invocation) error {
 		db.(*Tx).s.inputConsumed = true
 	}
 	if failure != nil {
-		failure.noRetry = s.yielded > 0
+		failure.noRetry = failure.noRetry || s.yielded > 0
 		return failure
 	}
 	return s.warning

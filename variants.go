@@ -15,7 +15,7 @@ import (
 // A source makes the query of each run of a command whose SQL depends on the input.
 type source interface {
 	// resolve returns the query of a run, which has no source, and its arguments, if they are not
-	// the fields of the input that it names.
+	// the fields of the input that it names. The arguments are the run's own.
 	resolve(q *query, inv *invocation) (*query, []any, *Error)
 	// configure returns the source for other options.
 	configure(o *Options) source
@@ -27,13 +27,10 @@ func (q *query) runResolved(ctx context.Context, db DB, inv *invocation) error {
 	if failure != nil {
 		return failure
 	}
-	if len(resolved.fields) > 0 {
-		return resolved.run(ctx, db, inv)
+	if len(resolved.fields) == 0 {
+		inv.args = args // and not those of an earlier run
 	}
-	inv.args = args // and not those of an earlier run
-	err := resolved.run(ctx, db, inv)
-	inv.args = nil // the caller's
-	return err
+	return resolved.run(ctx, db, inv)
 }
 
 // A queryCache holds the queries that were made last, by what identifies them. It is safe for

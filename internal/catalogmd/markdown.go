@@ -25,6 +25,7 @@ type Entry struct {
 	Codes                       []string
 	Constraints                 []Constraint
 	SQL                         string // of a command that is one statement
+	Built                       bool   // the SQL is made by a Go function
 	Params                      []Param
 	Parts                       []Part
 	Choices                     []Choice
@@ -82,6 +83,9 @@ func (e *Entry) write(w io.Writer) {
 		for _, c := range e.Constraints {
 			fmt.Fprintf(w, "| %s | %s | %s |\n", cell(c.Name), cell(c.Message), cell(c.Code))
 		}
+	}
+	if e.Built {
+		fmt.Fprintf(w, "\nThe SQL is made by a Go function for each input.\n")
 	}
 	if e.SQL == "" {
 		return

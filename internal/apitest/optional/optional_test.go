@@ -646,7 +646,7 @@ func TestOptionalPartsCostOneAllocation(t *testing.T) {
 	optional := pgcmd.QueryOne[In, int]("optional", `select id from users where true /*? and id = @id */ /*? and email = @email */ order by /*= @sort age: age */ id /*=*/`)
 	for name, db := range map[string]pgcmd.DB{"pool": pool, "conn": conn} {
 		count := func(c *pgcmd.Command[In, int]) float64 {
-			return testing.AllocsPerRun(200, func() {
+			return testing.AllocsPerRun(50, func() {
 				if _, err := c.Run(t.Context(), db, in); err != nil {
 					t.Error(err)
 				}
@@ -654,7 +654,9 @@ func TestOptionalPartsCostOneAllocation(t *testing.T) {
 		}
 		count(plain)
 		count(optional)
-		assert.LessOrEqual(t, count(optional)-count(plain), 1.0, name)
+		more := count(optional) - count(plain)
+		t.Logf("%s: %.0f more allocations", name, more)
+		assert.LessOrEqual(t, more, 1.0, name)
 	}
 }
 

@@ -27,12 +27,6 @@ type wire struct {
 	texts []string
 }
 
-func (w *wire) parsed() []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.Clone(w.texts)
-}
-
 // take returns what was prepared since it was called last, less what the library asks for itself.
 func (w *wire) take() []string {
 	w.mu.Lock()
@@ -80,7 +74,11 @@ func connect(t testing.TB, cfg pgcmd.Config) (*pgcmd.Pool, *wire) {
 	t.Helper()
 	w := &wire{}
 	cfg.URL = pgcmdtest.URL(t, schema)
+	own := cfg.Pgx
 	cfg.Pgx = func(c *pgxpool.Config) {
+		if own != nil {
+			own(c)
+		}
 		dial := c.ConnConfig.DialFunc
 		c.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 			conn, err := dial(ctx, network, address)
