@@ -30,16 +30,24 @@ func (t token) is(keywords ...string) bool {
 // tokens splits sql as PostgreSQL's scan.l does with standard_conforming_strings on, leaving out space and comments.
 // Text that PostgreSQL could not make sense of (1abc, a lone $) is split somehow: the server has the better error.
 func tokens(sql string) ([]token, error) {
-	if i := strings.IndexByte(sql, 0); i >= 0 {
-		return nil, errorAt(sql, i, "a NUL byte: PostgreSQL's text has none, take it out")
-	}
-	for i, r := range sql {
-		if _, size := utf8.DecodeRuneInString(sql[i:]); r == utf8.RuneError && size == 1 {
-			return nil, errorAt(sql, i, "byte %#x is not UTF-8: save the SQL as UTF-8", sql[i])
-		}
+	if err := isText(sql); err != nil {
+		return nil, err
 	}
 	l := lexer{src: sql}
 	return l.tokens()
+}
+
+// isText refuses what PostgreSQL takes for no text.
+func isText(sql string) error {
+	if i := strings.IndexByte(sql, 0); i >= 0 {
+		return errorAt(sql, i, "a NUL byte: PostgreSQL's text has none, take it out")
+	}
+	for i, r := range sql {
+		if _, size := utf8.DecodeRuneInString(sql[i:]); r == utf8.RuneError && size == 1 {
+			return errorAt(sql, i, "byte %#x is not UTF-8: save the SQL as UTF-8", sql[i])
+		}
+	}
+	return nil
 }
 
 // tokens reads to the end.

@@ -72,6 +72,9 @@ func ParseTemplate(sql string) (*Template, error) {
 	if !strings.Contains(sql, "/*?") && !strings.Contains(sql, "/*=") {
 		return nil, nil
 	}
+	if err := isText(sql); err != nil {
+		return nil, err
+	}
 	l := lexer{src: sql}
 	toks, err := l.tokens()
 	switch {
