@@ -106,7 +106,11 @@ func (e *Entry) write(w io.Writer) {
 		fmt.Fprintln(w)
 	}
 	for _, p := range e.Parts {
-		fmt.Fprintf(w, "- sent if `@%s` is set: `%s`\n", strings.Join(p.Fields, "` and `@"), strings.Join(strings.Fields(p.SQL), " "))
+		are := "is"
+		if len(p.Fields) > 1 {
+			are = "are"
+		}
+		fmt.Fprintf(w, "- sent if `@%s` %s set: `%s`\n", strings.Join(p.Fields, "` and `@"), are, strings.Join(strings.Fields(p.SQL), " "))
 	}
 	for _, c := range e.Choices {
 		fmt.Fprintf(w, "- chosen by %s: `%s`, or the default\n", cell(c.Field), strings.Join(c.Options, "`, `"))

@@ -308,8 +308,7 @@ func (b *Builder) object(t reflect.Type, path string) *Schema {
 		case b.output:
 			s = b.Of(f.Type, at)
 		default:
-			s, must = b.constrained(f, at)
-			s = b.chosen(s, t, f)
+			s, must = b.constrained(t, f, at)
 		}
 		if redact.IsSecret(f.StructField) {
 			s = b.secret(s)
@@ -326,7 +325,7 @@ func (b *Builder) object(t reflect.Type, path string) *Schema {
 	return s.Set("additionalProperties", false)
 }
 
-// chosen adds the values of an Enum.
+// chosen adds the values of an Enum to the schema of a field of t.
 func (b *Builder) chosen(s *Schema, t reflect.Type, f jsonfields.Field) *Schema {
 	for _, e := range b.enums {
 		if e.Type != t || !slices.Equal(e.Index, f.Index) {
@@ -335,16 +334,19 @@ func (b *Builder) chosen(s *Schema, t reflect.Type, f jsonfields.Field) *Schema 
 		var values []any
 		known, limited := s.Get("enum").([]any)
 		for _, value := range e.Values {
-			if !limited || slices.Contains(known, any(value)) {
+			if !limited || slices.ContainsFunc(known, func(k any) bool { return sameJSON(k, value) }) {
 				values = append(values, value)
 			}
-		}
-		if f.Type.Kind() == reflect.Pointer {
-			values = append(values, nil)
 		}
 		s = (&Schema{slices.Clone(s.Keywords)}).Set("enum", values)
 	}
 	return s
+}
+
+func sameJSON(a, b any) bool {
+	x, _ := json.Marshal(a)
+	y, _ := json.Marshal(b)
+	return string(x) == string(y)
 }
 
 // rejectUnsettable rejects a field in an embedded pointer that only the type's own package

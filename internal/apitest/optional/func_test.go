@@ -84,7 +84,7 @@ func TestABuiltTextIsPreparedOnce(t *testing.T) {
 type built struct {
 	SQL  string
 	Args []any
-	Err  error
+	Err  error `json:"-"`
 }
 
 func (b built) make() (string, []any, error) { return b.SQL, b.Args, b.Err }
