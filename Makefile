@@ -1,7 +1,7 @@
 # Every target does its own set-up; a fresh machine needs Go, git and make.
 
 # Modules of their own, so that users of the library do not depend on what they need.
-MODULES = bench pgcmdotel pgcmdmcp examples/mcp
+MODULES = bench pgcmdotel pgcmdmcp examples/mcp examples/query
 
 # A workspace of all modules: one go command tests them, and compiles what they share once. lint does without it, so
 # that a module whose go.mod lacks something is found.
