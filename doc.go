@@ -47,6 +47,9 @@
 // @@, is left alone; where it can be read both ways, as in <@name, the definition
 // panics and asks for a space.
 //
+// SQL may have optional parts and choices, which depend on the input, see [Query]; or a
+// function makes it, see [QueryFunc].
+//
 // # Definitions
 //
 // A mistake in a definition panics, as [regexp.MustCompile] does, and the message

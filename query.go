@@ -40,6 +40,16 @@ import (
 // texts share allocations of up to 256 bytes, also those of rows that follow each other;
 // an allocation lives as long as any of its texts.
 //
+// Parts of the SQL may depend on the input. A part in /*? and email like @email */ is sent
+// only if the fields that it names are set: a pointer, a slice or a map that is not nil, an
+// [sql.Null] or a type of pgtype that is Valid. Of a choice,
+//
+//	order by /*= @sort newest: created_at desc, id; email: email */ id /*=*/
+//
+// the text that the string field names is sent, or the one before the end, if the field is
+// empty or nil; another name is CodeInvalid. Each variant is a statement of its own, which
+// is prepared by itself. The page docs/dynamic-sql.md has the rules.
+//
 // A mistake in the SQL or the types panics: see [New].
 func Query[In, Row any](name, sql string) *Command[In, []Row] {
 	return &Command[In, []Row]{defineQuery(queryAll, name, sql, (*In)(nil), (*[]Row)(nil))}
@@ -449,7 +459,8 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 // savepoint of it.
 //
 // The plan is for this input and shows its values, except for those of fields
-// tagged `secret:"true"`: those are sent as [secret] or zero.
+// tagged `secret:"true"`: those are sent as [secret] or zero. Of SQL that depends on the
+// input it is that of this input.
 func Explain[In, Out any](ctx context.Context, db DB, c *Command[In, Out], in In) (string, error) {
 	d := c.definition()
 	if d == nil {

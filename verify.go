@@ -24,8 +24,13 @@ import (
 // queries of the catalog, and nothing is left behind: in a transaction a savepoint
 // keeps it usable.
 //
+// Of SQL with optional parts or choices it checks every variant that an input can have, if
+// there are at most 256; else those without parts, with all, with each part alone, with all
+// that do not need one of the fields, and every choice. A finding that not all variants
+// have names the first that has it.
+//
 // What it does not see: the statements that a Go body runs (give it those commands
-// too), whether an outer join makes a column NULL, NULLs behind views and
+// too), the SQL that a function makes ([QueryFunc]), whether an outer join makes a column NULL, NULLs behind views and
 // expressions, what a function does or may, and the statements that PostgreSQL does
 // not analyse before it runs them (create, call, set). An int may go into a smaller
 // column without a finding, an int64 may not.

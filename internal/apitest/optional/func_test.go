@@ -208,6 +208,8 @@ func TestAnErrorOfBuildIsTheUsers(t *testing.T) {
 			result, _ := pgcmd.Batch(runBuilt, mode).Run(t.Context(), pool, []built{{SQL: "select 1"}, {Err: c.err}, {SQL: "select 2"}})
 			refused(t, result.Outcomes[1].Err, c.code, pgcmd.NotApplied, c.says, "built[1]")
 			assert.Equal(t, mode == pgcmd.Atomic, result.Outcomes[0].Err != nil, mode)
+			result, _ = pgcmd.Batch(runBuilt, mode).Run(t.Context(), pool, []built{{Err: c.err}})
+			assert.Equal(t, 1, result.Failed)
 		}
 		var p pgcmd.Pipeline
 		first := pgcmd.Queue(&p, execBuilt, built{SQL: "update users set age = 1"})

@@ -124,7 +124,7 @@ func ways(t *testing.T, pool *pgcmd.Pool, q *pgcmd.Command[ListUsers, []int]) ma
 			return out
 		}
 	}
-	piped := func(mode pgcmd.BatchMode) func(in ...ListUsers) [][]int {
+	pipelined := func(mode pgcmd.BatchMode) func(in ...ListUsers) [][]int {
 		return func(in ...ListUsers) (out [][]int) {
 			var p pgcmd.Pipeline
 			var results []*pgcmd.Result[[]int]
@@ -165,8 +165,8 @@ func ways(t *testing.T, pool *pgcmd.Pool, q *pgcmd.Command[ListUsers, []int]) ma
 		"isolated":         batched(pgcmd.Isolated),
 		"independent":      batched(pgcmd.Independent),
 		"sequential":       batched(pgcmd.Sequential),
-		"pipeline":         piped(pgcmd.Atomic),
-		"pipeline alone":   piped(pgcmd.Independent),
+		"pipeline":         pipelined(pgcmd.Atomic),
+		"pipeline alone":   pipelined(pgcmd.Independent),
 		"transaction": func(in ...ListUsers) [][]int {
 			out, err := transaction.Run(ctx, pool, in)
 			require.NoError(t, err)
