@@ -460,7 +460,7 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 //
 // The plan is for this input and shows its values, except for those of fields
 // tagged `secret:"true"`: those are sent as [secret] or zero. Of SQL that depends on the
-// input it is that of this input.
+// input it is that of this input, which follows the plan after an empty line.
 func Explain[In, Out any](ctx context.Context, db DB, c *Command[In, Out], in In) (string, error) {
 	d := c.definition()
 	if d == nil {
@@ -507,6 +507,8 @@ func (d *definition) explain(ctx context.Context, db DB, inv *invocation) (strin
 		return none, e
 	}).With(Options{Timeout: d.opts.Timeout, ReadOnly: true, Trusted: true})
 	switch err := Try(ctx, db, explain, struct{}{}).Err; {
+	case errors.Is(err, errPlanned) && !d.direct:
+		return plan + "\n\n" + strings.TrimSpace(q.text.SQL), nil
 	case errors.Is(err, errPlanned):
 		return plan, nil
 	default:

@@ -275,5 +275,8 @@ func (v *Variants) Describe(t *sqltext.Template, variant sqltext.Variant) string
 			said = append(said, c.Name+" "+c.Options[option-1])
 		}
 	}
+	if len(said) == 0 {
+		return "with the defaults"
+	}
 	return strings.Join(said, "; ")
 }

@@ -489,10 +489,12 @@ func TestExplainPlansTheVariantOfTheInput(t *testing.T) {
 	plan, err := pgcmd.Explain(t.Context(), pool, q, In{})
 	require.NoError(t, err)
 	assert.NotContains(t, plan, "Filter")
+	assert.True(t, strings.HasSuffix(plan, "\n\nselect id from users"), plan)
 	plan, err = pgcmd.Explain(t.Context(), pool, q, In{Email: ptr("hunter2")})
 	require.NoError(t, err)
 	assert.Contains(t, plan, "Filter")
 	assert.NotContains(t, plan, "hunter2")
+	assert.Contains(t, plan, "\n\nselect id from users  where email = $1")
 }
 
 func TestMistakesPanicAtDefinition(t *testing.T) {
