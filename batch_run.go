@@ -24,7 +24,7 @@ type batchRun struct {
 	standing limits // of the pool
 
 	// Of items that are sent through a pipeline:
-	resolved []resolvedItem // by the number of the item; nil if no item's SQL depends on its input
+	resolved []resolvedItem // by the number of the item; nil if the SQL of none depends on its input
 	shared   *invocation    // memory for one item of a Batch
 	args     []any
 	buffers  map[*rowscan.RowType]*rowscan.Buffer
@@ -34,8 +34,8 @@ type batchRun struct {
 
 // A resolvedItem is what an item sends, where that depends on its input.
 type resolvedItem struct {
-	query *query // nil of an item that has the query of its command
-	args  []any  // nil if they are the fields of the input
+	query *query
+	args  []any // nil if they are the fields of the input
 }
 
 // run is the body of a batch.
