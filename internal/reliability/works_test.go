@@ -158,6 +158,12 @@ var plainWorks = []work{
 		run: of(addFirst)},
 	{name: "a row of a statement that writes", unit: byExecute, parts: 1, value: 1,
 		run: of(pgcmd.QueryOne[op, int64]("works.returning", `insert into ops (id, part) values (@id, 1) returning part`))},
+	{name: "a row of a variant that writes", unit: byExecute, parts: 1, value: 1,
+		run: of(pgcmd.QueryOne[op, int64]("works.variant", `insert into ops (id, part) values (@id, /*= @mood `+mood+`: 1 */ 2 /*=*/) returning part`))},
+	{name: "a row of SQL that a function makes", unit: byExecute, parts: 1, value: 1,
+		run: of(pgcmd.QueryOneFunc[op, int64]("works.built", func(in op) (string, []any, error) {
+			return `insert into ops (id, part) values ($1, 1) returning part`, []any{in.ID}, nil
+		}))},
 	{name: "a statement in a transaction of its own", unit: byCommit, parts: 1, value: 1,
 		run: of(addFirst.With(pgcmd.Options{InTx: true}))},
 	{name: "a function in a transaction of its own", unit: byCommit, parts: 2, value: 2,
