@@ -137,7 +137,8 @@ func (l *lexer) block() error {
 			depth--
 			l.pos += 2
 			if depth == 0 {
-				if mark := l.src[start+2]; mark == '?' || mark == '=' {
+				// A line of them is an ornament.
+				if mark := l.src[start+2]; (mark == '?' || mark == '=') && l.src[start+3] != mark {
 					l.marks = append(l.marks, span{start, l.pos})
 				}
 				return nil

@@ -50,7 +50,7 @@ func TestVariants(t *testing.T) {
 
 func TestSQLWithoutMarksIsNoTemplate(t *testing.T) {
 	t.Parallel()
-	for _, sql := range []string{"select 1", "select '/*? @a */'", "select $$/*= @a b: 1 */$$", "-- /*? @a */\nselect 1", "/* /*? @a */ */ select 1", `select "/*?"`, "select 1 */ /+*?"} {
+	for _, sql := range []string{"select 1", "select '/*? @a */'", "select $$/*= @a b: 1 */$$", "-- /*? @a */\nselect 1", "/* /*? @a */ */ select 1", `select "/*?"`, "/*== users ==*/ select 1", "select 1 /*??? why */", "select 1 */ /+*?"} {
 		template, err := sqltext.ParseTemplate(sql)
 		assert.NoError(t, err, sql)
 		assert.Nil(t, template, sql)
