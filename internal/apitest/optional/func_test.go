@@ -49,6 +49,7 @@ func TestBuiltSQLReturnsItsRowsHoweverItIsRun(t *testing.T) {
 		"dedicated": {q: builtUsers},
 		"limited":   {q: builtUsers.With(pgcmd.Options{MaxRows: 3, MaxBytes: 1000})},
 		"shared":    {cfg: pgcmd.Config{Multiplex: 2}, q: builtUsers.With(pgcmd.Options{ReadOnly: true})},
+		"settings":  {cfg: pgcmd.Config{Settings: tenant}, q: builtUsers},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

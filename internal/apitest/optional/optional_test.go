@@ -191,6 +191,7 @@ func TestEveryVariantReturnsItsRowsHoweverItIsRun(t *testing.T) {
 		"dedicated": {q: listUsers},
 		"limited":   {q: listUsers.With(pgcmd.Options{MaxRows: 3, MaxBytes: 1000})},
 		"shared":    {cfg: pgcmd.Config{Multiplex: 2}, q: listUsers.With(pgcmd.Options{ReadOnly: true})},
+		"settings":  {cfg: pgcmd.Config{Settings: tenant}, q: listUsers},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -94,6 +94,11 @@ func connect(t testing.TB, cfg pgcmd.Config) (*pgcmd.Pool, *wire) {
 	return pool, w
 }
 
+// tenant is a setting of the caller.
+func tenant(context.Context) ([]pgcmd.Setting, error) {
+	return []pgcmd.Setting{{Name: "app.tenant", Value: "1"}}, nil
+}
+
 func ptr[T any](v T) *T { return &v }
 
 // refused is the *Error of err.
