@@ -121,13 +121,16 @@ func (r *batchRun) runPipelined(ctx context.Context, tx *Tx) *Error {
 	tx.s.mayPiggybackCommit = false
 	items := r.left()
 	var last *query
+	safe, ends := true, false
 	for _, i := range items {
 		if q := r.item(i).query; q != last {
 			last = q
-			finish = finish && q.isCommitSafe(r.limits(i)) && !q.text.Ends
+			safe, ends = safe && q.isCommitSafe(r.limits(i)), ends || q.text.Ends
 			tx.s.Inspect(&q.text)
 		}
 	}
+	// If an item fails at the client after COMMIT was sent, the others are kept, unless there is nothing to keep.
+	finish = finish && !ends && (safe || tx.s.changesNothing())
 	f := newBatchExec(ctx, tx.s.Conn, tx.s, r)
 	defer f.release()
 	if r.mode == Isolated {
@@ -141,8 +144,13 @@ func (r *batchRun) runPipelined(ctx context.Context, tx *Tx) *Error {
 		return failure
 	}
 	effect := failure.Effect
-	r.fail(culprit, failure)
+	r.fail(culprit, failure.ofItem())
 	culpritError := r.errorOf(culprit)
+	if failure.unchanged && len(items) > 1 { // the others may have changed something
+		whole := *culpritError
+		whole.Effect = effect
+		culpritError = &whole
+	}
 	if effect == Applied {
 		return culpritError // it is there, with all the others
 	}
@@ -227,7 +235,7 @@ func (r *batchRun) sequential(ctx context.Context, db DB) *Error {
 // keptEffect is the error of a batch of which so many items, before the culprit, are kept: as
 // a whole it is neither applied nor not, and must not be repeated.
 func (r *batchRun) keptEffect(culprit *Error, kept int) *Error {
-	if kept == 0 || r.inner.opts.ReadOnly {
+	if kept == 0 || r.inner.reads {
 		return culprit
 	}
 	e := *culprit

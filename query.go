@@ -75,8 +75,9 @@ const (
 // share the row type, and its memory that is used again.
 type query struct {
 	*statement
-	kind    queryKind
-	rowType *rowscan.RowType // nil of an Exec
+	kind     queryKind
+	rowType  *rowscan.RowType // nil of an Exec
+	optional bool             // a QueryOne may find no row
 }
 
 // defineQuery makes the definition of a statement. in and out are nil pointers of the types.
@@ -90,7 +91,8 @@ func defineQuery(kind queryKind, name, sql string, in, out any) *definition {
 	case queryAll:
 		q.rowType, err = rowscan.OfSlice(d.out)
 	case queryOne:
-		q.rowType, err = rowscan.Of(d.out)
+		q.rowType, err = rowscan.OfOne(d.out)
+		q.optional = d.out.Kind() == reflect.Pointer
 	}
 	mustDefine(name, err)
 	d.body, d.isStatement, d.returnsRows, d.returnsMany = q, true, kind != queryExec, kind == queryAll
@@ -111,6 +113,9 @@ func (q *query) rows(inv *invocation) int64 {
 		return int64(inv.outValue.Len())
 	case queryExec:
 		return inv.outValue.Int()
+	}
+	if q.optional && inv.outValue.IsNil() {
+		return 0
 	}
 	return 1
 }
@@ -215,7 +220,7 @@ func (q *query) moveTo(out reflect.Value, b *rowscan.Buffer) {
 // connection are rows.Err.
 func (q *query) collect(b *rowscan.Buffer, rows rowscan.Rows, limit limits) *Error {
 	if q.kind == queryOne {
-		return collectOneRow(b, rows, limit)
+		return q.collectOneRow(b, rows, limit)
 	}
 	return collectRows(b, rows, limit)
 }
@@ -246,7 +251,7 @@ func collectRows(b *rowscan.Buffer, rows rowscan.Rows, limit limits) *Error {
 }
 
 // collectOneRow reads the only row.
-func collectOneRow(b *rowscan.Buffer, rows rowscan.Rows, limit limits) *Error {
+func (q *query) collectOneRow(b *rowscan.Buffer, rows rowscan.Rows, limit limits) *Error {
 	found := rows.Next()
 	if rows.Err() != nil {
 		return nil
@@ -254,8 +259,11 @@ func collectOneRow(b *rowscan.Buffer, rows rowscan.Rows, limit limits) *Error {
 	if err := b.Prepare(rows); err != nil {
 		return fromScan(err)
 	}
-	if !found {
-		return &Error{Code: CodeNotFound, Message: "no row was found", Err: pgx.ErrNoRows}
+	switch {
+	case !found && q.optional:
+		return nil
+	case !found:
+		return q.noRowError(rows.CommandTag())
 	}
 	count := limit.counter()
 	if limit.bytes > 0 && count.over(rows) {
@@ -291,7 +299,7 @@ func (q *query) readItem(b *rowscan.Buffer, rows rowscan.Rows, limit limits, out
 // limits l, so that COMMIT may be sent with it.
 func (q *query) isCommitSafe(l limits) bool {
 	switch {
-	case q.kind == queryExec, q.readOnly, q.text.CallsNothing():
+	case q.kind == queryExec:
 		return true
 	case q.kind == queryAll:
 		return l.rows == 0 && l.bytes == 0
@@ -371,7 +379,7 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 	if err != nil {
 		return result, newFieldError("SQL", "sql", err.Error(), err)
 	}
-	s := &statement{name: "pgcmd.adhoc", text: text, params: make([]string, len(text.Names)), readOnly: o.ReadOnly,
+	s := &statement{name: "pgcmd.adhoc", text: text, params: make([]string, len(text.Names)), readOnly: o.ReadOnly, reads: o.reads(&text),
 		limits: limits{rows: in.MaxRows}.or(limits{rows: o.MaxRows, bytes: o.MaxBytes}).or(limits{rows: adHocMaxRows})}
 	args := make([]any, len(text.Names))
 	switch {
