@@ -129,7 +129,7 @@ func (r *batchRun) runPipelined(ctx context.Context, tx *Tx) *Error {
 			tx.s.Inspect(&q.text)
 		}
 	}
-	// If an item fails at the client after COMMIT was sent, the others are kept, unless there is nothing to keep.
+	// If they only read, it does not matter that an item may fail at the client when COMMIT was sent.
 	finish = finish && !ends && (safe || tx.s.changesNothing())
 	f := newBatchExec(ctx, tx.s.Conn, tx.s, r)
 	defer f.release()

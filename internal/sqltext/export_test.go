@@ -17,3 +17,12 @@ func Splits(sql string, pos int) bool {
 	}
 	return pos == len(sql)
 }
+
+// TokenEnds returns where the tokens of sql end.
+func TokenEnds(sql string) (ends []int) {
+	toks, _ := tokens(sql)
+	for _, t := range toks {
+		ends = append(ends, t.end)
+	}
+	return ends
+}

@@ -25,7 +25,7 @@ var functions = sync.OnceValue(func() map[string]bool {
 // syntax are the keywords that a parenthesis can follow and that cannot name a function: those that are reserved, and
 // those of expressions and types that have a grammar of their own. The exceptions are JOIN and ILIKE, which a function
 // would have to be called by intent.
-var syntax = keywords(`all and any array as asymmetric between both case coalesce current_time current_timestamp distinct
+var syntax = keywords(`all and any array as asymmetric between both case cast coalesce current_time current_timestamp distinct
 	else except exists extract from greatest group grouping having ilike in intersect join json json_array json_arrayagg
 	json_exists json_object json_objectagg json_query json_scalar json_serialize json_table json_value lateral leading
 	least limit localtime localtimestamp merge_action normalize not nullif offset on only or overlay position returning
@@ -112,9 +112,12 @@ func callsKnown(sql string, toks []token, sequences bool) bool {
 			begin := open[len(open)-1]
 			open = open[:len(open)-1]
 			c.other[begin], c.other[i] = i, begin
-		case t.is("uescape"): // U&"..." uescape '!' may be any name
+		case t.kind == ')', t.is("uescape"): // U&"..." uescape '!' may be any name
 			return false
 		}
+	}
+	if len(open) > 0 {
+		return false
 	}
 	for i, t := range toks {
 		if t.kind == '(' && i > 0 && c.isName(i-1) && !c.isKnown(i, sequences) {
@@ -158,7 +161,8 @@ func (c *calls) isKnown(i int, sequences bool) bool {
 	switch {
 	case parts == 1 && named.is("operator"):
 		return c.at(i + 1).is("pg_catalog")
-	case before.is("as", "ordinality", "into"), c.isCast(begin - 1), c.endsOperand(begin - 1), c.isCTE(i):
+	case before.is("as", "ordinality", "into"), c.isCast(begin - 1), c.endsOperand(begin - 1),
+		(before.is("with", "recursive") || before.kind == ',') && c.isCTE(i):
 		return true // a type, a table, or what a table and its columns are called
 	case before.is("tablesample"):
 		return parts == 1 && named.is("bernoulli", "system")
@@ -214,8 +218,8 @@ func (c *calls) endsOperand(i int) bool {
 	return false
 }
 
-// isCTE reports whether the parenthesis at i is that of the columns of a common table expression, as in t (a, b) as (select.
-// The columns of a function, as in f(x) as (a int), have names that are no such keywords.
+// isCTE reports whether the parenthesis at i is that of the columns of a common table expression, as in
+// with t (a, b) as (select. The columns of a function, as in f(x) as (a int), have names that are no such keywords.
 func (c *calls) isCTE(i int) bool {
 	i = c.other[i] + 1
 	if !c.at(i).is("as") {
