@@ -272,8 +272,26 @@ func (r *batchRun) independent(ctx context.Context, db DB) *Error {
 		f := newBatchExec(ctx, l.conn, nil, r)
 		f.settings = settings
 		defer f.release()
-		return f.independent(items, r.progress)
+		failure = f.independent(items, r.progress)
+		if failure != nil && r.onlyReads() {
+			failure.Effect = NotApplied
+			failure.reconcileCode()
+		}
+		return failure
 	})
+}
+
+// onlyReads reports whether the items of a pipeline change nothing.
+func (r *batchRun) onlyReads() bool {
+	for i := range r.values.len() {
+		if !r.item(i).query.reads {
+			return false
+		}
+		if r.inner != nil { // all are alike
+			break
+		}
+	}
+	return true
 }
 
 // retryFailed runs items, and runs those again that failed and may be retried, until the
