@@ -134,7 +134,10 @@ func OfOne(out reflect.Type) (*RowType, error) {
 		return Of(out)
 	}
 	row := out.Elem()
-	if structfields.IsScalar(row) && row != reflect.TypeFor[map[string]any]() && !out.Implements(reflect.TypeFor[pgx.RowScanner]()) {
+	switch {
+	case row == reflect.TypeFor[map[string]any](), out.Implements(reflect.TypeFor[pgx.RowScanner]()):
+	case row.Kind() == reflect.Pointer && !structfields.IsScalar(row.Elem()): // which Of refuses
+	case structfields.IsScalar(row):
 		return Of(out)
 	}
 	t, err := Of(row)
