@@ -41,9 +41,9 @@ type Options struct {
 	// author. It panics on a Copy and a Once.
 	ReadOnly bool
 
-	// Writes takes back what is inferred of a plain SELECT: a view, a rule, a policy, an
-	// operator or a function of it writes. [Verify] finds commands that need it. It
-	// panics together with ReadOnly.
+	// Writes takes back what is inferred of a plain SELECT, see [Query]: a view, a rule, a
+	// policy, an operator or a function of it writes. It changes nothing for other
+	// commands, and panics together with ReadOnly.
 	Writes bool
 
 	// MaxRows is the most rows that a Query may return: one more is

@@ -40,6 +40,15 @@ import (
 // texts share allocations of up to 256 bytes, also those of rows that follow each other;
 // an allocation lives as long as any of its texts.
 //
+// A statement counts as a read if its text is one: a SELECT, VALUES or TABLE that changes
+// nothing in WITH, locks no rows, has no INTO, and calls no functions but those of
+// PostgreSQL that are known to change nothing. Then the Effect of its errors is NotApplied,
+// Options.Retry repeats it also after its reply was lost, and it may run on the connections
+// of [Config].Multiplex. The text does not show that a view, a rule, a policy, an operator
+// or a cast writes, nor a function of yours that has the name of one of PostgreSQL's:
+// [Verify] finds those that it can, and Options.Writes says so. Every other statement
+// counts as a write, unless it has Options.ReadOnly.
+//
 // A mistake in the SQL or the types panics: see [New].
 func Query[In, Row any](name, sql string) *Command[In, []Row] {
 	return &Command[In, []Row]{defineQuery(queryAll, name, sql, (*In)(nil), (*[]Row)(nil))}
@@ -49,9 +58,16 @@ func Query[In, Row any](name, sql string) *Command[In, []Row] {
 // CodeNotFound, and the error wraps [pgx.ErrNoRows]; more are CodeTooManyRows,
 // wrapping [pgx.ErrTooManyRows]. In, Row and the SQL are as for [Query].
 //
+// A Row that is a pointer is nil if there is no row, without an error. A pointer to a scalar
+// is nil for NULL too, also one to a [sql.Scanner]: a struct with one field tells NULL from
+// no row.
+//
 // The statement itself has succeeded by then, and is committed unless it runs in a
-// transaction: the Effect of both is Applied, or NotApplied for a command with
-// Options.ReadOnly, which a lookup should have.
+// transaction, so that the Effect of both errors is Applied. It is NotApplied for a read, and
+// for CodeNotFound if the server reports that no row was changed: UPDATE 0, DELETE 0,
+// INSERT 0 0 or MERGE 0, of a statement that writes nothing in WITH and calls no functions
+// but those of PostgreSQL that change nothing, and nextval. A trigger or a rule of the whole
+// statement may have run.
 func QueryOne[In, Row any](name, sql string) *Command[In, Row] {
 	return &Command[In, Row]{defineQuery(queryOne, name, sql, (*In)(nil), (*Row)(nil))}
 }

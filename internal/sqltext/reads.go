@@ -56,10 +56,9 @@ func keywords(list string) map[string]bool {
 }
 
 // changesNothing reports whether a statement is a query that changes nothing, as far as its text tells: it locks no
-// rows, stores none, and calls no functions but those of PostgreSQL that are known to change nothing. What a text does
-// not tell is what stands behind a table (a view, a rule, a policy), an operator, a cast, a column that is the call of a
-// function (t.f is f(t)), and a name of PostgreSQL's: a function of the user's schema may have the same, and better fitting
-// arguments.
+// rows, stores none, and calls no functions but those of PostgreSQL that are known to change nothing. The text does not
+// tell what a view, a rule, a policy, an operator or a cast executes, that a column is the call of a function (t.f is
+// f(t)), and that a schema of the database has a function of the same name whose parameters fit better.
 func changesNothing(sql string, toks []token) bool {
 	first := slices.IndexFunc(toks, func(t token) bool { return t.kind != '(' })
 	switch {
