@@ -79,8 +79,13 @@ func TestNoRowByItself(t *testing.T) {
 		require.NoError(t, err)
 		defer plain.Close()
 		dbs := map[string]pgcmd.DB{"a pgxpool": pool, "a connection of it": conn, "a connection": conn.Conn(), "the simple protocol": plain}
-		for name, shared := range map[string]int{"a pool": 0, "with Multiplex": 1} {
-			pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: pool.Config().ConnString(), MaxConns: 2, Multiplex: shared})
+		settings := func(context.Context) ([]pgcmd.Setting, error) {
+			return []pgcmd.Setting{{Name: "app.tenant", Value: "1"}}, nil
+		}
+		for name, cfg := range map[string]pgcmd.Config{"a pool": {}, "with Multiplex": {Multiplex: 1}, "with Settings": {Settings: settings},
+			"with both": {Multiplex: 1, Settings: settings}} {
+			cfg.URL, cfg.MaxConns = pool.Config().ConnString(), 2
+			pool, err := pgcmd.Connect(ctx, cfg)
 			require.NoError(t, err)
 			defer pool.Close(ctx)
 			dbs[name] = pool
