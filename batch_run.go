@@ -143,10 +143,13 @@ func (r *batchRun) runPipelined(ctx context.Context, tx *Tx) *Error {
 	case culprit < 0:
 		return failure
 	}
+	if r.onlyReads() {
+		failure.Effect = NotApplied
+	}
 	effect := failure.Effect
 	r.fail(culprit, failure.ofItem())
 	culpritError := r.errorOf(culprit)
-	if failure.unchanged && len(items) > 1 { // the others may have changed something
+	if failure.unchanged && len(items) > 1 && effect != NotApplied { // the others may have changed something
 		whole := *culpritError
 		whole.Effect = effect
 		culpritError = &whole

@@ -65,9 +65,9 @@ func Query[In, Row any](name, sql string) *Command[In, []Row] {
 // The statement itself has succeeded by then, and is committed unless it runs in a
 // transaction, so that the Effect of both errors is Applied. It is NotApplied for a read, and
 // for CodeNotFound if the server reports that no row was changed: UPDATE 0, DELETE 0,
-// INSERT 0 0 or MERGE 0, of a statement that writes nothing in WITH and calls no functions
-// but those of PostgreSQL that change nothing, and nextval. A trigger or a rule of the whole
-// statement may have run.
+// INSERT 0 0, MERGE 0, or SELECT 0 of one that only locks rows. The statement must write
+// nothing in WITH, and call no functions but those of PostgreSQL that change nothing, and
+// nextval. A trigger or a rule of the whole statement may have run.
 func QueryOne[In, Row any](name, sql string) *Command[In, Row] {
 	return &Command[In, Row]{defineQuery(queryOne, name, sql, (*In)(nil), (*Row)(nil))}
 }

@@ -60,19 +60,23 @@ func keywords(list string) map[string]bool {
 // tell what a view, a rule, a policy, an operator or a cast executes, that a column is the call of a function (t.f is
 // f(t)), and that a schema of the database has a function of the same name whose parameters fit better.
 func changesNothing(sql string, toks []token) bool {
-	first := slices.IndexFunc(toks, func(t token) bool { return t.kind != '(' })
-	switch {
-	case first < 0, !toks[first].is("select", "values", "table", "with"), writes(toks), locks(toks):
-		return false
-	case slices.ContainsFunc(toks, func(t token) bool { return t.is("into") }):
-		return false
-	}
-	return callsKnown(sql, toks, false)
+	return storesNothing(toks) && !locks(toks) && callsKnown(sql, toks, false)
 }
 
-// changesOnlyRows reports whether all that a statement changes is the rows that its command tag counts, as far as its text
-// tells: see changesNothing. A sequence is no exception: what it counts stays counted, whatever becomes of the statement.
+// storesNothing reports whether a statement is a query that plainly stores nothing.
+func storesNothing(toks []token) bool {
+	first := slices.IndexFunc(toks, func(t token) bool { return t.kind != '(' })
+	return first >= 0 && toks[first].is("select", "values", "table", "with") && !writes(toks) &&
+		!slices.ContainsFunc(toks, func(t token) bool { return t.is("into") })
+}
+
+// changesOnlyRows reports whether a statement that returns no row has changed nothing if its command tag counts none, as
+// far as its text tells: see changesNothing. Locks end with the transaction, and what a sequence counts stays counted
+// whatever becomes of it.
 func changesOnlyRows(sql string, toks []token) bool {
+	if storesNothing(toks) {
+		return callsKnown(sql, toks, true)
+	}
 	main := toks
 	if len(toks) > 0 && toks[0].is("with") {
 		var before bool

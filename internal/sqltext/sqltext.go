@@ -25,7 +25,7 @@ type Text struct {
 	Writes          bool     // anything but a query: insert, create, set, call, also under with or explain analyze
 	Reads           bool     // a query: select, values, table, show, also under with; the opposite of Writes
 	ChangesNothing  bool     // a query that changes nothing, as far as its text tells
-	ChangesOnlyRows bool     // it changes no more than the rows that its command tag counts, as far as its text tells
+	ChangesOnlyRows bool     // it has changed nothing if its command tag counts no row, as far as its text tells
 	Ends            bool     // it ends a transaction: commit, rollback (but not to a savepoint), prepare transaction
 	MayEnableWrites bool     // it may make a read-only transaction writable
 	Verb            string   // the first keyword, in lower case; empty if the statement begins otherwise

@@ -28,6 +28,7 @@ var lookups = map[string]lookup{
 	"INSERT":               {sql: `insert into seats (id, name) select 1, 'x' || $1::int8 on conflict do nothing returning name`, effect: pgcmd.NotApplied},
 	"MERGE":                {sql: `merge into seats s using (select $1::int8 id) x on s.id = x.id when matched then update set free = 0 returning s.name`, effect: pgcmd.NotApplied, since: 170000},
 	"WITH and UPDATE":      {sql: `with x as (select $1::int8 as id) update seats s set free = 0 from x where s.id = x.id returning name`, effect: pgcmd.NotApplied},
+	"FOR UPDATE":           {sql: `select name from seats where id = $1 for update`, effect: pgcmd.NotApplied},
 	"a write in WITH":      {sql: `with x as (update seats set free = 7 where id = 1) update seats set free = 0 where id = $1 returning name`, effect: pgcmd.Applied},
 	"a SELECT of a write":  {sql: `with x as (update seats set free = 7 where id = 1 returning name) select name from x where $1 = 0`, effect: pgcmd.Applied},
 	"a function of a user": {sql: `update seats set free = 0 where id = $1 and own(id) > 0 returning name`, effect: pgcmd.Applied},
