@@ -63,6 +63,7 @@ fuzz: postgres ## Fuzz the placeholder lexer, by itself and against PostgreSQL, 
 	go test -run '^$$' -fuzz '^FuzzTables$$' -fuzztime 60s ./internal/sqltext
 	go test -run '^$$' -fuzz '^FuzzVariants$$' -fuzztime 60s ./internal/sqltext
 	go test -run '^$$' -fuzz '^FuzzOptionalParts$$' -fuzztime 60s -parallel 1 ./internal/apitest/optional
+	go test -run '^$$' -fuzz '^FuzzReads$$' -fuzztime 60s ./internal/sqltext
 	go test -run '^$$' -fuzz '^FuzzCatalogInput$$' -fuzztime 60s .
 	cd pgcmdmcp && go test -run '^$$' -fuzz '^FuzzSchemas$$' -fuzztime 60s ./internal/schematest
 	go test -run '^$$' -fuzz '^FuzzSameIffEqual$$' -fuzztime 60s ./internal/fingerprint

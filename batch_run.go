@@ -159,13 +159,16 @@ func (r *batchRun) runPipelined(ctx context.Context, tx *Tx) *Error {
 	finish := tx.s.mayPiggybackCommit
 	tx.s.mayPiggybackCommit = false
 	var last *query
+	safe, ends := true, false
 	for _, i := range items {
 		if q := r.query(i); q != last {
 			last = q
-			finish = finish && q.isCommitSafe(r.limits(i)) && !q.text.Ends
+			safe, ends = safe && q.isCommitSafe(r.limits(i)), ends || q.text.Ends
 			tx.s.Inspect(&q.text)
 		}
 	}
+	// If they only read, it does not matter that an item may fail at the client when COMMIT was sent.
+	finish = finish && !ends && (safe || tx.s.changesNothing())
 	f := newBatchExec(ctx, tx.s.Conn, tx.s, r)
 	defer f.release()
 	if r.mode == Isolated {
@@ -178,9 +181,17 @@ func (r *batchRun) runPipelined(ctx context.Context, tx *Tx) *Error {
 	case culprit < 0:
 		return failure
 	}
+	if r.onlyReads() {
+		failure.Effect = NotApplied
+	}
 	effect := failure.Effect
-	r.fail(culprit, failure)
+	r.fail(culprit, failure.ofItem())
 	culpritError := r.errorOf(culprit)
+	if failure.unchanged && len(items) > 1 && effect != NotApplied { // the others may have changed something
+		whole := *culpritError
+		whole.Effect = effect
+		culpritError = &whole
+	}
 	if effect == Applied {
 		return culpritError // it is there, with all the others
 	}
@@ -265,7 +276,7 @@ func (r *batchRun) sequential(ctx context.Context, db DB) *Error {
 // keptEffect is the error of a batch of which so many items, before the culprit, are kept: as
 // a whole it is neither applied nor not, and must not be repeated.
 func (r *batchRun) keptEffect(culprit *Error, kept int) *Error {
-	if kept == 0 || r.inner.opts.ReadOnly {
+	if kept == 0 || r.inner.reads {
 		return culprit
 	}
 	e := *culprit
@@ -305,8 +316,26 @@ func (r *batchRun) independent(ctx context.Context, db DB) *Error {
 		f := newBatchExec(ctx, l.conn, nil, r)
 		f.settings = settings
 		defer f.release()
-		return f.independent(items, r.progress)
+		failure = f.independent(items, r.progress)
+		if failure != nil && r.onlyReads() {
+			failure.Effect = NotApplied
+			failure.reconcileCode()
+		}
+		return failure
 	})
+}
+
+// onlyReads reports whether the items of a pipeline change nothing.
+func (r *batchRun) onlyReads() bool {
+	for i := range r.values.len() {
+		if !r.item(i).query.reads {
+			return false
+		}
+		if r.inner != nil { // all are alike
+			break
+		}
+	}
+	return true
 }
 
 // retryFailed runs items, and runs those again that failed and may be retried, until the

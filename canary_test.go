@@ -241,7 +241,7 @@ func TestOutcomesAsJSON(t *testing.T) {
 	assert.False(t, bad.OK())
 	text, err = json.Marshal(bad)
 	require.NoError(t, err)
-	assert.JSONEq(t, `{"ok":false,"error":{"code":"not_found","effect":"applied","command":"users.find","message":"no row was found","attempts":1}}`, string(text))
+	assert.JSONEq(t, `{"ok":false,"error":{"code":"not_found","effect":"not_applied","command":"users.find","message":"no row was found","attempts":1}}`, string(text))
 
 	refused := pgcmd.Try(t.Context(), pool, accept[signup]("users.signup"), signup{Email: "ada@example.com", Age: 36})
 	text, err = json.Marshal(refused)

@@ -213,7 +213,7 @@ func (l *catalogEntry) run(ctx context.Context, db DB, input []byte) (json.RawMe
 		text, err = encodeJSON(out)
 	}
 	if err != nil && failure == nil {
-		e := &Error{Code: CodeInternal, Effect: effectAfterSuccess(db, l.own.ReadOnly, l.isStatement || l.inTx), Attempts: 1, Err: err,
+		e := &Error{Code: CodeInternal, Effect: effectAfterSuccess(db, l.reads, l.isStatement || l.inTx), Attempts: 1, Err: err,
 			Message: "the output has no JSON form, as NaN, the infinities and what holds itself have none"}
 		return nil, e.prefixCommand(l.name)
 	}
@@ -336,8 +336,8 @@ type CommandInfo struct {
 	Input       json.RawMessage // JSON Schema, draft 2020-12
 	Output      json.RawMessage // likewise
 
-	// ReadOnly is Options.ReadOnly. A command without it counts as one
-	// that changes data, whatever its SQL.
+	// ReadOnly says that the command changes nothing: by Options.ReadOnly, or since it is
+	// a statement that counts as a read by its text, see [Query].
 	ReadOnly    bool
 	Transaction bool          // it runs in a transaction
 	Once        bool          // a second run with the same key returns the first one's result
@@ -409,7 +409,7 @@ func (l *catalogEntry) describe() CommandInfo {
 	i := CommandInfo{
 		Name:        l.name,
 		Description: l.own.Description,
-		ReadOnly:    l.own.ReadOnly,
+		ReadOnly:    l.reads,
 		Transaction: l.inTx,
 		Once:        l.once,
 		Attempts:    max(l.own.Retry.Attempts, 1),
@@ -458,11 +458,11 @@ func (l *catalogEntry) codes() []Code {
 		}
 		switch code {
 		case CodeNotFound:
-			return !l.returnsOne
+			return !l.returnsOne || l.optional
 		case CodeTooManyRows:
 			return (l.statement != nil || l.built) && l.rowType == nil // an Exec
 		case CodeConflict, CodeUnknownEffect:
-			return l.own.ReadOnly
+			return l.reads
 		}
 		return code == CodeSkipped
 	})

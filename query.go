@@ -50,6 +50,15 @@ import (
 // empty or nil; another name is CodeInvalid. Each variant is a statement of its own, which
 // is prepared by itself. The page docs/dynamic-sql.md has the rules.
 //
+// A statement counts as a read if its text is one: a SELECT, VALUES or TABLE that changes
+// nothing in WITH, locks no rows, has no INTO, and calls no functions but those of
+// PostgreSQL that are known to change nothing. Then the Effect of its errors is NotApplied,
+// Options.Retry repeats it also after its reply was lost, and it may run on the connections
+// of [Config].Multiplex. The text does not show that a view, a rule, a policy, an operator
+// or a cast writes, nor a function of yours that has the name of one of PostgreSQL's:
+// [Verify] finds those that it can, and Options.Writes says so. Every other statement
+// counts as a write, unless it has Options.ReadOnly.
+//
 // A mistake in the SQL or the types panics: see [New].
 func Query[In, Row any](name, sql string) *Command[In, []Row] {
 	return &Command[In, []Row]{defineQuery(queryAll, name, sql, (*In)(nil), (*[]Row)(nil))}
@@ -59,9 +68,16 @@ func Query[In, Row any](name, sql string) *Command[In, []Row] {
 // CodeNotFound, and the error wraps [pgx.ErrNoRows]; more are CodeTooManyRows,
 // wrapping [pgx.ErrTooManyRows]. In, Row and the SQL are as for [Query].
 //
+// A Row that is a pointer is nil if there is no row, without an error. A pointer to a scalar
+// is nil for NULL too, also one to a [sql.Scanner]: a struct with one field tells NULL from
+// no row.
+//
 // The statement itself has succeeded by then, and is committed unless it runs in a
-// transaction: the Effect of both is Applied, or NotApplied for a command with
-// Options.ReadOnly, which a lookup should have.
+// transaction, so that the Effect of both errors is Applied. It is NotApplied for a read, and
+// for CodeNotFound if the server reports that no row was changed: UPDATE 0, DELETE 0,
+// INSERT 0 0, MERGE 0, or SELECT 0 of one that only locks rows. The statement must write
+// nothing in WITH, and call no functions but those of PostgreSQL that change nothing, and
+// nextval. A trigger or a rule of the whole statement may have run.
 func QueryOne[In, Row any](name, sql string) *Command[In, Row] {
 	return &Command[In, Row]{defineQuery(queryOne, name, sql, (*In)(nil), (*Row)(nil))}
 }
@@ -85,9 +101,10 @@ const (
 // share the row type, and its memory that is used again.
 type query struct {
 	*statement
-	kind    queryKind
-	rowType *rowscan.RowType // nil of an Exec
-	source  source           // of the query that is run, if it depends on the input; else nil
+	kind     queryKind
+	rowType  *rowscan.RowType // nil of an Exec
+	optional bool             // a QueryOne may find no row
+	source   source           // of the query that is run, if it depends on the input; else nil
 }
 
 // defineQuery makes the definition of a statement. in and out are nil pointers of the types.
@@ -114,7 +131,8 @@ func (d *definition) ofQuery(q *query) *definition {
 	case queryAll:
 		q.rowType, err = rowscan.OfSlice(d.out)
 	case queryOne:
-		q.rowType, err = rowscan.Of(d.out)
+		q.rowType, err = rowscan.OfOne(d.out)
+		q.optional = d.out.Kind() == reflect.Pointer
 	}
 	mustDefine(d.name, err)
 	d.body, d.isStatement, d.returnsRows, d.returnsMany = q, true, q.kind != queryExec, q.kind == queryAll
@@ -138,6 +156,9 @@ func (q *query) rows(inv *invocation) int64 {
 		return int64(inv.outValue.Len())
 	case queryExec:
 		return inv.outValue.Int()
+	}
+	if q.optional && inv.outValue.IsNil() {
+		return 0
 	}
 	return 1
 }
@@ -245,7 +266,7 @@ func (q *query) moveTo(out reflect.Value, b *rowscan.Buffer) {
 // connection are rows.Err.
 func (q *query) collect(b *rowscan.Buffer, rows rowscan.Rows, limit limits) *Error {
 	if q.kind == queryOne {
-		return collectOneRow(b, rows, limit)
+		return q.collectOneRow(b, rows, limit)
 	}
 	return collectRows(b, rows, limit)
 }
@@ -276,7 +297,7 @@ func collectRows(b *rowscan.Buffer, rows rowscan.Rows, limit limits) *Error {
 }
 
 // collectOneRow reads the only row.
-func collectOneRow(b *rowscan.Buffer, rows rowscan.Rows, limit limits) *Error {
+func (q *query) collectOneRow(b *rowscan.Buffer, rows rowscan.Rows, limit limits) *Error {
 	found := rows.Next()
 	if rows.Err() != nil {
 		return nil
@@ -284,8 +305,11 @@ func collectOneRow(b *rowscan.Buffer, rows rowscan.Rows, limit limits) *Error {
 	if err := b.Prepare(rows); err != nil {
 		return fromScan(err)
 	}
-	if !found {
-		return &Error{Code: CodeNotFound, Message: "no row was found", Err: pgx.ErrNoRows}
+	switch {
+	case !found && q.optional:
+		return nil
+	case !found:
+		return q.noRowError(rows.CommandTag())
 	}
 	count := limit.counter()
 	if limit.bytes > 0 && count.over(rows) {
@@ -321,7 +345,7 @@ func (q *query) readItem(b *rowscan.Buffer, rows rowscan.Rows, limit limits, out
 // limits l, so that COMMIT may be sent with it.
 func (q *query) isCommitSafe(l limits) bool {
 	switch {
-	case q.kind == queryExec, q.readOnly, q.text.CallsNothing():
+	case q.kind == queryExec, q.readOnly, q.reads && q.text.CallsNothing():
 		return true
 	case q.kind == queryAll:
 		return l.rows == 0 && l.bytes == 0
@@ -401,7 +425,7 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 	if err != nil {
 		return result, newFieldError("SQL", "sql", err.Error(), err)
 	}
-	s := &statement{name: "pgcmd.adhoc", text: text, params: make([]string, len(text.Names)), readOnly: o.ReadOnly,
+	s := &statement{name: "pgcmd.adhoc", text: text, params: make([]string, len(text.Names)), readOnly: o.ReadOnly, reads: o.reads(&text),
 		limits: limits{rows: in.MaxRows}.or(limits{rows: o.MaxRows, bytes: o.MaxBytes}).or(limits{rows: adHocMaxRows})}
 	args := make([]any, len(text.Names))
 	switch {

@@ -102,7 +102,7 @@ func (c *definition) runMiddleware(ctx context.Context, handler Handler, db DB, 
 	case !ended:
 		e := &Error{Code: CodeInternal, Err: err, Attempts: call.Attempts,
 			Message: "a middleware went on without the end of the run: it recovered a panic, or did not wait for next"}
-		if c.opts.ReadOnly {
+		if c.reads {
 			e.Effect = NotApplied
 		}
 		failure = e.prefixCommand(c.name)
@@ -194,7 +194,7 @@ func (c *definition) runWithRetry(ctx context.Context, db DB, inv *invocation, c
 	target := resolve(db)
 	retries := target.retryBucket()
 	outermost := true
-	if c.opts.Retry.Attempts > 1 && (c.inTx || c.opts.ReadOnly) {
+	if c.opts.Retry.Attempts > 1 && (c.inTx || c.reads) {
 		outermost = ctx.Value(retryKey{}) == nil
 		ctx = context.WithValue(ctx, retryKey{}, true)
 	}
@@ -317,7 +317,7 @@ func (c *definition) bodyError(ctx context.Context, err error) *Error {
 		}
 		e = nameFailer("the body", e)
 		e.Effect = Unknown
-		if c.opts.ReadOnly {
+		if c.reads {
 			e.Effect = NotApplied
 		}
 	}
@@ -338,12 +338,12 @@ func (c *definition) mapConstraint(e *Error) *Error {
 
 // effectAfterSuccess is the Effect of a failure that came after the body's success.
 func (c *definition) effectAfterSuccess(db DB) Effect {
-	return effectAfterSuccess(db, c.opts.ReadOnly, c.isStatement || c.inTx)
+	return effectAfterSuccess(db, c.reads, c.isStatement || c.inTx)
 }
 
-func effectAfterSuccess(db DB, readOnly, unit bool) Effect {
+func effectAfterSuccess(db DB, reads, unit bool) Effect {
 	switch {
-	case readOnly:
+	case reads:
 		return NotApplied
 	case !unit || inTransaction(db):
 		return Unknown // it is not one unit, or the transaction decides it

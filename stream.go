@@ -342,7 +342,7 @@ func (c *cursor) lockTx(ctx context.Context) *Error {
 // abandoned sets the Effect of an error that ends the reading in a transaction that goes on.
 func (c *cursor) abandoned(e *Error) *Error {
 	e.Effect = Unknown // the end of the transaction decides it
-	if c.readOnly {
+	if c.reads {
 		e.Effect = NotApplied
 	}
 	return e

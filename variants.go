@@ -138,7 +138,7 @@ func (v *variants) describe(variant sqltext.Variant) string {
 
 // variant is q with another statement, and without a source.
 func (q *query) variant(s *statement) *query {
-	return &query{statement: s, kind: q.kind, rowType: q.rowType}
+	return &query{statement: s, kind: q.kind, rowType: q.rowType, optional: q.optional}
 }
 
 // withChoices adds the choices to what is validated in an input.

@@ -25,7 +25,7 @@ func (v *checker) compare(s *descriptor) {
 			v.params(s)
 			v.columns(s)
 			v.rights(s)
-			v.readOnly(s)
+			v.reads(s)
 		}
 	}
 	if s.table != nil {

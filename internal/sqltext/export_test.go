@@ -54,3 +54,12 @@ func (t *Template) Merged(v Variant) (texts []string) {
 	}
 	return texts
 }
+
+// TokenEnds returns where the tokens of sql end.
+func TokenEnds(sql string) (ends []int) {
+	toks, _ := tokens(sql)
+	for _, t := range toks {
+		ends = append(ends, t.end)
+	}
+	return ends
+}

@@ -351,6 +351,8 @@ func writeGap(out *strings.Builder, skipped string, afterLiteral bool) {
 func (t Text) And(other Text) Text {
 	t.Writes = t.Writes || other.Writes
 	t.Reads = t.Reads && other.Reads
+	t.ChangesNothing = t.ChangesNothing && other.ChangesNothing
+	t.ChangesOnlyRows = t.ChangesOnlyRows && other.ChangesOnlyRows
 	t.Ends = t.Ends || other.Ends
 	t.MayEnableWrites = t.MayEnableWrites || other.MayEnableWrites
 	if t.Verb != other.Verb {
