@@ -106,7 +106,7 @@ func TestBuiltSQLOfEveryKind(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "ada@example.com", one)
 	_, err = oneBuilt.Run(t.Context(), pool, built{SQL: "select email from users where id = $1", Args: []any{-1}})
-	refused(t, err, pgcmd.CodeNotFound, pgcmd.Applied)
+	refused(t, err, pgcmd.CodeNotFound, pgcmd.NotApplied)
 	n, err := execBuilt.Run(t.Context(), pool, built{SQL: "update users set age = age + 1"})
 	require.NoError(t, err)
 	assert.EqualValues(t, 3, n)
