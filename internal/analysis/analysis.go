@@ -1,0 +1,143 @@
+// Package analysis reports what PostgreSQL's own parser knows of a statement: which columns of
+// the result can be NULL and why, which tables it reads and writes, which columns it sets
+// from which parameters, and which functions it calls, through views, rules and policies. It
+// executes nothing and leaves nothing behind.
+//
+// A statement is analyzed by creating a temporary function with it as the body, in a
+// transaction or a savepoint that is rolled back: the server stores the query tree in
+// pg_proc.prosqlbody, since PostgreSQL 14. What is not known is Unknown, never a guess.
+package analysis
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// A Query is a statement to analyze.
+type Query struct {
+	// SQL is one statement, whose parameters are $1, $2, ...
+	SQL string
+	// NotNull[i] says that no value of $i+1 is NULL, as its Go type has none. Parameters beyond it may be NULL.
+	NotNull []bool
+	// Described is what the server says of the prepared statement. Analyze asks for it if it is nil.
+	Described *pgconn.StatementDescription
+}
+
+// A Statement is what is known of a query.
+type Statement struct {
+	// Refused is why the server does not accept the SQL; the rest is then empty.
+	Refused *pgconn.PgError
+	// Unlooked says why the query tree could not be had, in words for a person ("PostgreSQL 13 does not store
+	// query trees"). Params and Columns then hold types alone, and the rest is empty. Empty if it was had.
+	Unlooked string
+
+	Params  []Param  // in the order of their numbers
+	Columns []Column // of the result
+	Tables  []Table  // that it reads and writes, also through views, rules, policies and SQL functions
+	// Functions are those that it calls, also as operators and casts, and through views, rules, policies and
+	// SQL functions, PostgreSQL's own included.
+	Functions []Function
+	// Writes are the reasons why the statement may change something, in the order in which they were found;
+	// empty if it only reads.
+	Writes []Write
+	// Omitted are the columns that an INSERT leaves out and that then fail: they are NOT NULL, have no
+	// default, and no trigger fills them.
+	Omitted []ColumnRef
+}
+
+// Null says whether a value can be NULL.
+type Null int
+
+const (
+	Unknown Null = iota // nothing is proven
+	Never               // proven
+	Maybe               // some data that the schema allows gives NULL, and Reason says how
+)
+
+func (n Null) String() string { return [...]string{"unknown", "never NULL", "may be NULL"}[n] }
+
+// A Param is a parameter of a statement.
+type Param struct {
+	OID  uint32
+	Type string // as format_type writes it
+	// Sets are the columns that the parameter is assigned to as it is, or after a cast that keeps NULL.
+	Sets []ColumnRef
+	// Casts are the explicit casts of the parameter that are outermost on it: @x::int2 in the SQL.
+	Casts []Cast
+}
+
+// A ColumnRef is a column of a table.
+type ColumnRef struct {
+	Schema, Table, Column string
+	TableOID              uint32
+	Number                int16
+	NotNull               bool // by the column, its domain or a validated CHECK
+	Visible               bool // the table is found by its name alone
+}
+
+// A Cast is an explicit cast of a parameter.
+type Cast struct {
+	From, To         uint32
+	FromName, ToName string
+}
+
+// A Column is a column of the result.
+type Column struct {
+	Name string
+	OID  uint32
+	Type string // as format_type writes it
+
+	Null Null
+	// Reason says why Null is Maybe: "column nick of table users may be NULL".
+	Reason string
+	// Line and Position are where in the SQL the reason is: the line, and the byte, both from 1; 0 if that is
+	// not known.
+	Line, Position int
+
+	// Elem is Null for the elements of an array.
+	Elem       Null
+	ElemReason string
+
+	// Origin is the column of a table whose values these are; nil if there is none.
+	Origin *ColumnRef
+}
+
+// A Table is a relation that a statement uses.
+type Table struct {
+	OID                                          uint32
+	Schema, Name                                 string
+	Kind                                         string // of pg_class: r, p, f, v, m
+	Selected, Inserted, Updated, Deleted, Locked bool
+	Through                                      string // "view sold": what leads to it; empty if the SQL names it
+}
+
+// A Function is a function that a statement calls.
+type Function struct {
+	OID          uint32
+	Schema, Name string
+	Volatility   string // of pg_proc: i, s, v
+	Through      string // "operator ===", "view sold"; empty if the SQL names it
+}
+
+// A Write is a reason why a statement may change something.
+type Write struct {
+	// What leads to the change and what it is: "view sold, function note, insert into notes".
+	What string
+	// Certain is false for what the tree cannot tell: a volatile function in another language than SQL.
+	Certain bool
+	// Lock says that it only locks rows.
+	Lock bool
+	// Direct says that the statement itself writes, and not what it calls.
+	Direct bool
+}
+
+// Analyze analyzes queries on a connection, in a number of round trips that does not depend
+// on how many there are. On a connection in a transaction it works within a savepoint; it
+// holds a lock for no longer than one query. Its error is the connection's or the server's,
+// and not one query's.
+func Analyze(ctx context.Context, conn *pgx.Conn, queries ...Query) ([]*Statement, error) {
+	return nil, errors.New("analysis: not complete")
+}
