@@ -20,8 +20,8 @@ import (
 type Query struct {
 	// SQL is one statement, whose parameters are $1, $2, ...
 	SQL string
-	// NotNull[i] says that no value of $i+1 is NULL, as its Go type has none. Parameters beyond it may be NULL.
-	NotNull []bool
+	// Params[i] says whether $i+1 can be NULL, by its Go type; nothing is known of those beyond.
+	Params []Null
 	// Described is what the server says of the prepared statement. Analyze asks for it if it is nil.
 	Described *pgconn.StatementDescription
 }
