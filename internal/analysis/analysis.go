@@ -10,10 +10,12 @@ package analysis
 
 import (
 	"context"
-	"errors"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgcmd/pgcmd/internal/pgtree"
 )
 
 // A Query is a statement to analyze.
@@ -135,9 +137,124 @@ type Write struct {
 }
 
 // Analyze analyzes queries on a connection, in a number of round trips that does not depend
-// on how many there are. On a connection in a transaction it works within a savepoint; it
+// on how many there are. On a connection in a transaction it works within savepoints; it
 // holds a lock for no longer than one query. Its error is the connection's or the server's,
 // and not one query's.
 func Analyze(ctx context.Context, conn *pgx.Conn, queries ...Query) ([]*Statement, error) {
-	return nil, errors.New("analysis: not complete")
+	statements := make([]*Statement, len(queries))
+	for i := range statements {
+		statements[i] = &Statement{}
+	}
+	queries = append([]Query(nil), queries...)
+	if err := describe(ctx, conn, queries, statements); err != nil {
+		return nil, err
+	}
+	names, err := typeNames(ctx, conn, queries)
+	if err != nil {
+		return nil, err
+	}
+	for i, q := range queries {
+		if q.Described == nil {
+			continue
+		}
+		for _, oid := range q.Described.ParamOIDs {
+			statements[i].Params = append(statements[i].Params, Param{OID: oid, Type: names[oid]})
+		}
+		for _, f := range q.Described.Fields {
+			statements[i].Columns = append(statements[i].Columns, Column{Name: f.Name, OID: f.DataTypeOID, Type: names[f.DataTypeOID]})
+		}
+	}
+	bodies, err := trees(ctx, conn, queries, statements, names)
+	if err != nil {
+		return nil, err
+	}
+	var all []*pgtree.Node
+	for _, body := range bodies {
+		all = append(all, body...)
+	}
+	c := newCatalog()
+	if err := c.load(ctx, conn, all); err != nil {
+		return nil, err
+	}
+	for i, body := range bodies {
+		if len(body) == 0 {
+			continue
+		}
+		a := &analyzer{catalog: c, params: queries[i].Params, views: map[uint32]*scope{}, links: map[link]*scope{}, reached: map[uint32]bool{},
+			with: map[*pgtree.Node]*withQuery{}}
+		a.statement(statements[i], body[0], queries[i].SQL)
+	}
+	return statements, nil
+}
+
+// statement fills in what the tree of a statement tells.
+func (a *analyzer) statement(st *Statement, tree *pgtree.Node, sql string) {
+	s := a.newScope(tree, nil, env{})
+	list := columnsOf(s)
+	if len(list) != len(st.Columns) {
+		st.Unlooked = "its query tree has other columns than its result"
+		return
+	}
+	for i := range st.Columns {
+		c := &st.Columns[i]
+		c.Null, c.Reason, c.Line, c.Position = a.conclude(a.output(s, i, false), sql)
+		c.Elem, c.ElemReason, _, _ = a.conclude(a.output(s, i, true), sql)
+		if t := a.catalog.types[c.OID]; t != nil && t.elem == 0 {
+			c.Elem, c.ElemReason = Unknown, ""
+		}
+		c.Origin = a.columnRef(list[i].OID("resorigtbl"), num(list[i], "resorigcol"))
+	}
+}
+
+// conclude says what an outcome means.
+func (a *analyzer) conclude(o outcome, sql string) (null Null, why string, line, position int) {
+	switch {
+	case a.steps > maxSteps:
+	case o.can&isNull == 0:
+		return Never, "", 0, 0
+	case o.does&isNull != 0 && o.why != nil:
+		line, position = place(sql, o.why.near)
+		return Maybe, o.why.text, line, position
+	}
+	return Unknown, "", 0, 0
+}
+
+// columnRef describes a column of a table; nil if there is none.
+func (a *analyzer) columnRef(table uint32, number int) *ColumnRef {
+	r := a.catalog.relations[table]
+	if r == nil || r.columns[number] == nil {
+		return nil
+	}
+	c := r.columns[number]
+	ref := &ColumnRef{Schema: r.schema, Table: r.name, Column: c.name, TableOID: table, Number: int16(number), Visible: r.visible}
+	switch r.kind {
+	case "r", "p":
+		ref.NotNull = a.column(r, number, nil).can&isNull == 0
+	}
+	return ref
+}
+
+// place finds the first of the names in the SQL that it holds as a word of its own: its line and its byte, from 1.
+func place(sql string, names []string) (line, position int) {
+	lower := strings.ToLower(sql)
+	for _, name := range names {
+		name = strings.ToLower(name)
+		for from := 0; name != ""; {
+			i := strings.Index(lower[from:], name)
+			if i < 0 {
+				break
+			}
+			i += from
+			end := i + len(name)
+			if !(isWord(name[0]) && i > 0 && isWord(lower[i-1])) && !(isWord(name[len(name)-1]) && end < len(lower) && isWord(lower[end])) {
+				return 1 + strings.Count(sql[:i], "\n"), i + 1
+			}
+			from = end
+		}
+	}
+	return 0, 0
+}
+
+func isWord(b byte) bool {
+	return b == '_' || b >= 'a' && b <= 'z' || b >= '0' && b <= '9' || b >= 0x80
 }

@@ -355,6 +355,63 @@ func (v value) walk(f func(*Node) bool) {
 	}
 }
 
+// Children calls f for every node that a field of the node holds, also in lists.
+func (n *Node) Children(f func(field string, child *Node)) {
+	if n == nil {
+		return
+	}
+	for i := range n.fields {
+		n.fields[i].value.children(n.fields[i].name, f)
+	}
+}
+
+func (v value) children(field string, f func(field string, child *Node)) {
+	if v.kind == node {
+		f(field, v.node)
+	}
+	for _, item := range v.items {
+		item.children(field, f)
+	}
+}
+
+// ignored are fields that do not tell nodes apart: where in the text a node was, by which name
+// it was called, and which outer joins are below it.
+func ignored(field string) bool {
+	switch field {
+	case "varnullingrels", "varnosyn", "varattnosyn", "location":
+		return true
+	}
+	return strings.HasSuffix(field, "_location")
+}
+
+// Equal reports whether two nodes mean the same in one query.
+func Equal(a, b *Node) bool {
+	if a == nil || b == nil || a == b {
+		return a == b
+	}
+	if a.Tag != b.Tag || len(a.fields) != len(b.fields) {
+		return false
+	}
+	for i := range a.fields {
+		if a.fields[i].name != b.fields[i].name || !ignored(a.fields[i].name) && !equal(a.fields[i].value, b.fields[i].value) {
+			return false
+		}
+	}
+	return true
+}
+
+func equal(a, b value) bool {
+	if a.kind != b.kind || a.token != b.token || len(a.items) != len(b.items) {
+		return false
+	}
+	for i := range a.items {
+		if !equal(a.items[i], b.items[i]) {
+			return false
+		}
+	}
+	return Equal(a.node, b.node)
+}
+
 func unescape(token string) string {
 	if strings.IndexByte(token, '\\') < 0 {
 		return token

@@ -1,0 +1,803 @@
+package analysis
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/pgcmd/pgcmd/internal/pgtree"
+)
+
+// A mask is a set of what an expression can be.
+type mask uint8
+
+const (
+	isNull  mask = 1 << iota
+	isTrue       // of a boolean
+	isFalse      // of a boolean
+	isValue      // of any other type
+	boolean = isTrue | isFalse
+	// everything is for an expression whose type is not known.
+	everything = boolean | isValue
+)
+
+const boolOID = 16
+
+// An outcome is what an expression can be: can leaves out what is proven impossible, does holds what some data surely
+// give. What is in can alone is not known.
+type outcome struct {
+	can, does mask
+	why       *reason // of NULL in does
+}
+
+// A reason says why something may be NULL.
+type reason struct {
+	text string
+	near []string // names by which its place is found in the SQL, the most telling first
+}
+
+func value(values mask) outcome   { return outcome{can: values, does: values} }
+func unknown(values mask) outcome { return outcome{can: values | isNull} }
+func maybe(values mask, why *reason) outcome {
+	return outcome{can: values | isNull, does: values | isNull, why: why}
+}
+func because(format string, args ...any) *reason { return &reason{text: fmt.Sprintf(format, args...)} }
+
+// or is what one of two can be.
+func (o outcome) or(p outcome) outcome {
+	if o.why == nil {
+		o.why = p.why
+	}
+	return outcome{o.can | p.can, o.does | p.does, o.why}
+}
+
+// never is the outcome without NULL.
+func (o outcome) never() outcome { return outcome{can: o.can &^ isNull, does: o.does &^ isNull} }
+
+// withValues is the outcome with other values, and the same chance of NULL.
+func (o outcome) withValues(values mask) outcome {
+	out := outcome{can: o.can & isNull, does: o.does & isNull, why: o.why}
+	if o.can&^isNull != 0 {
+		out.can |= values
+	}
+	if o.does&^isNull != 0 {
+		out.does |= values
+	}
+	return out
+}
+
+// An env is what holds where an expression is evaluated.
+type env struct {
+	facts     *fact
+	cons      []constraint // of the branch of a CASE or the like
+	nested    bool         // it is evaluated to judge a condition: conditions are not judged in turn
+	grouped   *scope       // the query whose groups, and not rows, it is evaluated for
+	returning *scope       // the query whose RETURNING it is in
+	depth     int
+}
+
+func (v env) with(cons ...constraint) env {
+	v.cons = append(slices.Clip(v.cons), cons...)
+	return v
+}
+
+func (v env) assuming(s *scope, e *pgtree.Node, null bool) env {
+	v.facts = &fact{before: v.facts, scope: s, expr: e, null: null}
+	return v
+}
+
+// An analyzer analyzes one statement.
+type analyzer struct {
+	catalog *catalog
+	params  []Null
+	views   map[uint32]*scope
+	links   map[link]*scope
+	reached map[uint32]bool // views that are being looked at
+	with    map[*pgtree.Node]*withQuery
+	steps   int
+}
+
+// A link is a subquery in an expression, and where.
+type link struct {
+	query              *pgtree.Node
+	parent             *scope
+	grouped, returning *scope
+}
+
+// maxSteps bounds the work for one statement: beyond it everything is unknown.
+const maxSteps = 200000
+
+// valuesOf are the values that an expression can have besides NULL, by its type.
+func valuesOf(e *pgtree.Node) mask {
+	for _, field := range [...]string{"vartype", "consttype", "paramtype", "funcresulttype", "opresulttype", "casetype", "coalescetype",
+		"resulttype", "minmaxtype", "aggtype", "wintype", "refrestype", "type", "typeId", "array_typeid", "row_typeid"} {
+		if oid := e.OID(field); oid != 0 {
+			if oid == boolOID {
+				return boolean
+			}
+			return isValue
+		}
+	}
+	if e.Is("BOOLEXPR", "NULLTEST", "BOOLEANTEST", "SCALARARRAYOPEXPR", "ROWCOMPAREEXPR") {
+		return boolean
+	}
+	return everything
+}
+
+// eval returns what an expression can be.
+func (a *analyzer) eval(e *pgtree.Node, s *scope, v env) outcome {
+	a.steps++
+	v.depth++
+	if e == nil || s == nil || v.depth > maxDepth || a.steps > maxSteps {
+		return unknown(everything)
+	}
+	if f := v.facts.ofExpr(s, e); f != nil {
+		if f.null {
+			return outcome{can: isNull, does: isNull}
+		}
+		return value(valuesOf(e))
+	}
+	o := a.evalNode(e, s, v)
+	if !v.nested && o.can&isNull != 0 && len(s.cons)+len(v.cons) > 0 && v.returning != s && !e.Is("VAR", "CONST") && !(s.sets && v.grouped == s) {
+		o = a.restrict(o, s, e, v)
+	}
+	// A condition of the branch that is about the same expression, or its negation.
+	for _, c := range v.cons {
+		if c.scope != s {
+			continue
+		}
+		if pgtree.Equal(c.expr, e) {
+			o.can &= c.allowed
+			o.does &= c.allowed
+		} else if a.negates(c.expr, e) {
+			o.can &= negated(c.allowed)
+			o.does &= negated(c.allowed)
+		}
+	}
+	return o
+}
+
+func negated(m mask) mask {
+	out := m & isNull
+	if m&isTrue != 0 {
+		out |= isFalse
+	}
+	if m&isFalse != 0 {
+		out |= isTrue
+	}
+	return out
+}
+
+// negates reports whether two comparisons are each other's opposite.
+func (a *analyzer) negates(e, f *pgtree.Node) bool {
+	if !e.Is("OPEXPR") || !f.Is("OPEXPR") {
+		return false
+	}
+	op := a.catalog.operators[e.OID("opno")]
+	fn := a.function(f)
+	if op == nil || op.negator == 0 || op.negator != f.OID("opno") || !fn.builtin() {
+		return false
+	}
+	x, _ := e.List("args")
+	y, _ := f.List("args")
+	return slices.EqualFunc(x, y, pgtree.Equal)
+}
+
+// function is what an expression calls; nil if that is not known.
+func (a *analyzer) function(e *pgtree.Node) *function {
+	for _, field := range [...]string{"funcid", "opfuncid", "aggfnoid", "winfnoid"} {
+		if oid := e.OID(field); oid != 0 {
+			return a.catalog.functions[oid]
+		}
+	}
+	if op := a.catalog.operators[e.OID("opno")]; op != nil {
+		return a.catalog.functions[op.function]
+	}
+	return nil
+}
+
+func (a *analyzer) evalNode(e *pgtree.Node, s *scope, v env) outcome {
+	values := valuesOf(e)
+	args, _ := e.List("args")
+	switch e.Tag {
+	case "VAR":
+		return a.variable(e, s, v)
+	case "CONST":
+		null, ok := e.Bool("constisnull")
+		switch b, isBool := constBool(e); {
+		case !ok:
+			return unknown(values)
+		case null:
+			return outcome{can: isNull, does: isNull, why: &reason{text: "it is NULL in the SQL", near: []string{"null"}}}
+		case isBool && b:
+			return value(isTrue)
+		case isBool:
+			return value(isFalse)
+		}
+		return value(values)
+	case "PARAM":
+		return a.param(e, s, v, values)
+	case "RELABELTYPE", "COLLATEEXPR", "CONVERTROWTYPEEXPR", "NAMEDARGEXPR":
+		o := a.eval(e.Node("arg"), s, v)
+		if e.Is("CONVERTROWTYPEEXPR") {
+			return o.withValues(isValue)
+		}
+		return o
+	case "COERCEVIAIO", "ARRAYCOERCEEXPR":
+		// The input and output functions of a type are strict, and the server refuses one that returns NULL.
+		return a.eval(e.Node("arg"), s, v).withValues(values)
+	case "COERCETODOMAIN":
+		o := a.eval(e.Node("arg"), s, v)
+		if a.catalog.isNotNullDomain(e.OID("resulttype")) {
+			return value(values)
+		}
+		return o
+	case "FUNCEXPR":
+		return a.call(e, args, s, v, values)
+	case "OPEXPR":
+		return a.call(e, args, s, v, values)
+	case "DISTINCTEXPR":
+		return a.distinct(args, s, v)
+	case "NULLIFEXPR":
+		if len(args) != 2 {
+			return unknown(values)
+		}
+		o := a.eval(args[0], s, v)
+		if o.can&^isNull == 0 {
+			return o
+		}
+		return maybe(values, &reason{text: "nullif gives NULL where its arguments are equal", near: []string{"nullif"}})
+	case "SCALARARRAYOPEXPR":
+		return a.anyOf(e, args, s, v)
+	case "BOOLEXPR":
+		return a.logic(e, args, s, v)
+	case "CASEEXPR":
+		return a.branches(e, args, s, v, a.eval)
+	case "COALESCEEXPR", "MINMAXEXPR":
+		return a.first(args, s, v, values, e.Is("COALESCEEXPR"), a.eval)
+	case "NULLTEST":
+		return a.nullTest(e, s, v)
+	case "BOOLEANTEST":
+		return a.boolTest(e, s, v)
+	case "ROWEXPR", "ARRAYEXPR", "GROUPINGFUNC", "CURRENTOFEXPR", "NEXTVALUEEXPR", "MERGESUPPORTFUNC", "FIELDSTORE":
+		return value(values)
+	case "ROWCOMPAREEXPR":
+		left, _ := e.List("largs")
+		right, _ := e.List("rargs")
+		if len(left) > 0 && len(right) > 0 && (a.eval(left[0], s, v).can == isNull || a.eval(right[0], s, v).can == isNull) {
+			return outcome{can: isNull, does: isNull}
+		}
+		return outcome{can: isNull | boolean, does: boolean}
+	case "SQLVALUEFUNCTION":
+		const currentSchema = 14
+		if op, ok := e.Int("op"); !ok || op >= currentSchema {
+			return unknown(values)
+		}
+		return value(values)
+	case "SUBSCRIPTINGREF":
+		return a.subscript(e, s, v, values)
+	case "FIELDSELECT":
+		return a.field(e, s, v, values)
+	case "SUBLINK":
+		return a.sublink(e, s, v)
+	case "AGGREF":
+		return a.aggregate(e, s, v, values)
+	case "WINDOWFUNC":
+		return a.window(e, s, v, values)
+	}
+	return unknown(values)
+}
+
+func (a *analyzer) param(e *pgtree.Node, s *scope, v env, values mask) outcome {
+	number, ok := e.Int("paramid")
+	if kind, known := e.Int("paramkind"); !ok || !known || kind != 0 || number < 1 {
+		return unknown(values)
+	}
+	null := Unknown
+	if number <= len(a.params) {
+		null = a.params[number-1]
+	}
+	switch null {
+	case Never:
+		return value(values)
+	case Unknown:
+		return outcome{can: isNull | values, does: values}
+	}
+	o := maybe(values, &reason{text: fmt.Sprintf("parameter $%d may be NULL", number), near: []string{fmt.Sprintf("$%d", number)}})
+	return o
+}
+
+// restrict takes NULL from an outcome if a condition rules it out for the expression.
+func (a *analyzer) restrict(o outcome, s *scope, e *pgtree.Node, v env) outcome {
+	if o.can&isNull == 0 {
+		return o
+	}
+	cons := slices.Concat(s.cons, v.cons)
+	facts := &fact{before: s.known, scope: s, expr: e, null: true}
+	excluded, unsure := a.excluded(cons, facts, func(c constraint) bool { return c.scope == s && contains(c.expr, e) })
+	return o.ruled(excluded, unsure)
+}
+
+func (o outcome) ruled(excluded, unsure bool) outcome {
+	if excluded {
+		return o.never()
+	}
+	if unsure {
+		o.does, o.why = o.does&^isNull, nil
+	}
+	return o
+}
+
+func contains(e, part *pgtree.Node) bool {
+	found := false
+	e.Walk(func(n *pgtree.Node) bool {
+		found = found || pgtree.Equal(n, part)
+		return !found
+	})
+	return found
+}
+
+// variable is what a column of a table of the query, or of one around it, can be.
+func (a *analyzer) variable(e *pgtree.Node, s *scope, v env) outcome {
+	values := valuesOf(e)
+	table, number, up := num(e, "varno"), num(e, "varattno"), num(e, "varlevelsup")
+	if table == absent || number == absent || up == absent {
+		return unknown(values)
+	}
+	for range up {
+		if s = s.parent; s == nil {
+			return unknown(values)
+		}
+	}
+	returning := 0
+	if e.Has("varreturningtype") {
+		returning = num(e, "varreturningtype")
+	}
+	if alias := s.aliased(table, number); alias != nil {
+		o := a.eval(alias, s, v)
+		if num(s.table(table), "rtekind") == rteGroup && s.sets {
+			o.can |= isNull
+		}
+		return o
+	}
+	for _, facts := range []*fact{v.facts, s.known} {
+		if f := facts.ofColumn(s, table, number); f != nil {
+			// What is known is of the row before an UPDATE.
+			if v.returning == s && table == s.target && f.expr == nil && facts == s.known {
+				continue
+			}
+			if s.sets && v.grouped == s && facts == s.known {
+				continue
+			}
+			if f.null {
+				return outcome{can: isNull, does: isNull, why: &reason{text: fmt.Sprintf("column %q is NULL by the condition", a.columnName(s, table, number)),
+					near: []string{a.columnName(s, table, number)}}}
+			}
+			return value(values)
+		}
+	}
+	if v.returning == s && (table == s.target || returning != 0) {
+		return a.returned(s, table, number, returning, values)
+	}
+	o := a.base(s, table, number, returning, values)
+	if o.can&isNull != 0 && !v.nested {
+		facts := &fact{before: s.known, scope: s, table: table, column: number, null: true}
+		excluded, unsure := a.excluded(slices.Concat(s.cons, v.cons), facts, func(c constraint) bool {
+			return a.mentions(c, s, func(t, n int) bool { return t == table && n == number })
+		})
+		o = o.ruled(excluded, unsure)
+	}
+	if s.sets && v.grouped == s || s.cmd == cmdMerge { // in a MERGE there may be no row of the source
+		o.can |= isNull
+	}
+	return o
+}
+
+func (a *analyzer) columnName(s *scope, table, number int) string {
+	names, _ := s.table(table).Node("eref").Texts("colnames")
+	if number < 1 || number > len(names) {
+		return "?"
+	}
+	return names[number-1]
+}
+
+// base is what a column can be by its table and the outer joins, without the conditions.
+func (a *analyzer) base(s *scope, table, number, returning int, values mask) outcome {
+	key := columnKey{table, number, returning}
+	o, ok := s.memo[key]
+	if !ok {
+		if s.busy[key] {
+			return unknown(values)
+		}
+		s.busy[key] = true
+		o = a.ofTable(s, s.table(table), table, number, values)
+		delete(s.busy, key)
+		for _, j := range s.joins {
+			if !slices.Contains(j.tables, table) {
+				continue
+			}
+			o.can |= isNull
+			if !j.unsure {
+				alias, _ := s.table(table).Node("eref").Text("aliasname")
+				name := a.columnName(s, table, number)
+				o.does |= isNull
+				o.why = &reason{text: fmt.Sprintf("column %q of %s is NULL where the %s finds no row", name, alias, j.words), near: []string{alias + "." + name, name, alias}}
+			}
+			break
+		}
+		s.memo[key] = o
+	}
+	return outcome{o.can & (isNull | values), o.does & (isNull | values), o.why}
+}
+
+// ofTable is what a column of one entry of the range table can be.
+func (a *analyzer) ofTable(s *scope, rte *pgtree.Node, table, number int, values mask) outcome {
+	if rte == nil {
+		return unknown(values)
+	}
+	if number == 0 { // the whole row
+		return value(values)
+	}
+	switch num(rte, "rtekind") {
+	case rteRelation:
+		if conflict := s.query.Node("onConflict"); conflict != nil && num(conflict, "exclRelIndex") == table {
+			return a.inserted(s, number, values)
+		}
+		r := a.catalog.relations[rte.OID("relid")]
+		if r == nil {
+			return unknown(values)
+		}
+		if s.row != nil { // its checks are what is being judged
+			if c := r.columns[number]; c != nil && (c.notNull || a.catalog.isNotNullDomain(c.typ)) {
+				return value(values)
+			}
+			return outcome{can: isNull | values, does: isNull | values}
+		}
+		o := a.column(r, number, rte)
+		if alias, _ := rte.Node("eref").Text("aliasname"); o.why != nil && alias != "" {
+			why := *o.why
+			why.near = append([]string{alias + "." + a.columnName(s, table, number), a.columnName(s, table, number)}, why.near...)
+			o.why = &why
+		}
+		return o
+	case rteSubquery:
+		sub := s.subs[table]
+		if sub == nil {
+			q := rte.Node("subquery")
+			if !q.Is("QUERY") {
+				return unknown(values)
+			}
+			sub = a.newScope(q, s, s.within)
+			s.subs[table] = sub
+		}
+		return a.output(sub, number-1, false)
+	case rteFunction:
+		return a.functionColumn(rte, number, s, values)
+	case rteValues:
+		lists, ok := rte.Lists("values_lists")
+		if !ok || len(lists) == 0 {
+			return unknown(values)
+		}
+		var o outcome
+		for _, list := range lists {
+			if number > len(list) {
+				return unknown(values)
+			}
+			o = o.or(a.eval(list[number-1], s, s.within))
+		}
+		return o
+	case rteCTE:
+		return a.withColumn(s, rte, number, values, false)
+	}
+	return unknown(values)
+}
+
+// column is what a column of a table or a view can be.
+func (a *analyzer) column(r *relation, number int, rte *pgtree.Node) outcome {
+	if number < 0 { // of the system
+		if r.kind == "r" {
+			return value(everything)
+		}
+		return unknown(everything)
+	}
+	c := r.columns[number]
+	if c == nil {
+		return unknown(everything)
+	}
+	switch r.kind {
+	case "v", "m":
+		o := a.viewColumn(r, number, false)
+		if r.kind == "m" { // it may be older than the schema
+			o.can |= isNull
+		}
+		if o.why != nil {
+			o.why = &reason{text: o.why.text + ", in view " + r.String(), near: o.why.near}
+		}
+		return o
+	case "r", "p", "f":
+	default:
+		if c.notNull && r.kind == "S" {
+			return value(everything)
+		}
+		return unknown(everything)
+	}
+	inherits, ok := rte.Bool("inh")
+	inherits = r.parent && (!ok || inherits)
+	notNull := c.notNull && (c.inherited || !inherits) || a.catalog.isNotNullDomain(c.typ)
+	if notNull && r.kind == "f" { // nothing holds a foreign table to it
+		return unknown(everything)
+	}
+	if notNull {
+		return value(everything)
+	}
+	o := maybe(everything, &reason{text: fmt.Sprintf("column %q of table %s may be NULL", c.name, r), near: []string{c.name}})
+	if r.kind == "f" {
+		return o
+	}
+	row := rowScope(r)
+	for _, k := range r.checks {
+		if k.noInherit && inherits {
+			continue
+		}
+		con := constraint{row, k.expr, isTrue | isNull}
+		ours, others := false, false
+		row.mentions(k.expr, 0, func(_, n int) bool {
+			ours, others = ours || n == number, others || n != number
+			return false
+		}, 0)
+		if !ours {
+			continue
+		}
+		facts := &fact{scope: row, table: 1, column: number, null: true}
+		excluded, unsure := a.excluded([]constraint{con}, facts, func(constraint) bool { return true })
+		o = o.ruled(excluded, unsure || others)
+	}
+	if c.generated && o.can&isNull != 0 {
+		g := a.eval(c.expr, row, env{nested: true})
+		if g.can&isNull == 0 {
+			return o.never()
+		}
+		if g.does&isNull == 0 {
+			return o.ruled(false, true)
+		}
+	}
+	return o
+}
+
+// rowScope is a scope in which the columns of a table stand for those of one of its rows, as in its checks.
+func rowScope(r *relation) *scope {
+	tables, _ := pgtree.Parse(fmt.Sprintf("{RANGETBLENTRY :rtekind %d :relid %d :inh false}", rteRelation, r.oid))
+	return &scope{query: &pgtree.Node{Tag: "QUERY"}, tables: tables, row: r, memo: map[columnKey]outcome{}, busy: map[columnKey]bool{}, subs: map[int]*scope{}}
+}
+
+// viewColumn is what a column of a view can be.
+func (a *analyzer) viewColumn(r *relation, number int, elems bool) outcome {
+	s := a.views[r.oid]
+	if s == nil {
+		if r.view == nil || a.reached[r.oid] {
+			return unknown(everything)
+		}
+		a.reached[r.oid] = true
+		s = a.newScope(r.view, nil, env{})
+		delete(a.reached, r.oid)
+		a.views[r.oid] = s
+	}
+	return a.output(s, number-1, elems)
+}
+
+// An evaluation is eval, or elements.
+type evaluation func(e *pgtree.Node, s *scope, v env) outcome
+
+// output is what a column of a query's result can be, or the elements of its arrays, counted from 0.
+func (a *analyzer) output(s *scope, i int, elems bool) outcome {
+	if s.query.Node("setOperations") != nil {
+		return a.setOperation(s, s.query.Node("setOperations"), i, elems, 0)
+	}
+	list := columnsOf(s)
+	if i < 0 || i >= len(list) {
+		return unknown(everything)
+	}
+	e := list[i].Node("expr")
+	v := s.within
+	if s.cmd != cmdSelect {
+		v.returning = s
+	}
+	grouping := notGrouped
+	if s.sets {
+		v.grouped = s
+		if grouping = s.grouping(list[i]); grouping == inEverySet {
+			v.grouped = nil
+		}
+	}
+	if elems {
+		return a.elements(e, s, v)
+	}
+	o := a.eval(e, s, v)
+	if grouping == inSomeSets {
+		name, _ := list[i].Text("resname")
+		o.can, o.does = o.can|isNull, o.does|isNull
+		o.why = &reason{text: fmt.Sprintf("%q is NULL in the rows of the grouping sets that leave it out", name), near: []string{"rollup", "cube", "grouping"}}
+	}
+	if sets, ok := s.query.Bool("hasTargetSRFs"); !ok || sets {
+		several := 0
+		for _, te := range list {
+			te.Walk(func(n *pgtree.Node) bool {
+				if b, _ := n.Bool("funcretset"); b {
+					several++
+				}
+				if b, _ := n.Bool("opretset"); b {
+					several++
+				}
+				return !n.Is("QUERY")
+			})
+		}
+		if several != 1 { // the shorter ones go on with NULL
+			o.can |= isNull
+		}
+	}
+	return o
+}
+
+// columnsOf are the entries that make the result of a query.
+func columnsOf(s *scope) []*pgtree.Node {
+	field := "targetList"
+	if s.cmd != cmdSelect {
+		field = "returningList"
+	}
+	list, _ := s.query.List(field)
+	return slices.DeleteFunc(slices.Clone(list), func(te *pgtree.Node) bool {
+		junk, ok := te.Bool("resjunk")
+		return !te.Is("TARGETENTRY") || !ok || junk
+	})
+}
+
+func (a *analyzer) setOperation(s *scope, n *pgtree.Node, i int, elems bool, depth int) outcome {
+	if n.Is("RANGETBLREF") {
+		table := num(n, "rtindex")
+		rte := s.table(table)
+		if num(rte, "rtekind") != rteSubquery {
+			return unknown(everything)
+		}
+		sub := s.subs[table]
+		if sub == nil {
+			sub = a.newScope(rte.Node("subquery"), s, s.within)
+			s.subs[table] = sub
+		}
+		return a.output(sub, i, elems)
+	}
+	if !n.Is("SETOPERATIONSTMT") || depth > maxDepth {
+		return unknown(everything)
+	}
+	const union, intersect, except = 1, 2, 3
+	left := a.setOperation(s, n.Node("larg"), i, elems, depth+1)
+	switch num(n, "op") {
+	case union:
+		return left.or(a.setOperation(s, n.Node("rarg"), i, elems, depth+1))
+	case intersect:
+		right := a.setOperation(s, n.Node("rarg"), i, elems, depth+1)
+		o := outcome{can: left.can & right.can, does: left.does & right.does, why: left.why}
+		return o
+	case except:
+		// The rows with NULL may be those that it takes away.
+		right := a.setOperation(s, n.Node("rarg"), i, elems, depth+1)
+		return left.ruled(false, right.can&isNull != 0)
+	}
+	return unknown(everything)
+}
+
+// How a column of the result is grouped by.
+const (
+	notGrouped = iota
+	inEverySet
+	inSomeSets
+)
+
+func (s *scope) grouping(te *pgtree.Node) int {
+	ref := num(te, "ressortgroupref")
+	groups, _ := s.query.List("groupClause")
+	if ref <= 0 || !slices.ContainsFunc(groups, func(g *pgtree.Node) bool { return num(g, "tleSortGroupRef") == ref }) {
+		return notGrouped
+	}
+	sets, _ := s.query.List("groupingSets")
+	if slices.ContainsFunc(sets, func(set *pgtree.Node) bool { return holds(set, ref) }) { // each is combined with the others
+		return inEverySet
+	}
+	return inSomeSets
+}
+
+// holds reports whether a group is in each of the sets that a node of GROUPING SETS stands for.
+func holds(set *pgtree.Node, ref int) bool {
+	const simple, sets = 1, 4
+	switch num(set, "kind") {
+	case simple:
+		refs, _ := set.Ints("content")
+		return slices.Contains(refs, ref)
+	case sets:
+		members, ok := set.List("content")
+		return ok && len(members) > 0 && !slices.ContainsFunc(members, func(m *pgtree.Node) bool { return !holds(m, ref) })
+	}
+	return false
+}
+
+// A withQuery is what the columns of an expression of WITH can be.
+type withQuery struct {
+	scope     *scope
+	recursive bool
+	working   bool      // a recursive one is worked out: result is what is known so far
+	result    []outcome // of a recursive one
+}
+
+func (a *analyzer) withColumn(s *scope, rte *pgtree.Node, number int, values mask, elems bool) outcome {
+	name, _ := rte.Text("ctename")
+	at := s
+	up := num(rte, "ctelevelsup")
+	for range up {
+		if at = at.parent; at == nil {
+			return unknown(values)
+		}
+	}
+	if up == absent {
+		return unknown(values)
+	}
+	list, _ := at.query.List("cteList")
+	i := slices.IndexFunc(list, func(n *pgtree.Node) bool {
+		named, _ := n.Text("ctename")
+		return named == name
+	})
+	if i < 0 || !list[i].Node("ctequery").Is("QUERY") {
+		return unknown(values)
+	}
+	cte := list[i]
+	w := a.with[cte]
+	if w == nil || w.scope != nil && w.scope.parent != at {
+		recursive, ok := cte.Bool("cterecursive")
+		w = &withQuery{recursive: recursive || !ok}
+		a.with[cte] = w
+		if !w.recursive {
+			w.scope = a.newScope(cte.Node("ctequery"), at, at.within)
+		}
+	}
+	if !w.recursive {
+		return a.output(w.scope, number-1, elems)
+	}
+	if elems {
+		return unknown(values)
+	}
+	names, _ := cte.Texts("ctecolnames")
+	own := a.countColumns(cte.Node("ctequery"))
+	if number < 1 || number > len(names) || number > own {
+		return unknown(values)
+	}
+	if w.working {
+		return w.result[number-1]
+	}
+	if w.result == nil {
+		// The first rows come from what is not recursive; each round may add NULL.
+		w.result = make([]outcome, own)
+		for round := 0; ; round++ {
+			w.working = true
+			w.scope = a.newScope(cte.Node("ctequery"), at, at.within)
+			changed := false
+			for i := range w.result {
+				o := a.output(w.scope, i, false)
+				if next := w.result[i].or(o); next.can != w.result[i].can || next.does != w.result[i].does {
+					w.result[i], changed = next, true
+				}
+			}
+			w.working = false
+			if !changed {
+				break
+			}
+			if round > own+maxRounds {
+				for i := range w.result {
+					w.result[i] = unknown(everything)
+				}
+				break
+			}
+		}
+	}
+	return w.result[number-1]
+}
+
+func (a *analyzer) countColumns(q *pgtree.Node) int {
+	return len(columnsOf(&scope{query: q, cmd: num(q, "commandType")}))
+}
