@@ -67,7 +67,8 @@ type Param struct {
 	Type string // as format_type writes it
 	// Sets are the columns that the parameter is assigned to as it is, or after a cast that keeps NULL.
 	Sets []ColumnRef
-	// Casts are the explicit casts of the parameter that are outermost on it: @x::int2 in the SQL.
+	// Casts are the explicit casts of the parameter to another type than its own, such as the second in
+	// @x::text::mood: the first is what its type comes from.
 	Casts []Cast
 }
 
@@ -81,10 +82,7 @@ type ColumnRef struct {
 }
 
 // A Cast is an explicit cast of a parameter.
-type Cast struct {
-	From, To         uint32
-	FromName, ToName string
-}
+type Cast struct{ From, To uint32 }
 
 // A Column is a column of the result.
 type Column struct {
@@ -112,6 +110,7 @@ type Table struct {
 	OID                                          uint32
 	Schema, Name                                 string
 	Kind                                         string // of pg_class: r, p, f, v, m
+	Visible                                      bool   // it is found by its name alone
 	Selected, Inserted, Updated, Deleted, Locked bool
 	Through                                      string // "view sold": what leads to it; empty if the SQL names it
 }
@@ -168,12 +167,8 @@ func Analyze(ctx context.Context, conn *pgx.Conn, queries ...Query) ([]*Statemen
 	if err != nil {
 		return nil, err
 	}
-	var all []*pgtree.Node
-	for _, body := range bodies {
-		all = append(all, body...)
-	}
-	c := newCatalog()
-	if err := c.load(ctx, conn, all); err != nil {
+	c, err := loadCatalog(ctx, conn, bodies)
+	if err != nil {
 		return nil, err
 	}
 	for i, body := range bodies {
@@ -204,6 +199,8 @@ func (a *analyzer) statement(st *Statement, tree *pgtree.Node, sql string) {
 		}
 		c.Origin = a.columnRef(list[i].OID("resorigtbl"), num(list[i], "resorigcol"))
 	}
+	a.effects(st, tree)
+	a.assignments(st, s)
 }
 
 // conclude says what an outcome means.

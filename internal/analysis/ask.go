@@ -287,3 +287,53 @@ func unable(ctx context.Context, conn *pgx.Conn) (string, error) {
 	}
 	return "", nil
 }
+
+// loadCatalog reads what the trees name, with the bodies of the functions in SQL that may write.
+func loadCatalog(ctx context.Context, conn *pgx.Conn, bodies [][]*pgtree.Node) (*catalog, error) {
+	c := newCatalog()
+	var all []*pgtree.Node
+	for _, body := range bodies {
+		all = append(all, body...)
+	}
+	tried := map[uint32]bool{}
+	for range maxRounds {
+		if err := c.load(ctx, conn, all); err != nil {
+			return nil, err
+		}
+		var open []*function
+		for _, f := range c.functions {
+			if f.lang == "sql" && f.volatility == "v" && f.oid >= firstUserOID && !f.bodyKnown && !tried[f.oid] && f.kind != "a" {
+				tried[f.oid] = true
+				open = append(open, f)
+			}
+		}
+		if len(open) == 0 {
+			break
+		}
+		all = nil
+		err := inUnits(ctx, conn, len(open), func(p *pgconn.Pipeline, i int) bool {
+			for _, setting := range strings.Split(open[i].config, "\n") {
+				if name, value, ok := strings.Cut(setting, "="); ok {
+					p.SendQueryParams("select pg_catalog.set_config($1, $2, true)", [][]byte{[]byte(name), []byte(value)}, nil, nil, nil)
+				}
+			}
+			p.SendQueryParams(functionOf(open[i].src, open[i].args), nil, nil, nil, nil)
+			p.SendQueryParams(bodySQL, nil, nil, nil, nil)
+			return true
+		}, func(i int, r reply) error {
+			if r.refused != nil || len(r.rows) != 1 {
+				return nil
+			}
+			nodes, err := pgtree.Parse(string(r.rows[0][0]))
+			if err == nil {
+				open[i].body, open[i].bodyKnown = nodes, true
+				all = append(all, nodes...)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}

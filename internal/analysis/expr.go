@@ -41,9 +41,9 @@ func (a *analyzer) logic(e *pgtree.Node, args []*pgtree.Node, s *scope, v env) o
 			all = next
 			// What follows matters where this is not false.
 			if i < len(args)-1 && op == "and" {
-				v = v.with(constraint{s, arg, isTrue | isNull})
+				v = v.with(constraint{scope: s, expr: arg, allowed: isTrue | isNull})
 			} else if i < len(args)-1 {
-				v = v.with(constraint{s, arg, isFalse | isNull})
+				v = v.with(constraint{scope: s, expr: arg, allowed: isFalse | isNull})
 			}
 		}
 		return outcome{flip(all.can), flip(all.does), all.why}
@@ -383,7 +383,7 @@ func (a *analyzer) branches(e *pgtree.Node, whens []*pgtree.Node, s *scope, v en
 		if dead = c.can&^isTrue == 0; dead {
 			break
 		}
-		v = v.with(constraint{s, cond, isFalse | isNull})
+		v = v.with(constraint{scope: s, expr: cond, allowed: isFalse | isNull})
 	}
 	if dead || a.covers(e, whens, s, v) {
 		return o

@@ -354,7 +354,7 @@ func (a *analyzer) variable(e *pgtree.Node, s *scope, v env) outcome {
 	}
 	if alias := s.aliased(table, number); alias != nil {
 		o := a.eval(alias, s, v)
-		if num(s.table(table), "rtekind") == rteGroup && s.sets {
+		if num(s.table(table), "rtekind") == rteGroup && s.sets && v.grouped == s {
 			o.can |= isNull
 		}
 		return o
@@ -420,6 +420,10 @@ func (a *analyzer) base(s *scope, table, number, returning int, values mask) out
 				alias, _ := s.table(table).Node("eref").Text("aliasname")
 				name := a.columnName(s, table, number)
 				o.does |= isNull
+				if number == 0 {
+					o.why = &reason{text: fmt.Sprintf("the row of %s is NULL where the %s finds none", alias, j.words), near: []string{alias}}
+					break
+				}
 				o.why = &reason{text: fmt.Sprintf("column %q of %s is NULL where the %s finds no row", name, alias, j.words), near: []string{alias + "." + name, name, alias}}
 			}
 			break
@@ -538,7 +542,7 @@ func (a *analyzer) column(r *relation, number int, rte *pgtree.Node) outcome {
 		if k.noInherit && inherits {
 			continue
 		}
-		con := constraint{row, k.expr, isTrue | isNull}
+		con := constraint{scope: row, expr: k.expr, allowed: isTrue | isNull}
 		ours, others := false, false
 		row.mentions(k.expr, 0, func(_, n int) bool {
 			ours, others = ours || n == number, others || n != number

@@ -75,6 +75,7 @@ type constraint struct {
 	scope   *scope
 	expr    *pgtree.Node
 	allowed mask
+	having  bool // of groups
 }
 
 // An outerJoin is a side of a join that is NULL where there is no row for the other.
@@ -127,7 +128,10 @@ func (a *analyzer) newScope(query *pgtree.Node, parent *scope, within env) *scop
 	if s.cmd != cmdMerge {
 		_, s.cons, s.joins = a.joinTree(s, query.Node("jointree"))
 		if having := query.Node("havingQual"); having != nil {
-			s.cons = append(s.cons, conditions(s, having)...)
+			for _, c := range conditions(s, having) {
+				c.having = true
+				s.cons = append(s.cons, c)
+			}
 		}
 	}
 	a.infer(s)
@@ -154,7 +158,7 @@ func conditions(s *scope, e *pgtree.Node) []constraint {
 		}
 		return all
 	}
-	return []constraint{{s, e, isTrue}}
+	return []constraint{{scope: s, expr: e, allowed: isTrue}}
 }
 
 // joinTree returns the tables below a node of FROM, what holds for its rows, and the outer joins that may have found none.
@@ -426,7 +430,11 @@ func (a *analyzer) excluded(cons []constraint, facts *fact, matters func(constra
 		if !matters(c) {
 			continue
 		}
-		o := a.eval(c.expr, c.scope, env{facts: facts, nested: true, grouped: c.scope.within.grouped, returning: c.scope.within.returning})
+		v := env{facts: facts, nested: true, grouped: c.scope.within.grouped, returning: c.scope.within.returning}
+		if c.having && c.scope.sets {
+			v.grouped = c.scope
+		}
+		o := a.eval(c.expr, c.scope, v)
 		if o.can&c.allowed == 0 {
 			return true, false
 		}

@@ -1,0 +1,349 @@
+package analysis
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/pgcmd/pgcmd/internal/pgtree"
+)
+
+// An explorer finds what a statement reads, writes and calls, with all that leads to it.
+type explorer struct {
+	a    *analyzer
+	st   *Statement
+	path []string
+	seen map[*pgtree.Node]bool
+}
+
+func (x *explorer) through() string { return strings.Join(x.path, ", ") }
+
+// within explores trees that something leads to.
+func (x *explorer) within(what string, trees []*pgtree.Node) {
+	x.path = append(x.path, what)
+	for _, tree := range trees {
+		x.explore(tree)
+	}
+	x.path = x.path[:len(x.path)-1]
+}
+
+func (x *explorer) write(what string, certain, lock bool) {
+	w := Write{What: strings.Join(append(slices.Clone(x.path), what), ", "), Certain: certain, Lock: lock, Direct: len(x.path) == 0}
+	if !slices.Contains(x.st.Writes, w) {
+		x.st.Writes = append(x.st.Writes, w)
+	}
+}
+
+func (x *explorer) explore(tree *pgtree.Node) {
+	if tree == nil || x.seen[tree] || len(x.path) > maxRounds {
+		return
+	}
+	x.seen[tree] = true
+	tree.Walk(func(n *pgtree.Node) bool {
+		if n.Is("QUERY") {
+			x.query(n)
+		}
+		x.calls(n)
+		return true
+	})
+}
+
+// The rights that an entry of the range table asks for.
+const (
+	aclInsert = 1
+	aclSelect = 2
+	aclUpdate = 4
+	aclDelete = 8
+)
+
+// The types of rules in pg_rewrite, and the words for what writes.
+var writing = map[int]string{cmdInsert: "insert into", cmdUpdate: "update", cmdDelete: "delete from", cmdMerge: "merge into"}
+
+func (x *explorer) query(q *pgtree.Node) {
+	tables, _ := q.List("rtable")
+	infos, _ := q.List("rteperminfos")
+	cmd, target := num(q, "commandType"), num(q, "resultRelation")
+	marks, _ := q.List("rowMarks")
+	for i, rte := range tables {
+		if kind, ok := rte.Int("rtekind"); !ok || kind != rteRelation {
+			continue
+		}
+		r := x.a.catalog.relations[rte.OID("relid")]
+		if r == nil {
+			continue
+		}
+		needs, ok := rte.Int("requiredPerms")
+		if at := num(rte, "perminfoindex"); !ok && at >= 1 && at <= len(infos) {
+			needs = num(infos[at-1], "requiredPerms")
+		}
+		if needs <= 0 && i+1 != target {
+			continue
+		}
+		locked := slices.ContainsFunc(marks, func(m *pgtree.Node) bool { return num(m, "rti") == i+1 })
+		t := Table{OID: r.oid, Schema: r.schema, Name: r.name, Kind: r.kind, Through: x.through(), Visible: r.visible, Selected: needs&aclSelect != 0, Locked: locked}
+		if i+1 == target {
+			t.Inserted, t.Updated, t.Deleted = needs&aclInsert != 0, needs&aclUpdate != 0, needs&aclDelete != 0
+		}
+		x.table(t)
+		if locked {
+			x.write("locks rows of "+r.String(), true, true)
+		}
+		if i+1 == target {
+			words := writing[cmd]
+			if words == "" {
+				words = "write to"
+			}
+			x.write(words+" "+r.String(), true, false)
+			for _, rule := range r.rules {
+				x.within("rule "+rule.name, rule.trees)
+			}
+		}
+		for _, policy := range r.policies {
+			x.within("policy "+policy.name, policy.trees)
+		}
+		if r.kind == "v" && r.view != nil {
+			x.within("view "+r.String(), []*pgtree.Node{r.view})
+		}
+	}
+	if cmd != cmdSelect && target <= 0 {
+		x.write("a statement that is not known", false, false)
+	}
+}
+
+// table adds a table, or what else is done to it.
+func (x *explorer) table(t Table) {
+	i := slices.IndexFunc(x.st.Tables, func(u Table) bool { return u.OID == t.OID && u.Through == t.Through })
+	if i < 0 {
+		x.st.Tables = append(x.st.Tables, t)
+		return
+	}
+	u := &x.st.Tables[i]
+	u.Selected, u.Inserted, u.Updated = u.Selected || t.Selected, u.Inserted || t.Inserted, u.Updated || t.Updated
+	u.Deleted, u.Locked = u.Deleted || t.Deleted, u.Locked || t.Locked
+}
+
+// calls looks at what one node calls.
+func (x *explorer) calls(n *pgtree.Node) {
+	for _, field := range [...]string{"funcid", "opfuncid", "aggfnoid", "winfnoid"} {
+		if oid := n.OID(field); oid != 0 {
+			x.function(x.a.catalog.functions[oid], "")
+		}
+	}
+	if op := x.a.catalog.operators[n.OID("opno")]; op != nil {
+		what := ""
+		if op.schema != "pg_catalog" {
+			what = "operator " + op.name
+		}
+		x.function(x.a.catalog.functions[op.function], what)
+	}
+}
+
+func (x *explorer) function(f *function, by string) {
+	if f == nil || f.name == "" {
+		return
+	}
+	path := x.path
+	if by != "" {
+		x.path = append(slices.Clip(x.path), by)
+	}
+	defer func() { x.path = path }()
+	called := Function{OID: f.oid, Schema: f.schema, Name: f.name, Volatility: f.volatility, Through: x.through()}
+	if slices.Contains(x.st.Functions, called) {
+		return
+	}
+	x.st.Functions = append(x.st.Functions, called)
+	what := "function " + f.name
+	for _, oid := range f.support {
+		x.path = append(slices.Clip(x.path), "aggregate "+f.name)
+		x.function(x.a.catalog.functions[oid], "")
+		x.path = x.path[:len(x.path)-1]
+	}
+	switch {
+	case f.bodyKnown:
+		x.within(what, f.body)
+	case f.volatility != "v", f.kind == "a":
+	case f.builtin() && slices.Contains(writers, f.name):
+		x.write(what, true, false)
+	case f.builtin() && slices.Contains(harmless, f.name):
+	case f.builtin():
+		x.write(what+", which is volatile", false, false)
+	default:
+		x.write(what+", which is volatile, in "+f.lang, false, false)
+	}
+}
+
+// writers are the functions of PostgreSQL's own that a read-only transaction refuses.
+var writers = []string{"nextval", "setval", "lo_create", "lo_creat", "lo_from_bytea", "lo_import", "lo_put", "lo_truncate", "lo_truncate64",
+	"lo_unlink", "lowrite"}
+
+// harmless are volatile functions of PostgreSQL's own that change nothing.
+var harmless = []string{"random", "random_normal", "clock_timestamp", "timeofday", "gen_random_uuid", "uuidv4", "uuidv7", "currval", "lastval",
+	"pg_sleep", "pg_sleep_for", "pg_sleep_until", "pg_is_in_recovery", "pg_last_wal_receive_lsn", "pg_last_wal_replay_lsn", "pg_last_xact_replay_timestamp",
+	"pg_current_wal_lsn", "pg_current_wal_insert_lsn", "pg_current_wal_flush_lsn", "pg_relation_size", "pg_total_relation_size", "pg_table_size",
+	"pg_indexes_size", "pg_database_size", "pg_tablespace_size", "pg_try_advisory_lock_shared", "pg_backend_pid", "pg_blocking_pids", "pg_ls_dir",
+	"pg_read_file", "pg_read_binary_file", "pg_stat_file", "pg_lock_status", "pg_cursor", "pg_prepared_statement", "pg_show_all_settings",
+	"pg_timezone_names", "pg_timezone_abbrevs", "pg_stat_get_activity", "array_shuffle", "array_sample", "query_to_xml", "table_to_xml", "currtid2",
+	"pg_control_system", "pg_control_checkpoint", "pg_control_recovery", "pg_control_init", "ts_stat", "ts_rewrite", "pg_get_keywords"}
+
+// statementEffects fills in what a statement does.
+func (a *analyzer) effects(st *Statement, tree *pgtree.Node) {
+	x := &explorer{a: a, st: st, seen: map[*pgtree.Node]bool{}}
+	x.explore(tree)
+}
+
+// assignments fills in which parameters are assigned to which columns, the casts of parameters, and the columns that an
+// INSERT leaves out.
+func (a *analyzer) assignments(st *Statement, s *scope) {
+	a.assigns(st, s)
+	list, _ := s.query.List("cteList")
+	for _, cte := range list {
+		if q := cte.Node("ctequery"); q.Is("QUERY") && num(q, "commandType") != cmdSelect {
+			a.assigns(st, a.newScope(q, s, env{}))
+		}
+	}
+	s.query.Walk(func(n *pgtree.Node) bool {
+		from, to := n.Node("arg"), n.OID("resulttype")
+		format := absent
+		for _, field := range [...]string{"relabelformat", "coerceformat", "coercionformat"} {
+			if f, ok := n.Int(field); ok {
+				format = f
+			}
+		}
+		if n.Is("FUNCEXPR") {
+			args, _ := n.List("args")
+			format, to = num(n, "funcformat"), n.OID("funcresulttype")
+			if len(args) > 0 {
+				from = args[0]
+			}
+		}
+		const explicit = 1
+		if format != explicit || from == nil {
+			return true
+		}
+		for _, number := range a.paramsOf(from, s, 0) {
+			if number < 1 || number > len(st.Params) {
+				continue
+			}
+			p, c := &st.Params[number-1], Cast{From: a.typeOf(from), To: to}
+			if c.From != c.To && !slices.Contains(p.Casts, c) && !from.Is("VAR") {
+				p.Casts = append(p.Casts, c)
+			}
+		}
+		return true
+	})
+}
+
+func (a *analyzer) assigns(st *Statement, s *scope) {
+	r := a.catalog.relations[s.table(s.target).OID("relid")]
+	if r == nil || s.cmd == cmdSelect {
+		return
+	}
+	set := func(list []*pgtree.Node, filled bool) {
+		for _, te := range list {
+			if junk, ok := te.Bool("resjunk"); !ok || junk {
+				continue
+			}
+			ref := a.columnRef(r.oid, num(te, "resno"))
+			if ref == nil {
+				continue
+			}
+			ref.NotNull = ref.NotNull && !filled
+			for _, number := range a.paramsOf(te.Node("expr"), s, 0) {
+				if number >= 1 && number <= len(st.Params) && !slices.Contains(st.Params[number-1].Sets, *ref) {
+					st.Params[number-1].Sets = append(st.Params[number-1].Sets, *ref)
+				}
+			}
+		}
+	}
+	list, _ := s.query.List("targetList")
+	switch s.cmd {
+	case cmdInsert:
+		set(list, r.fillsInsert)
+		conflict, _ := s.query.Node("onConflict").List("onConflictSet")
+		set(conflict, r.fillsWrite)
+		a.omitted(st, r, list)
+	case cmdUpdate:
+		set(list, r.fillsWrite)
+	case cmdMerge:
+		actions, _ := s.query.List("mergeActionList")
+		for _, action := range actions {
+			list, _ := action.List("targetList")
+			switch num(action, "commandType") {
+			case cmdInsert:
+				set(list, r.fillsInsert)
+				a.omitted(st, r, list)
+			case cmdUpdate:
+				set(list, r.fillsWrite)
+			}
+		}
+	}
+}
+
+// omitted adds the columns that an INSERT leaves out and that then fail.
+func (a *analyzer) omitted(st *Statement, r *relation, list []*pgtree.Node) {
+	if r.fillsInsert || r.kind != "r" && r.kind != "p" || len(r.rules) > 0 {
+		return
+	}
+	for _, c := range r.columns {
+		e := assigned(list, c.number)
+		if e != nil && !e.Is("SETTODEFAULT") || c.hasDefault || c.identity || c.generated || !c.notNull {
+			continue
+		}
+		if t := a.catalog.types[c.typ]; t == nil || t.kind == "d" { // which may have a default of its own
+			continue
+		}
+		if ref := a.columnRef(r.oid, c.number); !slices.Contains(st.Omitted, *ref) {
+			st.Omitted = append(st.Omitted, *ref)
+		}
+	}
+	slices.SortFunc(st.Omitted, func(x, y ColumnRef) int { return int(x.Number) - int(y.Number) })
+}
+
+// paramsOf are the parameters that an expression is, as they are or after casts that keep NULL: several where rows of
+// VALUES differ.
+func (a *analyzer) paramsOf(e *pgtree.Node, s *scope, depth int) []int {
+	if e == nil || s == nil || depth > maxDepth {
+		return nil
+	}
+	switch {
+	case e.Is("PARAM"):
+		if kind, ok := e.Int("paramkind"); ok && kind == 0 {
+			return []int{num(e, "paramid")}
+		}
+	case e.Is("RELABELTYPE", "COERCEVIAIO", "COERCETODOMAIN", "ARRAYCOERCEEXPR", "COLLATEEXPR"):
+		return a.paramsOf(e.Node("arg"), s, depth+1)
+	case e.Is("FUNCEXPR"):
+		const explicitCast, implicitCast = 1, 2
+		args, _ := e.List("args")
+		f := a.function(e)
+		if format := num(e, "funcformat"); len(args) > 0 && f != nil && f.strict && (format == explicitCast || format == implicitCast) {
+			return a.paramsOf(args[0], s, depth+1)
+		}
+	case e.Is("VAR"):
+		if num(e, "varlevelsup") != 0 {
+			return nil
+		}
+		rte, number := s.table(num(e, "varno")), num(e, "varattno")
+		switch num(rte, "rtekind") {
+		case rteValues:
+			lists, _ := rte.Lists("values_lists")
+			var all []int
+			for _, list := range lists {
+				if number >= 1 && number <= len(list) {
+					all = append(all, a.paramsOf(list[number-1], s, depth+1)...)
+				}
+			}
+			return all
+		case rteSubquery:
+			q := rte.Node("subquery")
+			if !q.Is("QUERY") || q.Node("setOperations") != nil {
+				return nil
+			}
+			sub := &scope{query: q, parent: s, cmd: num(q, "commandType")}
+			sub.tables, _ = q.List("rtable")
+			if list := columnsOf(sub); number >= 1 && number <= len(list) {
+				return a.paramsOf(list[number-1].Node("expr"), sub, depth+1)
+			}
+		}
+	}
+	return nil
+}
