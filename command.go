@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pgcmd/pgcmd/internal/analysis"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqltext"
 	"github.com/pgcmd/pgcmd/internal/structfields"
@@ -347,6 +348,7 @@ type descriptor struct {
 	command     *descriptor          // of the command that this is a variant of; nil if it is none
 	variant     string               // what an input sets to have it
 	described   description          // by the server
+	analysis    *analysis.Statement  // by PostgreSQL's parser; nil if it was not asked
 	findings    []Problem            // of Verify
 	warnings    []Problem
 }

@@ -62,7 +62,8 @@ func VerifyWarnings(ctx context.Context, db DB, defs ...Definition) (warnings []
 		v.compare(s)
 	}
 	v.unmapped()
-	return v.report()
+	warnings, err = v.report()
+	return append(v.notAnalyzed(), warnings...), err
 }
 
 func notVerified(e *Error) *Error {

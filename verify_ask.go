@@ -65,6 +65,9 @@ func (v *checker) describeStatements(ctx context.Context, l *copyLease) error {
 	if err := v.describeAll(ctx, l); err != nil {
 		return err
 	}
+	if err := v.analyze(ctx, l.conn); err != nil {
+		return err
+	}
 	v.types = typemap.Types{Known: l.conn.TypeMap()}
 	live, err := askCatalog(ctx, l.conn, v)
 	v.live = live

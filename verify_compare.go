@@ -67,7 +67,7 @@ func (s *descriptor) refused(e *pgconn.PgError) {
 
 // params compares the parameters with the fields of the input.
 func (v *checker) params(s *descriptor) {
-	st, oids := s.statement, s.described.sd.ParamOIDs
+	st, oids, casts := s.statement, s.described.sd.ParamOIDs, s.statement.text.Casts()
 	for i, f := range st.fields {
 		if i >= len(oids) {
 			break
@@ -76,9 +76,18 @@ func (v *checker) params(s *descriptor) {
 		if len(st.text.Names) > 0 {
 			placeholder = "@" + st.text.Names[i]
 		}
-		s.lost(s.inputField(f), f, v.types.Write(oids[i], f.Type), placeholder+" ("+v.types.Name(oids[i])+")")
+		l := v.types.Write(oids[i], f.Type)
+		if l.Rule == "range" && casts[i+1] { // the SQL asks for it
+			if l.WarningOnly {
+				l = typemap.Mismatch{}
+			}
+			l.WarningOnly = true
+		}
+		s.lost(s.inputField(f), f, l, placeholder+" ("+v.types.Name(oids[i])+")")
 		v.labels(s, f, oids[i])
+		v.assigned(s, f, i, placeholder)
 	}
+	v.omitted(s)
 }
 
 // labels compares the values that a oneof allows with those of an enum.
@@ -157,7 +166,7 @@ func (v *checker) columns(s *descriptor) {
 			s.report("row", "column", "is one %s, and the SQL returns %s: select one column, or use a struct", s.rowType.Type, listed(names))
 			return
 		}
-		v.column(s, s.rowType.Fields[0], columns[0])
+		v.column(s, s.rowType.Fields[0], columns[0], 0)
 		return
 	}
 	takers := make([]string, len(names))
@@ -169,7 +178,7 @@ func (v *checker) columns(s *descriptor) {
 			s.report(s.rowField(s.rowType.Type, f), "column", "takes column %q, and so does %s: tag one of them otherwise", names[i], takers[i])
 		default:
 			takers[i] = f.Path
-			v.column(s, f, columns[i])
+			v.column(s, f, columns[i], i)
 		}
 	}
 	for i, name := range names {
@@ -186,43 +195,17 @@ func listed(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// column compares one column with its field.
-func (v *checker) column(s *descriptor, f structfields.Field, c pgconn.FieldDescription) {
-	what := s.rowField(s.rowType.Type, f)
+// column compares column i with its field.
+func (v *checker) column(s *descriptor, f structfields.Field, c pgconn.FieldDescription, i int) {
 	l := v.types.Read(c.DataTypeOID, c.TypeModifier, f.Type)
-	s.lost(what, f, l, fmt.Sprintf("column %q (%s)", c.Name, v.types.Name(c.DataTypeOID)))
-	from := v.live.origins[origin{c.TableOID, c.TableAttributeNumber}]
-	if from == nil || l.Rule == "type" && !l.WarningOnly {
+	s.lost(s.rowField(s.rowType.Type, f), f, l, fmt.Sprintf("column %q (%s)", c.Name, v.types.Name(c.DataTypeOID)))
+	if l.Rule == "type" && !l.WarningOnly {
 		return
 	}
-	if from.isTable && !v.types.TakesNull(c.DataTypeOID, f.Type) && !sqltext.Excludes(s.statement.text.SQL, from.name) {
-		const format = "(%s) cannot hold NULL, and column %q of table %s may be NULL%s: make it *%s, or use coalesce"
-		if !from.notNull {
-			s.report(what, "null", format, f.Type, from.name, from.table, "", f.Type)
-		} else if v.unmatched(s, c.TableOID) {
-			s.reportWarning(what, "null", format, f.Type, from.name, from.table, ", where the outer join finds no row", f.Type)
-		}
-	}
-	if !from.may["select"] {
+	v.null(s, f, c, i)
+	if from := v.live.origins[origin{c.TableOID, c.TableAttributeNumber}]; from != nil && !from.may["select"] {
 		s.report("column "+c.Name, "permission", "may not be read by the role %s: grant select on %s", v.live.role, from.table)
 	}
-}
-
-// unmatched reports whether the table is one that an outer join may find no row of,
-// wherever the statement names it.
-func (v *checker) unmatched(s *descriptor, oid uint32) bool {
-	outer := false
-	for _, t := range s.tablesNamed {
-		r := v.live.relations[sqltext.Table{Schema: t.Schema, Name: t.Name}]
-		if r == nil || r.oid != fmt.Sprint(oid) {
-			continue
-		}
-		if !t.Outer {
-			return false
-		}
-		outer = true
-	}
-	return outer
 }
 
 // tables lists the relations that the command names.

@@ -242,6 +242,13 @@ func (live *liveSchema) askTypes(ctx context.Context, conn *pgx.Conn, v *checker
 				add(f.DataTypeOID)
 			}
 		}
+		if s.analysis != nil {
+			for _, p := range s.analysis.Params {
+				for _, cast := range p.Casts {
+					add(cast.To)
+				}
+			}
+		}
 		if r := live.relations[s.target()]; r != nil {
 			for _, c := range r.columns {
 				add(c.oid)

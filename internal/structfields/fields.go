@@ -21,8 +21,10 @@ type Field struct {
 	Path   string // as in Go code: Address.City
 	Name   string // the db tag, else the field's name
 	Tagged bool   // Name is the db tag
-	Index  []int  // for reflect.Value.FieldByIndex
-	Type   reflect.Type
+	// NotNull says that the author knows the column never to be NULL: db:"name,notnull".
+	NotNull bool
+	Index   []int // for reflect.Value.FieldByIndex
+	Type    reflect.Type
 }
 
 // Of lists the fields of struct type t by pgx's rules (tag db, "-" leaves out), and the
@@ -40,7 +42,7 @@ func Of(t reflect.Type) (fields []Field, unexported []string) {
 		for i := range at.typ.NumField() {
 			sf := at.typ.Field(i)
 			tag, tagged := sf.Tag.Lookup("db")
-			tag, _, _ = strings.Cut(tag, ",")
+			tag, options, _ := strings.Cut(tag, ",")
 			index := append(at.index[:len(at.index):len(at.index)], i)
 			embedded := sf.Type
 			if embedded.Kind() == reflect.Pointer && sf.IsExported() {
@@ -55,7 +57,7 @@ func Of(t reflect.Type) (fields []Field, unexported []string) {
 			case !sf.IsExported():
 				unexported = append(unexported, sf.Name)
 			default:
-				f := Field{Path: at.path + sf.Name, Name: sf.Name, Index: index, Type: sf.Type}
+				f := Field{Path: at.path + sf.Name, Name: sf.Name, Index: index, Type: sf.Type, NotNull: slices.Contains(strings.Split(options, ","), "notnull")}
 				if tagged && tag != "" {
 					f.Name, f.Tagged = tag, true
 				}

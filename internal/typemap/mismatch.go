@@ -46,6 +46,9 @@ func (t Types) Read(oid uint32, modifier int32, typ reflect.Type) Mismatch {
 	if m := t.attributes(oid, typ, true, read); m.Why != "" {
 		return m
 	}
+	if typ.Kind() == reflect.String && t.Live[oid].Kind == "c" && !hasOwnWay(typ) {
+		return Mismatch{Rule: "type", Why: "gets the text of a row of", Hint: "select its fields, or load the type (Config.Types) and use a struct, if that is not meant", WarningOnly: true}
+	}
 	if rowscan.PlanScan(t.Known, oid, t.Known.FormatCodeForOID(oid), reflect.New(typ).Interface()) == nil {
 		hint := "change the field's type, or cast the column in the SQL"
 		if _, known := t.Known.TypeForOID(oid); !known {
@@ -151,6 +154,18 @@ func (t Types) TakesNull(oid uint32, typ reflect.Type) bool {
 	return reflect.TypeOf(plan) == rowscan.NoScan() || plan.Scan(nil, target) == nil
 }
 
+// TakesNullElements reports whether a field can take an array with NULL in it; also if it is no slice of Go's own.
+func (t Types) TakesNullElements(oid uint32, typ reflect.Type) bool {
+	if hasOwnWay(typ) {
+		return true
+	}
+	for typ.Kind() == reflect.Pointer {
+		typ = typ.Elem()
+	}
+	elem, elemOID, ok := t.elements(typ, oid)
+	return !ok || t.TakesNull(elemOID, elem)
+}
+
 // fitsEnum is false for an enum, if the field is not text: pgx does not know the
 // type, and would guess one from the field.
 func (t Types) fitsEnum(oid uint32, typ reflect.Type) bool {
@@ -185,6 +200,9 @@ func hasOwnWay(typ reflect.Type) bool {
 	pointer := reflect.PointerTo(typ)
 	return pointer.Implements(reflect.TypeFor[sql.Scanner]()) || slices.ContainsFunc(structfields.ScalarInterfaces, pointer.Implements)
 }
+
+// IsOwn reports whether a type says by methods how it is scanned or encoded.
+func IsOwn(typ reflect.Type) bool { return hasOwnWay(typ) }
 
 // intBits is the size of an integer type of PostgreSQL; 0 for others.
 func intBits(oid uint32) int {
