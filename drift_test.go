@@ -64,9 +64,9 @@ type newOrder struct {
 	Qty    int32
 	Price  int64
 	Weight float64
-	Tags   []string
-	Data   map[string]any
-	Mood   string `validate:"oneof=good bad"`
+	Tags   []string       `validate:"required"`
+	Data   map[string]any `validate:"required"`
+	Mood   string         `validate:"oneof=good bad"`
 }
 
 type soldOrder struct {
@@ -141,14 +141,15 @@ func TestDriftIsFound(t *testing.T) {
 			"shops.list: column city": "has no field in shop",
 		}},
 		"a column added that must be filled": {ddl: `alter table shops add city text not null`, findings: want{
-			"shops.list: column city": "has no field in shop",
-			"shops.copy: column city": "is NOT NULL without a default",
+			"shops.list: column city":  "has no field in shop",
+			"shops.copy: column city":  "is NOT NULL without a default",
+			"shops.add: column city":   "is NOT NULL without a default, and the INSERT into shops leaves it out",
+			"shops.add[]: column city": "is NOT NULL without a default, and the INSERT into shops leaves it out",
 		}},
 		"a column that is generated now": {ddl: `alter table shops drop name; alter table shops add name text generated always as ('shop') stored constraint shops_name_key unique`, findings: want{
-			"shops.list: shop.Name": "may be NULL",
-			"shops.copy: row.Name":  `is for column "name", which is generated`,
-			"shops.add: SQL":        `cannot insert a non-DEFAULT value into column "name"`,
-			"shops.add[]: SQL":      `cannot insert a non-DEFAULT value into column "name"`,
+			"shops.copy: row.Name": `is for column "name", which is generated`,
+			"shops.add: SQL":       `cannot insert a non-DEFAULT value into column "name"`,
+			"shops.add[]: SQL":     `cannot insert a non-DEFAULT value into column "name"`,
 		}},
 		"uuid to text": {ddl: `alter table orders alter ref type text`, findings: want{
 			"orders.find: order.Ref":   `([16]uint8) cannot hold column "ref" (text)`,
@@ -201,11 +202,13 @@ func TestDriftIsFound(t *testing.T) {
 			"orders.since: input": "(time.Time) loses its time of day when it is sent as $1 (date)",
 		}},
 		"timestamptz to text": {ddl: `alter table orders alter made_at drop default, alter made_at type text`, findings: want{
-			"orders.find: order.MadeAt": `(time.Time) cannot hold column "made_at" (text)`,
-			"orders.since: input":       "(time.Time) is sent as Go prints it, when it is sent as $1 (text)",
+			"orders.find: order.MadeAt":  `(time.Time) cannot hold column "made_at" (text)`,
+			"orders.since: input":        "(time.Time) is sent as Go prints it, when it is sent as $1 (text)",
+			"orders.add: column made_at": "is NOT NULL without a default",
 		}},
 		"a column that may be NULL": {ddl: `alter table orders alter email drop not null`, findings: want{
-			"orders.find: order.Email": `(string) cannot hold NULL, and column "email" of table orders may be NULL: make it *string`,
+			"orders.find: order.Email":   `(string) cannot hold NULL, and column "email" of table orders may be NULL: make it *string`,
+			"sold.list: soldOrder.Email": `(string) cannot hold NULL, and column "email" of table orders may be NULL, in view sold: make it *string`,
 		}},
 		"a dropped table": {ddl: `drop table orders cascade`, findings: want{
 			"orders.find: SQL": `relation "orders" does not exist`, "orders.add: SQL": `relation "orders" does not exist`,

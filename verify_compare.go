@@ -78,10 +78,12 @@ func (v *checker) params(s *descriptor) {
 		}
 		l := v.types.Write(oids[i], f.Type)
 		if l.Rule == "range" && casts[i+1] { // the SQL asks for it
-			if l.WarningOnly {
+			switch kind := rowscan.ValueType(f.Type).Kind(); {
+			case l.WarningOnly:
 				l = typemap.Mismatch{}
+			case kind >= reflect.Int && kind <= reflect.Uint64:
+				l.WarningOnly = true
 			}
-			l.WarningOnly = true
 		}
 		s.lost(s.inputField(f), f, l, placeholder+" ("+v.types.Name(oids[i])+")")
 		v.labels(s, f, oids[i])

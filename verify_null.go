@@ -112,7 +112,7 @@ func (v *checker) null(s *descriptor, f structfields.Field, c pgconn.FieldDescri
 		return fmt.Sprintf("column %q may be: %s", c.Name, why)
 	}
 	if col.Null == analysis.Maybe && !v.types.TakesNull(c.DataTypeOID, f.Type) {
-		s.report(what, "null", "(%s) cannot hold NULL, and %s%s: make it *%s, use coalesce, or leave such rows out by a condition", f.Type, because(col.Reason), s.at(col.Line), f.Type)
+		s.report(what, "null", "(%s) cannot hold NULL, and %s%s: make it *%s, use coalesce, or exclude NULL by a condition", f.Type, because(col.Reason), s.at(col.Line), f.Type)
 	} else if col.Elem == analysis.Maybe && !v.types.TakesNullElements(c.DataTypeOID, f.Type) {
 		s.report(what, "null", "(%s) cannot hold NULL in the array, and there %s: make the elements pointers, or leave NULL out (array_remove, FILTER, a condition)", f.Type, because(col.ElemReason))
 	}

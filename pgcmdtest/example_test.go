@@ -151,7 +151,7 @@ func ExampleVerify() {
 		pgcmd.Query[struct{}, string]("seats.names", `select name from seats`),
 		pgcmd.Exec[int64]("seats.add", `insert into seats (row) values ($1)`))
 	// Output:
-	// seats.names: row (string) cannot hold NULL, and column "name" of table seats may be NULL: make it *string, or use coalesce
+	// seats.names: row (string) cannot hold NULL, and column "name" of table seats may be NULL: make it *string, use coalesce, or exclude NULL by a condition
 	// seats.add: input (int64) holds more than $1 (int4): make it int32, or widen the column
 }
 

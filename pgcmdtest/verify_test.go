@@ -23,7 +23,7 @@ func TestVerifyReadsDatabaseURL(t *testing.T) {
 	t.Setenv("DATABASE_URL", pgcmdtest.URL(t, seats))
 	pgcmdtest.Verify(t, listSeats, addSeat)
 	r := record(t, func(t testing.TB) { pgcmdtest.Verify(t, names) })
-	require.Equal(t, []string{`error: seats.names: row (string) cannot hold NULL, and column "name" of table seats may be NULL: make it *string, or use coalesce`}, r)
+	require.Equal(t, []string{`error: seats.names: row (string) cannot hold NULL, and column "name" of table seats may be NULL: make it *string, use coalesce, or exclude NULL by a condition`}, r)
 
 	t.Setenv("DATABASE_URL", "")
 	r = record(t, func(t testing.TB) { pgcmdtest.Verify(t, names) })
@@ -44,9 +44,9 @@ func TestVerifyOnReportsEachFinding(t *testing.T) {
 	r := record(t, func(t testing.TB) { pgcmdtest.VerifyOn(t, pool, addSeat, names, names) })
 	require.Equal(t, []string{
 		`log: warning: seats.add: table seats has constraints that no OnConstraint names: seats_name (map those that an input can violate to errors of your own)`,
-		`error: seats.names: row (string) cannot hold NULL, and column "name" of table seats may be NULL: make it *string, or use coalesce`,
+		`error: seats.names: row (string) cannot hold NULL, and column "name" of table seats may be NULL: make it *string, use coalesce, or exclude NULL by a condition`,
 		`error: seats.names is the name of two commands, definitions 1 and 2: rename one, errors and the ledger of Once tell them apart by it`,
-		`error: seats.names: row (string) cannot hold NULL, and column "name" of table seats may be NULL: make it *string, or use coalesce`,
+		`error: seats.names: row (string) cannot hold NULL, and column "name" of table seats may be NULL: make it *string, use coalesce, or exclude NULL by a condition`,
 	}, r)
 	r = record(t, func(t testing.TB) { pgcmdtest.VerifyOn(t, nil, names) })
 	require.Equal(t, []string{"fatal: pgcmd: pgcmd.Verify: the DB is nil: pass a pool, a connection or a transaction [internal, not applied]"}, r)
