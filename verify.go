@@ -16,13 +16,17 @@ import (
 // the commands.
 //
 // Of every statement it asks the server what it takes and returns (Parse and
-// Describe), and compares that with the fields of the command's types: columns that
-// are missing or too many, types that cannot hold each other or hold less, and
-// columns that may be NULL in fields that cannot. It looks up the constraints that
-// OnConstraint names, the tables and the columns of a [Copy], the ledger of [Once],
-// and the role's rights on the tables that the SQL names. Nothing is executed but
-// queries of the catalog, and nothing is left behind: in a transaction a savepoint
-// keeps it usable.
+// Describe), and for PostgreSQL's own analysis of it, by a temporary function that
+// has it as its body and is rolled back. It compares that with the fields of the
+// command's types: columns that are missing or too many, types that cannot hold each
+// other or hold less, columns that may be NULL in fields that cannot, and fields that
+// may be nil in columns that are NOT NULL. A column counts as one that may be NULL
+// only if some data that the schema allows make it NULL, and the finding says how; tag
+// the field `db:"name,notnull"` where you know better. It looks up the constraints that
+// OnConstraint names, the tables and the columns of a [Copy], the ledger of [Once], the
+// role's rights on the tables that the SQL names, and what a command that reads writes
+// by way of functions, views, rules and policies. No statement is executed, and nothing
+// is left behind: in a transaction savepoints keep it usable.
 //
 // Of SQL with optional parts or choices it checks every variant that an input can have, if
 // there are at most 256; else those without parts, with all, with each part alone, with all
@@ -30,20 +34,34 @@ import (
 // have names the first that has it.
 //
 // What it does not see: the statements that a Go body runs (give it those commands
-// too), the SQL that a function makes ([QueryFunc]), whether an outer join makes a column NULL, NULLs behind views and
-// expressions, what a function does or may, and the statements that PostgreSQL does
-// not analyse before it runs them (create, call, set). An int may go into a smaller
-// column without a finding, an int64 may not.
+// too), the SQL that a function makes ([QueryFunc]), and what PostgreSQL does not
+// analyse before it runs it (create, call, set). An
+// int may go into a smaller column without a finding, an int64 may not. Before
+// PostgreSQL 14, on a standby, in a read-only transaction and for a role without the
+// TEMPORARY right the analysis cannot be had: a warning says so, and the rest is
+// checked.
 func Verify(ctx context.Context, db DB, defs ...Definition) error {
 	_, err := VerifyWarnings(ctx, db, defs...)
 	return err
 }
 
 // VerifyWarnings is [Verify], and returns besides its error what may be meant and
-// may be a mistake: constraints of the tables that the commands write which no
-// OnConstraint names, numerics in floats, times of day cut off by a date, JSON in
-// strings.
+// may be a mistake: numerics in floats, parts of the schema that hold less than the
+// Go type, JSON in strings, and what it could not look at. It is the Verify of the
+// zero [VerifyOptions].
 func VerifyWarnings(ctx context.Context, db DB, defs ...Definition) (warnings []Problem, err error) {
+	return VerifyOptions{}.Verify(ctx, db, defs...)
+}
+
+// VerifyOptions are what [Verify] looks for besides. Zero is what VerifyWarnings does.
+type VerifyOptions struct {
+	// Unmapped adds a warning for each table that a command writes and whose
+	// constraints no OnConstraint names.
+	Unmapped bool
+}
+
+// Verify is [VerifyWarnings] with these options.
+func (o VerifyOptions) Verify(ctx context.Context, db DB, defs ...Definition) (warnings []Problem, err error) {
 	t := resolve(db)
 	if e := checkArgs(ctx, &t); e != nil {
 		return nil, notVerified(e)
@@ -61,7 +79,9 @@ func VerifyWarnings(ctx context.Context, db DB, defs ...Definition) (warnings []
 	for _, s := range v.subjects {
 		v.compare(s)
 	}
-	v.unmapped()
+	if o.Unmapped {
+		v.unmapped()
+	}
 	warnings, err = v.report()
 	return append(v.notAnalyzed(), warnings...), err
 }
