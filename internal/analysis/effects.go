@@ -223,7 +223,7 @@ func (a *analyzer) assignments(st *Statement, s *scope) {
 			if number < 1 || number > len(st.Params) {
 				continue
 			}
-			p, c := &st.Params[number-1], Cast{From: a.typeOf(from), To: to}
+			p, c := &st.Params[number-1], Cast{From: typeOf(from), To: to}
 			if c.From != c.To && !slices.Contains(p.Casts, c) && !from.Is("VAR") {
 				p.Casts = append(p.Casts, c)
 			}

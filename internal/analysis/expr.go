@@ -871,8 +871,8 @@ func (a *analyzer) elements(e *pgtree.Node, s *scope, v env) outcome {
 		if arg.Is("TARGETENTRY") {
 			arg = arg.Node("expr")
 		}
-		if t := a.catalog.types[e.OID("aggtype")]; t == nil || a.typeOf(arg) == e.OID("aggtype") { // of arrays: their elements
-			if a.typeOf(arg) == 0 || a.typeOf(arg) == e.OID("aggtype") {
+		if t := a.catalog.types[e.OID("aggtype")]; t == nil || typeOf(arg) == e.OID("aggtype") { // of arrays: their elements
+			if typeOf(arg) == 0 || typeOf(arg) == e.OID("aggtype") {
 				return a.elements(arg, s, v)
 			}
 		}
@@ -907,16 +907,6 @@ func (a *analyzer) elements(e *pgtree.Node, s *scope, v env) outcome {
 		}
 	}
 	return none
-}
-
-func (a *analyzer) typeOf(e *pgtree.Node) uint32 {
-	for _, field := range [...]string{"vartype", "consttype", "paramtype", "funcresulttype", "opresulttype", "casetype", "coalescetype",
-		"resulttype", "minmaxtype", "aggtype", "wintype", "refrestype", "array_typeid", "row_typeid"} {
-		if oid := e.OID(field); oid != 0 {
-			return oid
-		}
-	}
-	return 0
 }
 
 // returned is what RETURNING gives of a column of the written table.

@@ -106,21 +106,63 @@ type link struct {
 // maxSteps bounds the work for one statement: beyond it everything is unknown.
 const maxSteps = 200000
 
+// typeField is the field that holds the type of an expression, by its name.
+func typeField(tag string) string {
+	switch tag {
+	case "VAR":
+		return "vartype"
+	case "CONST":
+		return "consttype"
+	case "PARAM":
+		return "paramtype"
+	case "FUNCEXPR":
+		return "funcresulttype"
+	case "OPEXPR", "DISTINCTEXPR", "NULLIFEXPR":
+		return "opresulttype"
+	case "CASEEXPR":
+		return "casetype"
+	case "COALESCEEXPR":
+		return "coalescetype"
+	case "MINMAXEXPR":
+		return "minmaxtype"
+	case "AGGREF":
+		return "aggtype"
+	case "WINDOWFUNC":
+		return "wintype"
+	case "SUBSCRIPTINGREF":
+		return "refrestype"
+	case "SQLVALUEFUNCTION", "XMLEXPR":
+		return "type"
+	case "ARRAYEXPR":
+		return "array_typeid"
+	case "ROWEXPR":
+		return "row_typeid"
+	case "CASETESTEXPR", "SETTODEFAULT", "COERCETODOMAINVALUE", "NEXTVALUEEXPR":
+		return "typeId"
+	}
+	return "resulttype"
+}
+
+// typeOf is the type of an expression; 0 if it is not known.
+func typeOf(e *pgtree.Node) uint32 {
+	if e == nil {
+		return 0
+	}
+	return e.OID(typeField(e.Tag))
+}
+
 // valuesOf are the values that an expression can have besides NULL, by its type.
 func valuesOf(e *pgtree.Node) mask {
-	for _, field := range [...]string{"vartype", "consttype", "paramtype", "funcresulttype", "opresulttype", "casetype", "coalescetype",
-		"resulttype", "minmaxtype", "aggtype", "wintype", "refrestype", "type", "typeId", "array_typeid", "row_typeid"} {
-		if oid := e.OID(field); oid != 0 {
-			if oid == boolOID {
-				return boolean
-			}
-			return isValue
-		}
-	}
 	if e.Is("BOOLEXPR", "NULLTEST", "BOOLEANTEST", "SCALARARRAYOPEXPR", "ROWCOMPAREEXPR") {
 		return boolean
 	}
-	return everything
+	switch typeOf(e) {
+	case 0:
+		return everything
+	case boolOID:
+		return boolean
+	}
+	return isValue
 }
 
 // eval returns what an expression can be.

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -91,8 +92,10 @@ func play(t *testing.T, conn *pgx.Conn, w *world, seed uint64, n int) (sum tally
 		}
 	}
 	require.NoError(t, exec("set search_path = f0"))
+	began := time.Now()
 	statements, err := analysis.Analyze(ctx, conn, queries...)
 	require.NoError(t, err)
+	t.Logf("analyze: %v", time.Since(began))
 	seen := make([]map[int]bool, n)
 	for fill := range fills {
 		require.NoError(t, exec(fmt.Sprintf("set search_path = f%d; set statement_timeout = '2s'", fill)))
@@ -143,6 +146,7 @@ func play(t *testing.T, conn *pgx.Conn, w *world, seed uint64, n int) (sum tally
 		}
 		require.NoError(t, p.Close())
 	}
+	t.Logf("all: %v", time.Since(began))
 	require.NoError(t, exec("reset search_path; reset statement_timeout"))
 	for i, st := range statements {
 		sum.queries++

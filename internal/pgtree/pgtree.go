@@ -239,6 +239,9 @@ func (n *Node) Int(name string) (i int, ok bool) {
 // OID returns a field that is an object id; zero if it is absent or none.
 func (n *Node) OID(name string) uint32 {
 	v, _ := n.find(name)
+	if v.kind != atom {
+		return 0
+	}
 	oid, _ := strconv.ParseUint(v.token, 10, 32)
 	return uint32(oid)
 }
