@@ -91,16 +91,14 @@ func (w *world) ddl() string {
 // data fills the tables.
 func (w *world) data() string {
 	var b strings.Builder
-	ids := map[string]int{}
-	for i, t := range w.tables {
+	for _, t := range w.tables {
 		if !t.base {
 			continue
 		}
-		rows := w.IntN(7)
-		if w.chance(20) {
+		rows := 2 + w.IntN(7)
+		if w.chance(15) {
 			rows = 0
 		}
-		ids[t.name] = rows
 		for id := range rows {
 			var names, values []string
 			for _, f := range t.cols {
@@ -118,17 +116,15 @@ func (w *world) data() string {
 				}
 				names, values = append(names, f.name), append(values, value)
 			}
-			for j, name := range names {
+			for j := range names {
 				if values[j] != "" {
 					continue
 				}
 				// Any table before it, the right one among them: what is wrong is not inserted.
 				values[j] = fmt.Sprint(w.IntN(3))
-				_ = name
 			}
 			fmt.Fprintf(&b, "do $$ begin insert into %s (%s) values (%s); exception when others then null; end $$;\n", t.name, strings.Join(names, ", "), strings.Join(values, ", "))
 		}
-		_ = i
 	}
 	return b.String()
 }
@@ -184,7 +180,7 @@ func (w *world) expr(typ string, s scope, depth int, how way) string {
 		return w.aggregate(typ, s, depth)
 	}
 	if depth <= 0 || w.chance(25) {
-		if c := w.column(typ, s); c != "" && w.chance(85) {
+		if c := w.column(typ, s); c != "" && w.chance(95) {
 			return c
 		}
 		if how != pure && w.chance(20) && typ != "ints" && typ != "js" {
