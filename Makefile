@@ -60,10 +60,10 @@ bench-soak: postgres ## 10,000 operations a second for a minute, with percentile
 fuzz: postgres ## Fuzz the placeholder lexer, by itself and against PostgreSQL, optional parts of SQL, the input of a catalog and its schemas, the fingerprints of Once, a minute each
 	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 60s ./internal/sqltext
 	go test -run '^$$' -fuzz '^FuzzAgainstPostgres$$' -fuzztime 60s -parallel 1 ./internal/sqltext
-	go test -run '^$$' -fuzz '^FuzzTables$$' -fuzztime 60s ./internal/sqltext
 	go test -run '^$$' -fuzz '^FuzzVariants$$' -fuzztime 60s ./internal/sqltext
 	go test -run '^$$' -fuzz '^FuzzOptionalParts$$' -fuzztime 60s -parallel 1 ./internal/apitest/optional
 	go test -run '^$$' -fuzz '^FuzzReads$$' -fuzztime 60s ./internal/sqltext
+	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 60s ./internal/pgtree
 	go test -run '^$$' -fuzz '^FuzzCatalogInput$$' -fuzztime 60s .
 	cd pgcmdmcp && go test -run '^$$' -fuzz '^FuzzSchemas$$' -fuzztime 60s ./internal/schematest
 	go test -run '^$$' -fuzz '^FuzzSameIffEqual$$' -fuzztime 60s ./internal/fingerprint

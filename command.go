@@ -15,7 +15,6 @@ import (
 
 	"github.com/pgcmd/pgcmd/internal/analysis"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
-	"github.com/pgcmd/pgcmd/internal/sqltext"
 	"github.com/pgcmd/pgcmd/internal/structfields"
 	"github.com/pgcmd/pgcmd/internal/validation"
 )
@@ -333,24 +332,23 @@ type descriptor struct {
 	hasUserCode   bool // it has hooks or middleware, whose errors can be any
 
 	// Of a batch these are what its items have:
-	options     Options
-	in          reflect.Type
-	statement   *statement       // of a command that is one; else nil
-	variants    *variants        // of SQL with optional parts or choices; else nil
-	built       bool             // the SQL is made by a function
-	rowType     *rowscan.RowType // of its rows; nil if they do not matter
-	row         reflect.Type
-	returnsOne  bool                 // it returns one row at most
-	optional    bool                 // it may return none
-	table       pgx.Identifier       // of a Copy
-	fields      []structfields.Field // of a Copy
-	tablesNamed []sqltext.Table      // the tables that the SQL names
-	command     *descriptor          // of the command that this is a variant of; nil if it is none
-	variant     string               // what an input sets to have it
-	described   description          // by the server
-	analysis    *analysis.Statement  // by PostgreSQL's parser; nil if it was not asked
-	findings    []Problem            // of Verify
-	warnings    []Problem
+	options    Options
+	in         reflect.Type
+	statement  *statement       // of a command that is one; else nil
+	variants   *variants        // of SQL with optional parts or choices; else nil
+	built      bool             // the SQL is made by a function
+	rowType    *rowscan.RowType // of its rows; nil if they do not matter
+	row        reflect.Type
+	returnsOne bool                 // it returns one row at most
+	optional   bool                 // it may return none
+	table      pgx.Identifier       // of a Copy
+	fields     []structfields.Field // of a Copy
+	command    *descriptor          // of the command that this is a variant of; nil if it is none
+	variant    string               // what an input sets to have it
+	described  description          // by the server
+	analysis   *analysis.Statement  // by PostgreSQL's parser; nil if it was not asked
+	findings   []Problem            // of Verify
+	warnings   []Problem
 }
 
 func (d *definition) descriptor() *descriptor {

@@ -112,7 +112,8 @@ func TestDriftIsFound(t *testing.T) {
 	ctx := t.Context()
 	pool := pgcmdtest.Pool(t, shopDDL)
 
-	warnings, err := pgcmd.VerifyWarnings(ctx, pool, shopCommands...)
+	everything := pgcmd.VerifyOptions{Unmapped: true}
+	warnings, err := everything.Verify(ctx, pool, shopCommands...)
 	require.NoError(t, err)
 	require.Empty(t, warnings)
 
@@ -262,9 +263,13 @@ func TestDriftIsFound(t *testing.T) {
 		"columns reordered": {ddl: `drop table shops cascade; create table shops (name text not null constraint shops_name_key unique, id int8 generated always as identity primary key);
 			alter table orders add constraint orders_shop_fkey foreign key (shop_id) references shops`},
 		"a function that writes now": {ddl: `drop function fee; create function fee(amount int8) returns int8 language sql as 'insert into audit.log (line) values (''fee''); select amount / 10'`, findings: want{
-			"orders.fees: ReadOnly": "is said of SQL that writes, by way of function fee, insert log",
+			"orders.fees: ReadOnly": "is said of SQL that writes, by way of function fee, insert into audit.log",
 		}},
 		"a view that writes now": {ddl: `create function toll() returns int8 language plpgsql as $$ begin return nextval('shops_id_seq'); end $$;
+			drop view sold; create view sold as select id, email, qty from orders where toll() > 0`, warnings: want{
+			"sold.list: ReadOnly": "is said of SQL that calls view sold, function toll, which is volatile, in plpgsql",
+		}},
+		"a view that writes by SQL now": {ddl: `create function toll() returns int8 language sql as $$ select nextval('shops_id_seq') $$;
 			drop view sold; create view sold as select id, email, qty from orders where toll() > 0`, findings: want{
 			"sold.list: ReadOnly": "by way of view sold, function toll, function nextval",
 		}},
@@ -302,7 +307,7 @@ func TestDriftIsFound(t *testing.T) {
 		require.NoError(t, err)
 		_, err = tx.Exec(ctx, c.ddl)
 		require.NoError(t, err, what)
-		warnings, err := pgcmd.VerifyWarnings(ctx, tx, shopCommands...)
+		warnings, err := everything.Verify(ctx, tx, shopCommands...)
 		same(t, what, c.findings, problemsOf(t, err))
 		same(t, what+" (warnings)", c.warnings, warnings)
 		_, err = tx.Exec(ctx, `select 1`)

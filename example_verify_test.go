@@ -37,12 +37,12 @@ func ExampleVerify() {
 	// users.emails: row (string) cannot hold NULL, and column "email" of table users may be NULL: make it *string, use coalesce, or exclude NULL by a condition
 }
 
-func ExampleVerifyWarnings() {
+func ExampleVerifyOptions_Verify() {
 	pool, ctx := examplePool()
 	defer pool.Close()
 
 	addUser := pgcmd.Exec[string]("users.add", `insert into users (email) values ($1)`)
-	warnings, err := pgcmd.VerifyWarnings(ctx, pool, addUser)
+	warnings, err := pgcmd.VerifyOptions{Unmapped: true}.Verify(ctx, pool, addUser)
 	for _, w := range warnings {
 		fmt.Println(w)
 	}

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pgcmd/pgcmd/internal/sqltext"
 	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
@@ -117,7 +116,7 @@ func (v *checker) add(i int, def Definition) {
 	}
 	v.commands++
 	if s.variants == nil {
-		v.subjects = append(v.subjects, s.named())
+		v.subjects = append(v.subjects, s)
 		return
 	}
 	for _, variant := range s.variants.fields.List(maxListed) {
@@ -126,16 +125,8 @@ func (v *checker) add(i int, def Definition) {
 		if statement, failure := s.variants.statement(s.name, variant); failure == nil {
 			of.statement = statement
 		}
-		v.subjects = append(v.subjects, of.named())
+		v.subjects = append(v.subjects, &of)
 	}
-}
-
-// named finds the tables that the SQL names.
-func (s *descriptor) named() *descriptor {
-	if s.statement != nil {
-		s.tablesNamed = sqltext.Tables(s.statement.text.SQL)
-	}
-	return s
 }
 
 // report adds a finding about a part of the command, or about all of it if what is

@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgcmd/pgcmd/internal/rowscan"
-	"github.com/pgcmd/pgcmd/internal/sqltext"
 	"github.com/pgcmd/pgcmd/internal/structfields"
 	"github.com/pgcmd/pgcmd/internal/typemap"
 	"github.com/pgcmd/pgcmd/internal/validation"
@@ -210,14 +209,9 @@ func (v *checker) column(s *descriptor, f structfields.Field, c pgconn.FieldDesc
 	}
 }
 
-// tables lists the relations that the command names.
-func (s *descriptor) tables() []sqltext.Table {
-	return append(slices.Clip(s.tablesNamed), s.columnTables()...)
-}
-
-// columnTables lists those whose columns matter, one by one.
-func (s *descriptor) columnTables() []sqltext.Table {
-	var tables []sqltext.Table
+// columnTables lists the tables whose columns matter, one by one.
+func (s *descriptor) columnTables() []tableName {
+	var tables []tableName
 	if s.table != nil {
 		tables = append(tables, s.target())
 	}
@@ -227,27 +221,44 @@ func (s *descriptor) columnTables() []sqltext.Table {
 	return tables
 }
 
+// written lists the tables that the command inserts into or updates.
+func (v *checker) written(s *descriptor) (written []*relation) {
+	if s.analysis != nil {
+		for _, t := range s.analysis.Tables {
+			if r := v.live.byOID[t.OID]; r != nil && (t.Inserted || t.Updated) {
+				written = append(written, r)
+			}
+		}
+	}
+	if r := v.live.relations[s.target()]; r != nil && s.table != nil {
+		written = append(written, r)
+	}
+	return written
+}
+
 // rights compares what the statement does to the tables that it names with what
 // the role may.
 func (v *checker) rights(s *descriptor) {
-	var said []string
-	for _, t := range s.tablesNamed {
-		r := v.live.relations[sqltext.Table{Schema: t.Schema, Name: t.Name}]
-		right := t.Verb
-		switch right {
-		case "":
-			right = "select"
-		case "merge":
-			continue // which rights it needs, its branches say
-		}
-		if r == nil || r.may[right] || slices.Contains(said, right+r.oid) {
+	if s.analysis == nil {
+		return
+	}
+	for _, t := range s.analysis.Tables {
+		r := v.live.byOID[t.OID]
+		if r == nil || t.Through != "" { // the owner of a view has the rights to what is in it
 			continue
 		}
-		said = append(said, right+r.oid)
-		s.findings = slices.DeleteFunc(s.findings, func(p Problem) bool { // said for the table as a whole
-			return right == "select" && p.Rule == "permission" && strings.HasSuffix(p.Message, "grant select on "+r.String())
-		})
-		s.report("table "+r.String(), "permission", "does not allow the role %s to %s: grant %s on %s", v.live.role, right, right, r)
+		for _, need := range []struct {
+			right string
+			is    bool
+		}{{"select", t.Selected}, {"insert", t.Inserted}, {"update", t.Updated || t.Locked}, {"delete", t.Deleted}} {
+			if !need.is || r.may[need.right] {
+				continue
+			}
+			s.findings = slices.DeleteFunc(s.findings, func(p Problem) bool { // said for the table as a whole
+				return need.right == "select" && p.Rule == "permission" && strings.HasSuffix(p.Message, "grant select on "+r.String())
+			})
+			s.report("table "+r.String(), "permission", "does not allow the role %s to %s: grant %s on %s", v.live.role, need.right, need.right, r)
+		}
 	}
 }
 
@@ -258,8 +269,8 @@ func (v *checker) constraints(s *descriptor) {
 			continue
 		}
 		has := ""
-		for _, t := range s.tables() {
-			if r := v.live.relations[sqltext.Table{Schema: t.Schema, Name: t.Name}]; r != nil && t != ledger && len(r.constraints) > 0 {
+		for _, r := range v.written(s) {
+			if len(r.constraints) > 0 {
 				has = fmt.Sprintf(" (%s has %s)", r, strings.Join(r.constraints, ", "))
 				break
 			}
@@ -279,13 +290,8 @@ func (v *checker) unmapped() {
 	}
 	warned := map[string]string{} // the command that was told of a table
 	for _, s := range v.subjects {
-		if s.described.refused != nil {
-			continue
-		}
-		for _, t := range s.tables() {
-			writes := t.Verb == "insert" || t.Verb == "update" || t.Verb == "merge" || s.table != nil && t == s.target()
-			r := v.live.relations[sqltext.Table{Schema: t.Schema, Name: t.Name}]
-			if r == nil || !writes || warned[r.oid] != "" && warned[r.oid] != s.name {
+		for _, r := range v.written(s) {
+			if warned[r.oid] != "" && warned[r.oid] != s.name {
 				continue
 			}
 			warned[r.oid] = s.name

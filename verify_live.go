@@ -9,18 +9,17 @@ import (
 
 	"github.com/pgcmd/pgcmd/internal/dbtypes"
 	"github.com/pgcmd/pgcmd/internal/pgrows"
-	"github.com/pgcmd/pgcmd/internal/sqltext"
 	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
 // A liveSchema is what the catalog says of everything that the commands name.
 type liveSchema struct {
 	role        string
-	relations   map[sqltext.Table]*relation // by the name in the SQL, without its verb
+	relations   map[tableName]*relation     // those of a Copy and of the ledger, by the name that is looked for
+	byOID       map[uint32]*relation        // those that statements name
 	origins     map[origin]*column          // of the columns of results
 	types       map[uint32]typemap.LiveType // those that pgx does not know
 	constraints map[string]bool             // the names that exist
-	reachable   functionIndex               // of commands that count as reads
 }
 
 // A relation is a table, a view or the like.
@@ -56,15 +55,17 @@ type column struct {
 	name      string
 	oid       uint32
 	typ       string
-	isTable   bool // a view's columns do not tell whether they may be NULL
 	notNull   bool
 	fills     bool // it has a default, an identity or the like
 	generated bool
 	may       map[string]bool
 }
 
+// A tableName is a table by its name; the search_path finds one without a schema.
+type tableName struct{ schema, name string }
+
 // ledger is the table of Once.
-var ledger = sqltext.Table{Schema: "pgcmd", Name: "once"}
+var ledger = tableName{"pgcmd", "once"}
 
 // askCatalog asks for whatever the subjects name, in a handful of queries.
 func askCatalog(ctx context.Context, conn *pgx.Conn, v *checker) (*liveSchema, error) {
@@ -75,7 +76,7 @@ func askCatalog(ctx context.Context, conn *pgx.Conn, v *checker) (*liveSchema, e
 	}
 	live.role = role[0][0]
 	for _, ask := range []func(context.Context, *pgx.Conn, *checker) error{
-		live.askRelations, live.askColumns, live.askOrigins, live.askTypes, live.askConstraints, live.askRoutines,
+		live.askRelations, live.askColumns, live.askOrigins, live.askTypes, live.askConstraints,
 	} {
 		if err := ask(ctx, conn, v); err != nil {
 			return nil, err
@@ -87,17 +88,24 @@ func askCatalog(ctx context.Context, conn *pgx.Conn, v *checker) (*liveSchema, e
 // askRelations finds the relations by their names, without to_regclass, which fails
 // where the role may not look.
 func (live *liveSchema) askRelations(ctx context.Context, conn *pgx.Conn, v *checker) error {
-	live.relations = map[sqltext.Table]*relation{}
-	var keys []sqltext.Table
-	var schemas, names []string
+	live.relations, live.byOID = map[tableName]*relation{}, map[uint32]*relation{}
+	var keys []tableName
+	var schemas, names, numbers []string
 	for _, s := range v.subjects {
-		for _, t := range s.tables() {
-			t.Verb, t.Outer = "", false
-			if _, seen := live.relations[t]; seen {
-				continue
+		for _, t := range s.columnTables() {
+			if _, seen := live.relations[t]; !seen {
+				live.relations[t] = nil
+				keys, schemas, names, numbers = append(keys, t), append(schemas, t.schema), append(names, t.name), append(numbers, "0")
 			}
-			live.relations[t] = nil
-			keys, schemas, names = append(keys, t), append(schemas, t.Schema), append(names, t.Name)
+		}
+		if s.analysis == nil {
+			continue
+		}
+		for _, t := range s.analysis.Tables {
+			if _, seen := live.byOID[t.OID]; !seen {
+				live.byOID[t.OID] = nil
+				keys, schemas, names, numbers = append(keys, tableName{}), append(schemas, ""), append(names, ""), append(numbers, fmt.Sprint(t.OID))
+			}
 		}
 	}
 	if len(keys) == 0 {
@@ -111,10 +119,14 @@ func (live *liveSchema) askRelations(ctx context.Context, conn *pgx.Conn, v *che
 			exists (select from pg_catalog.pg_index x where x.indrelid = c.oid and x.indisunique and x.indpred is null and x.indnkeyatts = 2
 				and 2 = (select pg_catalog.count(*) from pg_catalog.pg_attribute a
 					where a.attrelid = c.oid and a.attname in ('scope', 'key') and a.attnum in (x.indkey[0], x.indkey[1])))
-		from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) with ordinality k(schema, name, i)
-		join pg_catalog.pg_class c on c.relname = k.name and c.relkind in ('r', 'p', 'f', 'v', 'm')
+		from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::oid[])) with ordinality k(schema, name, number, i)
+		cross join lateral (
+			select * from pg_catalog.pg_class where k.number <> 0 and oid = k.number
+			union all
+			select * from pg_catalog.pg_class where k.number = 0 and relname = k.name and relkind in ('r', 'p', 'f', 'v', 'm')
+		) c
 		join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-		where case k.schema when '' then pg_catalog.pg_table_is_visible(c.oid) else n.nspname = k.schema end`, schemas, names)
+		where k.number <> 0 or case k.schema when '' then pg_catalog.pg_table_is_visible(c.oid) else n.nspname = k.schema end`, schemas, names, numbers)
 	if err != nil {
 		return err
 	}
@@ -124,8 +136,11 @@ func (live *liveSchema) askRelations(ctx context.Context, conn *pgx.Conn, v *che
 		r := &relation{oid: row[1], schema: row[2], name: row[3], kind: row[4], usage: row[5] == "t",
 			may:     map[string]bool{"select": row[6] == "t", "insert": row[7] == "t", "update": row[8] == "t", "delete": row[9] == "t"},
 			instead: row[10] == "t", claims: row[11] == "t"}
-		i, _ := strconv.Atoi(row[0])
-		live.relations[keys[i-1]] = r
+		if i, _ := strconv.Atoi(row[0]); numbers[i-1] == "0" {
+			live.relations[keys[i-1]] = r
+		} else {
+			live.byOID[typemap.ParseOID(r.oid)] = r
+		}
 		byOID[r.oid] = append(byOID[r.oid], r)
 		oids = append(oids, r.oid)
 	}
@@ -202,18 +217,17 @@ func (live *liveSchema) askOrigins(ctx context.Context, conn *pgx.Conn, v *check
 		return nil
 	}
 	found, err := pgrows.Query(ctx, conn, `
-		select k.rel, k.num, n.nspname, c.relname, a.attname, c.relkind in ('r', 'p', 'f'), a.attnotnull or t.typnotnull,
+		select k.rel, k.num, n.nspname, c.relname, a.attname,
 			pg_catalog.has_column_privilege(c.oid, a.attnum, 'select')
 		from rows from (pg_catalog.unnest($1::oid[]), pg_catalog.unnest($2::int2[])) k(rel, num)
 		join pg_catalog.pg_class c on c.oid = k.rel
 		join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-		join pg_catalog.pg_attribute a on a.attrelid = k.rel and a.attnum = k.num
-		join pg_catalog.pg_type t on t.oid = a.atttypid`, tables, numbers)
+		join pg_catalog.pg_attribute a on a.attrelid = k.rel and a.attnum = k.num`, tables, numbers)
 	for _, row := range found {
 		number, _ := strconv.ParseInt(row[1], 10, 16)
 		live.origins[origin{typemap.ParseOID(row[0]), uint16(number)}] = &column{
 			table: (&relation{schema: row[2], name: row[3]}).String(), name: row[4],
-			isTable: row[5] == "t", notNull: row[6] == "t", may: map[string]bool{"select": row[7] == "t"},
+			may: map[string]bool{"select": row[5] == "t"},
 		}
 	}
 	return err

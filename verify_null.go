@@ -141,10 +141,10 @@ func (v *checker) assigned(s *descriptor, f structfields.Field, i int, placehold
 			if f.Type.Kind() != reflect.Pointer {
 				fix = fmt.Sprintf("use a type without NULL, or coalesce(%s, ...) in the SQL", placeholder)
 			}
-			s.report(s.inputField(f), "null", format, f.Type, placeholder, to.Column, tableName(to), fix)
+			s.report(s.inputField(f), "null", format, f.Type, placeholder, to.Column, tableOf(to), fix)
 		case analysis.Unknown:
 			if kind := f.Type.Kind(); kind == reflect.Slice || kind == reflect.Map {
-				s.reportWarning(s.inputField(f), "null", format, f.Type, placeholder, to.Column, tableName(to),
+				s.reportWarning(s.inputField(f), "null", format, f.Type, placeholder, to.Column, tableOf(to),
 					fmt.Sprintf("use coalesce(%s, ...) in the SQL, or tag it validate:\"required\"", placeholder))
 			}
 		}
@@ -152,7 +152,7 @@ func (v *checker) assigned(s *descriptor, f structfields.Field, i int, placehold
 	}
 }
 
-func tableName(c analysis.ColumnRef) string {
+func tableOf(c analysis.ColumnRef) string {
 	if c.Visible || c.Schema == "public" {
 		return c.Table
 	}
@@ -165,6 +165,6 @@ func (v *checker) omitted(s *descriptor) {
 		return
 	}
 	for _, c := range s.analysis.Omitted {
-		s.report("column "+c.Column, "null", "is NOT NULL without a default, and the INSERT into %s leaves it out: add it to the SQL, or give it a default", tableName(c))
+		s.report("column "+c.Column, "null", "is NOT NULL without a default, and the INSERT into %s leaves it out: add it to the SQL, or give it a default", tableOf(c))
 	}
 }

@@ -5,18 +5,17 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pgcmd/pgcmd/internal/sqltext"
 	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
 // target is the table of a Copy.
-func (s *descriptor) target() sqltext.Table {
+func (s *descriptor) target() tableName {
 	if len(s.table) == 0 {
-		return sqltext.Table{}
+		return tableName{}
 	}
-	t := sqltext.Table{Name: s.table[len(s.table)-1]}
+	t := tableName{name: s.table[len(s.table)-1]}
 	if len(s.table) > 1 {
-		t.Schema = s.table[len(s.table)-2]
+		t.schema = s.table[len(s.table)-2]
 	}
 	return t
 }

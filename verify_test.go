@@ -265,44 +265,49 @@ func TestReadOnlyCommandsThatWriteAreFound(t *testing.T) {
 	pool := pgcmdtest.Pool(t, usersDDL, `
 		create schema app;
 		create function add(text) returns int8 language sql as 'insert into users (email) values ($1) returning id';
-		create function app.deep() returns int8 language plpgsql as $$ begin perform 1; return add('x'); end $$;
-		create function swears() returns int8 language plpgsql stable as $$ begin return add('x'); end $$;
-		create function refused() returns int8 language plpgsql stable as $$ begin update users set age = 1; return 1; end $$;
+		create function app.deep() returns int8 language sql as $$ select 1; select add('x') $$;
+		create function swears() returns int8 language sql stable as $$ select 1::int8 $$;
 		create function either(int) returns int8 language sql as 'select add(''x'')';
 		create function either(text) returns int8 language sql as 'select 1::int8';
-		create function reads() returns int8 language plpgsql as $$ begin -- insert into users
-			return (select count(*) from users where note <> 'insert into users' for update); end $$;
+		create function reads() returns int8 language plpgsql as $$ begin return 1; end $$;
+		create function only_reads() returns int8 language plpgsql stable as $$ begin return 1; end $$;
 		create function turns(int) returns int8 language sql as 'select 1::int8';
 		create or replace function turns(n int) returns int8 language sql as 'select case when n > 0 then turns(n - 1) end';
+		create function same(int, int) returns bool language sql as 'select add(''x'') > 0';
+		create operator === (leftarg = int, rightarg = int, function = same);
 		create view deep as select app.deep() as v;
 		create view deeper as select v from deep;
 		create view plain as select count(*) as v from users;
+		create table kept (id int8); alter table kept enable row level security;
+		create policy mine on kept using (add('x') > 0);
 		create sequence numbers;
 		create function abs(text) returns int8 language sql as 'select add($1)'`)
-	inferred := map[string]bool{`select v from deeper`: true, `select abs('x'::text)`: true}
+	inferred := map[string]bool{`select v from deeper`: true, `select abs('x'::text)`: true, `select id from kept`: true, `select 1::int8 where 1 === 2`: true}
 	for sql, how := range map[string]string{
 		`select 1::int8`:                               "",
-		`select add('x')`:                              "function add, insert users",
-		`select app.deep()`:                            "function deep, function add, insert users",
-		`select swears()`:                              "function swears, function add, insert users",
-		`select refused()`:                             "", // by the server, at run time
-		`select either('x'::text)`:                     "", // which one it calls is not known
-		`select reads()`:                               "",
+		`select add('x')`:                              "function add, insert into users",
+		`select app.deep()`:                            "function deep, function add, insert into users",
+		`select swears()`:                              "",
+		`select either('x'::text)`:                     "",
+		`select either(1)`:                             "function either, function add, insert into users",
+		`select 1::int8 where 1 === 2`:                 "operator ===, function same, function add, insert into users",
+		`select only_reads()`:                          "",
 		`select turns(1)`:                              "",
-		`select v from deeper`:                         "view deeper, view deep, function deep, function add, insert users",
+		`select v from deeper`:                         "view deeper, view deep, function deep, function add, insert into users",
 		`select v from plain`:                          "",
-		`select abs('x'::text)`:                        "function abs, function add, insert users",
+		`select id from kept`:                          "policy mine, function add, insert into users",
+		`select abs('x'::text)`:                        "function abs, function add, insert into users",
 		`select nextval('numbers')`:                    "function nextval",
 		`select pg_catalog.setval('numbers', 3)`:       "function setval",
 		`select id from users where id = 1 for update`: "that locks rows",
 	} {
-		err := pgcmd.Verify(t.Context(), pool, pgcmd.Query[empty, int64]("peek", sql).With(pgcmd.Options{ReadOnly: true}))
+		err := pgcmd.Verify(t.Context(), pool, pgcmd.Query[empty, *int64]("peek", sql).With(pgcmd.Options{ReadOnly: true}))
 		if how == "" {
 			assert.NoError(t, err, sql)
 			continue
 		}
 		same(t, sql, want{"peek: ReadOnly": how}, problemsOf(t, err))
-		plain := pgcmd.Query[empty, int64]("peek", sql)
+		plain := pgcmd.Query[empty, *int64]("peek", sql)
 		if err := pgcmd.Verify(t.Context(), pool, plain); inferred[sql] {
 			same(t, sql, want{"peek: SQL": how + ": set Options.Writes"}, problemsOf(t, err))
 		} else {
@@ -310,10 +315,13 @@ func TestReadOnlyCommandsThatWriteAreFound(t *testing.T) {
 		}
 		assert.NoError(t, pgcmd.Verify(t.Context(), pool, plain.With(pgcmd.Options{Writes: true})), sql)
 	}
-	_, err := pool.Exec(t.Context(), `create function kept() returns int8 begin atomic insert into users (email) values ('x') returning id; end`)
-	if err == nil { // since PostgreSQL 14
-		same(t, "a body in the standard's form", want{"peek: ReadOnly": "function kept, insert users"}, problemsOf(t,
-			pgcmd.Verify(t.Context(), pool, pgcmd.Query[empty, int64]("peek", `select kept()`).With(pgcmd.Options{ReadOnly: true}))))
+	// What a volatile function in another language does is not known.
+	warnings, err := pgcmd.VerifyWarnings(t.Context(), pool, pgcmd.Query[empty, *int64]("peek", `select reads()`).With(pgcmd.Options{ReadOnly: true}))
+	require.NoError(t, err)
+	same(t, "a function in PL/pgSQL", want{"peek: ReadOnly": "function reads, which is volatile, in plpgsql: declare the function stable"}, warnings)
+	if _, err := pool.Exec(t.Context(), `create function kept() returns int8 begin atomic insert into users (email) values ('x') returning id; end`); err == nil { // since PostgreSQL 14
+		same(t, "a body in the standard's form", want{"peek: ReadOnly": "function kept, insert into users"}, problemsOf(t,
+			pgcmd.Verify(t.Context(), pool, pgcmd.Query[empty, *int64]("peek", `select kept()`).With(pgcmd.Options{ReadOnly: true}))))
 	}
 }
 

@@ -123,17 +123,18 @@ func (x *explorer) table(t Table) {
 
 // calls looks at what one node calls.
 func (x *explorer) calls(n *pgtree.Node) {
-	for _, field := range [...]string{"funcid", "opfuncid", "aggfnoid", "winfnoid"} {
-		if oid := n.OID(field); oid != 0 {
-			x.function(x.a.catalog.functions[oid], "")
-		}
-	}
 	if op := x.a.catalog.operators[n.OID("opno")]; op != nil {
 		what := ""
 		if op.schema != "pg_catalog" {
 			what = "operator " + op.name
 		}
 		x.function(x.a.catalog.functions[op.function], what)
+		return
+	}
+	for _, field := range [...]string{"funcid", "aggfnoid", "winfnoid"} {
+		if oid := n.OID(field); oid != 0 {
+			x.function(x.a.catalog.functions[oid], "")
+		}
 	}
 }
 

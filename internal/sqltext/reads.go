@@ -22,6 +22,9 @@ var functions = sync.OnceValue(func() map[string]bool {
 	return known
 })
 
+// ChangesNothing reports whether PostgreSQL has a function of the name, and each of that name is known to change nothing.
+func ChangesNothing(name string) bool { return functions()[name] }
+
 // syntax are the keywords that a parenthesis can follow and that cannot name a function: those that are reserved, and
 // those of expressions and types that have a grammar of their own. The exceptions are JOIN and ILIKE, which a function
 // would have to be called by intent.
