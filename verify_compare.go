@@ -85,25 +85,25 @@ func (v *checker) params(s *descriptor) {
 			}
 		}
 		s.lost(s.inputField(f), f, l, placeholder+" ("+v.types.Name(oids[i])+")")
-		v.labels(s, f, oids[i])
+		v.labels(s, s.in, f, oids[i])
 		v.assigned(s, f, i, placeholder)
 	}
 	v.omitted(s)
 }
 
 // labels compares the values that a oneof allows with those of an enum.
-func (v *checker) labels(s *descriptor, f structfields.Field, oid uint32) {
+func (v *checker) labels(s *descriptor, in reflect.Type, f structfields.Field, oid uint32) {
 	t := v.types.Live[oid]
 	if t.Kind != "e" || f.Index == nil {
 		return
 	}
-	for _, rule := range validation.ParseTag(s.in.FieldByIndex(f.Index).Tag.Get("validate")).List {
+	for _, rule := range validation.ParseTag(in.FieldByIndex(f.Index).Tag.Get("validate")).List {
 		if rule.Name != "oneof" {
 			continue
 		}
 		for _, word := range validation.Words(rule.Param) {
 			if !slices.Contains(t.Labels, word) {
-				s.report(s.inputField(f), "enum", "may be %q by its validate tag, and %s has no such value (has: %s): change the tag, or add the value to the type", word, t.Name, strings.Join(t.Labels, ", "))
+				s.report(typeOr(in, "input")+"."+f.Path, "enum", "may be %q by its validate tag, and %s has no such value (has: %s): change the tag, or add the value to the type", word, t.Name, strings.Join(t.Labels, ", "))
 			}
 		}
 	}

@@ -58,6 +58,7 @@ type column struct {
 	notNull   bool
 	fills     bool // it has a default, an identity or the like
 	generated bool
+	filled    bool // by a trigger, maybe
 	may       map[string]bool
 }
 
@@ -183,13 +184,14 @@ func (live *liveSchema) askColumns(ctx context.Context, conn *pgx.Conn, v *check
 			a.atthasdef or a.attidentity <> '' or t.typdefault is not null, a.attgenerated <> '',
 			pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'select'),
 			pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'insert'),
-			pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'update')
+			pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'update'),
+			exists (select from pg_catalog.pg_trigger t where t.tgrelid = a.attrelid and t.tgtype & 71 = 7 and t.tgenabled <> 'D')
 		from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid
 		where a.attrelid = any ($1::oid[]) and a.attnum > 0 and not a.attisdropped
 		order by a.attrelid, a.attnum`, oids)
 	for _, row := range found {
 		c := &column{name: row[1], oid: typemap.ParseOID(row[2]), typ: row[3], notNull: row[4] == "t", fills: row[5] == "t", generated: row[6] == "t",
-			may: map[string]bool{"select": row[7] == "t", "insert": row[8] == "t", "update": row[9] == "t"}}
+			may: map[string]bool{"select": row[7] == "t", "insert": row[8] == "t", "update": row[9] == "t"}, filled: row[10] == "t"}
 		for _, r := range byOID[row[0]] {
 			r.columns = append(r.columns, c)
 		}

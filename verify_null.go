@@ -83,7 +83,7 @@ func (s *descriptor) nullOf(f structfields.Field) analysis.Null {
 		return analysis.Unknown // it may be that it never is nil
 	}
 	switch {
-	case strings.HasPrefix(f.Type.PkgPath(), "github.com/jackc/pgx/v5/pgtype") && typemap.IsOwn(f.Type), f.Type.PkgPath() == "database/sql" && f.Type.Implements(reflect.TypeFor[sql.Scanner]()):
+	case strings.HasPrefix(f.Type.PkgPath(), "github.com/jackc/pgx/v5/pgtype") && typemap.IsOwn(f.Type), f.Type.PkgPath() == "database/sql" && reflect.PointerTo(f.Type).Implements(reflect.TypeFor[sql.Scanner]()):
 		return analysis.Maybe
 	case typemap.IsOwn(f.Type), len(f.Index) > 1: // its method decides, or an embedded pointer
 		return analysis.Unknown
@@ -128,7 +128,7 @@ func (v *checker) assigned(s *descriptor, f structfields.Field, i int, placehold
 		if l := v.types.Write(cast.To, f.Type); l.Rule == "range" {
 			s.reportWarning(s.inputField(f), l.Rule, "(%s) %s %s, to which the SQL casts %s", f.Type, l.Why, v.types.Name(cast.To), placeholder)
 		}
-		v.labels(s, f, cast.To)
+		v.labels(s, s.in, f, cast.To)
 	}
 	for _, to := range p.Sets {
 		if !to.NotNull {

@@ -2,6 +2,7 @@ package pgcmd
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -59,18 +60,35 @@ func (v *checker) copied(s *descriptor) {
 			l.Hint = "change the field's type, or the column's" // there is no SQL to cast in
 		}
 		s.lost(field, f, l, fmt.Sprintf("column %q (%s)", c.name, v.types.Name(c.oid)))
+		v.copiedNull(s, f, c)
+		v.labels(s, s.row, f, v.types.BaseOf(c.oid))
 		if c.generated {
 			s.report(field, "column", "is for column %q, which is generated and cannot be copied into: tag the field `db:\"-\"`", c.name)
 		}
 		granted = granted && c.may["insert"]
 	}
 	for i, c := range r.columns {
-		if takers[i] == "" && c.notNull && !c.fills && !c.generated && r.kind != "v" {
+		if takers[i] == "" && c.notNull && !c.fills && !c.filled && !c.generated && r.kind != "v" {
 			s.report("column "+c.name, "null", "is NOT NULL without a default, and no field fills it: add one to %s", typeOr(s.row, "the row"))
 		}
 	}
 	if !granted {
 		s.report("table "+r.String(), "permission", "does not allow the role %s to insert: grant insert on %s", v.live.role, r)
+	}
+}
+
+// copiedNull reports a field that may be nil where the column of a Copy is NOT NULL. COPY writes the NULL: it takes no
+// default for it.
+func (v *checker) copiedNull(s *descriptor, f structfields.Field, c *column) {
+	if !c.notNull || c.generated || f.NotNull || c.filled {
+		return
+	}
+	const format = "(%s) may be nil, which is NULL, and column %q is NOT NULL: %s"
+	switch kind := f.Type.Kind(); {
+	case kind == reflect.Pointer:
+		s.report(s.rowField(s.row, f), "null", format, f.Type, c.name, "make it "+f.Type.Elem().String())
+	case kind == reflect.Slice && f.Type.Elem().Kind() != reflect.Uint8, kind == reflect.Map:
+		s.reportWarning(s.rowField(s.row, f), "null", format, f.Type, c.name, "tag it db:\""+c.name+",notnull\" if it never is")
 	}
 }
 

@@ -48,7 +48,6 @@ type upt struct {
 	Title *string
 }
 
-
 // A statement is a command and what is told of it.
 type statement struct {
 	name string
@@ -174,7 +173,6 @@ var wrong = []statement{
 	q[e, struct{ Home string }]("w composite in string", `select home from users where home is not null`),
 	q[e, struct{ Nums []string }]("w null elements", `select array_agg(nick) as nums from users where id is not null`),
 }
-
 
 // said are the rules of the findings and the warnings about a statement.
 func said(t *testing.T, db pgcmd.DB, def pgcmd.Definition) (findings, warnings []string) {
