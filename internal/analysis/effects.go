@@ -164,7 +164,7 @@ func (x *explorer) function(f *function, by string) {
 	case f.volatility != "v", f.kind == "a":
 	case f.builtin() && slices.Contains(writers, f.name):
 		x.write(what, true, false)
-	case f.builtin() && slices.Contains(harmless, f.name):
+	case f.builtin() && slices.Contains(unchanging, f.name):
 	case f.builtin():
 		x.write(what+", which is volatile", false, false)
 	default:
@@ -176,8 +176,8 @@ func (x *explorer) function(f *function, by string) {
 var writers = []string{"nextval", "setval", "lo_create", "lo_creat", "lo_from_bytea", "lo_import", "lo_put", "lo_truncate", "lo_truncate64",
 	"lo_unlink", "lowrite"}
 
-// harmless are volatile functions of PostgreSQL's own that change nothing.
-var harmless = []string{"random", "random_normal", "clock_timestamp", "timeofday", "gen_random_uuid", "uuidv4", "uuidv7", "currval", "lastval",
+// unchanging are volatile functions of PostgreSQL's own that change nothing.
+var unchanging = []string{"random", "random_normal", "clock_timestamp", "timeofday", "gen_random_uuid", "uuidv4", "uuidv7", "currval", "lastval",
 	"pg_sleep", "pg_sleep_for", "pg_sleep_until", "pg_is_in_recovery", "pg_last_wal_receive_lsn", "pg_last_wal_replay_lsn", "pg_last_xact_replay_timestamp",
 	"pg_current_wal_lsn", "pg_current_wal_insert_lsn", "pg_current_wal_flush_lsn", "pg_relation_size", "pg_total_relation_size", "pg_table_size",
 	"pg_indexes_size", "pg_database_size", "pg_tablespace_size", "pg_try_advisory_lock_shared", "pg_backend_pid", "pg_blocking_pids", "pg_ls_dir",
