@@ -26,8 +26,9 @@ func (x *explorer) within(what string, trees []*pgtree.Node) {
 	x.path = x.path[:len(x.path)-1]
 }
 
-func (x *explorer) write(what string, certain, lock bool) {
-	w := Write{What: strings.Join(append(slices.Clone(x.path), what), ", "), Certain: certain, Lock: lock, Direct: len(x.path) == 0}
+func (x *explorer) write(what string, w Write) {
+	w.What = strings.Join(append(slices.Clone(x.path), what), ", ")
+	w.Direct = w.Direct && len(x.path) == 0
 	if !slices.Contains(x.st.Writes, w) {
 		x.st.Writes = append(x.st.Writes, w)
 	}
@@ -85,14 +86,14 @@ func (x *explorer) query(q *pgtree.Node) {
 		}
 		x.table(t)
 		if locked {
-			x.write("locks rows of "+r.String(), true, true)
+			x.write("locks rows of "+r.String(), Write{Certain: true, Lock: true, Direct: true})
 		}
 		if i+1 == target {
 			words := writing[cmd]
 			if words == "" {
 				words = "write to"
 			}
-			x.write(words+" "+r.String(), true, false)
+			x.write(words+" "+r.String(), Write{Certain: true, Direct: true})
 			for _, rule := range r.rules {
 				x.within("rule "+rule.name, rule.trees)
 			}
@@ -105,7 +106,7 @@ func (x *explorer) query(q *pgtree.Node) {
 		}
 	}
 	if cmd != cmdSelect && target <= 0 {
-		x.write("a statement that is not known", false, false)
+		x.write("a statement that is not known", Write{})
 	}
 }
 
@@ -163,12 +164,12 @@ func (x *explorer) function(f *function, by string) {
 		x.within(what, f.body)
 	case f.volatility != "v", f.kind == "a":
 	case f.builtin() && slices.Contains(writers, f.name):
-		x.write(what, true, false)
+		x.write(what, Write{Certain: true})
 	case f.builtin() && slices.Contains(unchanging, f.name):
 	case f.builtin():
-		x.write(what+", which is volatile", false, false)
+		x.write(what+", which is volatile", Write{})
 	default:
-		x.write(what+", which is volatile, in "+f.lang, false, false)
+		x.write(what+", which is volatile, in "+f.lang, Write{})
 	}
 }
 

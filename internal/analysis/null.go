@@ -40,7 +40,6 @@ func unknown(values mask) outcome { return outcome{can: values | isNull} }
 func maybe(values mask, why *reason) outcome {
 	return outcome{can: values | isNull, does: values | isNull, why: why}
 }
-func because(format string, args ...any) *reason { return &reason{text: fmt.Sprintf(format, args...)} }
 
 // or is what one of two can be.
 func (o outcome) or(p outcome) outcome {
@@ -77,11 +76,6 @@ type env struct {
 
 func (v env) with(cons ...constraint) env {
 	v.cons = append(slices.Clip(v.cons), cons...)
-	return v
-}
-
-func (v env) assuming(s *scope, e *pgtree.Node, null bool) env {
-	v.facts = &fact{before: v.facts, scope: s, expr: e, null: null}
 	return v
 }
 

@@ -36,16 +36,10 @@ type id struct{ ID int64 }
 type ids struct{ IDs []int64 }
 type n64 struct{ N int64 }
 type str struct{ S string }
-type nm struct{ Name string }
 type nk struct{ Nick string }
-type pnk struct{ Nick *string }
 type un struct {
 	Name  string
 	Title string
-}
-type upt struct {
-	Name  string
-	Title *string
 }
 
 // A statement is a command and what is told of it.
