@@ -433,7 +433,9 @@ func (c *catalog) readRelations(ctx context.Context, conn *pgx.Conn, oids []stri
 		}
 		trees = append(trees, nodes...)
 		if row[2] == "1" && len(nodes) == 1 {
-			r.view = nodes[0]
+			if r.view = nodes[0]; !isKnown(r.view) {
+				r.view = nil
+			}
 			continue
 		}
 		if qual := keep(row[5]); qual != nil {
