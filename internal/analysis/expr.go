@@ -198,7 +198,7 @@ func (a *analyzer) call(e *pgtree.Node, args []*pgtree.Node, s *scope, v env, va
 	if f == nil || f.name == "" {
 		return unknown(values)
 	}
-	fromArgs, constant := outcome{}, true
+	fromArgs, constant, vague := outcome{}, true, false
 	results := make([]outcome, len(args))
 	args = slices.Clone(args)
 	for i, arg := range args {
@@ -208,6 +208,7 @@ func (a *analyzer) call(e *pgtree.Node, args []*pgtree.Node, s *scope, v env, va
 			return outcome{can: isNull, does: isNull, why: o.why}
 		}
 		fromArgs = fromArgs.or(outcome{o.can & isNull, o.does & isNull, o.why})
+		vague = vague || o.can&^isNull != 0 && o.does&^isNull == 0
 		args[i] = a.reduce(arg, s, v)
 		constant = constant && isConst(args[i])
 	}
@@ -253,6 +254,9 @@ func (a *analyzer) call(e *pgtree.Node, args []*pgtree.Node, s *scope, v env, va
 		if own.can == isValue {
 			own.does = isValue
 		}
+	}
+	if vague { // of what is not known nothing is
+		own.does &= isNull
 	}
 	if f.strict {
 		own = own.or(fromArgs)

@@ -43,7 +43,7 @@ const (
 
 // renamed are the nodes that older versions write by another name.
 var renamed = map[string]string{"RTE": "RANGETBLENTRY", "ARRAY": "ARRAYEXPR", "CASE": "CASEEXPR", "WHEN": "CASEWHEN",
-	"COALESCE": "COALESCEEXPR", "MINMAX": "MINMAXEXPR", "ROW": "ROWEXPR", "ROWCOMPARE": "ROWCOMPAREEXPR"}
+	"COALESCE": "COALESCEEXPR", "MINMAX": "MINMAXEXPR", "ROW": "ROWEXPR", "ROWCOMPARE": "ROWCOMPAREEXPR", "COLLATE": "COLLATEEXPR"}
 
 // maxDepth is how deep nodes and lists may be within each other. PostgreSQL's own limit is
 // lower: max_stack_depth.
