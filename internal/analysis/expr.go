@@ -226,8 +226,8 @@ func (a *analyzer) call(e *pgtree.Node, args []*pgtree.Node, s *scope, v env, va
 		}
 	case f.lang == "internal" && maybeNull:
 		own = maybe(values, &reason{text: name + " " + why, near: near})
-		if constant {
-			own.does, own.why = 0, nil
+		if constant || len(args) > 0 && a.guarded(args[0], s, v) {
+			own.does, own.why = own.does&^isNull, nil
 		}
 	case f.lang == "internal" && f.strict && inList(neverNullText, f.src),
 		f.lang == "internal" && slices.Contains(neverNullMore, f.src),
@@ -265,6 +265,65 @@ func (a *analyzer) call(e *pgtree.Node, args []*pgtree.Node, s *scope, v env, va
 		own = a.rows(f, e, args, s, v, own)
 	}
 	return own
+}
+
+// guards are what conditions ask of a JSON, an array, a range or a text to make sure that it has what is taken from it.
+var guards = []string{"?", "?&", "?|", "@>", "@?", "@@", "jsonb_exists", "jsonb_typeof", "json_typeof", "jsonb_path_exists", "array_length", "cardinality",
+	"array_upper", "array_lower", "array_ndims", "jsonb_array_length", "json_array_length", "isempty", "upper_inf", "lower_inf", "&&", "<>", "=", "<", ">", "<=", ">=",
+	"~", "~*", "~~", "~~*", "regexp_like", "strpos", "starts_with", "^@"}
+
+// guarded reports whether a condition asks about an expression in such a way. It is not worked out what that means.
+func (a *analyzer) guarded(e *pgtree.Node, s *scope, v env) bool {
+	if e.Is("CONST") {
+		return false
+	}
+	return slices.ContainsFunc(slices.Concat(s.cons, v.cons), func(c constraint) bool {
+		found := false
+		c.expr.Walk(func(n *pgtree.Node) bool {
+			if n.Is("FUNCEXPR", "OPEXPR", "SCALARARRAYOPEXPR") && c.scope == s {
+				name := ""
+				if f := a.function(n); f != nil {
+					name = f.name
+				}
+				if op := a.catalog.operators[n.OID("opno")]; op != nil {
+					name = op.name
+				}
+				args, _ := n.List("args")
+				found = found || slices.Contains(guards, name) && slices.ContainsFunc(args, func(arg *pgtree.Node) bool { return pgtree.Equal(bare(arg), bare(e)) })
+			}
+			return !found
+		})
+		return found
+	})
+}
+
+// probed reports whether a condition looks into one of the tables by a subquery: there may always be a row then.
+func (s *scope) probed(tables []uint32) bool {
+	return slices.ContainsFunc(s.cons, func(c constraint) bool {
+		found := false
+		c.expr.Walk(func(n *pgtree.Node) bool {
+			if !n.Is("SUBLINK") {
+				return !found
+			}
+			n.Walk(func(n *pgtree.Node) bool {
+				found = found || n.Is("RANGETBLENTRY") && n.OID("relid") != 0 && slices.Contains(tables, n.OID("relid"))
+				return !found
+			})
+			return false
+		})
+		return found
+	})
+}
+
+// relationsOf are the tables that are named below a node.
+func relationsOf(n *pgtree.Node) (all []uint32) {
+	n.Walk(func(n *pgtree.Node) bool {
+		if oid := n.OID("relid"); n.Is("RANGETBLENTRY") && oid != 0 {
+			all = append(all, oid)
+		}
+		return true
+	})
+	return all
 }
 
 // reduce is the constant that an expression is, where all of COALESCE before it is NULL; else the expression.
@@ -399,7 +458,7 @@ func (a *analyzer) branches(e *pgtree.Node, whens []*pgtree.Node, s *scope, v en
 	if last != nil {
 		return o.or(f(last, s, v))
 	}
-	if a.ranges(e, whens) {
+	if a.ranges(e, whens) || a.restricted(e, whens, s, v) {
 		return o.or(outcome{can: isNull})
 	}
 	return o.or(outcome{isNull, isNull, &reason{text: "CASE gives NULL where no WHEN is true, as it has no ELSE", near: []string{"case"}}})
@@ -463,6 +522,23 @@ func (a *analyzer) ranges(e *pgtree.Node, whens []*pgtree.Node) bool {
 	return false
 }
 
+// restricted reports whether a condition is about what the conditions of a CASE are about: together they may leave out no
+// value.
+func (a *analyzer) restricted(e *pgtree.Node, whens []*pgtree.Node, s *scope, v env) bool {
+	found := false
+	look := func(table, number int) bool {
+		found = found || slices.ContainsFunc(slices.Concat(s.cons, v.cons[:max(0, len(v.cons)-len(whens))]), func(c constraint) bool {
+			return c.scope == s && !c.expr.Is("NULLTEST") && a.mentions(c, s, func(t, n int) bool { return t == table && n == number })
+		})
+		return found
+	}
+	s.mentions(e.Node("arg"), 0, look, 0)
+	for _, when := range whens {
+		s.mentions(when.Node("expr"), 0, look, 0)
+	}
+	return found
+}
+
 func (a *analyzer) subscript(e *pgtree.Node, s *scope, v env, values mask) outcome {
 	container := e.Node("refexpr")
 	upper, ok := e.List("refupperindexpr")
@@ -486,8 +562,11 @@ func (a *analyzer) subscript(e *pgtree.Node, s *scope, v env, values mask) outco
 	if isConst(container) || container.Is("ARRAYEXPR") {
 		return unknown(values)
 	}
-	if e.OID("refcontainertype") == jsonbOID {
+	if e.OID("refcontainertype") == jsonbOID && !a.guarded(container, s, v) {
 		return maybe(values, &reason{text: "a subscript gives NULL where the JSON has no such key", near: []string{"["}})
+	}
+	if a.guarded(container, s, v) {
+		return unknown(values)
 	}
 	switch e.OID("refcontainertype") {
 	case 600, 601, 603, 628, 718, 22, 30, 19: // point, lseg, box, line, circle, int2vector, oidvector, name
@@ -546,7 +625,7 @@ func (a *analyzer) sublink(e *pgtree.Node, s *scope, v env) outcome {
 			return o
 		}
 		o.can |= isNull
-		if mayBeEmpty(q) && !a.findsByKey(sub, q) {
+		if mayBeEmpty(q) && !a.findsByKey(sub, q) && !s.probed(relationsOf(q)) {
 			o.does |= isNull
 			o.why = &reason{text: "a subquery gives NULL where it finds no row", near: []string{"(select"}}
 		}
@@ -620,7 +699,7 @@ func (a *analyzer) aggregate(e *pgtree.Node, s *scope, v env, values mask) outco
 	}
 	kind, _ := e.Text("aggkind")
 	if len(groups) == 0 {
-		if !readsTable(s.query) {
+		if !readsTable(s.query) || s.query.Node("havingQual") != nil || s.parent != nil && s.parent.probed(relationsOf(s.query)) {
 			return unknown(values)
 		}
 		return maybe(values, &reason{text: f.name + " of no rows is NULL", near: []string{f.name}})

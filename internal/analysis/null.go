@@ -177,7 +177,11 @@ func (a *analyzer) eval(e *pgtree.Node, s *scope, v env) outcome {
 		o = a.restrict(o, s, e, v)
 	}
 	// A condition of the branch that is about the same expression, or its negation.
-	for _, c := range v.cons {
+	cons := v.cons
+	if !v.nested && v.returning != s && !(s.sets && v.grouped == s) && o.can&boolean != 0 {
+		cons = slices.Concat(s.cons, v.cons)
+	}
+	for _, c := range cons {
 		if c.scope != s {
 			continue
 		}
@@ -280,6 +284,9 @@ func (a *analyzer) evalNode(e *pgtree.Node, s *scope, v env) outcome {
 		o := a.eval(args[0], s, v)
 		if o.can&^isNull == 0 {
 			return o
+		}
+		if groups, _ := s.query.List("groupClause"); args[0].Is("AGGREF") && len(groups) > 0 || a.guarded(args[0], s, v) || isConst(args[0]) && isConst(args[1]) {
+			return outcome{can: isNull | values, does: values}
 		}
 		return maybe(values, &reason{text: "nullif gives NULL where its arguments are equal", near: []string{"nullif"}})
 	case "SCALARARRAYOPEXPR":

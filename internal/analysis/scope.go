@@ -399,7 +399,7 @@ func (a *analyzer) infer(s *scope) {
 				changed = true
 				break
 			}
-			j.unsure = j.unsure || unsure
+			j.unsure = j.unsure || unsure || s.probed(s.relations(j.tables))
 		}
 		if changed {
 			clear(s.memo)
@@ -421,6 +421,14 @@ func (a *analyzer) infer(s *scope) {
 			})
 		}
 	}
+}
+
+// relations are the tables that entries of the range table are.
+func (s *scope) relations(tables []int) (all []uint32) {
+	for _, number := range tables {
+		all = append(all, relationsOf(s.table(number))...)
+	}
+	return all
 }
 
 // excluded reports whether one of the conditions that matter cannot hold under the facts, and whether it is not known if
