@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/pgcmd/pgcmd/internal/pgtree"
+	"github.com/pgcmd/pgcmd/internal/sqltext"
 )
 
 // An explorer finds what a statement reads, writes and calls, with all that leads to it.
@@ -165,7 +166,7 @@ func (x *explorer) function(f *function, by string) {
 	case f.volatility != "v", f.kind == "a":
 	case f.builtin() && slices.Contains(writers, f.name):
 		x.write(what, Write{Certain: true})
-	case f.builtin() && slices.Contains(unchanging, f.name):
+	case f.builtin() && sqltext.ChangesNothing(f.name):
 	case f.builtin():
 		x.write(what+", which is volatile", Write{})
 	default:
@@ -177,16 +178,7 @@ func (x *explorer) function(f *function, by string) {
 var writers = []string{"nextval", "setval", "lo_create", "lo_creat", "lo_from_bytea", "lo_import", "lo_put", "lo_truncate", "lo_truncate64",
 	"lo_unlink", "lowrite"}
 
-// unchanging are volatile functions of PostgreSQL's own that change nothing.
-var unchanging = []string{"random", "random_normal", "clock_timestamp", "timeofday", "gen_random_uuid", "uuidv4", "uuidv7", "currval", "lastval",
-	"pg_sleep", "pg_sleep_for", "pg_sleep_until", "pg_is_in_recovery", "pg_last_wal_receive_lsn", "pg_last_wal_replay_lsn", "pg_last_xact_replay_timestamp",
-	"pg_current_wal_lsn", "pg_current_wal_insert_lsn", "pg_current_wal_flush_lsn", "pg_relation_size", "pg_total_relation_size", "pg_table_size",
-	"pg_indexes_size", "pg_database_size", "pg_tablespace_size", "pg_try_advisory_lock_shared", "pg_backend_pid", "pg_blocking_pids", "pg_ls_dir",
-	"pg_read_file", "pg_read_binary_file", "pg_stat_file", "pg_lock_status", "pg_cursor", "pg_prepared_statement", "pg_show_all_settings",
-	"pg_timezone_names", "pg_timezone_abbrevs", "pg_stat_get_activity", "array_shuffle", "array_sample", "query_to_xml", "table_to_xml", "currtid2",
-	"pg_control_system", "pg_control_checkpoint", "pg_control_recovery", "pg_control_init", "ts_stat", "ts_rewrite", "pg_get_keywords"}
-
-// statementEffects fills in what a statement does.
+// effects fills in what a statement does.
 func (a *analyzer) effects(st *Statement, tree *pgtree.Node) {
 	x := &explorer{a: a, st: st, seen: map[*pgtree.Node]bool{}}
 	x.explore(tree)

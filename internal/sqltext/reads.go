@@ -90,12 +90,7 @@ func changesOnlyRows(sql string, toks []token) bool {
 	return len(main) > 0 && main[0].is("insert", "update", "delete", "merge") && callsKnown(sql, toks, true)
 }
 
-// Locks reports whether a query locks the rows that it reads.
-func Locks(sql string) bool {
-	toks, err := tokens(sql)
-	return err == nil && locks(toks)
-}
-
+// locks reports whether a query locks the rows that it reads.
 func locks(toks []token) bool {
 	for i := 1; i < len(toks); i++ {
 		if toks[i-1].is("for") && toks[i].is("update", "share", "no", "key") {
