@@ -226,7 +226,7 @@ func (a *analyzer) columnRef(table uint32, number int) *ColumnRef {
 	ref := &ColumnRef{Schema: r.schema, Table: r.name, Column: c.name, TableOID: table, Number: int16(number), Visible: r.visible}
 	switch r.kind {
 	case "r", "p":
-		ref.NotNull = a.column(r, number, nil).can&isNull == 0
+		ref.NotNull = a.column(r, number, nil).can&isNull == 0 || a.catalog.isNotNullDomain(c.typ)
 	}
 	return ref
 }

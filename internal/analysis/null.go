@@ -494,8 +494,11 @@ func (a *analyzer) ofTable(s *scope, rte *pgtree.Node, table, number int, values
 			return unknown(values)
 		}
 		if s.row != nil { // its checks are what is being judged
-			if c := r.columns[number]; c != nil && (c.notNull || a.catalog.isNotNullDomain(c.typ)) {
+			switch c := r.columns[number]; {
+			case c != nil && c.notNull:
 				return value(values)
+			case c != nil && a.catalog.isNotNullDomain(c.typ):
+				return outcome{can: isNull | values, does: values}
 			}
 			return outcome{can: isNull | values, does: isNull | values}
 		}
@@ -569,7 +572,7 @@ func (a *analyzer) column(r *relation, number int, rte *pgtree.Node) outcome {
 	}
 	inherits, ok := rte.Bool("inh")
 	inherits = r.parent && (!ok || inherits)
-	notNull := c.notNull && (c.inherited || !inherits) || a.catalog.isNotNullDomain(c.typ)
+	notNull := c.notNull && (c.inherited || !inherits)
 	if notNull && r.kind == "f" { // nothing holds a foreign table to it
 		return unknown(everything)
 	}
@@ -577,6 +580,9 @@ func (a *analyzer) column(r *relation, number int, rte *pgtree.Node) outcome {
 		return value(everything)
 	}
 	o := maybe(everything, &reason{text: fmt.Sprintf("column %q of table %s may be NULL", c.name, r), near: []string{c.name}})
+	if a.catalog.isNotNullDomain(c.typ) { // it is checked in a cast alone: the NULL of a subquery that is of the domain is stored
+		o = outcome{can: o.can, does: o.does &^ isNull}
+	}
 	if r.kind == "f" {
 		return o
 	}

@@ -85,7 +85,7 @@ func TestNulls(t *testing.T) {
 		params []analysis.Null
 	}{
 		// Columns.
-		{`select id, name, nick, mail, full_name, nick_name from users`, "never never maybe never never maybe", nil},
+		{`select id, name, nick, mail, full_name, nick_name from users`, "never never maybe unknown never maybe", nil},
 		{`select ctid, tableoid from users`, "never never", nil},
 		{`select u from users u`, "never", nil},
 		{`select note, id, kind from nn`, "never maybe maybe", nil},
@@ -96,7 +96,7 @@ func TestNulls(t *testing.T) {
 		{`select name, title from v_left`, "never maybe", nil},
 		{`select user_id, n from v_count`, "never never", nil},
 		{`select id, nick from m_users`, "unknown maybe", nil},
-		{`table users`, "never never maybe never never never maybe never never maybe never never maybe", nil},
+		{`table users`, "never never maybe unknown never never maybe never never maybe never never maybe", nil},
 		{`values (1, null), (2, 'a')`, "never maybe", nil},
 		// Conditions.
 		{`select nick from users where nick is not null`, "never", nil},
@@ -178,7 +178,7 @@ func TestNulls(t *testing.T) {
 		{`select array(select name from users)`, "never{never}", nil},
 		// Expressions.
 		{`select coalesce(nick, '') from users`, "never", nil},
-		{`select coalesce(nick, mail), coalesce(nick, body) from users, posts`, "never maybe", nil},
+		{`select coalesce(nick, mail), coalesce(nick, body), nick::email from users, posts`, "unknown maybe never", nil},
 		{`select greatest(nick, name), least(nick, body) from users, posts`, "never maybe", nil},
 		{`select case when nick is null then 'x' else nick end from users`, "never", nil},
 		{`select case when nick is null then nick else 'x' end from users`, "maybe", nil},
