@@ -15,7 +15,7 @@ SHORT = $$(go list $(filter-out ./bench/...,$(PACKAGES)))
 # One PostgreSQL for all test programs.
 ONE_POSTGRES = go run ./scripts/onepostgres
 
-.PHONY: help test test-race test-long lint gofmt tour bench bench-check bench-soak fuzz faults soak tenants recovery compare matrix api web-test mcp inspector
+.PHONY: help test test-race test-long lint gofmt tour bench bench-check bench-soak fuzz nulls faults soak tenants recovery compare matrix api web-test mcp inspector
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -67,6 +67,9 @@ fuzz: postgres ## Fuzz the placeholder lexer, by itself and against PostgreSQL, 
 	go test -run '^$$' -fuzz '^FuzzCatalogInput$$' -fuzztime 60s .
 	cd pgcmdmcp && go test -run '^$$' -fuzz '^FuzzSchemas$$' -fuzztime 60s ./internal/schematest
 	go test -run '^$$' -fuzz '^FuzzSameIffEqual$$' -fuzztime 60s ./internal/fingerprint
+
+nulls: postgres ## 100,000 random queries on random data against what the analysis says of NULL (ANALYSIS_QUERIES for fewer), an hour
+	ANALYSIS_QUERIES=$${ANALYSIS_QUERIES:-100000} go test -v -count 1 -timeout 240m -run '^TestNeverNullIsNever$$' ./internal/analysis
 
 faults: postgres ## Every fault point of every kind of work, storms and mutants: a quarter of an hour to an hour
 	PGCMD_FAULTS=all go test -v -count 1 -timeout 120m -run 'Enumerate|Storm|NothingIsLeft|Mutant|EveryRow|Bank' ./internal/mutant ./internal/reliability .
