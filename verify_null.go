@@ -83,12 +83,18 @@ func (s *descriptor) nullOf(f structfields.Field) analysis.Null {
 		return analysis.Unknown // it may be that it never is nil
 	}
 	switch {
-	case strings.HasPrefix(f.Type.PkgPath(), "github.com/jackc/pgx/v5/pgtype") && typemap.IsOwn(f.Type), f.Type.PkgPath() == "database/sql" && reflect.PointerTo(f.Type).Implements(reflect.TypeFor[sql.Scanner]()):
+	case f.Type.PkgPath() == "database/sql" && reflect.PointerTo(f.Type).Implements(reflect.TypeFor[sql.Scanner]()), chosenForNull(f.Type):
 		return analysis.Maybe
 	case typemap.IsOwn(f.Type), len(f.Index) > 1: // its method decides, or an embedded pointer
 		return analysis.Unknown
 	}
 	return analysis.Never
+}
+
+// chosenForNull reports whether a type is one of pgtype's that hold no more than a type of Go does, and NULL.
+func chosenForNull(t reflect.Type) bool {
+	return t.PkgPath() == "github.com/jackc/pgx/v5/pgtype" &&
+		slices.Contains([]string{"Text", "Int2", "Int4", "Int8", "Bool", "Float4", "Float8", "Timestamp", "Timestamptz"}, t.Name())
 }
 
 // at is where in the SQL something is, if that helps.
