@@ -121,6 +121,7 @@ func (v *checker) add(i int, def Definition) {
 	}
 	for _, variant := range s.variants.fields.List(maxListed) {
 		of := *s
+		of.isSet = func(path string) bool { return s.variants.fields.IsSet(variant, path) }
 		of.command, of.variant, of.findings = s, s.variants.describe(variant), slices.Clip(s.findings)
 		if statement, failure := s.variants.statement(s.name, variant); failure == nil {
 			of.statement = statement

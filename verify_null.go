@@ -71,6 +71,9 @@ func (v *checker) notAnalyzed() (warnings []Problem) {
 
 // nullOf says whether a field of the input can be sent as NULL.
 func (s *descriptor) nullOf(f structfields.Field) analysis.Null {
+	if s.isSet != nil && s.isSet(f.Path) {
+		return analysis.Never
+	}
 	switch kind := f.Type.Kind(); kind {
 	case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
 		if f.Index != nil && !s.options.Trusted && slices.ContainsFunc(validation.ParseTag(s.in.FieldByIndex(f.Index).Tag.Get("validate")).List,

@@ -254,15 +254,26 @@ func (v *Variants) names(set uint64) (names []string) {
 	return names
 }
 
-// Describe says what an input sets and chooses to have a variant, in the names of the SQL, as
-// in: with email, name; sort newest.
-func (v *Variants) Describe(t *sqltext.Template, variant sqltext.Variant) string {
-	var set uint64
+// set are the fields that an input sets to have a variant.
+func (v *Variants) set(variant sqltext.Variant) (set uint64) {
 	for i, need := range v.needs {
 		if variant.Parts>>i&1 == 1 {
 			set |= need
 		}
 	}
+	return set
+}
+
+// IsSet reports whether a field is set in every input that has the variant, as one of its parts needs it.
+func (v *Variants) IsSet(variant sqltext.Variant, path string) bool {
+	i := slices.IndexFunc(v.fields, func(f optionalField) bool { return f.Path == path })
+	return i >= 0 && v.set(variant)>>i&1 == 1
+}
+
+// Describe says what an input sets and chooses to have a variant, in the names of the SQL, as
+// in: with email, name; sort newest.
+func (v *Variants) Describe(t *sqltext.Template, variant sqltext.Variant) string {
+	set := v.set(variant)
 	var said []string
 	switch {
 	case set != 0:

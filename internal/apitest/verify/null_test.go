@@ -75,10 +75,12 @@ func TestWhatIsSentToAColumnThatIsNotNull(t *testing.T) {
 		"on conflict":                       {pgcmd.Exec[pointer]("x", `insert into shops (name) values ('a') on conflict (id) do update set name = @v`), may},
 		"in a common table expression":      {pgcmd.Query[pointer, int64]("x", `with u as (update shops set name = @v returning id) select id from u`), may},
 		"that a trigger fills":              {pgcmd.Exec[pointer]("x", `update filled set name = @v`), fine},
-		"in a condition":                    {pgcmd.Exec[pointer]("x", `update shops set note = '' where name = @v`), fine},
-		"left out":                          {pgcmd.Exec[text]("x", `insert into shops (note) values (@v)`), may},
-		"left out, filled by a trigger":     {pgcmd.Exec[struct{}]("x", `insert into filled default values`), fine},
-		"a copy of a pointer":               {pgcmd.Copy[struct{ Name *string }]("x", pgx.Identifier{"shops"}), may},
+		"in an optional part, which is sent if it is set": {pgcmd.Exec[pointer]("x", `update shops set note = '' /*? , name = @v */`), fine},
+		"beside an optional part":                         {pgcmd.Exec[pointer]("x", `update shops set name = @v where true /*? and note = @v */`), may},
+		"in a condition":                                  {pgcmd.Exec[pointer]("x", `update shops set note = '' where name = @v`), fine},
+		"left out":                                        {pgcmd.Exec[text]("x", `insert into shops (note) values (@v)`), may},
+		"left out, filled by a trigger":                   {pgcmd.Exec[struct{}]("x", `insert into filled default values`), fine},
+		"a copy of a pointer":                             {pgcmd.Copy[struct{ Name *string }]("x", pgx.Identifier{"shops"}), may},
 		"a copy of a slice": {pgcmd.Copy[struct {
 			Name string
 			Tags []string
