@@ -17,11 +17,14 @@ import (
 // A unit is how a transaction, or a savepoint in one, begins and is taken back.
 type unit struct{ begin, rollback string }
 
-func unitOf(conn *pgx.Conn) unit {
-	if conn.PgConn().TxStatus() == 'I' {
+func unitOf(conn *pgx.Conn, writes bool) unit {
+	switch {
+	case conn.PgConn().TxStatus() != 'I':
+		return unit{"savepoint pgcmd_analysis", "rollback to savepoint pgcmd_analysis"}
+	case writes: // also where transactions are read-only unless they say otherwise
 		return unit{"begin read write", "rollback"}
 	}
-	return unit{"savepoint pgcmd_analysis", "rollback to savepoint pgcmd_analysis"}
+	return unit{"begin", "rollback"}
 }
 
 // release removes the savepoint, which keeps its name after it is rolled back to.
@@ -71,8 +74,8 @@ func read(p *pgconn.Pipeline) (r reply, err error) {
 }
 
 // inUnits sends for each i of n what send adds to a pipeline, each in a unit of its own.
-func inUnits(ctx context.Context, conn *pgx.Conn, n int, send func(p *pgconn.Pipeline, i int) bool, take func(i int, r reply) error) (err error) {
-	u := unitOf(conn)
+func inUnits(ctx context.Context, conn *pgx.Conn, writes bool, n int, send func(p *pgconn.Pipeline, i int) bool, take func(i int, r reply) error) (err error) {
+	u := unitOf(conn, writes)
 	p := conn.PgConn().StartPipeline(ctx)
 	sent := make([]bool, n)
 	any := false
@@ -135,7 +138,7 @@ func describe(ctx context.Context, conn *pgx.Conn, queries []Query, statements [
 	if len(open) == 0 {
 		return nil
 	}
-	return inUnits(ctx, conn, len(open), func(p *pgconn.Pipeline, i int) bool {
+	return inUnits(ctx, conn, false, len(open), func(p *pgconn.Pipeline, i int) bool {
 		p.SendPrepare("", queries[open[i]].SQL, nil)
 		return true
 	}, func(i int, r reply) error {
@@ -193,7 +196,7 @@ func trees(ctx context.Context, conn *pgx.Conn, queries []Query, statements []*S
 	for len(open) > 0 {
 		part := open[:min(len(open), maxUnits)]
 		open = open[len(part):]
-		err := inUnits(ctx, conn, len(part), func(p *pgconn.Pipeline, i int) bool {
+		err := inUnits(ctx, conn, true, len(part), func(p *pgconn.Pipeline, i int) bool {
 			q := queries[part[i]]
 			types := make([]string, len(q.Described.ParamOIDs))
 			for i, oid := range q.Described.ParamOIDs {
@@ -314,7 +317,7 @@ func loadCatalog(ctx context.Context, conn *pgx.Conn, bodies [][]*pgtree.Node) (
 			break
 		}
 		all = nil
-		err := inUnits(ctx, conn, len(open), func(p *pgconn.Pipeline, i int) bool {
+		err := inUnits(ctx, conn, true, len(open), func(p *pgconn.Pipeline, i int) bool {
 			for _, setting := range strings.Split(open[i].config, "\n") {
 				if name, value, ok := strings.Cut(setting, "="); ok {
 					p.SendQueryParams("select pg_catalog.set_config($1, $2, true)", [][]byte{[]byte(name), []byte(value)}, nil, nil, nil)

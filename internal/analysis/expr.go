@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/pgcmd/pgcmd/internal/pgtree"
 )
@@ -172,7 +173,7 @@ var neverNullMore = []string{"text_concat", "json_build_array", "json_build_arra
 var nullByFirst = []string{"text_concat_ws", "text_format", "text_format_nv", "array_remove", "array_replace"}
 
 // nullForValues says why functions of PostgreSQL, by their names in C, return NULL for arguments that are not.
-var nullForValues = func() map[string]string {
+var nullForValues = sync.OnceValue(func() map[string]string {
 	all := map[string]string{}
 	for why, names := range map[string]string{
 		"gives NULL where the JSON has no such key": "json_object_field json_object_field_text json_array_element json_array_element_text json_extract_path " +
@@ -190,7 +191,7 @@ var nullForValues = func() map[string]string {
 		}
 	}
 	return all
-}()
+})
 
 // call is what a function or an operator returns.
 func (a *analyzer) call(e *pgtree.Node, args []*pgtree.Node, s *scope, v env, values mask) outcome {
@@ -219,7 +220,7 @@ func (a *analyzer) call(e *pgtree.Node, args []*pgtree.Node, s *scope, v env, va
 	own := unknown(values)
 	own.does = values
 	near := []string{name}
-	switch why, maybeNull := nullForValues[f.src]; {
+	switch why, maybeNull := nullForValues()[f.src]; {
 	case !f.builtin():
 		if !f.strict {
 			return unknown(values) // its values too: it may return the same always
@@ -472,7 +473,7 @@ func (a *analyzer) covers(e *pgtree.Node, whens []*pgtree.Node, s *scope, v env)
 	for _, when := range whens {
 		args, _ := when.Node("expr").List("args")
 		op := a.catalog.operators[when.Node("expr").OID("opno")]
-		if !when.Node("expr").Is("OPEXPR") || op == nil || op.name != "=" || len(args) != 2 || !args[1].Is("CONST") {
+		if !when.Node("expr").Is("OPEXPR") || op == nil || op.name != "=" || !a.function(when.Node("expr")).builtin() || len(args) != 2 || !args[1].Is("CONST") {
 			return false
 		}
 		if e.Node("arg") == nil {
@@ -1000,7 +1001,7 @@ func (a *analyzer) returned(s *scope, table, number, returning int, values mask)
 	none := func(what string) outcome {
 		return outcome{can: isNull, does: isNull, why: &reason{text: what, near: []string{"returning"}}}
 	}
-	if r == nil || table != s.target {
+	if r == nil || table != s.target || len(r.rules) > 0 { // a rule may return something else
 		return unknown(values)
 	}
 	conflict := s.query.Node("onConflict")

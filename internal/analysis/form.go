@@ -2,12 +2,13 @@ package analysis
 
 import (
 	"strings"
+	"sync"
 
 	"github.com/pgcmd/pgcmd/internal/pgtree"
 )
 
 // needed are the fields without which a node would mean something else, by the node's name.
-var needed = func() map[string][]string {
+var needed = sync.OnceValue(func() map[string][]string {
 	all := map[string][]string{}
 	for name, fields := range map[string]string{
 		"QUERY": "commandType resultRelation hasTargetSRFs hasAggs cteList rtable jointree targetList onConflict returningList groupClause " +
@@ -47,7 +48,7 @@ var needed = func() map[string][]string {
 		all[name] = strings.Fields(fields)
 	}
 	return all
-}()
+})
 
 // neededOf are those of an entry of the range table, by its kind.
 var neededOf = map[int][]string{
@@ -63,14 +64,14 @@ var places = map[string]string{"cteList": "COMMONTABLEEXPR", "rtable": "RANGETBL
 // isKnown reports whether a tree has the form that the analysis is written for. A node in an expression may be another: it
 // can be anything.
 func isKnown(tree *pgtree.Node) bool {
-	known := true
+	known, fields := true, needed()
 	tree.Walk(func(n *pgtree.Node) bool {
 		has := func(fields []string) {
 			for _, field := range fields {
 				known = known && n.Has(field)
 			}
 		}
-		has(needed[n.Tag])
+		has(fields[n.Tag])
 		switch n.Tag {
 		case "RANGETBLENTRY":
 			has(neededOf[num(n, "rtekind")])

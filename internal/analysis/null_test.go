@@ -1,6 +1,7 @@
 package analysis_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -274,4 +275,28 @@ func TestNulls(t *testing.T) {
 			assert.Equal(t, test.want, nulls(t, conn, test.params, test.sql), test.sql)
 		}
 	}
+}
+
+func TestAStandbyIsDescribedAlone(t *testing.T) {
+	t.Parallel()
+	server, err := pgcmdtest.Start(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, server.Close()) })
+	url, err := server.Database(t.Context(), schema)
+	require.NoError(t, err)
+	standby, err := server.Standby(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, standby.Close()) })
+	there, err := standby.URLOf(url)
+	require.NoError(t, err)
+	conn, err := pgx.Connect(t.Context(), there)
+	require.NoError(t, err)
+	defer conn.Close(context.Background())
+	sts, err := analysis.Analyze(t.Context(), conn, analysis.Query{SQL: `select id from users where name = $1`}, analysis.Query{SQL: `select x from users`})
+	require.NoError(t, err)
+	assert.Equal(t, "the server is a standby, which cannot make a temporary function", sts[0].Unlooked)
+	assert.Equal(t, []analysis.Param{{OID: 25, Type: "text"}}, sts[0].Params)
+	assert.Equal(t, "bigint", sts[0].Columns[0].Type)
+	require.NotNil(t, sts[1].Refused)
+	assert.Equal(t, "42703", sts[1].Refused.Code)
 }
