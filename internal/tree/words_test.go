@@ -33,6 +33,7 @@ var allowed = []use{
 	{"", "in flight", "what has begun and has not ended"},
 	{"", "go vet", "the command"},
 	{"", "-vet=", "the flag of go test"},
+	{"", "@sqlc-vet-disable", "a comment for sqlc"},
 	{"Makefile", "format, vet", "the command"},
 	{"Makefile", "and vet:", "the command"},
 	{"Makefile", "vet and staticcheck", "the command"},
