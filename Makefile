@@ -57,7 +57,7 @@ bench-check: postgres ## Whether the budgets hold, 12 minutes, or BENCH_SHORT=1:
 bench-soak: postgres ## 10,000 operations a second for a minute, with percentiles
 	cd bench && go run . soak
 
-fuzz: postgres ## Fuzz the placeholder lexer, by itself and against PostgreSQL, optional parts of SQL, the input of a catalog and its schemas, the fingerprints of Once, a minute each
+fuzz: postgres ## Fuzz the placeholder lexer, by itself and against PostgreSQL, optional parts of SQL, the input of a catalog and its schemas, the fingerprints of Once, what pgcmd scaffold reads and writes, a minute each
 	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 60s ./internal/sqltext
 	go test -run '^$$' -fuzz '^FuzzAgainstPostgres$$' -fuzztime 60s -parallel 1 ./internal/sqltext
 	go test -run '^$$' -fuzz '^FuzzVariants$$' -fuzztime 60s ./internal/sqltext
@@ -67,6 +67,9 @@ fuzz: postgres ## Fuzz the placeholder lexer, by itself and against PostgreSQL, 
 	go test -run '^$$' -fuzz '^FuzzCatalogInput$$' -fuzztime 60s .
 	cd pgcmdmcp && go test -run '^$$' -fuzz '^FuzzSchemas$$' -fuzztime 60s ./internal/schematest
 	go test -run '^$$' -fuzz '^FuzzSameIffEqual$$' -fuzztime 60s ./internal/fingerprint
+	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 60s ./internal/queryfile
+	go test -run '^$$' -fuzz '^FuzzSQLLiteral$$' -fuzztime 60s ./internal/scaffold
+	go test -run '^$$' -fuzz '^FuzzNameParams$$' -fuzztime 60s ./internal/scaffold
 
 nulls: postgres ## 100,000 random queries on random data against what the analysis says of NULL (ANALYSIS_QUERIES for fewer), an hour
 	ANALYSIS_QUERIES=$${ANALYSIS_QUERIES:-100000} go test -v -count 1 -timeout 240m -run '^TestNeverNullIsNever$$' ./internal/analysis
