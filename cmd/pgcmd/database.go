@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"flag"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgcmd/pgcmd/internal/migrations"
+	"github.com/pgcmd/pgcmd/pgcmdtest"
+)
+
+// runningServer names a server on which databases may be created, as for pgcmdtest.
+const runningServer = "PGCMD_TEST_DATABASE_URL"
+
+// A source of a database is what the flags say of it.
+type databaseFlags struct {
+	url    string
+	schema list
+}
+
+func (f *databaseFlags) register(flags *flag.FlagSet) {
+	flags.StringVar(&f.url, "d", "", "")
+	flags.Var(&f.schema, "schema", "")
+}
+
+const databaseUsage = `  -d URL           the database; else DATABASE_URL
+  -schema PATH     make a new database from a folder of migrations or a file of SQL, and drop it at
+                   the end; may be given several times. goose, golang-migrate, dbmate, atlas, tern,
+                   sql-migrate and plain SQL files in order are recognised, and only the way up is
+                   run. It is made on the server of -d or PGCMD_TEST_DATABASE_URL if one is given,
+                   else on a PostgreSQL that is started for it
+`
+
+// A database is one to ask, until it is closed.
+type database struct {
+	conn  *pgx.Conn
+	url   string // of the server
+	name  string // of the database, if it is another one than that of url
+	close func()
+}
+
+// open connects to the database that the flags name, or makes it.
+func (f *databaseFlags) open(ctx context.Context, a *app) (*database, error) {
+	url := f.url
+	if len(f.schema) == 0 {
+		if url == "" {
+			url = a.getenv("DATABASE_URL")
+		}
+		if url == "" {
+			return nil, misuse{fmt.Errorf("no database: give -d URL or DATABASE_URL, or -schema with the folder of the migrations")}
+		}
+		conn, err := pgx.Connect(ctx, url)
+		if err != nil {
+			return nil, err // without the password
+		}
+		return &database{conn: conn, url: url, close: func() { closeConn(conn) }}, nil
+	}
+	paths, err := expand(f.schema, "")
+	if err != nil {
+		return nil, err
+	}
+	files, err := migrations.Read(paths...)
+	if err != nil {
+		return nil, fmt.Errorf("-schema: %w", err)
+	}
+	stop := func() {}
+	if url == "" {
+		url = a.getenv(runningServer)
+	}
+	if url == "" {
+		a.progress("starting PostgreSQL")
+		server, err := pgcmdtest.Start(ctx)
+		if err != nil {
+			a.progressDone()
+			return nil, err
+		}
+		url, stop = server.URL(), func() { _ = server.Close() }
+	}
+	d, err := create(ctx, url)
+	if err != nil {
+		a.progressDone()
+		stop()
+		return nil, err
+	}
+	drop := d.close
+	d.close = func() {
+		drop()
+		stop()
+	}
+	done := 0
+	err = migrations.Run(ctx, d.conn, files, func(file migrations.File) {
+		done++
+		a.progress("schema: %d of %d files, %s", done, len(files), filepath.Base(file.Path))
+	})
+	a.progressDone()
+	if err != nil {
+		d.close()
+		for _, path := range paths {
+			if programs := migrations.InGo(path); len(programs) > 0 {
+				return nil, fmt.Errorf("-schema: %w\n%s has migrations in Go, such as %s, which cannot be run here: migrate a database by the tool, and give it by -d", err, path, programs[0])
+			}
+		}
+		return nil, fmt.Errorf("-schema: %w", err)
+	}
+	return d, nil
+}
+
+// create makes a database on a server, which close drops.
+func create(ctx context.Context, url string) (*database, error) {
+	on, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	defer closeConn(on)
+	name := "pgcmd_" + strings.ToLower(rand.Text()[:16])
+	if _, err := on.Exec(ctx, "create database "+name+" template template0"); err != nil {
+		return nil, fmt.Errorf("create a database: %w", err)
+	}
+	drop := func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		if on, err := pgx.Connect(ctx, url); err == nil {
+			_, _ = on.Exec(ctx, "drop database if exists "+name+" with (force)")
+			closeConn(on)
+		}
+	}
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		drop()
+		return nil, err
+	}
+	config.Database = name
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		drop()
+		return nil, err
+	}
+	return &database{conn: conn, url: url, name: name, close: func() {
+		closeConn(conn)
+		drop()
+	}}, nil
+}
+
+func closeConn(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = conn.Close(ctx)
+}
+
+// expand returns the paths that patterns match, as a shell would, which go generate does not have. A folder stands for
+// its files that end so, unless the end is empty.
+func expand(patterns []string, end string) (paths []string, err error) {
+	for _, pattern := range patterns {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			return nil, misuse{fmt.Errorf("%s: %w", pattern, err)}
+		}
+		if len(found) == 0 {
+			return nil, misuse{fmt.Errorf("%s: no such file", pattern)}
+		}
+		for _, path := range found {
+			if inside, _ := filepath.Glob(filepath.Join(path, "*"+end)); end != "" && isFolder(path) {
+				if len(inside) == 0 {
+					return nil, misuse{fmt.Errorf("%s: holds no file %s", path, end)}
+				}
+				paths = append(paths, inside...)
+				continue
+			}
+			paths = append(paths, path)
+		}
+	}
+	return paths, nil
+}

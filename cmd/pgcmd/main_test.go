@@ -1,0 +1,398 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pgcmd/pgcmd/pgcmdtest"
+)
+
+const (
+	kindsSchema  = "internal/kinds/migrations"
+	kindsQueries = "internal/kinds/queries"
+)
+
+// sharedServer is one for all tests, which ends with the process.
+var sharedServer = sync.OnceValues(func() (string, error) {
+	if url := os.Getenv(runningServer); url != "" {
+		return url, nil
+	}
+	server, err := pgcmdtest.Start(context.Background())
+	if err != nil {
+		return "", err
+	}
+	return server.URL(), nil
+})
+
+// pgcmd runs the program, without the environment but for the server of the tests.
+func pgcmd(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	return pgcmdWith(t, &app{stdin: strings.NewReader("")}, args...)
+}
+
+func pgcmdWith(t *testing.T, a *app, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, err bytes.Buffer
+	a.stdout, a.stderr = &out, &err
+	if a.getenv == nil {
+		a.getenv = func(name string) string {
+			if name != runningServer {
+				return ""
+			}
+			server, err := sharedServer()
+			assert.NoError(t, err)
+			return server
+		}
+	}
+	code = a.main(t.Context(), args)
+	return code, out.String(), err.String()
+}
+
+func TestWhatIsNoUseIsMisuse(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		args []string
+		want string
+	}{
+		"nothing":                 {nil, "pgcmd describe"},
+		"another command":         {[]string{"frobnicate"}, `"frobnicate" is no command of pgcmd: use describe, scaffold or verify`},
+		"another flag":            {[]string{"describe", "-frob", "select 1"}, "flag provided but not defined: -frob\nSee pgcmd help describe."},
+		"no statement":            {[]string{"describe"}, "give one statement, in quotes"},
+		"two statements":          {[]string{"describe", "select", "1"}, "give one statement, in quotes"},
+		"a second statement":      {[]string{"describe", "select 1; drop table a"}, "give one statement: another one begins after the semicolon"},
+		"no database":             {[]string{"describe", "select 1"}, "no database: give -d URL or DATABASE_URL, or -schema"},
+		"no files":                {[]string{"scaffold"}, "which files?"},
+		"no such file":            {[]string{"scaffold", "nosuch/*.sql"}, "nosuch/*.sql: no such file"},
+		"a folder without SQL":    {[]string{"scaffold", "internal"}, "internal: holds no file .sql"},
+		"a check of nothing":      {[]string{"scaffold", "-check", kindsQueries}, "-check compares with the files of -o"},
+		"a type that is none":     {[]string{"scaffold", "-type", "uuid", kindsQueries}, "-type uuid: write -type uuid=github.com/google/uuid.UUID"},
+		"a name of no package":    {[]string{"scaffold", "-package", "a b", kindsQueries}, "-package a b: not a name of a package"},
+		"no such schema":          {[]string{"describe", "-schema", "nosuch", "select 1"}, "nosuch: no such file"},
+		"no server":               {[]string{"describe", "-d", "postgres://u:hidden@127.0.0.1:1/x?sslmode=disable", "select 1"}, "failed to connect"},
+		"no packages":             {[]string{"verify", "-d", "postgres://x", "./nosuch"}, "go list"},
+		"packages of no commands": {[]string{"verify", "-d", "postgres://x", "../../internal/queryfile"}, "no package of ../../internal/queryfile has a command in a package-level variable"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			code, stdout, stderr := pgcmd(t, c.args...)
+			assert.Equal(t, exitMisuse, code)
+			assert.Empty(t, stdout)
+			assert.Contains(t, stderr, c.want)
+			assert.NotContains(t, stderr, "hidden")
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"help"}, {"-h"}, {"help", "scaffold"}, {"scaffold", "-h"}, {"describe", "--help"}, {"verify", "-help"}} {
+		code, stdout, stderr := pgcmd(t, args...)
+		assert.Equal(t, exitOK, code)
+		assert.Contains(t, stdout, "pgcmd")
+		assert.Empty(t, stderr)
+		for line := range strings.Lines(stdout) {
+			if !strings.Contains(line, "go:generate") {
+				assert.LessOrEqual(t, len(line), 102, line)
+			}
+		}
+	}
+}
+
+func TestDescribe(t *testing.T) {
+	t.Parallel()
+	const sql = `select p.id, nick, t.title, note_count(p.id) as notes, now() as at from people p left join posts t on t.person_id = p.id where "fullName" = $1`
+	code, stdout, stderr := pgcmd(t, "describe", "-schema", kindsSchema, sql)
+	require.Equal(t, exitOK, code, stderr)
+	assert.Equal(t, `Parameters
+  $1  text  string
+Columns
+  id     bigint                    int64      never NULL
+  nick   text                      *string    may be NULL: column "nick" of table people may be NULL
+  title  text                      *string    may be NULL: column "title" of t is NULL where the LEFT JOIN finds no row
+  notes  bigint                    *int64     not known
+  at     timestamp with time zone  time.Time  never NULL
+Tables
+  people  read
+  posts   read
+Functions
+  note_count  volatile
+Effect
+  function note_count, which is volatile, in plpgsql
+Go
+  type ChangePeopleRow struct {
+  	ID    int64
+  	Nick  *string
+  	Title *string
+  	Notes *int64
+  	At    time.Time
+  }
+
+  var changePeople = pgcmd.Query[string, ChangePeopleRow]("people.change",
+  	`+"`"+sql+"`"+`)
+`, stdout)
+	assert.NotContains(t, stdout, "\x1b")
+
+	code, stdout, stderr = pgcmd(t, "describe", "-json", "-schema", kindsSchema, "-name", "FindNick", "-one", "select id, nick from people where id = @id")
+	require.Equal(t, exitOK, code, stderr)
+	var said answer
+	require.NoError(t, json.Unmarshal([]byte(stdout), &said))
+	assert.Equal(t, []describedParam{{Name: "@id", Type: "bigint", Go: "int64"}}, said.Parameters)
+	assert.Equal(t, describedColumn{Name: "id", Type: "bigint", Go: "int64", Null: "never", Origin: "people.id"}, said.Columns[0])
+	assert.Equal(t, "maybe", said.Columns[1].Null)
+	assert.True(t, *said.Reads)
+	assert.Contains(t, said.Go, "var findNick = pgcmd.QueryOne[FindNickParams, FindNickRow](\"people.find_nick\",\n\t`select id, nick from people where id = @id`)")
+}
+
+func TestDescribeReadsTheStandardInput(t *testing.T) {
+	t.Parallel()
+	code, stdout, stderr := pgcmdWith(t, &app{stdin: strings.NewReader("delete from posts\nwhere id = @id"), color: true}, "describe", "-schema", kindsSchema, "-")
+	require.Equal(t, exitOK, code, stderr)
+	assert.Contains(t, stdout, "\x1b[1mParameters\x1b[0m\n  @id  \x1b[2mbigint\x1b[0m  \x1b[36mint64\x1b[0m\n")
+	assert.Contains(t, stdout, "var changePosts = pgcmd.Exec[ChangePostsParams](\"posts.change\", `\n")
+}
+
+func TestDescribeOfWhatTheServerRefuses(t *testing.T) {
+	t.Parallel()
+	code, stdout, stderr := pgcmd(t, "describe", "-schema", kindsSchema, "select id,\n  nosuch from people")
+	assert.Equal(t, exitFindings, code)
+	assert.Empty(t, stdout)
+	assert.Equal(t, "line 2: column \"nosuch\" does not exist, SQLSTATE 42703\n", stderr)
+	code, stdout, _ = pgcmd(t, "describe", "-json", "-schema", kindsSchema, "select 'a")
+	assert.Equal(t, exitFindings, code)
+	assert.Contains(t, stdout, `"error": "the string that begins here is never closed`)
+}
+
+// A role that may not create temporary functions is told what is not known.
+func TestDescribeWithoutTheRightToLook(t *testing.T) {
+	t.Parallel()
+	url := pgcmdtest.URL(t, "create table a (id int not null, note text)", "do $$ begin execute 'revoke temp on database ' || current_database() || ' from public'; end $$",
+		"do $$ begin create role pgcmd_describes login; exception when duplicate_object then end $$", "grant select on a to pgcmd_describes")
+	config, err := pgx.ParseConfig(url)
+	require.NoError(t, err)
+	role := strings.Replace(url, "user="+config.User, "user=pgcmd_describes", 1)
+	if role == url {
+		role = strings.Replace(url, config.User+"@", "pgcmd_describes@", 1)
+	}
+	code, stdout, stderr := pgcmd(t, "describe", "-d", role, "select id, note from a")
+	require.Equal(t, exitOK, code, stderr)
+	assert.Contains(t, stdout, "Effect\n  not known: ")
+	assert.Contains(t, stdout, "  id    integer  int32    not known\n  note  text     *string  not known\n")
+}
+
+func TestTheGoldenFilesAreWhatIsWritten(t *testing.T) {
+	t.Parallel()
+	code, stdout, stderr := pgcmd(t, "scaffold", "-check", "-schema", kindsSchema, "-o", "internal/kinds", kindsQueries)
+	assert.Equal(t, exitOK, code)
+	assert.Empty(t, stdout, "go generate ./cmd/pgcmd/... writes them")
+	assert.Equal(t, "41 queries of 3 files; the files are as they would be written\n", stderr)
+}
+
+func TestScaffoldWritesReplacesAndLeavesAlone(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	schema := filepath.Join(folder, "schema.sql")
+	queries := filepath.Join(folder, "users.sql")
+	out := filepath.Join(folder, "db")
+	write := func(path, text string) {
+		t.Helper()
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	}
+	scaffold := func(args ...string) (int, string, string) {
+		t.Helper()
+		return pgcmd(t, append(append([]string{"scaffold"}, args...), "-schema", schema, queries)...)
+	}
+	write(schema, "create table users (id int primary key, name text not null)")
+	write(queries, "-- name: FindUser :one\nselect * from users where id = $1")
+
+	code, stdout, stderr := scaffold("-o", out)
+	require.Equal(t, exitOK, code, stderr)
+	assert.Empty(t, stdout)
+	assert.Equal(t, "1 query of 1 file; 2 files written\n", stderr)
+	_, _, stderr = scaffold("-o", out)
+	assert.Equal(t, "1 query of 1 file; 0 files written\n", stderr)
+
+	write(schema, "create table users (id int primary key, name text, born date)")
+	code, stdout, stderr = scaffold("-o", out, "-check")
+	assert.Equal(t, exitFindings, code)
+	types := filepath.Join(out, "types.go")
+	assert.Contains(t, stdout, "--- "+types+"\n+++ "+types+" (as it would be written)\n@@ ")
+	assert.Contains(t, stdout, "-\tName string\n+\tName *string\n+\tBorn *time.Time\n")
+	assert.Equal(t, "1 query of 1 file; "+types+", "+filepath.Join(out, "users.sql.go")+" would change: run pgcmd scaffold without -check\n", stderr)
+	code, stdout, _ = scaffold("-o", out, "-check", "-json")
+	assert.Equal(t, exitFindings, code)
+	var said report
+	require.NoError(t, json.Unmarshal([]byte(stdout), &said))
+	assert.Equal(t, []string{types, filepath.Join(out, "users.sql.go")}, said.Changed)
+
+	source, err := os.ReadFile(types)
+	require.NoError(t, err)
+	mine := strings.SplitN(string(source), "\n", 3)[2]
+	write(types, mine)
+	code, _, stderr = scaffold("-o", out)
+	assert.Equal(t, exitMisuse, code)
+	assert.Contains(t, stderr, types+" is yours: its first line is not")
+	left, err := os.ReadFile(types)
+	require.NoError(t, err)
+	assert.Equal(t, mine, string(left))
+
+	one := filepath.Join(folder, "one", "commands.go")
+	code, _, stderr = scaffold("-o", one, "-exported", "-package", "store", "-type", "users.id=example.com/ids/v2.User", "-type", "date=*cloud.google.com/go/civil.Date")
+	require.Equal(t, exitOK, code, stderr)
+	source, err = os.ReadFile(one)
+	require.NoError(t, err)
+	for _, want := range []string{"package store\n", "\t\"cloud.google.com/go/civil\"\n\t\"example.com/ids/v2\"\n\t\"github.com/pgcmd/pgcmd\"\n", "\tID   ids.User\n", "\tBorn *civil.Date\n", "var FindUser = pgcmd.QueryOne[int32, User](\"users.find\","} {
+		assert.Contains(t, string(source), want)
+	}
+}
+
+func TestScaffoldTellsWhatIsRefusedAndWritesTheRest(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	path := filepath.Join(folder, "a.sql")
+	require.NoError(t, os.WriteFile(path, []byte(strings.Join([]string{
+		"-- name: Good :one", "select id from people where id = $1;", // 1
+		"-- name: NoTable :one", "select 1", "from nosuch;", // 3
+		"-- name: Twice :many", "select id as x, nick as x from people;", // 6
+		"-- name: Nothing :many", "delete from posts;", // 8
+		"-- name: Mixed :exec", "select @a::int; select 2;", // 10
+		"-- name: Copy :copyfrom", "insert into posts (title) values (lower($1));", // 12
+		"-- name: Record :many", "select (1, 2) as pair;", // 14
+		"-- name: Untyped :one", "select $1 is null;", // 16
+		"-- name: Void :one", "select pg_notify('a', 'b');", // 18
+		"-- name: CopyMore :copyfrom", "insert into posts (title) values ($1) on conflict do nothing;", // 20
+		"-- name: CopyNowhere :copyfrom", "insert into nosuch (title) values ($1);", // 22
+		"-- name: CopyNothing :copyfrom", "insert into posts (nosuch) values ($1);", // 24
+	}, "\n")), 0o600))
+	code, stdout, stderr := pgcmd(t, "scaffold", "-schema", kindsSchema, path)
+	assert.Equal(t, exitFindings, code)
+	assert.Contains(t, stdout, "var good = pgcmd.QueryOne[int64, int64](\"a.good\",")
+	for _, want := range []string{
+		":3: NoTable: line 5: relation \"nosuch\" does not exist, SQLSTATE 42P01\n",
+		":6: Twice: returns two columns named x, and a row has one field for both: rename one with AS\n",
+		":8: Nothing: returns no columns: use :exec, or RETURNING\n",
+		":11: note: a statement without a name is left out",
+		":12: Copy: a :copyfrom is written as insert into a_table (a, b) values ($1, $2): the value for title is not a parameter\n",
+		":14: Record: the column pair has the type record, which no Go type holds: cast it, or name its columns\n",
+		":16: Untyped: could not determine data type of parameter $1: cast the parameter in the SQL, as in @name::text, SQLSTATE 42P18\n",
+		":18: Void: the column pg_notify has the type void, which no Go type holds: use :exec\n",
+		":20: CopyMore: a :copyfrom is written as insert into a_table (a, b) values ($1, $2), and nothing after it\n",
+		":22: CopyNowhere: line 23: the table nosuch does not exist\n",
+		":24: CopyNothing: the table posts has no column nosuch\n",
+		"2 queries of 1 file, 10 refused\n",
+	} {
+		if strings.HasPrefix(want, ":") {
+			want = path + want
+		}
+		assert.Contains(t, stderr, want)
+	}
+}
+
+// The example of docs/scaffold.md is what is written.
+func TestTheExampleOfTheDocuments(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/scaffold.md")
+	require.NoError(t, err)
+	block := func(language, holds string) string {
+		for _, part := range strings.Split(string(page), "```"+language+"\n")[1:] {
+			if text, _, _ := strings.Cut(part, "```"); strings.Contains(text, holds) {
+				return text
+			}
+		}
+		t.Fatalf("docs/scaffold.md has no block of %s that holds %s", language, holds)
+		return ""
+	}
+	folder := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(folder, name)
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		return path
+	}
+	schema := write("schema.sql", `create type mood as enum ('happy', 'sad');
+		create table users (id bigint primary key, email text not null, nick text, mood mood not null, created_at timestamptz not null)`)
+	queries := write("users.sql", block("sql", "-- name: FindUser :one"))
+	code, _, stderr := pgcmd(t, "scaffold", "-schema", schema, "-o", folder, queries)
+	require.Equal(t, exitOK, code, stderr)
+	source, err := os.ReadFile(filepath.Join(folder, "users.sql.go"))
+	require.NoError(t, err)
+	assert.True(t, strings.HasSuffix(string(source), block("go", "FindUserParams")), string(source))
+}
+
+func TestVerifyOfWhatFits(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("compiles a package: make test-race")
+	}
+	code, stdout, stderr := pgcmd(t, "verify", "-schema", kindsSchema, "./internal/kinds")
+	assert.Equal(t, exitOK, code, stderr)
+	assert.NotContains(t, stdout, ": finding: ")
+	assert.Contains(t, stderr, "41 commands of 1 package: 0 findings, ")
+}
+
+func TestVerifyOfWhatDoesNot(t *testing.T) {
+	t.Parallel()
+	code, stdout, stderr := pgcmd(t, "verify", "-schema", kindsSchema, "./testdata/wrong")
+	assert.Equal(t, exitFindings, code, stderr)
+	for _, want := range []string{
+		`testdata/wrong/main.go:11: finding: people.get: person.Nick (string) cannot hold NULL`,
+		`testdata/wrong/main.go:15: finding: people.drop: SQL is refused by the server: relation "persons" does not exist`,
+		`is nil: is the variable set before it is verified?`,
+	} {
+		assert.Contains(t, stdout, want)
+	}
+	assert.NotContains(t, stdout, "people.count")
+	assert.NotContains(t, stdout, "people.delete")
+	assert.Contains(t, stderr, "5 commands of 1 package: 3 findings, ")
+	files, err := filepath.Glob("testdata/wrong/*")
+	require.NoError(t, err)
+	assert.Len(t, files, 2, "something was left in the package")
+}
+
+func TestVerifyOfADefinitionThatPanics(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("compiles a package: make test-race")
+	}
+	code, stdout, stderr := pgcmd(t, "verify", "-json", "-schema", kindsSchema, "./testdata/panics")
+	assert.Equal(t, exitFindings, code, stderr)
+	var said struct{ Findings []finding }
+	require.NoError(t, json.Unmarshal([]byte(stdout), &said))
+	require.Len(t, said.Findings, 1)
+	assert.Contains(t, said.Findings[0].Message, "pgcmd: users.find: SQL names @emial")
+}
+
+func TestNothingIsLeftOnTheServer(t *testing.T) {
+	t.Parallel()
+	server, err := pgcmdtest.Start(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, server.Close()) })
+	for _, args := range [][]string{
+		{"describe", "-d", server.URL(), "-schema", kindsSchema, "select 1"},
+		{"describe", "-d", server.URL(), "-schema", "main_test.go", "select 1"}, // not SQL
+	} {
+		_, _, _ = pgcmd(t, args...)
+	}
+	conn, err := pgx.Connect(context.WithoutCancel(t.Context()), server.URL())
+	require.NoError(t, err)
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	var databases int
+	require.NoError(t, conn.QueryRow(t.Context(), "select count(*) from pg_database where datname like 'pgcmd%'").Scan(&databases))
+	assert.Zero(t, databases)
+}
+
+func TestDiff(t *testing.T) {
+	t.Parallel()
+	assert.Empty(t, diffLines(lines("a\nb"), lines("a\nb")))
+	assert.Equal(t, []string{"@@ -1,0 +1,1 @@", "+a"}, diffLines(nil, lines("a")))
+	assert.Equal(t, []string{"@@ -1,4 +1,4 @@", "-1", "+x", " 2", " 3", " 4", "@@ -8,3 +8,4 @@", " 8", " 9", " 10", "+11"},
+		diffLines(lines("1\n2\n3\n4\n5\n6\n7\n8\n9\n10"), lines("x\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11")))
+}
