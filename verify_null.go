@@ -76,8 +76,7 @@ func (s *descriptor) nullOf(f structfields.Field) analysis.Null {
 	}
 	switch kind := f.Type.Kind(); kind {
 	case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
-		if f.Index != nil && !s.options.Trusted && slices.ContainsFunc(validation.ParseTag(s.in.FieldByIndex(f.Index).Tag.Get("validate")).List,
-			func(rule validation.Rule) bool { return rule.Name == "required" }) {
+		if s.isRequired(s.in, f) {
 			return analysis.Never
 		}
 		if kind == reflect.Pointer {
@@ -92,6 +91,12 @@ func (s *descriptor) nullOf(f structfields.Field) analysis.Null {
 		return analysis.Unknown
 	}
 	return analysis.Never
+}
+
+// isRequired reports whether nil is refused for a field of an input or a row before anything is sent.
+func (s *descriptor) isRequired(of reflect.Type, f structfields.Field) bool {
+	return f.Index != nil && !s.options.Trusted && slices.ContainsFunc(validation.ParseTag(of.FieldByIndex(f.Index).Tag.Get("validate")).List,
+		func(rule validation.Rule) bool { return rule.Name == "required" })
 }
 
 // chosenForNull reports whether a type is one of pgtype's that hold no more than a type of Go does, and NULL.

@@ -80,7 +80,7 @@ func (v *checker) copied(s *descriptor) {
 // copiedNull reports a field that may be nil where the column of a Copy is NOT NULL. COPY writes the NULL: it takes no
 // default for it.
 func (v *checker) copiedNull(s *descriptor, f structfields.Field, c *column) {
-	if !c.notNull || c.generated || f.NotNull || c.filled {
+	if !c.notNull || c.generated || f.NotNull || c.filled || s.isRequired(s.row, f) {
 		return
 	}
 	const format = "(%s) may be nil, which is NULL, and column %q is NOT NULL: %s"
@@ -88,7 +88,7 @@ func (v *checker) copiedNull(s *descriptor, f structfields.Field, c *column) {
 	case kind == reflect.Pointer:
 		s.report(s.rowField(s.row, f), "null", format, f.Type, c.name, "make it "+f.Type.Elem().String())
 	case kind == reflect.Slice && f.Type.Elem().Kind() != reflect.Uint8, kind == reflect.Map:
-		s.reportWarning(s.rowField(s.row, f), "null", format, f.Type, c.name, "tag it db:\""+c.name+",notnull\" if it never is")
+		s.reportWarning(s.rowField(s.row, f), "null", format, f.Type, c.name, "tag it validate:\"required\", or db:\""+c.name+",notnull\" if it never is")
 	}
 }
 

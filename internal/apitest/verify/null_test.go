@@ -89,6 +89,10 @@ func TestWhatIsSentToAColumnThatIsNotNull(t *testing.T) {
 			Name string
 			Tags []string `db:"tags,notnull"`
 		}]("x", pgx.Identifier{"shops"}), fine},
+		"a copy of a slice that is validated": {pgcmd.Copy[struct {
+			Name string
+			Tags []string `validate:"required"`
+		}]("x", pgx.Identifier{"shops"}), fine},
 		"a copy that a trigger fills": {pgcmd.Copy[struct{ Name *string }]("x", pgx.Identifier{"filled"}), fine},
 	} {
 		findings, warnings := sayings(t, pool, c.def)
