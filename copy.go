@@ -31,6 +31,8 @@ import (
 // the type's own input function reads; a field that cannot be sent as its column's type is
 // CodeInternal, before the sequence begins.
 //
+// [Rows] makes the sequence of a slice.
+//
 // The sequence runs on the caller's goroutine, and may block for as long as it
 // likes: a panic in it reaches the caller. An error from it aborts the copy and is
 // wrapped. Every row is validated as the input of other commands is, by its
@@ -64,6 +66,19 @@ func Copy[Row any](name string, table pgx.Identifier) *Command[iter.Seq2[Row, er
 		}
 	})
 	return &Command[iter.Seq2[Row, error], int64]{d.prepare()}
+}
+
+// Rows returns the rows of a slice as the input of a [Copy], in their order and without an
+// error. It copies neither the slice nor its rows, so leave both unchanged until the copy has
+// ended; a nil or empty slice copies nothing. The sequence may be used any number of times.
+func Rows[Row any](rows []Row) iter.Seq2[Row, error] {
+	return func(yield func(Row, error) bool) {
+		for i := range rows {
+			if !yield(rows[i], nil) {
+				return
+			}
+		}
+	}
 }
 
 // A copyDefinition is what is computed for a Copy at definition.

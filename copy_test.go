@@ -43,15 +43,7 @@ var copyParts = pgcmd.Copy[part]("parts.copy", pgx.Identifier{"parts"})
 const countParts = `select count(*) from parts`
 
 // rowsOf is a sequence without an error.
-func rowsOf[Row any](rows ...Row) iter.Seq2[Row, error] {
-	return func(yield func(Row, error) bool) {
-		for _, row := range rows {
-			if !yield(row, nil) {
-				return
-			}
-		}
-	}
-}
+func rowsOf[Row any](rows ...Row) iter.Seq2[Row, error] { return pgcmd.Rows(rows) }
 
 // manyParts yields n good parts, and forever if n is negative; at is called before
 // each, with its number.
