@@ -117,7 +117,7 @@ func newCopyDefinition(name string, typ reflect.Type, table pgx.Identifier, rows
 // configure returns the copy under options, which panic if a copy cannot have them.
 func (c *copyDefinition) configure(d *definition) body {
 	if d.opts.ReadOnly {
-		panic(fmt.Sprintf("pgcmd: %s: Options.ReadOnly, but a Copy is a write", d.name))
+		panic(fmt.Sprintf("pgcmd: %s: Options.ReadOnly, but a Copy is a write: take ReadOnly away", d.name))
 	}
 	k := *c
 	k.progress, k.checks = d.opts.Progress, nil
@@ -304,7 +304,7 @@ func (c *copyDefinition) failed(ctx context.Context, l *copyLease, f *copybin.Re
 		}
 	}
 	if e.SQLState == sqlstate.InvalidColumnReference {
-		e.Message += ": a generated column cannot be copied into (tag its field `db:\"-\"`)"
+		e.Message = "a generated column cannot be copied into: tag its field `db:\"-\"`"
 	}
 	switch {
 	case l.joined, !f.Ended(), answered && sqlstate.IsDefinite(pgErr), f.EndUnsent():
@@ -332,7 +332,7 @@ func (c *copyDefinition) describe(ctx context.Context, l *copyLease) (columns []
 	sd, err := l.prepare.Prepare(ctx, "", "select * from "+c.table)
 	var wrong *copybin.Error
 	if err == nil {
-		columns, inText, wrong, err = copybin.Columns(ctx, l.conn, c.typ.Name(), c.table, c.fields, sd.Fields)
+		columns, inText, wrong, err = copybin.Columns(ctx, l.conn, c.typ, c.table, c.fields, sd.Fields)
 	}
 	switch {
 	case err != nil:
@@ -352,7 +352,7 @@ func (c *copyDefinition) columnsError(ctx context.Context, l *copyLease, err err
 	e, _ := new(statement).classifyStatement(ctx, err)
 	e.Effect = NotApplied
 	if e.SQLState == sqlstate.UndefinedTable || e.SQLState == sqlstate.UndefinedSchema {
-		e.Message += ": there is no table " + c.table + " (is it in another schema? is the name spelt as it was created, in lower case?)"
+		e.Message = "there is no table " + c.table + ": is it in another schema, or its name not spelt as it was created, in lower case?"
 	}
 	if l.pooled != nil && e.invalidatesConn() {
 		_ = l.conn.Close(ctx)

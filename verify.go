@@ -85,7 +85,7 @@ func (v *checker) add(i int, def Definition) {
 	}
 	for at, other := range v.subjects {
 		if other.name == s.name {
-			s.report("", "name", "is the name of two commands, definitions %d and %d: rename one, errors and the ledger of Once tell them apart by it", at, i)
+			s.report("", "name", "is the name of two commands, definitions %d and %d: rename one, since errors and the ledger of Once tell them apart by it", at, i)
 			break
 		}
 	}

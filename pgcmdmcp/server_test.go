@@ -252,7 +252,7 @@ func TestARefusedCallSaysWhatIsWrongAndChangesNothing(t *testing.T) {
 		{"customers_find", `{}`, "invalid", "email: email is a required field"},
 		{"customers_find", ``, "invalid", "email: email is a required field"},
 		{"customers_find", `{"email":"ada@example.com","sql":"select 1"}`, "invalid", "is not a field"},
-		{"customers_find", `{"email":5}`, "invalid", "email: must be a text"},
+		{"customers_find", `{"email":5}`, "invalid", "email: must be a string"},
 		{"customers_find", `{"email":"none@example.com"}`, "not_found", ""},
 		{"customers_create", `{"email":"ada@example.com","note":"` + canary + `"}`, "conflict", "email is already registered"},
 		{"customers_create", `{"email":"ada@example.com","note":"` + canary + `\u0000"}`, "invalid", ""},

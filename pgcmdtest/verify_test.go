@@ -45,7 +45,7 @@ func TestVerifyOnReportsEachFinding(t *testing.T) {
 	require.Equal(t, []string{
 		`log: warning: seats.add: table seats has constraints that no OnConstraint names: seats_name (map those that an input can violate to errors of your own)`,
 		`error: seats.names: row (string) cannot hold NULL, and column "name" of table seats may be NULL: make it *string, or use coalesce`,
-		`error: seats.names is the name of two commands, definitions 1 and 2: rename one, errors and the ledger of Once tell them apart by it`,
+		`error: seats.names is the name of two commands, definitions 1 and 2: rename one, since errors and the ledger of Once tell them apart by it`,
 		`error: seats.names: row (string) cannot hold NULL, and column "name" of table seats may be NULL: make it *string, or use coalesce`,
 	}, r)
 	r = record(t, func(t testing.TB) { pgcmdtest.VerifyOn(t, nil, names) })

@@ -225,7 +225,7 @@ func TestThePageInABrowser(t *testing.T) {
 	tb.eval("getSelection().selectAllChildren(document.querySelector('.runs .what'))")
 	before := tb.asked()
 	require.Eventually(t, func() bool { return tb.asked() >= before+2 }, 10*time.Second, 50*time.Millisecond)
-	assert.Contains(t, tb.eval("getSelection()"), "undefined_table")
+	assert.Contains(t, tb.eval("getSelection()"), "names a table that does not exist")
 
 	// Paused, it asks for nothing.
 	tb.do(chromedp.Click(chromedp.CSS("#pause")))

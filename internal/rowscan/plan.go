@@ -272,7 +272,7 @@ func (s *RowType) where(f structfields.Field) string {
 	if s.Kind == Scalar {
 		return "the row"
 	}
-	return s.Type.Name() + "." + f.Path
+	return strings.TrimPrefix(structfields.Called(s.Type, "row", f.Path), "field ")
 }
 
 // valueError is the error of one value that its field cannot take, though the types fit.
@@ -283,7 +283,7 @@ func (s *RowType) valueError(types *pgtype.Map, l *Mapping, column int, null boo
 	if null {
 		e = newError(c.Name, "column %q (%s) is NULL, and %s (%s) cannot hold that: make it *%s, or use coalesce", c.Name, typ, where, f.Type, f.Type)
 	} else {
-		e = newError(c.Name, "column %q (%s) does not fit %s (%s)", c.Name, typ, where, f.Type)
+		e = newError(c.Name, "column %q (%s) has a value that does not fit %s (%s): use a type that holds every value of the column", c.Name, typ, where, f.Type)
 	}
 	e.Err = err
 	return e
@@ -341,7 +341,7 @@ func goType(types *pgtype.Map, oid uint32) string {
 	if t := goTypes[oid]; t != "" {
 		return t
 	}
-	return "a type that is meant for it"
+	return "a type for it"
 }
 
 var goTypes = map[uint32]string{

@@ -17,6 +17,13 @@ import (
 const (
 	FeatureNotSupported       = "0A000"
 	ProtocolViolation         = "08P01"
+	IntegrityViolation        = "23000" // integrity_constraint_violation
+	RestrictViolation         = "23001"
+	NotNullViolation          = "23502"
+	ForeignKeyViolation       = "23503"
+	UniqueViolation           = "23505"
+	CheckViolation            = "23514"
+	ExclusionViolation        = "23P01"
 	ReadOnlyTransaction       = "25006"
 	InFailedTransaction       = "25P02"
 	UndefinedStatement        = "26000" // invalid_sql_statement_name
@@ -176,25 +183,6 @@ func ProvesOutdated(err error) bool {
 		return pgErr.Routine == "lookup_type_cache" || pgErr.Position > 0
 	}
 	return pgErr.Position > 0
-}
-
-// Describe returns the code of an error, as [Lookup] does, and its condition with the object
-// that it is about. The message and the detail of PostgreSQL may hold values.
-func Describe(err *pgconn.PgError) (code, message string) {
-	code, message = Lookup(err.Code)
-	what := ""
-	if err.ConstraintName != "" {
-		what = ": constraint " + err.ConstraintName
-	} else if err.ColumnName != "" && err.TableName != "" {
-		what = ": column " + err.ColumnName
-	}
-	switch {
-	case err.TableName == "":
-		return code, message + what
-	case what == "":
-		return code, message + ": table " + err.TableName
-	}
-	return code, message + what + " of table " + err.TableName
 }
 
 // ConnectHint says why the server did not take a connection, and what to do about it; "" of

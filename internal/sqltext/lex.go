@@ -31,7 +31,7 @@ func (t token) is(keywords ...string) bool {
 // Text that PostgreSQL could not make sense of (1abc, a lone $) is split somehow: the server has the better error.
 func tokens(sql string) ([]token, error) {
 	if i := strings.IndexByte(sql, 0); i >= 0 {
-		return nil, errorAt(sql, i, "a NUL byte: PostgreSQL's text has none, take it out")
+		return nil, errorAt(sql, i, "a NUL byte, which text in PostgreSQL cannot hold: take it out")
 	}
 	for i, r := range sql {
 		if _, size := utf8.DecodeRuneInString(sql[i:]); r == utf8.RuneError && size == 1 {
