@@ -426,10 +426,8 @@ func (p *Pipeline) accepts(d *definition) bool {
 		return false
 	}
 	switch {
-	case p == nil:
+	case p == nil || p.ran: // Get says so
 		return false
-	case p.ran:
-		return refuse("a command was queued after Run: a pipeline is run once")
 	case d == nil:
 		return refuse("item %d is a nil command: is the variable set before it is queued?", len(p.items))
 	case !d.pipelines:

@@ -40,7 +40,7 @@ func TestACopyThatDoesNotFitItsTable(t *testing.T) {
 			}
 			return pgcmd.Copy[wrong]("parts.copy", pgx.Identifier{"parts"}).Run(ctx, pool, rowsOf[wrong]())
 		},
-		"the sequence of rows is nil":                    func() (int64, error) { return copyParts.Run(ctx, pool, nil) },
+		"the sequence of rows is nil":                func() (int64, error) { return copyParts.Run(ctx, pool, nil) },
 		"a Copy cannot run on a pgcmd_test.unusedDB": func() (int64, error) { return copyParts.Run(ctx, unusedDB{}, untouched) },
 	} {
 		n, err := run()

@@ -259,7 +259,7 @@ func TestDriftIsFound(t *testing.T) {
 		"columns reordered": {ddl: `drop table shops cascade; create table shops (name text not null constraint shops_name_key unique, id int8 generated always as identity primary key);
 			alter table orders add constraint orders_shop_fkey foreign key (shop_id) references shops`},
 		"a function that writes now": {ddl: `drop function fee; create function fee(amount int8) returns int8 language sql as 'insert into audit.log (line) values (''fee''); select amount / 10'`, findings: want{
-			"orders.fees: ReadOnly": "is said of SQL that writes, by way of function fee, insert log",
+			"orders.fees: ReadOnly": "is set for SQL that writes, by way of function fee, insert log",
 		}},
 		"a view that writes now": {ddl: `create function toll() returns int8 language plpgsql as $$ begin return nextval('shops_id_seq'); end $$;
 			drop view sold; create view sold as select id, email, qty from orders where toll() > 0`, findings: want{

@@ -93,7 +93,7 @@ func (s *sharedTx) checkCompatible(o Options) *Error {
 	case s.External:
 		return nil // its options are not known
 	case isolationRank(s.Options.IsoLevel) < isolationRank(o.Tx.IsoLevel):
-		return &Error{Code: CodeInternal, Message: "the command asks for " + string(o.Tx.IsoLevel) + ", and the transaction that it joins has a weaker isolation: begin that one with it"}
+		return &Error{Code: CodeInternal, Message: "the command asks for " + string(o.Tx.IsoLevel) + ", and the transaction that it joins has a weaker isolation: begin that one with these Options.Tx"}
 	case s.Options.AccessMode == pgx.ReadOnly && !o.ReadOnly && o.Tx.AccessMode != pgx.ReadOnly:
 		return &Error{Code: CodeInternal, Message: "the transaction that the command joins is read-only: run it in another one, or set Options.ReadOnly if it changes nothing"}
 	}

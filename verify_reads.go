@@ -166,8 +166,8 @@ func (v *checker) readOnly(s *descriptor) {
 	}
 	sql := s.statement.text.SQL
 	if change := v.live.reachable.findWrite(routineOf("", sql, false), nil); change != "" {
-		s.report("ReadOnly", "read_only", "is said of SQL that writes, by way of %s: take it away, or a retry applies that twice", change)
+		s.report("ReadOnly", "read_only", "is set for SQL that writes, by way of %s: take it away, or a retry applies that twice", change)
 	} else if sqltext.Locks(sql) {
-		s.report("ReadOnly", "read_only", "is said of SQL that locks rows, which a replica and a read-only transaction refuse: take it away, or the lock")
+		s.report("ReadOnly", "read_only", "is set for SQL that locks rows, which a replica and a read-only transaction refuse: take it away, or the lock")
 	}
 }

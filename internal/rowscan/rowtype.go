@@ -141,7 +141,7 @@ func Fields(typ reflect.Type) ([]structfields.Field, error) {
 	fields, _ := structfields.Of(typ)
 	for i, f := range fields {
 		if why := structfields.Unreadable(f.Type); why != "" {
-			return nil, fmt.Errorf("field %s.%s cannot hold a column: %s (tag it `db:\"-\"` to leave it out)", typ, f.Path, why)
+			return nil, fmt.Errorf("%s cannot hold a column: %s (tag it `db:\"-\"` to leave it out)", structfields.Called(typ, "row", f.Path), why)
 		}
 		for _, g := range fields[:i] {
 			if f.Tagged == g.Tagged && (f.Name == g.Name || !f.Tagged && f.Matches(g.Name)) {

@@ -191,6 +191,8 @@ func ConnectHint(state string) string {
 	switch state {
 	case InvalidPassword, InvalidAuthorization:
 		return "the server refuses the user or the password: check them, and pg_hba.conf"
+	case UndefinedObject:
+		return "the server does not know a setting in the URL: check its parameters"
 	case UndefinedDatabase:
 		return "the database does not exist: check its name, or create it"
 	case InsufficientPrivilege:

@@ -206,7 +206,7 @@ func (c *Checks) byTags(in any) (err error) {
 // prefixOf returns the beginning of validator's paths, the name of the input's type, which
 // is not reported.
 func prefixOf(typ reflect.Type) string {
-	for typ.Kind() == reflect.Pointer {
+	for depth := 0; depth < 8 && typ.Kind() == reflect.Pointer; depth++ { // a type may point to itself
 		typ = typ.Elem()
 	}
 	return typ.Name() + "."
