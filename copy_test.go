@@ -105,7 +105,7 @@ func TestACopyThatIsWrongPanicsAtDefinition(t *testing.T) {
 		"the row type map[string]interface {} names no columns":                     func() { pgcmd.Copy[map[string]any]("parts.copy", table) },
 		"use pgcmd_test.part, rows are values":                                      func() { pgcmd.Copy[*part]("parts.copy", table) },
 		"the row type struct {} has no exported fields":                             func() { pgcmd.Copy[struct{}]("parts.copy", table) },
-		"field struct { C chan int }.C cannot hold a column":                        func() { pgcmd.Copy[struct{ C chan int }]("parts.copy", table) },
+		"the row's field C cannot hold a column":                                    func() { pgcmd.Copy[struct{ C chan int }]("parts.copy", table) },
 		"fields PartID and Part_ID of":                                              func() { pgcmd.Copy[struct{ PartID, Part_ID int }]("parts.copy", table) },
 		"the table has no name":                                                     func() { pgcmd.Copy[part]("parts.copy", nil) },
 		`the table name ["public" ""] has a part that is empty or holds a NUL byte`: func() { pgcmd.Copy[part]("parts.copy", pgx.Identifier{"public", ""}) },

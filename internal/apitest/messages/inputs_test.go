@@ -55,7 +55,7 @@ type (
 	digits struct {
 		Phone string `validate:"mongodb"`
 	}
-	misfit struct {
+	sized struct {
 		N any `validate:"len=3"`
 	}
 	own     struct{ ID int }
@@ -147,7 +147,7 @@ func inputs(p *page) {
 		accept[[]item]("orders.items").Validate([]item{{SKU: "1"}}),
 		accept[*order]("orders.add").Validate(nil),
 		accept[*own]("orders.own").Validate(nil),
-		accept[misfit]("orders.misfit").Validate(misfit{N: struct{}{}}),
+		accept[sized]("orders.length").Validate(sized{N: struct{}{}}),
 		accept[own]("orders.own").Validate(own{}),
 		accept[digits]("orders.phone").Validate(digits{"1"}),
 	)
