@@ -18,7 +18,7 @@ const root = "../../.."
 // fileOf finds the blocks of a page that are files: the line before names it.
 var fileOf = regexp.MustCompile("(?ms)^`([a-z_]+\\.(?:go|sql))`:\n\n```[a-z]+\n(.*?)^```")
 
-// Whoever follows the page has a module that compiles, is vetted, and whose test passes.
+// A reader who follows the page has a module that compiles, passes go vet, and whose test passes.
 func TestTheServiceOfTheStartPageWorksInAnEmptyFolder(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile(filepath.Join(root, "docs", "start.md"))
@@ -44,7 +44,7 @@ func TestTheServiceOfTheStartPageWorksInAnEmptyFolder(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(folder, "go.sum"), sums, 0o644))
 
-	for _, command := range [][]string{{"gofmt", "-l", "."}, {"go", "vet", "-mod=mod", "."}, {"go", "test", "-mod=mod", "-count=1", "."}} {
+	for _, command := range [][]string{{"gofmt", "-l", "."}, {"go", "test", "-vet=all", "-mod=mod", "-count=1", "."}} {
 		run := exec.CommandContext(t.Context(), command[0], command[1:]...)
 		run.Dir = folder
 		run.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=", "GOPROXY=off")
