@@ -69,6 +69,12 @@ func findings(p *page) {
 		}]("users.mood", `update users set m = @m`))
 	warn(takes[string](`update users set doc = $1`), takes[time.Time](`update users set day = $1`), takes[int](`update users set email = $1::xid::text`), takes[int](`select $1::pg_lsn`))
 
+	composite := pgcmdtest.Connect(p.t, pgcmd.Config{Types: []string{"pair"}}, `create type pair as (a date, b int); create table h (p pair)`)
+	verify(composite, takesPair[struct{ A time.Time }](), takesPair[struct {
+		B int
+		A time.Time
+	}](), takesPair[struct{ A, B bool }]())
+
 	p.heading("Verify: rows")
 	verify(pool,
 		gives[map[string]any](`select id, id from users`),
@@ -140,4 +146,8 @@ var serial int
 func unique(name string) string {
 	serial++
 	return name + string(rune('a'+serial/26)) + string(rune('a'+serial%26))
+}
+
+func takesPair[T any]() pgcmd.Definition {
+	return pgcmd.Exec[struct{ P T }](unique("pairs.takes"), `insert into h values (@p)`)
 }

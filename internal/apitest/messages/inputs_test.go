@@ -154,7 +154,7 @@ func inputs(p *page) {
 
 	p.heading("Inputs: arguments")
 	tables := pgcmdtest.Pool(p.t, `create type mood as enum ('sad', 'happy');
-		create table t (n int, small int2, doc jsonb, m mood, grid int[], b bytea, s text)`)
+		create type pair as (a date, b int); create table t (p pair, n int, small int2, doc jsonb, m mood, grid int[], b bytea, s text)`)
 	simple, err := pgx.ParseConfig(tables.Config().ConnString())
 	require.NoError(p.t, err)
 	simple.DefaultQueryExecMode = pgx.QueryExecModeExec
@@ -165,7 +165,7 @@ func inputs(p *page) {
 		errOf(sendTo[int64]("n").Run(ctx, tables, 1<<40)),
 		errOf(pgcmd.Exec[struct{ Qty int64 }]("t.add", `insert into t (n) values (@qty)`).Run(ctx, tables, struct{ Qty int64 }{1 << 40})),
 		errOf(sendTo[string]("n").Run(ctx, tables, "one")),
-		errOf(sendMap("n", tables)), errOf(sendMap("m", tables)),
+		errOf(sendMap("n", tables)), errOf(sendMap("m", tables)), errOf(sendMap("p", tables)),
 		errOf(sendTo[feeling]("m").Run(ctx, tables, feeling{1})),
 		errOf(sendTo[truth]("n").Run(ctx, tables, truth{})),
 		errOf(sendTo[point]("m").Run(ctx, tables, point{})),

@@ -86,6 +86,9 @@ func (p *page) heading(text string) { fmt.Fprintf(&p.b, "\n# %s\n", text) }
 // changing are the parts of a message that differ from run to run.
 var changing = regexp.MustCompile(`(longest for )[^ \]]+`)
 
+// serials are those of unique.
+var serials = regexp.MustCompile(`(\.(?:takes|gives))[a-z]{2}:`)
+
 // unstable are numbers of types that a new database does not give twice.
 var unstable = regexp.MustCompile(`\(type \d+\)|(\.Next){3,}`)
 
@@ -94,6 +97,7 @@ func (p *page) line(text string) {
 	for _, role := range p.roles {
 		text = strings.ReplaceAll(text, role, "reader")
 	}
+	text = serials.ReplaceAllString(text, "$1:")
 	text = unstable.ReplaceAllStringFunc(text, func(s string) string {
 		if s[0] == '.' {
 			return ".Next..."

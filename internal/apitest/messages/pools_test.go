@@ -54,6 +54,8 @@ func pools(p *page) {
 		connecting(pgcmd.Config{URL: address, MaxConns: 1, MinConns: 2}),
 		connecting(pgcmd.Config{URL: address, LockTimeout: time.Microsecond}),
 		connecting(pgcmd.Config{URL: address, PgBouncer: true, LockTimeout: time.Second, Multiplex: 1, Replicas: []string{address}}),
+		connecting(pgcmd.Config{URL: address, Types: []string{""}}),
+		connecting(pgcmd.Config{URL: address, Types: []string{"mood"}}),
 		connecting(pgcmd.Config{URL: address, Middleware: []pgcmd.Middleware{nil}}),
 		connecting(pgcmd.Config{URL: address, Multiplex: 1, Pgx: func(c *pgxpool.Config) {
 			c.PrepareConn = func(context.Context, *pgx.Conn) (bool, error) { return true, nil }

@@ -71,6 +71,7 @@ func statements(p *page) {
 		queryOne[struct{ ID int }](p, pool, `select point(1, 2) as id`),
 		queryOne[struct{ ID int }](p, pool, `select array[point(1, 2)] as id`),
 		queryOne[struct{ ID int }](p, pool, `select array['(1,2)'::pair] as id`),
+		queryOne[struct{ ID person }](p, pool, `select '(1,2)'::pair as id`),
 		queryOne[struct{ ID int }](p, pool, `select '[1,2)'::int4range as id`),
 		queryOne[struct{ ID int }](p, pool, `select '{[1,2)}'::int4multirange as id`),
 		queryOne[struct{ ID int }](p, pool, `select row(1, 2) as id`),
