@@ -312,11 +312,9 @@ func TestAnIncident(t *testing.T) {
 	load(3*time.Second, func() { _, _ = broken.Run(working, pool, struct{}{}) })
 
 	tb := open(t, chromium(t), chromedp.EmulateViewport(1280, 900), chromedp.Navigate(address))
-	wait := 6 * time.Second
-	if long, err := time.ParseDuration(os.Getenv("PGCMD_TEST_SHOTS_AFTER")); err == nil {
-		wait = long // for pictures with some history
+	if history, err := time.ParseDuration(os.Getenv("PGCMD_TEST_SHOTS_AFTER")); err == nil {
+		time.Sleep(history) // for pictures with some of it
 	}
-	time.Sleep(wait)
 	tb.sees("billing.charge")
 	tb.sees("unknown effect")
 	tb.sees("timeout")
