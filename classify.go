@@ -41,7 +41,7 @@ func classify(ctx context.Context, err error) *Error {
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		e.setFromPgError(ctx, pgErr)
 		if refused, ok := errors.AsType[*stmtcache.SettingError](err); ok {
-			e.Message = "the setting " + refused.Name + " of Config.Settings was refused: " + e.Message
+			e.Message = "the setting " + refused.Name + " of Config.Settings was refused: " + cmp.Or(sqlstate.SettingHint(pgErr.Code), e.Message)
 		}
 		if pgxerr.IsConnect(err) {
 			e.Message = "connecting failed: " + e.Message

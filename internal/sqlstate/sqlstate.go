@@ -206,3 +206,14 @@ func ConnectHint(state string) string {
 	}
 	return ""
 }
+
+// SettingHint says why the server did not take a setting, and what to do about it; "" of another error.
+func SettingHint(state string) string {
+	switch state {
+	case UndefinedObject:
+		return "the server has none of this name, and one of your own needs a dot, as in app.tenant"
+	case "55P02": // cant_change_runtime_param
+		return "it cannot be changed while the server runs, or in a session"
+	}
+	return ""
+}

@@ -88,6 +88,8 @@ var notMessages = map[string]string{
 	"pgcmd: timeout waiting for a connection":                            behind,
 	"pgcmd: the database does not have the types ":                       behind,
 	"pgcmd: load types: %v":                                              behind,
+	"the setting ":                                                       behind,
+	"the setting was refused":                                            behind,
 	"pgcmd: the pool is closed":                                          behind,
 	"pgcmd: the shared connections are closed":                           behind,
 	"pgcmd: the statement cannot run on a shared connection":             behind,

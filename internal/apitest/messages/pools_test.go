@@ -116,6 +116,27 @@ func pools(p *page) {
 		c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error { _, err := conn.Exec(ctx, `begin`); return err }
 	}}))
 
+	p.heading("Settings of the caller")
+	set := func(settings ...pgcmd.Setting) error {
+		pool := open(pgcmd.Config{Settings: func(context.Context) ([]pgcmd.Setting, error) { return settings, nil }})
+		return errOf(list.Run(ctx, pool, none{}))
+	}
+	var nested *pgcmd.Pool
+	nested = open(pgcmd.Config{Settings: func(ctx context.Context) ([]pgcmd.Setting, error) {
+		_, err := list.Run(ctx, nested, none{})
+		return nil, err
+	}})
+	p.fails(
+		set(pgcmd.Setting{Name: "a tenant"}),
+		set(pgcmd.Setting{Name: "app.tenant", Value: "\x00"}),
+		set(pgcmd.Setting{Name: "tenant", Value: "7"}),
+		set(pgcmd.Setting{Name: "work_mem", Value: "much"}),
+		set(pgcmd.Setting{Name: "port", Value: "1"}),
+		errOf(list.Run(ctx, nested, none{})),
+		connecting(pgcmd.Config{URL: address, Settings: func(context.Context) ([]pgcmd.Setting, error) { return nil, nil },
+			Pgx: func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol }}),
+	)
+
 	raw, err := pgxpool.New(ctx, address)
 	require.NoError(p.t, err)
 	raw.Close()
