@@ -1,5 +1,7 @@
 package messages_test
 
+//lint:file-ignore U1000 the messages name these fields
+
 import (
 	"context"
 	"database/sql"

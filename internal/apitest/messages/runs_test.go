@@ -35,7 +35,6 @@ type (
 		Email   string
 	}
 	nexts struct{}
-	late  struct{ V string }
 )
 
 func (*nexts) ScanRow(rows pgx.Rows) error { rows.Next(); return nil }
