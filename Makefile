@@ -1,7 +1,7 @@
 # Every target does its own set-up; a fresh machine needs Go, git and make.
 
 # Modules of their own, so that users of the library do not depend on what they need.
-MODULES = bench pgcmdotel pgcmdmcp examples/mcp
+MODULES = bench pgcmdotel pgcmdmcp examples/mcp examples/query
 
 # A workspace of all modules: one go command tests them, and compiles what they share once. lint does without it, so
 # that a module whose go.mod lacks something is found.
@@ -58,10 +58,13 @@ bench-check: postgres ## Whether the budgets hold, 12 minutes, or BENCH_SHORT=1:
 bench-soak: postgres ## 10,000 operations a second for a minute, with percentiles
 	cd bench && go run . soak
 
-fuzz: postgres ## Fuzz the placeholder lexer, by itself and against PostgreSQL, the input of a catalog and its schemas, the fingerprints of Once, a minute each
+fuzz: postgres ## Fuzz the placeholder lexer, by itself and against PostgreSQL, optional parts of SQL, the input of a catalog and its schemas, the fingerprints of Once, a minute each
 	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 60s ./internal/sqltext
 	go test -run '^$$' -fuzz '^FuzzAgainstPostgres$$' -fuzztime 60s -parallel 1 ./internal/sqltext
 	go test -run '^$$' -fuzz '^FuzzTables$$' -fuzztime 60s ./internal/sqltext
+	go test -run '^$$' -fuzz '^FuzzVariants$$' -fuzztime 60s ./internal/sqltext
+	go test -run '^$$' -fuzz '^FuzzOptionalParts$$' -fuzztime 60s -parallel 1 ./internal/apitest/optional
+	go test -run '^$$' -fuzz '^FuzzReads$$' -fuzztime 60s ./internal/sqltext
 	go test -run '^$$' -fuzz '^FuzzCatalogInput$$' -fuzztime 60s .
 	cd pgcmdmcp && go test -run '^$$' -fuzz '^FuzzSchemas$$' -fuzztime 60s ./internal/schematest
 	go test -run '^$$' -fuzz '^FuzzSameIffEqual$$' -fuzztime 60s ./internal/fingerprint

@@ -93,7 +93,7 @@ func Batch[In, Out any](c *Command[In, Out], mode BatchMode) *Command[[]In, Batc
 		panic(fmt.Sprintf("pgcmd: %s: Batch was given the unknown mode %d: use Atomic, Isolated, Independent or Sequential", c.def.name, int(mode)))
 	}
 	d := newDefinition(c.def.name+"[]", (*[]In)(nil), (*BatchResult[Out])(nil))
-	d.opts = Options{Description: c.def.opts.Description, ReadOnly: c.def.opts.ReadOnly, Trusted: c.def.opts.Trusted}
+	d.opts = Options{Description: c.def.opts.Description, ReadOnly: c.def.opts.ReadOnly, Writes: c.def.opts.Writes, Trusted: c.def.opts.Trusted}
 	d.inTx, d.isAtomic = mode == Atomic || mode == Isolated, mode == Atomic
 	d.body = newBatch(c.def, mode, func(in, out any) batchValues {
 		v := &typedBatchValues[In, Out]{in: *in.(*[]In)}
@@ -174,7 +174,7 @@ func (b *batch) configure(d *definition) body {
 	if o.InTx && b.mode > Isolated {
 		panic(fmt.Sprintf("pgcmd: %s: Options.InTx, but an %v batch has a transaction for each item: use Atomic or Isolated", d.name, b.mode))
 	}
-	inner := b.items.with(&Options{ReadOnly: o.ReadOnly, Trusted: o.Trusted, MaxRows: o.MaxRows, MaxBytes: o.MaxBytes, OnConstraint: o.OnConstraint})
+	inner := b.items.with(&Options{ReadOnly: o.ReadOnly, Writes: o.Writes, Trusted: o.Trusted, MaxRows: o.MaxRows, MaxBytes: o.MaxBytes, OnConstraint: o.OnConstraint})
 	c := *b
 	c.options, c.inner, c.pipelined = *o, inner, inner.pipelines
 	c.item = func(int) *definition { return inner }
@@ -481,7 +481,9 @@ func (p *Pipeline) Run(ctx context.Context, db DB, mode BatchMode) error {
 		values: func(any, any) batchValues { return p },
 	}
 	b.options.ReadOnly = !slices.ContainsFunc(p.items, func(item *queuedItem) bool { return !item.def.query.readOnly })
-	d := &definition{name: pipelineName, opts: b.options, body: b, batch: b, inTx: mode == Atomic, metricsCache: new(atomic.Pointer[commandMetrics])}
+	reads := !slices.ContainsFunc(p.items, func(item *queuedItem) bool { return !item.def.query.reads })
+	d := &definition{name: pipelineName, opts: b.options, body: b, batch: b, inTx: mode == Atomic, reads: reads, onlyReads: reads,
+		metricsCache: new(atomic.Pointer[commandMetrics])}
 	inv := &invocation{in: &p, out: new(struct{ Succeeded int })}
 	inv.inValue, inv.outValue = reflect.ValueOf(inv.in).Elem(), reflect.ValueOf(inv.out).Elem()
 	_, failure := d.runObserved(ctx, db, inv)

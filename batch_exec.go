@@ -269,21 +269,13 @@ func (l *chunkRun) run(chunk []encodedItem) {
 			more, errs = append(more, i), append(errs, e)
 		}
 	})
-	if l.s.commitSent && l.culprit >= 0 { // the client cannot read its result, and it is applied
-		l.failure.Effect = l.isKept()
+	if l.s.commitSent && l.culprit >= 0 { // the client cannot read its result, and all is applied
+		l.failure.Effect = l.s.effectAfterCommit()
 		for n, i := range more {
-			errs[n].Effect = l.failure.Effect
-			l.f.items.fail(i, errs[n])
+			errs[n].Effect = l.s.effectAfterCommit()
+			l.f.items.fail(i, errs[n].ofItem())
 		}
 	}
-}
-
-// isKept is the Effect of an error that came after COMMIT.
-func (l *chunkRun) isKept() Effect {
-	if l.s.Options.AccessMode == pgx.ReadOnly {
-		return NotApplied
-	}
-	return Applied
 }
 
 // read reads the replies of an exchange. bad is called for every item that failed;
@@ -366,7 +358,7 @@ func (l *chunkRun) lost(ex *pgpipeline.Exchange, refused bool) {
 	}
 	e := l.f.connError(ex)
 	switch {
-	case l.s.Options.AccessMode == pgx.ReadOnly, ex.Unsent(), refused, !l.commit:
+	case l.s.changesNothing(), ex.Unsent(), refused, !l.commit:
 		e.Effect = NotApplied
 	default:
 		e.Effect, l.s.commitSent = Unknown, true
@@ -445,8 +437,8 @@ func (f *batchExec) runChunkIsolated(tx *Tx, chunk []encodedItem, commit bool) *
 				f.items.fail(i, e)
 				unread = append(unread, i)
 			case unreadable:
-				e.Effect = l.isKept()
-				f.items.fail(i, e)
+				e.Effect = s.effectAfterCommit()
+				f.items.fail(i, e.ofItem())
 			case perItem:
 				f.items.fail(i, e)
 			case !refused:
@@ -646,10 +638,10 @@ func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
 			f.items.fail(i, refused)
 		case unreadable != nil:
 			unreadable.Effect = Applied
-			if f.items.statement(i).readOnly {
+			if f.items.statement(i).reads {
 				unreadable.Effect = NotApplied
 			}
-			f.items.fail(i, unreadable)
+			f.items.fail(i, unreadable.ofItem())
 		default:
 			if now := below.Unreplicated(); now != unreplicated {
 				f.items.warnUnreplicated(i)
@@ -669,7 +661,7 @@ func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
 	failure = f.connError(ex)
 	for _, l := range chunk[ended:] {
 		e := *failure
-		if ex.Unsent() || f.items.statement(l.item).readOnly {
+		if ex.Unsent() || f.items.statement(l.item).reads {
 			e.Effect = NotApplied
 		} else {
 			e.Effect = Unknown
@@ -691,7 +683,7 @@ func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
 func (f *batchExec) failRefused(i int, err error) *Error {
 	e := f.itemError(i, err)
 	s := f.items.statement(i)
-	if pgErr, _ := errors.AsType[*pgconn.PgError](err); !s.readOnly && !isOfSetting(err) && !(s.text.Atomic() && sqlstate.IsDefinite(pgErr)) {
+	if pgErr, _ := errors.AsType[*pgconn.PgError](err); !s.reads && !isOfSetting(err) && !(s.text.Atomic() && sqlstate.IsDefinite(pgErr)) {
 		e.Effect = Unknown
 	}
 	e.reconcileCode()

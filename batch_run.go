@@ -3,6 +3,7 @@ package pgcmd
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,11 +24,18 @@ type batchRun struct {
 	standing limits // of the pool
 
 	// Of items that are sent through a pipeline:
-	shared  *invocation // memory for one item of a Batch
-	args    []any
-	buffers map[*query]*rowscan.Buffer
+	resolved []resolvedItem // by the number of the item; nil if the SQL of none depends on its input
+	shared   *invocation    // memory for one item of a Batch
+	args     []any
+	buffers  map[*rowscan.RowType]*rowscan.Buffer
 
 	report func(done, total int) // nil: no progress is reported
+}
+
+// A resolvedItem is what an item sends, where that depends on its input.
+type resolvedItem struct {
+	query *query
+	args  []any // nil if they are the fields of the input
 }
 
 // run is the body of a batch.
@@ -110,8 +118,39 @@ func (r *batchRun) stopAt(culprit *Error, kept int) *Error {
 	return culprit
 }
 
+// resolve makes the queries of items whose SQL depends on their input, and returns the items
+// that can be sent. An item that has none fails; in an Atomic batch it is the culprit, and
+// ends that.
+func (r *batchRun) resolve(items []int) (left []int, culprit *Error) {
+	r.resolved = nil
+	if r.inner != nil && r.inner.direct || r.inner == nil && !slices.ContainsFunc(items, func(i int) bool { return !r.item(i).direct }) {
+		return items, nil
+	}
+	r.resolved = make([]resolvedItem, r.values.len())
+	left = make([]int, 0, len(items))
+	for _, i := range items {
+		item, q := &r.resolved[i], r.item(i).query
+		if item.query = q; q.source != nil {
+			var failure *Error
+			if item.query, item.args, failure = q.source.resolve(q, r.load(i)); failure != nil {
+				r.fail(i, failure)
+				if r.mode == Atomic {
+					return nil, r.errorOf(i)
+				}
+				continue
+			}
+		}
+		left = append(left, i)
+	}
+	return left, nil
+}
+
 // runPipelined sends the items of an Atomic or Isolated batch through a pipeline.
 func (r *batchRun) runPipelined(ctx context.Context, tx *Tx) *Error {
+	items, refused := r.resolve(r.left())
+	if refused != nil {
+		return r.stopAt(refused, 0)
+	}
 	if err := tx.level.Lock(ctx); err != nil {
 		return newUnsentError(ctx, err)
 	}
@@ -119,15 +158,17 @@ func (r *batchRun) runPipelined(ctx context.Context, tx *Tx) *Error {
 	r.standing = tx.s.limits
 	finish := tx.s.mayPiggybackCommit
 	tx.s.mayPiggybackCommit = false
-	items := r.left()
 	var last *query
+	safe, ends := true, false
 	for _, i := range items {
-		if q := r.item(i).query; q != last {
+		if q := r.query(i); q != last {
 			last = q
-			finish = finish && q.isCommitSafe(r.limits(i)) && !q.text.Ends
+			safe, ends = safe && q.isCommitSafe(r.limits(i)), ends || q.text.Ends
 			tx.s.Inspect(&q.text)
 		}
 	}
+	// If they only read, it does not matter that an item may fail at the client when COMMIT was sent.
+	finish = finish && !ends && (safe || tx.s.changesNothing())
 	f := newBatchExec(ctx, tx.s.Conn, tx.s, r)
 	defer f.release()
 	if r.mode == Isolated {
@@ -140,9 +181,17 @@ func (r *batchRun) runPipelined(ctx context.Context, tx *Tx) *Error {
 	case culprit < 0:
 		return failure
 	}
+	if r.onlyReads() {
+		failure.Effect = NotApplied
+	}
 	effect := failure.Effect
-	r.fail(culprit, failure)
+	r.fail(culprit, failure.ofItem())
 	culpritError := r.errorOf(culprit)
+	if failure.unchanged && len(items) > 1 && effect != NotApplied { // the others may have changed something
+		whole := *culpritError
+		whole.Effect = effect
+		culpritError = &whole
+	}
 	if effect == Applied {
 		return culpritError // it is there, with all the others
 	}
@@ -227,7 +276,7 @@ func (r *batchRun) sequential(ctx context.Context, db DB) *Error {
 // keptEffect is the error of a batch of which so many items, before the culprit, are kept: as
 // a whole it is neither applied nor not, and must not be repeated.
 func (r *batchRun) keptEffect(culprit *Error, kept int) *Error {
-	if kept == 0 || r.inner.opts.ReadOnly {
+	if kept == 0 || r.inner.reads {
 		return culprit
 	}
 	e := *culprit
@@ -250,6 +299,9 @@ func (r *batchRun) independent(ctx context.Context, db DB) *Error {
 		if err := ctx.Err(); err != nil {
 			return r.failAll(items, newUnsentError(ctx, err))
 		}
+		if items, _ = r.resolve(items); len(items) == 0 {
+			return nil
+		}
 		t := resolve(db)
 		settings, failure := t.own.settingsFor(ctx)
 		if failure != nil {
@@ -264,8 +316,26 @@ func (r *batchRun) independent(ctx context.Context, db DB) *Error {
 		f := newBatchExec(ctx, l.conn, nil, r)
 		f.settings = settings
 		defer f.release()
-		return f.independent(items, r.progress)
+		failure = f.independent(items, r.progress)
+		if failure != nil && r.onlyReads() {
+			failure.Effect = NotApplied
+			failure.reconcileCode()
+		}
+		return failure
 	})
+}
+
+// onlyReads reports whether the items of a pipeline change nothing.
+func (r *batchRun) onlyReads() bool {
+	for i := range r.values.len() {
+		if !r.item(i).query.reads {
+			return false
+		}
+		if r.inner != nil { // all are alike
+			break
+		}
+	}
+	return true
 }
 
 // retryFailed runs items, and runs those again that failed and may be retried, until the
@@ -326,10 +396,18 @@ func (r *batchRun) releaseConn(ctx context.Context, l *connLease) {
 	l.release()
 }
 
-func (r *batchRun) statement(i int) *statement { return r.item(i).query.statement }
+// query is what item i sends.
+func (r *batchRun) query(i int) *query {
+	if r.resolved != nil {
+		return r.resolved[i].query
+	}
+	return r.item(i).query
+}
+
+func (r *batchRun) statement(i int) *statement { return r.query(i).statement }
 
 func (r *batchRun) checkColumns(i int, types *pgtype.Map, columns []pgconn.FieldDescription) *Error {
-	return r.item(i).query.checkColumns(types, columns)
+	return r.query(i).checkColumns(types, columns)
 }
 
 // invocation returns the memory of item i.
@@ -340,18 +418,28 @@ func (r *batchRun) invocation(i int) *invocation {
 	if r.shared == nil {
 		d := r.item(i)
 		r.shared = d.newInvocation()
-		r.shared.fields = d.query.binding.Pointers(r.shared.inValue)
+		if d.direct {
+			r.shared.fields = d.query.binding.Pointers(r.shared.inValue)
+		}
 	}
 	return r.shared
 }
 
-// arguments returns the arguments of item i, in memory that the next item uses again.
-func (r *batchRun) arguments(i int) ([]any, *Error) {
+// load returns the memory of item i, with its input.
+func (r *batchRun) load(i int) *invocation {
 	inv := r.invocation(i)
 	if inv == r.shared {
 		r.values.load(i, inv.in)
 	}
-	q := r.item(i).query
+	return inv
+}
+
+// arguments returns the arguments of item i, in memory that the next item uses again.
+func (r *batchRun) arguments(i int) ([]any, *Error) {
+	if r.resolved != nil && r.resolved[i].args != nil {
+		return r.resolved[i].args, nil
+	}
+	inv, q := r.load(i), r.query(i)
 	if n := len(q.fields); cap(r.args) < n {
 		r.args = make([]any, n)
 	} else {
@@ -375,14 +463,14 @@ func (r *batchRun) bounded() bool {
 }
 
 func (r *batchRun) read(i int, rows rowscan.Rows, l limits) *Error {
-	q, inv := r.item(i).query, r.invocation(i)
-	b := r.buffers[q]
+	q, inv := r.query(i), r.invocation(i)
+	b := r.buffers[q.rowType]
 	if b == nil {
 		b = q.rowBufferFor(r.ctx)
 		if r.buffers == nil {
-			r.buffers = map[*query]*rowscan.Buffer{}
+			r.buffers = map[*rowscan.RowType]*rowscan.Buffer{}
 		}
-		r.buffers[q] = b
+		r.buffers[q.rowType] = b
 	}
 	inv.outValue.SetZero()
 	e := q.readItem(b, rows, l, inv.outValue)

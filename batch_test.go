@@ -302,7 +302,7 @@ func TestAnItemThatTheClientRefuses(t *testing.T) {
 
 		r, err = pgcmd.Batch(take, pgcmd.Independent).Run(t.Context(), pool, []int64{1, 99})
 		require.NoError(t, err)
-		assert.Equal(t, pgcmd.Applied, pgcmd.EffectOf(r.Outcomes[1].Err), "by itself it has committed, as when it is run by itself")
+		assert.Equal(t, pgcmd.NotApplied, pgcmd.EffectOf(r.Outcomes[1].Err), "it has changed no row, as when it is run by itself")
 		assert.Equal(t, 14, count(t, pool, `select sum(qty) from items`))
 	}
 	// A value that does not fit the row is found after COMMIT, and so it is said.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -161,6 +162,24 @@ func TestNoSecretAndNoValueIsEverShown(t *testing.T) {
 		"an ad hoc query with an open dollar body": func() error {
 			return runErr(pgcmd.AdHoc.Run(ctx, pool, pgcmd.AdHocQuery{SQL: `select $$` + inputCanary}))
 		},
+		"a name that no choice has": func() error {
+			return runErr(pgcmd.Exec[byEmail]("x", `select 1 order by /*= @email a: 1 */ 1 /*=*/`).Run(ctx, pool, in))
+		},
+		"an optional part that the server refuses": func() error {
+			return runErr(pgcmd.Exec[optionalEmail]("x", `select 1 /*? + @email::text::int */`).Run(ctx, pool, optionalEmail{&in.Email}))
+		},
+		"an error of a function that makes the SQL": func() error { return runBuilt(ctx, pool, "", nil, errors.New(inputCanary)) },
+		"SQL of a function that is open":            func() error { return runBuilt(ctx, pool, `select '`+inputCanary, nil, nil) },
+		"SQL of a function that is two":             func() error { return runBuilt(ctx, pool, `select 1; '`+inputCanary+`'`, nil, nil) },
+		"SQL of a function that is refused":         func() error { return runBuilt(ctx, pool, `select '`+inputCanary+`'::int`, nil, nil) },
+		"too many arguments of a function":          func() error { return runBuilt(ctx, pool, `select 1`, []any{inputCanary}, nil) },
+		"an argument of a function that is no text": func() error { return runBuilt(ctx, pool, `select $1::text`, []any{inputCanary + "\x00"}, nil) },
+		"an argument of a function that does not fit": func() error {
+			return runBuilt(ctx, pool, `select $1::int`, []any{struct{ A string }{inputCanary}}, nil)
+		},
+		"a name that a function's arguments lack": func() error {
+			return runBuilt(ctx, pool, `select @a`, []any{pgx.StrictNamedArgs{"b": inputCanary}}, nil)
+		},
 		"a DSN with a password": func() error {
 			config, err := pgxpool.ParseConfig("postgres://nobody:" + dsnCanary + "@127.0.0.1:1/" + dsnCanary)
 			require.NoError(t, err)
@@ -192,6 +211,13 @@ func TestNoSecretAndNoValueIsEverShown(t *testing.T) {
 	assertNoCanary(t, "a command", accept[login]("x"))
 }
 
+type optionalEmail struct{ Email *string }
+
+// runBuilt runs SQL of a function that returns these values.
+func runBuilt(ctx context.Context, db pgcmd.DB, sql string, args []any, err error) error {
+	return runErr(pgcmd.ExecFunc[empty]("x", func(empty) (string, []any, error) { return sql, args, err }).Run(ctx, db, empty{}))
+}
+
 // runErr drops an output.
 func runErr[Out any](_ Out, err error) error { return err }
 
@@ -215,7 +241,7 @@ func TestOutcomesAsJSON(t *testing.T) {
 	assert.False(t, bad.OK())
 	text, err = json.Marshal(bad)
 	require.NoError(t, err)
-	assert.JSONEq(t, `{"ok":false,"error":{"code":"not_found","effect":"applied","command":"users.find","message":"no row was found","attempts":1}}`, string(text))
+	assert.JSONEq(t, `{"ok":false,"error":{"code":"not_found","effect":"not_applied","command":"users.find","message":"no row was found","attempts":1}}`, string(text))
 
 	refused := pgcmd.Try(t.Context(), pool, accept[signup]("users.signup"), signup{Email: "ada@example.com", Age: 36})
 	text, err = json.Marshal(refused)

@@ -117,7 +117,7 @@ func newCatalogEntry(def *definition) (l *catalogEntry, mistakes []string) {
 		def = def.with(&Options{MaxRows: catalogMaxRows})
 		s = def.descriptor()
 	}
-	l = &catalogEntry{descriptor: s, def: def, inputSchema: schemaOf("input", s.input), outputSchema: schemaOf("output", s.output)}
+	l = &catalogEntry{descriptor: s, def: def, inputSchema: s.schemaOfInput(), outputSchema: schemaOf("output", s.output)}
 	for _, mistake := range slices.Concat(l.inputSchema.mistakes, l.outputSchema.mistakes) {
 		mistakes = append(mistakes, s.name+": "+mistake)
 	}
@@ -145,10 +145,26 @@ func schemaOf(direction string, typ reflect.Type) *typeSchema {
 	if known, ok := schemas.Load(key); ok {
 		return known.(*typeSchema)
 	}
-	schema, mistakes := jsonschema.Of(direction, typ, jsonForms)
-	s := &typeSchema{schema, mistakes, sync.OnceValue(func() json.RawMessage { return mustJSON(schema) })}
+	s := newTypeSchema(direction, typ)
 	schemas.Store(key, s)
 	return s
+}
+
+func newTypeSchema(direction string, typ reflect.Type, enums ...jsonschema.Enum) *typeSchema {
+	schema, mistakes := jsonschema.Of(direction, typ, jsonForms, enums...)
+	return &typeSchema{schema, mistakes, sync.OnceValue(func() json.RawMessage { return mustJSON(schema) })}
+}
+
+// schemaOfInput is that of the input's type, and of what its fields can choose.
+func (s *descriptor) schemaOfInput() *typeSchema {
+	if s.variants == nil || len(s.variants.fields.Choices) == 0 {
+		return schemaOf("input", s.input)
+	}
+	var enums []jsonschema.Enum
+	for _, c := range s.variants.fields.Choices {
+		enums = append(enums, jsonschema.Enum{Type: s.in, Index: c.Index, Values: append([]string{""}, c.Options...)})
+	}
+	return newTypeSchema("input", s.input, enums...)
 }
 
 // Run runs the command called name with an input in JSON, and returns its output
@@ -197,7 +213,7 @@ func (l *catalogEntry) run(ctx context.Context, db DB, input []byte) (json.RawMe
 		text, err = encodeJSON(out)
 	}
 	if err != nil && failure == nil {
-		e := &Error{Code: CodeInternal, Effect: effectAfterSuccess(db, l.own.ReadOnly, l.isStatement || l.inTx), Attempts: 1, Err: err,
+		e := &Error{Code: CodeInternal, Effect: effectAfterSuccess(db, l.reads, l.isStatement || l.inTx), Attempts: 1, Err: err,
 			Message: "the output has no JSON form: NaN, an infinity and a value that holds itself have none"}
 		return nil, e.prefixCommand(l.name)
 	}
@@ -320,8 +336,8 @@ type CommandInfo struct {
 	Input       json.RawMessage // JSON Schema, draft 2020-12
 	Output      json.RawMessage // likewise
 
-	// ReadOnly is Options.ReadOnly. A command without it counts as one
-	// that changes data, whatever its SQL.
+	// ReadOnly says that the command changes nothing: by Options.ReadOnly, or since it is
+	// a statement that counts as a read by its text, see [Query].
 	ReadOnly    bool
 	Transaction bool          // it runs in a transaction
 	Once        bool          // a second run with the same key returns the first one's result
@@ -393,7 +409,7 @@ func (l *catalogEntry) describe() CommandInfo {
 	i := CommandInfo{
 		Name:        l.name,
 		Description: l.own.Description,
-		ReadOnly:    l.own.ReadOnly,
+		ReadOnly:    l.reads,
 		Transaction: l.inTx,
 		Once:        l.once,
 		Attempts:    max(l.own.Retry.Attempts, 1),
@@ -442,11 +458,11 @@ func (l *catalogEntry) codes() []Code {
 		}
 		switch code {
 		case CodeNotFound:
-			return !l.returnsOne
+			return !l.returnsOne || l.optional
 		case CodeTooManyRows:
-			return l.statement != nil && l.rowType == nil // an Exec
+			return (l.statement != nil || l.built) && l.rowType == nil // an Exec
 		case CodeConflict, CodeUnknownEffect:
-			return l.own.ReadOnly
+			return l.reads
 		}
 		return code == CodeSkipped
 	})
@@ -471,6 +487,7 @@ func (l *catalogEntry) markdown() catalogmd.Entry {
 		ReadOnly: info.ReadOnly, Transaction: info.Transaction, Once: info.Once,
 		Attempts: info.Attempts, Timeout: info.Timeout, MaxRows: info.MaxRows,
 	}
+	e.Built = l.built
 	for _, code := range info.Codes {
 		e.Codes = append(e.Codes, string(code))
 	}
@@ -479,14 +496,31 @@ func (l *catalogEntry) markdown() catalogmd.Entry {
 	}
 	if l.statement != nil {
 		e.SQL = l.statement.text.SQL
-		for _, p := range l.statement.params {
-			if path, ok := jsonfields.Path(l.in, p); ok {
-				p = path
+		for i, p := range l.statement.params {
+			name := fmt.Sprintf("$%d", i+1)
+			if l.variants != nil {
+				name = "@" + l.statement.text.Names[i] // the SQL is as it was written
 			}
-			e.Params = append(e.Params, p)
+			e.Params = append(e.Params, catalogmd.Param{Name: name, Field: l.inJSON(p)})
+		}
+	}
+	if l.variants != nil {
+		for i, part := range l.variants.template.Parts {
+			e.Parts = append(e.Parts, catalogmd.Part{SQL: part.SQL, Fields: l.variants.fields.Names(i)})
+		}
+		for _, c := range l.variants.fields.Choices {
+			e.Choices = append(e.Choices, catalogmd.Choice{Field: l.inJSON(c.Path), Options: c.Options})
 		}
 	}
 	return e
+}
+
+// inJSON is the JSON's name of a field of the input.
+func (l *catalogEntry) inJSON(path string) string {
+	if name, ok := jsonfields.Path(l.in, path); ok {
+		return name
+	}
+	return path
 }
 
 // An outcome is an [Outcome] of any type.

@@ -32,7 +32,7 @@ import (
 func classify(ctx context.Context, err error) *Error {
 	if inner, ok := errors.AsType[*Error](err); ok && inner != nil {
 		e := *inner
-		e.Err, e.secondary = err, nil
+		e.Err, e.secondary, e.unchanged = err, nil, false
 		return &e
 	} else if ok {
 		return &Error{Code: CodeFailed, Err: err, Message: "failed with a nil *pgcmd.Error, which as an error is not nil: return nil itself"}
@@ -214,7 +214,7 @@ func (s *statement) statementError(ctx context.Context, r *result, err error) *E
 		discardConn(r.conn.Conn(), e)
 	}
 	switch {
-	case s.readOnly || pgxerr.IsConnect(err):
+	case s.reads || pgxerr.IsConnect(err):
 		e.Effect = NotApplied
 	case r.failedBeforeSend || r.unsent() || isOfSetting(err):
 		e.Effect = NotApplied
@@ -281,7 +281,7 @@ func (s *statement) resultError(ctx context.Context, r *result, e *Error) *Error
 		return s.statementError(ctx, r, err).after(e)
 	}
 	switch {
-	case s.readOnly:
+	case s.reads || e.unchanged:
 		e.Effect = NotApplied
 	case err == nil && !r.joined:
 		e.Effect = Applied
@@ -289,6 +289,23 @@ func (s *statement) resultError(ctx context.Context, r *result, e *Error) *Error
 		e.Effect = Unknown // canceled or lost, or the transaction goes on
 	}
 	return e
+}
+
+// noRowError makes the error of a QueryOne that found no row.
+func (s *statement) noRowError(tag pgconn.CommandTag) *Error {
+	// A SELECT that changes nothing by its text, and is no read, has Options.Writes.
+	none := s.text.ChangesOnlyRows && !s.text.ChangesNothing && tag.String() != "" && tag.RowsAffected() == 0
+	return &Error{Code: CodeNotFound, Message: "no row was found", Err: pgx.ErrNoRows, unchanged: s.reads || none}
+}
+
+// ofItem returns e as the error of one item of a batch.
+func (e *Error) ofItem() *Error {
+	if !e.unchanged {
+		return e
+	}
+	item := *e
+	item.Effect = NotApplied
+	return &item
 }
 
 // after makes errors.Is and errors.As reach earlier too, an error that the client found
@@ -344,7 +361,7 @@ func (s *statement) argError(err *typemap.ArgError) *Error {
 		field = s.params[err.Param]
 	}
 	e := newFieldError(field, err.Rule, err.Message, err.Err)
-	if err.WrongType && err.Param < len(s.fields) && s.fields[err.Param].Type.Kind() != reflect.Interface {
+	if err.WrongType && (s.built || err.Param < len(s.fields) && s.fields[err.Param].Type.Kind() != reflect.Interface) {
 		e.Code, e.Message = CodeInternal, "the input has a field that cannot be sent, whatever its value"
 	}
 	return e

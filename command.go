@@ -50,10 +50,13 @@ type definition struct {
 	returnsRows bool               // so that it can have MaxBytes
 	returnsMany bool               // it may return any number of rows, so that it can have MaxRows
 	isStatement bool               // its errors are made by a statement, which is one unit
+	reads       bool               // it changes nothing: by declaration, or by the text of its SQL
+	onlyReads   bool               // it runs nothing but statements that change nothing
 	batch       batchBody          // the body of a Batch or a Pipeline; nil for others
 	isAtomic    bool               // a batch whose items are applied all or none
 	validation  *validation.Checks // nil if there is nothing to check, or the input is trusted
 	handler     Handler            // the middleware; nil without
+	direct      bool               // query has the statement that is sent, whatever the input
 	pipelines   bool               // it can be an item of a pipeline
 	fastPath    bool               // no hook, no middleware, no limit: Run is the body and little else
 	// reusesMemory is set if no user code can keep the memory of a run: bodies have the input by
@@ -160,12 +163,18 @@ func (d *definition) prepare() *definition {
 		d.body = b.configure(d)
 	}
 	d.query, _ = d.body.(*query)
+	d.direct = d.query != nil && d.query.source == nil
 	d.batch, _ = d.body.(batchBody)
 	d.metricsCache = new(atomic.Pointer[commandMetrics])
 	d.validation = nil
 	if !d.opts.Trusted && d.batch == nil { // a batch checks its items itself
-		d.validation = validationOf(d.name, d.in)
+		d.validation = d.checks()
 	}
+	d.onlyReads = !d.isOnce && (d.query != nil && d.query.reads)
+	if b, ok := d.body.(*batch); ok {
+		d.onlyReads = !d.isOnce && b.inner.onlyReads
+	}
+	d.reads = d.opts.ReadOnly || d.onlyReads
 	d.handler = chain(d.name, d.opts.Middleware)
 	d.inTx = d.inTx || d.opts.InTx
 	d.checkOptions()
@@ -186,6 +195,8 @@ func (d *definition) checkOptions() {
 	switch {
 	case o.Tx != (pgx.TxOptions{}) && !d.inTx:
 		why = "Options.Tx, but the command begins no transaction: add InTx, or make it a Transaction"
+	case o.ReadOnly && o.Writes:
+		why = "Options.ReadOnly and Options.Writes contradict each other: take one of them away"
 	case d.isOnce && (o.ReadOnly || o.Tx.AccessMode == pgx.ReadOnly):
 		why = "a Once writes its key and its result, and cannot be read-only: take away ReadOnly, or the Once, since reading twice does no harm"
 	case o.MaxBytes > 0 && !d.returnsRows && d.batch == nil:
@@ -250,7 +261,7 @@ func (d *definition) validate(in any, most int) error {
 	}
 	checks := d.validation
 	if checks == nil {
-		checks = validationOf(d.name, d.in)
+		checks = d.checks()
 	}
 	if checks == nil {
 		return nil
@@ -259,6 +270,17 @@ func (d *definition) validate(in any, most int) error {
 		return d.notSentError(e)
 	}
 	return nil
+}
+
+// checks returns the validation of the input, nil if there is nothing to check.
+func (d *definition) checks() *validation.Checks {
+	checks := validationOf(d.name, d.in)
+	if d.query != nil {
+		if v, ok := d.query.source.(*variants); ok {
+			return v.withChoices(checks)
+		}
+	}
+	return checks
 }
 
 // With returns a copy of c with what o sets; fields left zero keep what c had.
@@ -305,6 +327,7 @@ type descriptor struct {
 	own           Options // of the command itself
 	inTx, once    bool
 	batch         bool
+	reads         bool // it changes nothing
 	isStatement   bool // it is a statement
 	hasUserCode   bool // it has hooks or middleware, whose errors can be any
 
@@ -312,12 +335,17 @@ type descriptor struct {
 	options     Options
 	in          reflect.Type
 	statement   *statement       // of a command that is one; else nil
+	variants    *variants        // of SQL with optional parts or choices; else nil
+	built       bool             // the SQL is made by a function
 	rowType     *rowscan.RowType // of its rows; nil if they do not matter
 	row         reflect.Type
-	returnsOne  bool                 // it returns exactly one row
+	returnsOne  bool                 // it returns one row at most
+	optional    bool                 // it may return none
 	table       pgx.Identifier       // of a Copy
 	fields      []structfields.Field // of a Copy
 	tablesNamed []sqltext.Table      // the tables that the SQL names
+	command     *descriptor          // of the command that this is a variant of; nil if it is none
+	variant     string               // what an input sets to have it
 	described   description          // by the server
 	findings    []Problem            // of Verify
 	warnings    []Problem
@@ -332,7 +360,11 @@ func (d *definition) descriptor() *descriptor {
 		s.in, s.options, s.isStatement = d.in, d.opts, d.isStatement
 		switch b := d.body.(type) {
 		case *query:
-			s.statement, s.rowType, s.returnsOne = b.statement, b.rowType, b.kind == queryOne
+			s.rowType, s.returnsOne, s.optional = b.rowType, b.kind == queryOne, b.optional
+			s.variants, _ = b.source.(*variants)
+			if _, s.built = b.source.(*builder); !s.built {
+				s.statement = b.statement
+			}
 			if b.rowType != nil {
 				s.row = b.rowType.Type
 			}
@@ -341,6 +373,7 @@ func (d *definition) descriptor() *descriptor {
 		}
 	}
 	s.name, s.own, s.input, s.output = d.name, d.opts, d.in, d.out
+	s.reads = d.reads
 	s.inTx, s.once = d.inTx, s.once || d.isOnce
 	s.hasUserCode = s.hasUserCode || d.handler != nil || len(d.before)+len(d.after)+len(d.onError) > 0
 	return s

@@ -49,8 +49,8 @@ type Config struct {
 	MaxReplicaLag time.Duration
 
 	// Multiplex is how many connections to each server are shared by commands that are
-	// one read: Query, QueryOne and Exec with ReadOnly. Zero: none, each command has one
-	// of its own. They come on top of MaxConns, and as many again while slow reads are
+	// one read: a Query, a QueryOne or an Exec that counts as one (see [Query]). Zero: none,
+	// each command has one of its own. They come on top of MaxConns, and as many again while slow reads are
 	// left alone with theirs. See docs/multiplex.md for what it is good for, and not.
 	Multiplex int
 

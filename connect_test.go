@@ -296,7 +296,7 @@ func TestCommandsOnAPoolAreCountedAndLogged(t *testing.T) {
 	assert.Equal(t, zapcore.DebugLevel, lines[0].Level)
 	assert.Equal(t, zapcore.InfoLevel, lines[1].Level)
 	assert.Equal(t, "not_found", lines[1].ContextMap()["code"])
-	assert.Equal(t, "applied", lines[1].ContextMap()["effect"])
+	assert.Equal(t, "not_applied", lines[1].ContextMap()["effect"])
 	assert.Equal(t, "users.find", lines[1].ContextMap()["name"])
 	for _, l := range lines {
 		assert.NotContains(t, fmt.Sprint(l.ContextMap()), "canary")

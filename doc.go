@@ -29,7 +29,8 @@
 // its [Effect] what is known of the database: NotApplied (proven), Applied (what
 // failed came later) or Unknown. A single statement is one unit: an error of
 // PostgreSQL's means that it was rolled back, but a row that cannot be scanned
-// comes after it has committed. A [New] body is not one unit, and its errors are
+// comes after it has committed, unless the statement counts as a read (see [Query]),
+// whose errors are all NotApplied. A [New] body is not one unit, and its errors are
 // Unknown unless it is ReadOnly. A [Transaction], and what has Options.InTx, is one
 // unit: NotApplied, unless the reply to COMMIT was lost. What joins a transaction
 // waits for its end.
@@ -46,6 +47,9 @@
 // definition. An @ that belongs to one of PostgreSQL's own operators, as in @> and
 // @@, is left alone; where it can be read both ways, as in <@name, the definition
 // panics and asks for a space.
+//
+// SQL may have optional parts and choices, which depend on the input, see [Query]; or a
+// function makes it, see [QueryFunc].
 //
 // # Definitions
 //

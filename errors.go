@@ -49,7 +49,8 @@ type Error struct {
 	previousAttempts []*Error // the errors of the attempts before this one
 	secondary        error    // found by errors.Is beside Err: a domain error, a context's error
 	outdated         bool     // the server refused a statement description because the schema has changed; it is no longer cached
-	noRetry          bool     // rows have reached the caller, or the input's rows were read, so that it cannot be retried
+	noRetry          bool     // rows have reached the caller, the input's rows were read, or the SQL was not made, so that it is not retried
+	unchanged        bool     // of a QueryOne without a row: it changed nothing, whatever becomes of what else was run
 	rowPrefix        string   // "row 18: ", for a message that replaces this one
 }
 

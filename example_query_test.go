@@ -113,7 +113,7 @@ func ExampleTry() {
 	outcome := pgcmd.Try(ctx, pool, findUser, FindUser{Email: "nobody@example.com"})
 	text, err := outcome.MarshalJSON()
 	fmt.Println(string(text), err)
-	// Output: {"ok":false,"error":{"code":"not_found","effect":"applied","command":"users.find","message":"no row was found","attempts":1}} <nil>
+	// Output: {"ok":false,"error":{"code":"not_found","effect":"not_applied","command":"users.find","message":"no row was found","attempts":1}} <nil>
 }
 
 func ExampleBefore() {

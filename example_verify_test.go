@@ -66,7 +66,7 @@ func ExampleCatalog() {
 	}
 	catalog := pgcmd.NewCatalog(pgcmd.QueryOne[Find, Found]("users.find",
 		`select id, email from users where email = @email`).
-		With(pgcmd.Options{ReadOnly: true, Description: "Finds a user by e-mail address."}))
+		With(pgcmd.Options{Description: "Finds a user by e-mail address."}))
 
 	out, err := catalog.Run(ctx, pool, "users.find", json.RawMessage(`{"email": "ada@example.com"}`))
 	fmt.Println(string(out), err)

@@ -82,7 +82,8 @@ func TestWhichCommandsAreShared(t *testing.T) {
 			return runErr(c.Run(ctx, pool, 3))
 		}, 1},
 		"by Try":               {func() error { return pgcmd.Try(ctx, pool, one.With(readOnly), 3).Err }, 1},
-		"one that may write":   {func() error { return runErr(one.Run(ctx, pool, 3)) }, 0},
+		"a read by its text":   {func() error { return runErr(one.Run(ctx, pool, 3)) }, 1},
+		"one that may write":   {func() error { return runErr(one.With(pgcmd.Options{Writes: true}).Run(ctx, pool, 3)) }, 0},
 		"one in a transaction": {func() error { return runErr(one.With(readOnly).With(pgcmd.Options{InTx: true}).Run(ctx, pool, 3)) }, 0},
 		"one on a pgxpool":     {func() error { return run(ctx, pool.Pool) }, 0},
 		"those of a Transaction": {func() error {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pgcmd/pgcmd/internal/sqltext"
 )
 
 // Options determine how a command runs. The zero Options change nothing; see [Command.With]
@@ -33,10 +35,16 @@ type Options struct {
 	InTx bool
 
 	// ReadOnly declares that the command changes nothing, so that the Effect of every
-	// error is NotApplied. SQL that is plainly a write panics at definition; that a
-	// volatile function changes nothing is up to the author. A statement without it counts
-	// as a write. It panics on a Copy and a Once.
+	// error is NotApplied, it may go to a replica, and its transaction begins READ ONLY.
+	// A plain SELECT needs it only for the last two: see [Query]. SQL that is plainly a
+	// write panics at definition; that a volatile function changes nothing is up to the
+	// author. It panics on a Copy and a Once.
 	ReadOnly bool
+
+	// Writes takes back what is inferred of a plain SELECT, see [Query]: a view, a rule, a
+	// policy, an operator or a function of it writes. It changes nothing for other
+	// commands, and panics together with ReadOnly.
+	Writes bool
 
 	// MaxRows is the most rows that a Query may return: one more is
 	// CodeTooManyRows, never a truncation, and stops the reading at once; a
@@ -99,6 +107,7 @@ func (o Options) merge(command string, more Options) Options {
 	o.MaxRows, o.MaxBytes = cmp.Or(more.MaxRows, o.MaxRows), cmp.Or(more.MaxBytes, o.MaxBytes)
 	o.Description = cmp.Or(more.Description, o.Description)
 	o.ReadOnly = o.ReadOnly || more.ReadOnly
+	o.Writes = o.Writes || more.Writes
 	o.Trusted = o.Trusted || more.Trusted
 	if len(more.OnConstraint) > 0 {
 		merged := maps.Clone(o.OnConstraint)
@@ -123,6 +132,11 @@ func (o Options) merge(command string, more Options) Options {
 	}
 	o.Middleware = append(o.Middleware[:len(o.Middleware):len(o.Middleware)], more.Middleware...)
 	return o
+}
+
+// reads reports whether a statement with these options changes nothing.
+func (o *Options) reads(text *sqltext.Text) bool {
+	return o.ReadOnly || text.ChangesNothing && !o.Writes
 }
 
 // A Call describes a run to a Middleware. It is read-only; Attempts and Rows

@@ -403,7 +403,7 @@ func (s *statement) runShared(ctx context.Context, p *Pool, settings []stmtcache
 	}
 	run := multiplex.Run{Query: multiplex.Query{Name: s.name, SQL: s.text.SQL, Args: args, Unverified: unverified, Settings: settings}}
 	for {
-		if failure, done = p.enterMux(ctx, &run); failure != nil || done {
+		if failure, done = p.enterMux(ctx, &run, s.readOnly); failure != nil || done {
 			return failure, failure != nil
 		}
 		req, err := run.Do(ctx)
@@ -435,14 +435,15 @@ func (s *statement) sharedError(ctx context.Context, r *result, args []any, err 
 	return s.statementError(ctx, r, err), true
 }
 
-// enterMux reserves a place on a shared connection, of a healthy replica if there is one.
-// dedicated means that the statement has to run on a connection of its own.
-func (p *Pool) enterMux(ctx context.Context, run *multiplex.Run) (failure *Error, dedicated bool) {
+// enterMux reserves a place on a shared connection, of a healthy replica if the statement may
+// run there and there is one. dedicated means that the statement has to run on a connection of
+// its own.
+func (p *Pool) enterMux(ctx context.Context, run *multiplex.Run, readOnly bool) (failure *Error, dedicated bool) {
 	if p.closed.Load() {
 		run.Leave()
 		return poolClosed(), false
 	}
-	if len(p.replicas.All) > 0 && ctx.Value(primaryKey{}) == nil {
+	if readOnly && len(p.replicas.All) > 0 && ctx.Value(primaryKey{}) == nil {
 		for range p.replicas.All {
 			r := p.replicas.Pick()
 			if r == nil {

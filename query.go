@@ -40,6 +40,25 @@ import (
 // texts share allocations of up to 256 bytes, also those of rows that follow each other;
 // an allocation lives as long as any of its texts.
 //
+// Parts of the SQL may depend on the input. A part in /*? and email like @email */ is sent
+// only if the fields that it names are set: a pointer, a slice or a map that is not nil, an
+// [sql.Null] or a type of pgtype that is Valid. Of a choice,
+//
+//	order by /*= @sort newest: created_at desc, id; email: email */ id /*=*/
+//
+// the text that the string field names is sent, or the one before the end, if the field is
+// empty or nil; another name is CodeInvalid. Each variant is a statement of its own, which
+// is prepared by itself. The page docs/dynamic-sql.md has the rules.
+//
+// A statement counts as a read if its text is one: a SELECT, VALUES or TABLE that changes
+// nothing in WITH, locks no rows, has no INTO, and calls no functions but those of
+// PostgreSQL that are known to change nothing. Then the Effect of its errors is NotApplied,
+// Options.Retry repeats it also after its reply was lost, and it may run on the connections
+// of [Config].Multiplex. The text does not show that a view, a rule, a policy, an operator
+// or a cast writes, nor a function of yours that has the name of one of PostgreSQL's:
+// [Verify] finds those that it can, and Options.Writes says so. Every other statement
+// counts as a write, unless it has Options.ReadOnly.
+//
 // A mistake in the SQL or the types panics: see [New].
 func Query[In, Row any](name, sql string) *Command[In, []Row] {
 	return &Command[In, []Row]{defineQuery(queryAll, name, sql, (*In)(nil), (*[]Row)(nil))}
@@ -49,9 +68,16 @@ func Query[In, Row any](name, sql string) *Command[In, []Row] {
 // CodeNotFound, and the error wraps [pgx.ErrNoRows]; more are CodeTooManyRows,
 // wrapping [pgx.ErrTooManyRows]. In, Row and the SQL are as for [Query].
 //
+// A Row that is a pointer is nil if there is no row, without an error. A pointer to a scalar
+// is nil for NULL too, also one to a [sql.Scanner]: a struct with one field tells NULL from
+// no row.
+//
 // The statement itself has succeeded by then, and is committed unless it runs in a
-// transaction: the Effect of both is Applied, or NotApplied for a command with
-// Options.ReadOnly, which a lookup should have.
+// transaction, so that the Effect of both errors is Applied. It is NotApplied for a read, and
+// for CodeNotFound if the server reports that no row was changed: UPDATE 0, DELETE 0,
+// INSERT 0 0, MERGE 0, or SELECT 0 of one that only locks rows. The statement must write
+// nothing in WITH, and call no functions but those of PostgreSQL that change nothing, and
+// nextval. A trigger or a rule of the whole statement may have run.
 func QueryOne[In, Row any](name, sql string) *Command[In, Row] {
 	return &Command[In, Row]{defineQuery(queryOne, name, sql, (*In)(nil), (*Row)(nil))}
 }
@@ -75,25 +101,41 @@ const (
 // share the row type, and its memory that is used again.
 type query struct {
 	*statement
-	kind    queryKind
-	rowType *rowscan.RowType // nil of an Exec
+	kind     queryKind
+	rowType  *rowscan.RowType // nil of an Exec
+	optional bool             // a QueryOne may find no row
+	source   source           // of the query that is run, if it depends on the input; else nil
 }
 
 // defineQuery makes the definition of a statement. in and out are nil pointers of the types.
 func defineQuery(kind queryKind, name, sql string, in, out any) *definition {
 	checkName(name)
-	text, err := sqltext.Parse(sql)
-	mustDefine(name, err)
 	d := newDefinition(name, in, out)
-	q := &query{statement: newStatement(name, d.in, text), kind: kind}
-	switch kind {
+	template, err := sqltext.ParseTemplate(sql)
+	mustDefine(name, err)
+	q := &query{kind: kind}
+	if template != nil {
+		q.statement, q.source = newVariants(name, d.in, template)
+	} else {
+		text, err := sqltext.Parse(sql)
+		mustDefine(name, err)
+		q.statement = newStatement(name, d.in, text)
+	}
+	return d.ofQuery(q)
+}
+
+// ofQuery gives the definition its body.
+func (d *definition) ofQuery(q *query) *definition {
+	var err error
+	switch q.kind {
 	case queryAll:
 		q.rowType, err = rowscan.OfSlice(d.out)
 	case queryOne:
-		q.rowType, err = rowscan.Of(d.out)
+		q.rowType, err = rowscan.OfOne(d.out)
+		q.optional = d.out.Kind() == reflect.Pointer
 	}
-	mustDefine(name, err)
-	d.body, d.isStatement, d.returnsRows, d.returnsMany = q, true, kind != queryExec, kind == queryAll
+	mustDefine(d.name, err)
+	d.body, d.isStatement, d.returnsRows, d.returnsMany = q, true, q.kind != queryExec, q.kind == queryAll
 	return d.prepare()
 }
 
@@ -102,6 +144,9 @@ func (q *query) configure(d *definition) body { return q.with(d.name, &d.opts) }
 func (q *query) with(name string, o *Options) *query {
 	c := *q
 	c.statement = q.statement.with(name, o)
+	if q.source != nil {
+		c.source = q.source.configure(o)
+	}
 	return &c
 }
 
@@ -112,11 +157,17 @@ func (q *query) rows(inv *invocation) int64 {
 	case queryExec:
 		return inv.outValue.Int()
 	}
+	if q.optional && inv.outValue.IsNil() {
+		return 0
+	}
 	return 1
 }
 
 // run sends the statement and reads its reply.
 func (q *query) run(ctx context.Context, db DB, inv *invocation) error {
+	if q.source != nil {
+		return q.runResolved(ctx, db, inv)
+	}
 	if failure := q.begin(ctx, db, inv); failure != nil {
 		return failure
 	}
@@ -215,7 +266,7 @@ func (q *query) moveTo(out reflect.Value, b *rowscan.Buffer) {
 // connection are rows.Err.
 func (q *query) collect(b *rowscan.Buffer, rows rowscan.Rows, limit limits) *Error {
 	if q.kind == queryOne {
-		return collectOneRow(b, rows, limit)
+		return q.collectOneRow(b, rows, limit)
 	}
 	return collectRows(b, rows, limit)
 }
@@ -246,7 +297,7 @@ func collectRows(b *rowscan.Buffer, rows rowscan.Rows, limit limits) *Error {
 }
 
 // collectOneRow reads the only row.
-func collectOneRow(b *rowscan.Buffer, rows rowscan.Rows, limit limits) *Error {
+func (q *query) collectOneRow(b *rowscan.Buffer, rows rowscan.Rows, limit limits) *Error {
 	found := rows.Next()
 	if rows.Err() != nil {
 		return nil
@@ -254,8 +305,11 @@ func collectOneRow(b *rowscan.Buffer, rows rowscan.Rows, limit limits) *Error {
 	if err := b.Prepare(rows); err != nil {
 		return fromScan(err)
 	}
-	if !found {
-		return &Error{Code: CodeNotFound, Message: "no row was found", Err: pgx.ErrNoRows}
+	switch {
+	case !found && q.optional:
+		return nil
+	case !found:
+		return q.noRowError(rows.CommandTag())
 	}
 	count := limit.counter()
 	if limit.bytes > 0 && count.over(rows) {
@@ -291,7 +345,7 @@ func (q *query) readItem(b *rowscan.Buffer, rows rowscan.Rows, limit limits, out
 // limits l, so that COMMIT may be sent with it.
 func (q *query) isCommitSafe(l limits) bool {
 	switch {
-	case q.kind == queryExec, q.readOnly, q.text.CallsNothing():
+	case q.kind == queryExec, q.readOnly, q.reads && q.text.CallsNothing():
 		return true
 	case q.kind == queryAll:
 		return l.rows == 0 && l.bytes == 0
@@ -371,7 +425,7 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 	if err != nil {
 		return result, newFieldError("SQL", "sql", err.Error(), err)
 	}
-	s := &statement{name: "pgcmd.adhoc", text: text, params: make([]string, len(text.Names)), readOnly: o.ReadOnly,
+	s := &statement{name: "pgcmd.adhoc", text: text, params: make([]string, len(text.Names)), readOnly: o.ReadOnly, reads: o.reads(&text),
 		limits: limits{rows: in.MaxRows}.or(limits{rows: o.MaxRows, bytes: o.MaxBytes}).or(limits{rows: adHocMaxRows})}
 	args := make([]any, len(text.Names))
 	switch {
@@ -429,7 +483,8 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 // savepoint of it.
 //
 // The plan is for this input and shows its values, except for those of fields
-// tagged `secret:"true"`: those are sent as [secret] or zero.
+// tagged `secret:"true"`: those are sent as [secret] or zero. Of SQL that depends on the
+// input it is that of this input, which follows the plan after an empty line.
 func Explain[In, Out any](ctx context.Context, db DB, c *Command[In, Out], in In) (string, error) {
 	d := c.definition()
 	if d == nil {
@@ -450,10 +505,10 @@ func (d *definition) explain(ctx context.Context, db DB, inv *invocation) (strin
 			return "", d.notSentError(err)
 		}
 	}
-	hidden := &invocation{inValue: reflect.New(d.in).Elem()}
+	hidden := d.newInvocation()
 	hidden.inValue.Set(inv.inValue)
 	hideSecrets(hidden.inValue)
-	args, failure := d.query.arguments(hidden)
+	q, args, failure := d.query.toExplain(inv, hidden)
 	if failure != nil {
 		return "", d.notSentError(failure)
 	}
@@ -461,7 +516,7 @@ func (d *definition) explain(ctx context.Context, db DB, inv *invocation) (strin
 	explain := Transaction(d.name, func(ctx context.Context, tx *Tx, none struct{}) (struct{}, error) {
 		tx.Conn() // sends BEGIN or the savepoint, before what the server may refuse
 		// The parentheses keep the statement from adding options.
-		rows, err := tx.Query(ctx, "explain (analyze false) "+d.query.text.SQL, args...)
+		rows, err := tx.Query(ctx, "explain (analyze false) "+q.text.SQL, args...)
 		if err == nil {
 			var lines []string
 			if lines, err = pgx.CollectRows(rows, pgx.RowTo[string]); err == nil {
@@ -476,11 +531,28 @@ func (d *definition) explain(ctx context.Context, db DB, inv *invocation) (strin
 		return none, e
 	}).With(Options{Timeout: d.opts.Timeout, ReadOnly: true, Trusted: true})
 	switch err := Try(ctx, db, explain, struct{}{}).Err; {
+	case errors.Is(err, errPlanned) && !d.direct:
+		return plan + "\n\n" + strings.TrimSpace(q.text.SQL), nil
 	case errors.Is(err, errPlanned):
 		return plan, nil
 	default:
 		return "", err
 	}
+}
+
+// toExplain returns the query that the input of inv has, with the arguments of hidden, in
+// which secrets are hidden.
+func (q *query) toExplain(inv, hidden *invocation) (_ *query, args []any, failure *Error) {
+	if q.source != nil {
+		if _, ok := q.source.(*builder); ok {
+			inv = hidden
+		}
+		if q, args, failure = q.source.resolve(q, inv); failure != nil || args != nil {
+			return q, args, failure
+		}
+	}
+	args, failure = q.arguments(hidden)
+	return q, args, failure
 }
 
 // errPlanned rolls the transaction back.

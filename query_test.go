@@ -188,8 +188,9 @@ func TestResultsThatDoNotFit(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, one := pgcmd.QueryOne[empty, user]("users.find", c.sql).Run(t.Context(), pool, empty{})
-			_, all := pgcmd.Query[empty, user]("users.find", strings.Replace(c.sql, "t1", "t2", 1)).Run(t.Context(), pool, empty{})
+			writes := pgcmd.Options{Writes: true}
+			_, one := pgcmd.QueryOne[empty, user]("users.find", c.sql).With(writes).Run(t.Context(), pool, empty{})
+			_, all := pgcmd.Query[empty, user]("users.find", strings.Replace(c.sql, "t1", "t2", 1)).With(writes).Run(t.Context(), pool, empty{})
 			for _, err := range []error{one, all} {
 				e := failure(t, err)
 				assert.Contains(t, e.Message, c.want)
@@ -212,7 +213,7 @@ func TestHowManyRows(t *testing.T) {
 	_, err := pgcmd.QueryOne[byEmail, user]("x", `select id, email, age from users where email = @email`).Run(ctx, pool, byEmail{"nobody"})
 	assert.Equal(t, pgcmd.CodeNotFound, pgcmd.CodeOf(err))
 	assert.ErrorIs(t, err, pgx.ErrNoRows)
-	assert.Equal(t, pgcmd.Applied, pgcmd.EffectOf(err), "without ReadOnly a statement counts as a write")
+	assert.Equal(t, pgcmd.NotApplied, pgcmd.EffectOf(err))
 
 	_, err = pgcmd.QueryOne[empty, user]("x", `select id, email, age from users`).With(pgcmd.Options{ReadOnly: true}).Run(ctx, pool, empty{})
 	assert.Equal(t, pgcmd.CodeTooManyRows, pgcmd.CodeOf(err))
@@ -322,12 +323,14 @@ func TestWhatErrorsReach(t *testing.T) {
 	})
 	t.Run("a deadline: the command's, the caller's, the server's", func(t *testing.T) {
 		sleep := pgcmd.Exec[empty]("x", `select pg_sleep(60)`)
-		_, err := sleep.With(pgcmd.Options{Timeout: 30 * time.Millisecond}).Run(ctx, pool, empty{})
+		_, err := sleep.With(pgcmd.Options{Timeout: 30 * time.Millisecond, Writes: true}).Run(ctx, pool, empty{})
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.Equal(t, pgcmd.CodeTimeout, pgcmd.CodeOf(err))
 		assert.Equal(t, pgcmd.Unknown, pgcmd.EffectOf(err))
-		_, err = sleep.With(pgcmd.Options{Timeout: 30 * time.Millisecond, ReadOnly: true}).Run(ctx, pool, empty{})
-		assert.Equal(t, pgcmd.NotApplied, pgcmd.EffectOf(err))
+		for _, o := range []pgcmd.Options{{Timeout: 30 * time.Millisecond}, {Timeout: 30 * time.Millisecond, ReadOnly: true}} {
+			_, err = sleep.With(o).Run(ctx, pool, empty{})
+			assert.Equal(t, pgcmd.NotApplied, pgcmd.EffectOf(err))
+		}
 
 		short, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
 		defer cancel()

@@ -34,6 +34,13 @@ var (
 	countTo    = pgcmd.Query[int64, int64]("trips.count_to", `select generate_series(1, $1)`)
 )
 
+type someKm struct {
+	ID int64
+	Km *int
+}
+
+var setKm = pgcmd.Exec[someKm]("trips.set", `update trips set id = id /*? , km = @km */ where id = @id`)
+
 // Every row of docs/roundtrips.md is counted here, on a pool of one connection on which
 // each statement has been prepared, and nothing is counted that has no row.
 func TestRoundTrips(t *testing.T) {
@@ -135,6 +142,20 @@ func roundTripsOf(t *testing.T, pool *pgcmd.Pool) map[string]func(ctx context.Co
 	return map[string]func(ctx context.Context) error{
 		"`Query`, `QueryOne`, `Exec`": run(addTrip),
 		"the same by `Try`":           func(ctx context.Context) error { return pgcmd.Try(ctx, pool, addTrip, one).Err },
+		"the same with optional parts, a choice, or SQL of a function": func(ctx context.Context) error {
+			_, err := setKm.Run(ctx, pool, someKm{ID: 1})
+			return err
+		},
+		"`Batch` of 100, `Atomic`, of SQL with optional parts": func(ctx context.Context) error {
+			in := make([]someKm, 100)
+			for i := range in {
+				if i%3 == 0 {
+					in[i].Km = &one.Km
+				}
+			}
+			_, err := pgcmd.Batch(setKm, pgcmd.Atomic).Run(ctx, pool, in)
+			return err
+		},
 		"`AdHoc`": func(ctx context.Context) error {
 			_, err := pgcmd.AdHoc.Run(ctx, pool, pgcmd.AdHocQuery{SQL: `select km from trips where id = @id limit 1`, Args: map[string]any{"id": 1}})
 			return err

@@ -102,7 +102,7 @@ func (c *definition) runMiddleware(ctx context.Context, handler Handler, db DB, 
 	case !ended:
 		e := &Error{Code: CodeInternal, Err: err, Attempts: call.Attempts,
 			Message: "a middleware returned before the run had ended: it must wait for next, and let a panic of next go on"}
-		if c.opts.ReadOnly {
+		if c.reads {
 			e.Effect = NotApplied
 		}
 		failure = e.prefixCommand(c.name)
@@ -194,7 +194,7 @@ func (c *definition) runWithRetry(ctx context.Context, db DB, inv *invocation, c
 	target := resolve(db)
 	retries := target.retryBucket()
 	outermost := true
-	if c.opts.Retry.Attempts > 1 && (c.inTx || c.opts.ReadOnly) {
+	if c.opts.Retry.Attempts > 1 && (c.inTx || c.reads) {
 		outermost = ctx.Value(retryKey{}) == nil
 		ctx = context.WithValue(ctx, retryKey{}, true)
 	}
@@ -317,7 +317,7 @@ func (c *definition) bodyError(ctx context.Context, err error) *Error {
 		}
 		e = nameFailer("the body", e)
 		e.Effect = Unknown
-		if c.opts.ReadOnly {
+		if c.reads {
 			e.Effect = NotApplied
 		}
 	}
@@ -338,12 +338,12 @@ func (c *definition) mapConstraint(e *Error) *Error {
 
 // effectAfterSuccess is the Effect of a failure that came after the body's success.
 func (c *definition) effectAfterSuccess(db DB) Effect {
-	return effectAfterSuccess(db, c.opts.ReadOnly, c.isStatement || c.inTx)
+	return effectAfterSuccess(db, c.reads, c.isStatement || c.inTx)
 }
 
-func effectAfterSuccess(db DB, readOnly, unit bool) Effect {
+func effectAfterSuccess(db DB, reads, unit bool) Effect {
 	switch {
-	case readOnly:
+	case reads:
 		return NotApplied
 	case !unit || inTransaction(db):
 		return Unknown // it is not one unit, or the transaction decides it
@@ -410,7 +410,7 @@ func (d *definition) invocationFor(db DB) *invocation {
 	inv, _ := d.invocations.Get().(*invocation)
 	if inv == nil {
 		inv = d.newInvocation()
-		if d.query != nil {
+		if d.direct {
 			inv.fields = d.query.binding.Pointers(inv.inValue)
 		}
 	}
@@ -457,7 +457,7 @@ func (inv *invocation) free() {
 // The fast path sends a statement from here, with as little as possible on the stack: what
 // pgx needs makes the stack of a new goroutine grow.
 func (d *definition) run(ctx context.Context, db DB, inv *invocation) error {
-	if pool, _ := db.(*Pool); d.query == nil || !inv.onFastPath() || pool != nil {
+	if pool, _ := db.(*Pool); !d.direct || !inv.onFastPath() || pool != nil {
 		return d.runOther(ctx, db, inv)
 	}
 	if failure := d.beginQuery(ctx, db, inv); failure != nil {
@@ -557,6 +557,9 @@ func (d *definition) precheck(ctx context.Context, db DB, inv *invocation) *Erro
 // check validates a copy of the input.
 func (d *definition) check(inv *invocation) *Error {
 	if !d.validation.HasMethod {
+		if !d.validation.HasTags() {
+			return validateInput(d.validation, inv.in) // which no user code sees
+		}
 		return validateInput(d.validation, inv.inValue.Interface())
 	}
 	in := reflect.New(d.in)

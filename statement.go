@@ -28,7 +28,9 @@ type statement struct {
 	params   []string             // their paths, for messages
 	checks   typemap.Checks
 	binding  bind.Params
-	readOnly bool
+	built    bool // by a function, which returns its arguments
+	readOnly bool // it was declared to be, so that it may run on a replica
+	reads    bool // it changes nothing: by declaration, or by its text
 	shared   bool // it may run on a shared connection
 	limits   limits
 }
@@ -50,9 +52,15 @@ func (s *statement) with(command string, o *Options) *statement {
 	if o.ReadOnly && s.text.Writes {
 		panic(fmt.Sprintf("pgcmd: %s: Options.ReadOnly, but the SQL is plainly a write: take one of them away", command))
 	}
+	return s.under(o)
+}
+
+// under is with for SQL that was checked.
+func (s *statement) under(o *Options) *statement {
 	c := *s
 	c.readOnly, c.limits = o.ReadOnly, limits{rows: o.MaxRows, bytes: o.MaxBytes}
-	c.shared = o.ReadOnly && s.text.Reads
+	c.reads = o.reads(&s.text)
+	c.shared = c.reads
 	return &c
 }
 
@@ -319,7 +327,7 @@ func (s *statement) close(ctx context.Context, r *result) {
 // since a cancellation would abort it.
 func (s *statement) stopReading(ctx context.Context, r *result) (canceled bool) {
 	patience := pgrows.MaxOutcomeTime
-	if s.readOnly {
+	if s.reads {
 		patience = pgrows.MaxDrainTime
 	}
 	return pgrows.Stop(ctx, r.rows.Conn(), r.rows, patience, s.mayStopReading(r), r.conn != nil)
@@ -327,7 +335,7 @@ func (s *statement) stopReading(ctx context.Context, r *result) (canceled bool) 
 
 // mayStopReading reports whether the reading of a statement may be stopped before its end.
 func (s *statement) mayStopReading(r *result) bool {
-	return r.rows.Conn() != nil && !r.joined && (s.readOnly || s.text.Reads)
+	return r.rows.Conn() != nil && !r.joined && s.text.Reads
 }
 
 // isOutdated reports whether err proves that the statement's description on conn is

@@ -63,10 +63,11 @@ func Stream[In, Row any](ctx context.Context, db DB, q *Command[In, []Row], in I
 // that of the query.
 type stream struct {
 	yield   func(row any) bool // of a pointer to the row
-	q       *query
-	yielded int64 // rows
-	over    bool  // the loop has ended, or its body is running: nothing may be yielded
-	alone   bool  // the transaction, if there is one, is the stream's own
+	def     *definition
+	q       *query // of the attempt
+	yielded int64  // rows
+	over    bool   // the loop has ended, or its body is running: nothing may be yielded
+	alone   bool   // the transaction, if there is one, is the stream's own
 
 	warning error // nil, or errUnreplicated
 }
@@ -92,10 +93,7 @@ func (s *stream) start(ctx context.Context, db DB, d *definition, in any) error 
 	case len(d.after) > 0:
 		return refuseStream(d, "the command has After hooks, which are for all the rows at once: run it, or stream it without them")
 	}
-	opts := d.opts
-	opts.MaxRows, opts.MaxBytes = 0, 0
-	s.q = d.query.with(d.name, &opts)
-	s.q.shared = false // a shared reply is read whole
+	s.def = d
 	t := resolve(db)
 	s.alone = d.inTx && checkArgs(ctx, &t) == nil && t.join() == nil
 	loop := *d
@@ -115,7 +113,7 @@ func (s *stream) rows(*invocation) int64 { return s.yielded }
 
 // run is one attempt.
 func (s *stream) run(ctx context.Context, db DB, inv *invocation) error {
-	args, failure := s.q.arguments(inv)
+	args, failure := s.prepare(inv)
 	if failure == nil {
 		if tx := s.q.cursorIn(db); tx != nil {
 			failure = s.byCursor(ctx, tx, args)
@@ -127,10 +125,28 @@ func (s *stream) run(ctx context.Context, db DB, inv *invocation) error {
 		db.(*Tx).s.inputConsumed = true
 	}
 	if failure != nil {
-		failure.noRetry = s.yielded > 0
+		failure.noRetry = failure.noRetry || s.yielded > 0
 		return failure
 	}
 	return s.warning
+}
+
+// prepare makes the query of an attempt, and its arguments.
+func (s *stream) prepare(inv *invocation) (args []any, failure *Error) {
+	q := s.def.query
+	if q.source != nil {
+		if q, args, failure = q.source.resolve(q, inv); failure != nil {
+			return nil, failure
+		}
+	}
+	opts := s.def.opts
+	opts.MaxRows, opts.MaxBytes = 0, 0
+	s.q = q.variant(q.statement.under(&opts))
+	s.q.shared = false // a shared reply is read whole
+	if args != nil {
+		return args, nil
+	}
+	return s.q.arguments(inv)
 }
 
 // give yields the row that row points to, and reports whether the loop goes on.
@@ -326,7 +342,7 @@ func (c *cursor) lockTx(ctx context.Context) *Error {
 // abandoned sets the Effect of an error that ends the reading in a transaction that goes on.
 func (c *cursor) abandoned(e *Error) *Error {
 	e.Effect = Unknown // the end of the transaction decides it
-	if c.readOnly {
+	if c.reads {
 		e.Effect = NotApplied
 	}
 	return e

@@ -218,7 +218,7 @@ func TestStreamOfARowThatDoesNotFit(t *testing.T) {
 		for _, c := range []struct {
 			effect pgcmd.Effect
 			q      *pgcmd.Command[empty, []numbered]
-		}{{pgcmd.NotApplied, nulls.With(pgcmd.Options{ReadOnly: true})}, {pgcmd.Unknown, nulls}} {
+		}{{pgcmd.NotApplied, nulls.With(pgcmd.Options{ReadOnly: true})}, {pgcmd.NotApplied, nulls}, {pgcmd.Unknown, nulls.With(pgcmd.Options{Writes: true})}} {
 			rows, err := collect(pgcmd.Stream(ctx, db, c.q, empty{}))
 			e := failure(t, err)
 			assert.Len(t, rows, 299)

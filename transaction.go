@@ -56,7 +56,7 @@ func (c *definition) runTx(ctx context.Context, db DB, inv *invocation, key *ide
 	if target.own != nil {
 		tx.s.commitTimeout = target.own.config.CommitTimeout
 	}
-	tx.s.limits = target.limits()
+	tx.s.limits, tx.s.reads = target.limits(), c.onlyReads
 	defer func() {
 		if !tx.s.Closed() { // a panic, or Goexit
 			tx.s.Rollback(ctx)
@@ -120,7 +120,7 @@ func (c *definition) joinTx(ctx context.Context, tx *Tx, inv *invocation, key *i
 	if err := tx.level.Usable(ctx); err != nil {
 		return newUnsentError(ctx, err).prefixCommand(c.name)
 	}
-	if e := tx.s.checkCompatible(c.opts); e != nil {
+	if e := tx.s.checkCompatible(c); e != nil {
 		return c.notSentError(e)
 	}
 	if c.opts.Timeout > 0 {

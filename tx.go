@@ -34,6 +34,7 @@ type sharedTx struct {
 	pool          *pgxpool.Pool // of the connection; nil if it has none
 	limits        limits        // of the pool
 	commitTimeout time.Duration // of the pool; zero: the default
+	reads         bool          // it runs statements alone that change nothing
 	inputConsumed bool          // a Copy has read rows that the input may not yield again
 	unreplicated  bool          // it is committed, and the synchronous standby did not confirm it
 
@@ -88,13 +89,14 @@ func (tx *Tx) endSavepoint(ctx context.Context, commit bool) error {
 }
 
 // checkCompatible returns an error if a command needs a stronger transaction to join.
-func (s *sharedTx) checkCompatible(o Options) *Error {
+func (s *sharedTx) checkCompatible(c *definition) *Error {
+	o := &c.opts
 	switch {
 	case s.External:
 		return nil // its options are not known
 	case isolationRank(s.Options.IsoLevel) < isolationRank(o.Tx.IsoLevel):
 		return &Error{Code: CodeInternal, Message: "the command asks for " + string(o.Tx.IsoLevel) + ", and the transaction that it joins has a weaker isolation: begin that one with these Options.Tx"}
-	case s.Options.AccessMode == pgx.ReadOnly && !o.ReadOnly && o.Tx.AccessMode != pgx.ReadOnly:
+	case s.Options.AccessMode == pgx.ReadOnly && !c.reads && o.Tx.AccessMode != pgx.ReadOnly:
 		return &Error{Code: CodeInternal, Message: "the transaction that the command joins is read-only: run it in another one, or set Options.ReadOnly if it changes nothing"}
 	}
 	return nil

@@ -105,15 +105,15 @@ func (s *sharedTx) commitFailed(ctx context.Context, err error, unsent bool) *Er
 	e := classify(context.WithoutCancel(ctx), err)
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
 	switch {
-	case s.Options.AccessMode == pgx.ReadOnly:
-		e.Effect = NotApplied // it changed nothing
+	case s.changesNothing():
+		e.Effect = NotApplied
 	case answered && sqlstate.IsDefinite(pgErr) && !strings.HasPrefix(pgErr.Code, "XX"), unsent:
 		e.Effect = NotApplied
 	default:
 		e.Effect = Unknown
 	}
 	if !answered {
-		if e.Effect == NotApplied && s.Options.AccessMode == pgx.ReadOnly {
+		if s.changesNothing() {
 			e.Code, e.Message = CodeUnavailable, "there was no reply to the COMMIT of a transaction that only read"
 		} else if e.Effect == NotApplied {
 			e.Code, e.Message = CodeUnavailable, "the connection failed before COMMIT was sent"
@@ -126,6 +126,17 @@ func (s *sharedTx) commitFailed(ctx context.Context, err error, unsent bool) *Er
 		pgcommit.Close(s.Conn)
 	}
 	return e
+}
+
+// changesNothing reports whether the transaction only reads.
+func (s *sharedTx) changesNothing() bool { return s.reads || s.Options.AccessMode == pgx.ReadOnly }
+
+// effectAfterCommit is the Effect of an error that came after COMMIT.
+func (s *sharedTx) effectAfterCommit() Effect {
+	if s.changesNothing() {
+		return NotApplied
+	}
+	return Applied
 }
 
 // rollbackError completes the error of a body, after its transaction was rolled back.

@@ -3,6 +3,8 @@ package pgcmd
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/pgcmd/pgcmd/internal/sqltext"
 	"github.com/pgcmd/pgcmd/internal/typemap"
@@ -22,8 +24,13 @@ import (
 // queries of the catalog, and nothing is left behind: in a transaction a savepoint
 // keeps it usable.
 //
+// Of SQL with optional parts or choices it checks every variant that an input can have, if
+// there are at most 256; else those without parts, with all, with each part alone, with all
+// that do not need one of the fields, and every choice. A finding that not all variants
+// have names the first that has it.
+//
 // What it does not see: the statements that a Go body runs (give it those commands
-// too), whether an outer join makes a column NULL, NULLs behind views and
+// too), the SQL that a function makes ([QueryFunc]), whether an outer join makes a column NULL, NULLs behind views and
 // expressions, what a function does or may, and the statements that PostgreSQL does
 // not analyse before it runs them (create, call, set). An int may go into a smaller
 // column without a finding, an int64 may not.
@@ -44,7 +51,7 @@ func VerifyWarnings(ctx context.Context, db DB, defs ...Definition) (warnings []
 	if len(defs) == 0 {
 		return nil, nil
 	}
-	v := &checker{}
+	v := &checker{names: map[string]int{}}
 	for i, def := range defs {
 		v.add(i, def)
 	}
@@ -63,9 +70,11 @@ func notVerified(e *Error) *Error {
 	return e
 }
 
-// A verification is what one Verify knows.
+// A checker is what one Verify knows.
 type checker struct {
-	subjects []*descriptor
+	commands int
+	names    map[string]int
+	subjects []*descriptor // the commands, of one with variants each of these instead
 	types    typemap.Types
 	live     *liveSchema
 }
@@ -80,16 +89,32 @@ func (v *checker) add(i int, def Definition) {
 		s = &descriptor{name: fmt.Sprintf("definition %d", i)}
 		s.report("", "nil", "is nil: is the variable set before it is verified?")
 	}
+	if at, taken := v.names[s.name]; taken {
+		s.report("", "name", "is the name of two commands, definitions %d and %d: rename one, since errors and the ledger of Once tell them apart by it", at, i)
+	} else {
+		v.names[s.name] = i
+	}
+	v.commands++
+	if s.variants == nil {
+		v.subjects = append(v.subjects, s.named())
+		return
+	}
+	for _, variant := range s.variants.fields.List(maxListed) {
+		of := *s
+		of.command, of.variant, of.findings = s, s.variants.describe(variant), slices.Clip(s.findings)
+		if statement, failure := s.variants.statement(s.name, variant); failure == nil {
+			of.statement = statement
+		}
+		v.subjects = append(v.subjects, of.named())
+	}
+}
+
+// named finds the tables that the SQL names.
+func (s *descriptor) named() *descriptor {
 	if s.statement != nil {
 		s.tablesNamed = sqltext.Tables(s.statement.text.SQL)
 	}
-	for at, other := range v.subjects {
-		if other.name == s.name {
-			s.report("", "name", "is the name of two commands, definitions %d and %d: rename one, since errors and the ledger of Once tell them apart by it", at, i)
-			break
-		}
-	}
-	v.subjects = append(v.subjects, s)
+	return s
 }
 
 // report adds a finding about a part of the command, or about all of it if what is
@@ -115,16 +140,45 @@ func (s *descriptor) problem(what, rule, format string, args ...any) Problem {
 func (v *checker) report() (warnings []Problem, err error) {
 	e := &Error{Code: CodeInternal}
 	troubled := 0
-	for _, s := range v.subjects {
-		warnings = append(warnings, s.warnings...)
-		e.Problems = append(e.Problems, s.findings...)
-		if len(s.findings) > 0 {
+	for rest := v.subjects; len(rest) > 0; {
+		n := 1
+		for n < len(rest) && rest[0].command != nil && rest[n].command == rest[0].command {
+			n++
+		}
+		findings := ofVariants(rest[:n], func(s *descriptor) []Problem { return s.findings })
+		warnings = append(warnings, ofVariants(rest[:n], func(s *descriptor) []Problem { return s.warnings })...)
+		e.Problems = append(e.Problems, findings...)
+		if len(findings) > 0 {
 			troubled++
 		}
+		rest = rest[n:]
 	}
 	if troubled == 0 {
 		return warnings, nil
 	}
-	e.Message = fmt.Sprintf("%d of %d commands do not fit the database", troubled, len(v.subjects))
+	e.Message = fmt.Sprintf("%d of %d commands do not fit the database", troubled, v.commands)
 	return warnings, notVerified(e)
+}
+
+// ofVariants lists the findings of the variants of a command, each once. One that not all
+// variants have names the first that has it.
+func ofVariants(variants []*descriptor, of func(s *descriptor) []Problem) (list []Problem) {
+	if len(variants) == 1 {
+		return of(variants[0])
+	}
+	count, first := map[Problem]int{}, map[Problem]string{}
+	for _, s := range variants {
+		for _, p := range of(s) {
+			if count[p]++; count[p] == 1 {
+				first[p], list = s.variant, append(list, p)
+			}
+		}
+	}
+	for i, p := range list {
+		if count[p] < len(variants) {
+			name := variants[0].name
+			list[i].Field = name + " (" + first[p] + ")" + strings.TrimPrefix(p.Field, name)
+		}
+	}
+	return list
 }

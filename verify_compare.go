@@ -25,7 +25,7 @@ func (v *checker) compare(s *descriptor) {
 			v.params(s)
 			v.columns(s)
 			v.rights(s)
-			v.readOnly(s)
+			v.reads(s)
 		}
 	}
 	if s.table != nil {
@@ -278,7 +278,7 @@ func (v *checker) unmapped() {
 			mapped[name] = true
 		}
 	}
-	warned := map[string]bool{}
+	warned := map[string]string{} // the command that was told of a table
 	for _, s := range v.subjects {
 		if s.described.refused != nil {
 			continue
@@ -286,10 +286,10 @@ func (v *checker) unmapped() {
 		for _, t := range s.tables() {
 			writes := t.Verb == "insert" || t.Verb == "update" || t.Verb == "merge" || s.table != nil && t == s.target()
 			r := v.live.relations[sqltext.Table{Schema: t.Schema, Name: t.Name}]
-			if r == nil || !writes || warned[r.oid] {
+			if r == nil || !writes || warned[r.oid] != "" && warned[r.oid] != s.name {
 				continue
 			}
-			warned[r.oid] = true
+			warned[r.oid] = s.name
 			open := slices.DeleteFunc(slices.Clone(r.constraints), func(name string) bool { return mapped[name] })
 			if len(open) > 0 {
 				s.reportWarning("table "+r.String(), "unmapped", "has constraints that no OnConstraint names: %s (map those that an input can violate to errors of your own)", strings.Join(open, ", "))

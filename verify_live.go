@@ -20,7 +20,7 @@ type liveSchema struct {
 	origins     map[origin]*column          // of the columns of results
 	types       map[uint32]typemap.LiveType // those that pgx does not know
 	constraints map[string]bool             // the names that exist
-	reachable   functionIndex               // of ReadOnly commands
+	reachable   functionIndex               // of commands that count as reads
 }
 
 // A relation is a table, a view or the like.

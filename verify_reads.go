@@ -19,7 +19,7 @@ type routine struct {
 	writes bool // it may: the server refuses it to a function that says it is not volatile
 }
 
-// functionIndex are those that ReadOnly commands reach, by the name in the SQL. Functions
+// functionIndex are those that commands reach which count as reads, by the name in the SQL. Functions
 // may share a name.
 type functionIndex struct {
 	functions map[sqltext.Call][]*routine
@@ -29,12 +29,12 @@ type functionIndex struct {
 // maxReach is how many calls within each other are followed.
 const maxReach = 8
 
-// askRoutines asks for what the ReadOnly commands call, what that calls, and so on.
+// askRoutines asks for what the commands call that count as reads, what that calls, and so on.
 func (live *liveSchema) askRoutines(ctx context.Context, conn *pgx.Conn, v *checker) error {
 	live.reachable = functionIndex{functions: map[sqltext.Call][]*routine{}, views: map[sqltext.Call][]*routine{}}
 	var next []*routine
 	for _, s := range v.subjects {
-		if s.options.ReadOnly && s.statement != nil {
+		if s.statement != nil && s.statement.reads {
 			next = append(next, routineOf("", s.statement.text.SQL, false))
 		}
 	}
@@ -159,15 +159,19 @@ func (rs *functionIndex) findWrite(r *routine, above []*routine) string {
 	return ""
 }
 
-// readOnly looks for what a command that says that it reads only does besides.
-func (v *checker) readOnly(s *descriptor) {
-	if !s.options.ReadOnly {
+// reads looks for what a command that counts as a read does besides.
+func (v *checker) reads(s *descriptor) {
+	if !s.statement.reads {
 		return
 	}
 	sql := s.statement.text.SQL
-	if change := v.live.reachable.findWrite(routineOf("", sql, false), nil); change != "" {
+	change := v.live.reachable.findWrite(routineOf("", sql, false), nil)
+	switch {
+	case change != "" && !s.options.ReadOnly:
+		s.report("SQL", "writes", "counts as a read, and writes by way of %s: set Options.Writes, or a retry applies that twice", change)
+	case change != "":
 		s.report("ReadOnly", "read_only", "is set for SQL that writes, by way of %s: take it away, or a retry applies that twice", change)
-	} else if sqltext.Locks(sql) {
+	case sqltext.Locks(sql):
 		s.report("ReadOnly", "read_only", "is set for SQL that locks rows, which a replica and a read-only transaction refuse: take it away, or the lock")
 	}
 }

@@ -30,9 +30,9 @@
 // that is none is the field "input" of one, and an output that is none the field "output".
 // An output comes both as structured content and as its text.
 //
-// The annotations follow from the definition: ReadOnly is readOnlyHint, what is not
-// ReadOnly is destructive unless [Tool.Additive] says otherwise, and ReadOnly and
-// [pgcmd.Once] are idempotent. A Once takes its key from the input, where the client sets
+// The annotations follow from the definition. What counts as a read, by Options.ReadOnly or
+// by its text (see [pgcmd.Query]), has readOnlyHint. Anything else is destructive unless
+// [Tool.Additive] says otherwise. Reads and [pgcmd.Once] are idempotent. A Once takes its key from the input, where the client sets
 // it: two calls with one key are one change.
 //
 // A failed command is a result with isError whose text is the JSON of the

@@ -42,7 +42,8 @@ type Tool struct {
 	// Name is the tool's. Empty: the command's, with what clients do not take replaced.
 	Name string
 
-	// AllowWrites lets clients call a command that is not ReadOnly. Without it [New]
+	// AllowWrites lets clients call a command that does not count as a read, by
+	// Options.ReadOnly or by its text (see [pgcmd.Query]). Without it [New]
 	// refuses such a command.
 	AllowWrites bool
 
@@ -60,8 +61,8 @@ type Tool struct {
 // says so, and of a batch says which items were not applied, all of them.
 type Limits struct {
 	// Rows is how many elements an input and an output that are arrays may have. Zero:
-	// 1,000. The input is counted before anything is sent, and of a Query that is
-	// ReadOnly no more rows are read; other outputs are counted when they are there.
+	// 1,000. The input is counted before anything is sent, and of a Query that
+	// counts as a read no more rows are read; other outputs are counted when they are there.
 	Rows int
 
 	// InputBytes and OutputBytes are of the JSON. Zero: 1 MiB, and 256 KiB, which is

@@ -197,3 +197,30 @@ func TestNamesThatProvidersRefuseAreRefusedAtNew(t *testing.T) {
 	_, err = pgcmdmcp.New(c, pgcmdtest.Pool(t), pgcmdmcp.Options{Tools: []pgcmdmcp.Tool{{Command: "output"}, {Command: "9lives", Name: "nine"}}})
 	assert.NoError(t, err, "the names of a result are the client's own business")
 }
+
+// A field that SQL leaves out if it is absent is not required, and one that chooses SQL lists what it can.
+func TestToolsShowOptionalPartsAndChoices(t *testing.T) {
+	t.Parallel()
+	type filter struct {
+		Least *int    `json:"least"`
+		Sort  string  `json:"sort"`
+		Also  *string `json:"also"`
+	}
+	count := pgcmd.Query[filter, int]("count", `select n from generate_series(1, 3) n where true /*? and n >= @least */
+		order by /*= @sort down: n desc; up: n */ n /*=*/, /*= @also up: n */ 1 /*=*/`)
+	session := connectTo(t, pgcmdtest.Pool(t), pgcmd.NewCatalog(count.With(pgcmd.Options{ReadOnly: true, Description: "Counts."})), pgcmdmcp.Options{Tools: []pgcmdmcp.Tool{{Command: "count"}}})
+	listed, err := session.ListTools(t.Context(), nil)
+	require.NoError(t, err)
+	text, err := json.Marshal(listed.Tools[0].InputSchema)
+	require.NoError(t, err)
+	assert.NotContains(t, string(text), "required")
+	assert.Contains(t, string(text), `"enum":["down","up"]`)
+	assert.Contains(t, string(text), `"enum":["up"]`)
+	for input, want := range map[string]string{`{}`: "[1,2,3]", `{"least": 2, "sort": "down"}`: "[3,2]", `{"least": null, "also": null}`: "[1,2,3]"} {
+		result := call(t, session, "count", input)
+		got, err := json.Marshal(result.StructuredContent)
+		require.NoError(t, err)
+		assert.Contains(t, string(got), want, input)
+	}
+	assert.True(t, call(t, session, "count", `{"sort": "n; drop table x"}`).IsError)
+}

@@ -219,6 +219,29 @@ func TestEveryToolIsListedAsItsCommandIsDefined(t *testing.T) {
 	assert.Contains(t, session.InitializeResult().Instructions, "There is none that takes SQL")
 }
 
+// A command that counts as a read by its text is served as one, and so is its null.
+func TestAPlainSelectIsServedAsARead(t *testing.T) {
+	t.Parallel()
+	seek := pgcmd.QueryOne[byEmail, *customer]("customers.seek", `select id, email, note from customers where lower(email) = lower(@email)`).
+		With(pgcmd.Options{Description: "Finds a customer, if there is one."})
+	o := pgcmdmcp.Options{Tools: []pgcmdmcp.Tool{{Command: "customers.seek"}}}
+	pool := pgcmdtest.Pool(t, shopDDL)
+	session := connectTo(t, pool, pgcmd.NewCatalog(seek), o)
+	listed, err := session.ListTools(t.Context(), nil)
+	require.NoError(t, err)
+	a := listed.Tools[0].Annotations
+	assert.Equal(t, [3]bool{true, false, true}, [3]bool{a.ReadOnlyHint, *a.DestructiveHint, a.IdempotentHint})
+	assert.Equal(t, "Finds a customer, if there is one.", listed.Tools[0].Description)
+	for email, want := range map[string]string{
+		"BOB@example.com":    `{"output":{"id":2,"email":"bob@example.com","note":null}}`,
+		"nobody@example.com": `{"output":null}`,
+	} {
+		assert.Equal(t, want, output(t, call(t, session, "customers_seek", `{"email":"`+email+`"}`)))
+	}
+	_, err = pgcmdmcp.New(pgcmd.NewCatalog(seek.With(pgcmd.Options{Writes: true})), pool, o)
+	assert.ErrorContains(t, err, "customers.seek may change data: set Tool.AllowWrites")
+}
+
 func TestCallsTakeAndGiveJSON(t *testing.T) {
 	t.Parallel()
 	session, pool := connect(t, all)

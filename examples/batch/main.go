@@ -39,7 +39,7 @@ type Account struct {
 var (
 	add    = pgcmd.Exec[Account]("accounts.add", `insert into imported values (@aid, @bid, @abalance, @filler)`)
 	load   = pgcmd.Copy[Account]("accounts.load", pgx.Identifier{"imported"})
-	total  = pgcmd.QueryOne[struct{}, int]("accounts.total", `select count(*) from imported`).With(pgcmd.Options{ReadOnly: true})
+	total  = pgcmd.QueryOne[struct{}, int]("accounts.total", `select count(*) from imported`)
 	forget = pgcmd.Exec[struct{}]("accounts.forget", `truncate imported`)
 )
 

@@ -22,7 +22,7 @@ func TestTheExampleTellsWhatItClaims(t *testing.T) {
 		"email is already registered [conflict, not applied, SQLSTATE 23505]",
 		"a refused input: pgcmd: users.create: the input was refused",
 		"the server's StatementTimeout: pgcmd: reports.slow: the server's statement_timeout passed [timeout, not applied, SQLSTATE 57014]",
-		"the caller's deadline: code timeout, effect unknown, errors.Is(err, context.DeadlineExceeded) = true",
+		"the caller's deadline: code timeout, effect not_applied, errors.Is(err, context.DeadlineExceeded) = true",
 		`GET /ready: 200 {"status":"up"`,
 		"the server is stopped: down, ",
 	} {

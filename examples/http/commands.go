@@ -50,7 +50,7 @@ var (
 		With(pgcmd.Options{Timeout: 2 * time.Second, OnConstraint: map[string]error{"users_email_key": ErrEmailTaken}})
 
 	findUser = pgcmd.QueryOne[FindUser, User]("users.find", `select id, email, age from users where email = @email`).
-			With(pgcmd.Options{Timeout: 2 * time.Second, ReadOnly: true, Retry: pgcmd.Retry{Attempts: 3}})
+			With(pgcmd.Options{Timeout: 2 * time.Second, Retry: pgcmd.Retry{Attempts: 3}})
 
 	insertOrder = pgcmd.QueryOne[PlaceOrder, Order]("orders.insert",
 		`insert into orders (user_id, cents) select id, @cents from users where email = @email returning id, cents`)

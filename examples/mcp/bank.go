@@ -73,7 +73,7 @@ func lists(description string) pgcmd.Options {
 }
 
 func reads(description string) pgcmd.Options {
-	return pgcmd.Options{Description: description, ReadOnly: true, Timeout: 5 * time.Second, Retry: pgcmd.Retry{Attempts: 3}}
+	return pgcmd.Options{Description: description, Timeout: 5 * time.Second, Retry: pgcmd.Retry{Attempts: 3}}
 }
 
 var (

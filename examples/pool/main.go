@@ -34,7 +34,7 @@ var (
 	place = pgcmd.Exec[int64]("orders.place", `insert into orders values ($1)`).
 		With(pgcmd.Options{Timeout: 10 * time.Second, Retry: pgcmd.Retry{Attempts: 5}})
 	placed = pgcmd.QueryOne[struct{}, count]("orders.count", `select count(*) as n, count(distinct id) as ids from orders`).
-		With(pgcmd.Options{ReadOnly: true, Retry: pgcmd.Retry{Attempts: 5}})
+		With(pgcmd.Options{Retry: pgcmd.Retry{Attempts: 5}})
 )
 
 type count struct{ N, IDs int64 }

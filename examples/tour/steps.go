@@ -25,8 +25,7 @@ type Account struct{ ID, Branch, Balance int64 }
 
 var findAccount = pgcmd.QueryOne[FindAccount, Account]("accounts.find",
 	`select aid as id, bid as branch, abalance as balance
-	 from pgbench_accounts where aid = @id`).
-	With(pgcmd.Options{ReadOnly: true})
+	 from pgbench_accounts where aid = @id`)
 
 func lookup(ctx context.Context, pool *pgxpool.Pool, see see) {
 	account, err := findAccount.Run(ctx, pool, FindAccount{ID: 42})
@@ -38,8 +37,7 @@ type AccountPage struct{ After, Limit int64 }
 
 var listAccounts = pgcmd.Query[AccountPage, Account]("accounts.list",
 	`select aid as id, bid as branch, abalance as balance
-	 from pgbench_accounts where aid > @after order by aid limit @limit`).
-	With(pgcmd.Options{ReadOnly: true})
+	 from pgbench_accounts where aid > @after order by aid limit @limit`)
 
 func list(ctx context.Context, pool *pgxpool.Pool, see see) {
 	accounts, err := listAccounts.Run(ctx, pool,
@@ -88,7 +86,7 @@ func notFound(ctx context.Context, pool *pgxpool.Pool, see see) {
 
 var slowSum = pgcmd.QueryOne[struct{}, int64]("accounts.sum",
 	`select sum(abalance) from pgbench_accounts, pg_sleep(5)`).
-	With(pgcmd.Options{Timeout: 500 * time.Millisecond, ReadOnly: true})
+	With(pgcmd.Options{Timeout: 500 * time.Millisecond})
 
 var slowDeposit = pgcmd.Exec[int64]("tellers.deposit",
 	`update pgbench_tellers set tbalance = tbalance + $1

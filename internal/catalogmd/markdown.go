@@ -24,8 +24,26 @@ type Entry struct {
 	MaxRows                     int           // zero: no limit
 	Codes                       []string
 	Constraints                 []Constraint
-	SQL                         string   // of a command that is one statement
-	Params                      []string // Params[i] is the field that is $i+1 in SQL
+	SQL                         string // of a command that is one statement
+	Built                       bool   // the SQL is made by a Go function
+	Params                      []Param
+	Parts                       []Part
+	Choices                     []Choice
+}
+
+// A Param is a placeholder of the SQL.
+type Param struct{ Name, Field string }
+
+// A Part is an optional part of the SQL, with what has to be set for it, as the SQL names it.
+type Part struct {
+	SQL    string
+	Fields []string
+}
+
+// A Choice is what a field chooses the SQL of.
+type Choice struct {
+	Field   string
+	Options []string
 }
 
 // A Constraint is a constraint that has an error of its own.
@@ -66,6 +84,9 @@ func (e *Entry) write(w io.Writer) {
 			fmt.Fprintf(w, "| %s | %s | %s |\n", cell(c.Name), cell(c.Message), cell(c.Code))
 		}
 	}
+	if e.Built {
+		fmt.Fprintf(w, "\nThe SQL is made by a Go function for each input.\n")
+	}
 	if e.SQL == "" {
 		return
 	}
@@ -77,9 +98,22 @@ func (e *Entry) write(w io.Writer) {
 	if len(e.Params) > 0 {
 		params := make([]string, len(e.Params))
 		for i, p := range e.Params {
-			params[i] = fmt.Sprintf("`$%d` is %s", i+1, cell(p))
+			params[i] = fmt.Sprintf("`%s` is %s", p.Name, cell(p.Field))
 		}
 		fmt.Fprintf(w, "\n%s\n", strings.Join(params, ", "))
+	}
+	if len(e.Parts)+len(e.Choices) > 0 {
+		fmt.Fprintln(w)
+	}
+	for _, p := range e.Parts {
+		are := "is"
+		if len(p.Fields) > 1 {
+			are = "are"
+		}
+		fmt.Fprintf(w, "- sent if `@%s` %s set: `%s`\n", strings.Join(p.Fields, "` and `@"), are, strings.Join(strings.Fields(p.SQL), " "))
+	}
+	for _, c := range e.Choices {
+		fmt.Fprintf(w, "- chosen by %s: `%s`, or the default\n", cell(c.Field), strings.Join(c.Options, "`, `"))
 	}
 }
 

@@ -12,9 +12,9 @@ import (
 	"github.com/pgcmd/pgcmd/internal/validation"
 )
 
-// constrained describes a field of an input, with the rules of its validate tag, and reports
+// constrained describes a field of in, part of an input, with the rules of its validate tag, and reports
 // whether the field is required. Rules that JSON Schema cannot express are left out.
-func (b *Builder) constrained(f jsonfields.Field, path string) (*Schema, bool) {
+func (b *Builder) constrained(in reflect.Type, f jsonfields.Field, path string) (*Schema, bool) {
 	t := f.Type
 	if t.Kind() == reflect.Pointer {
 		if t = pointee(t); t == nil {
@@ -22,7 +22,7 @@ func (b *Builder) constrained(f jsonfields.Field, path string) (*Schema, bool) {
 		}
 	}
 	rules := validation.ParseTag(f.StructField.Tag.Get("validate"))
-	s := applyRules(rules.OfPointee(f.Type), b.Of(t, path), t)
+	s := b.chosen(applyRules(rules.OfPointee(f.Type), b.Of(t, path), t), in, f)
 	required := !f.Behind && (rules.RefusesZero(f.Type) || hasRequired(s, f.Type) && !rules.Optional)
 	if f.Type.Kind() == reflect.Pointer && !required { // if it is required, validation refuses nil, which is null
 		return s.Nullable(), false

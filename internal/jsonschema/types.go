@@ -24,8 +24,8 @@ const draft = "https://json-schema.org/draft/2020-12/schema"
 
 // Of describes the JSON of an input or an output, which direction says, and lists the
 // mistakes: types that have no JSON form.
-func Of(direction string, t reflect.Type, forms Forms) (_ *Schema, mistakes []string) {
-	b := &Builder{output: direction == "output", forms: forms}
+func Of(direction string, t reflect.Type, forms Forms, enums ...Enum) (_ *Schema, mistakes []string) {
+	b := &Builder{output: direction == "output", forms: forms, enums: enums}
 	body := b.Of(t, direction)
 	s := New("").Set("$schema", draft)
 	if d := b.definition(t); d != nil { // so that the root is no bare $ref
@@ -42,10 +42,18 @@ func Of(direction string, t reflect.Type, forms Forms) (_ *Schema, mistakes []st
 // other type. A nil schema means that the JSON is that of the type's fields.
 type Forms func(b *Builder, t reflect.Type) (s *Schema, ok bool)
 
+// An Enum is the texts that a string field of an input can have, or a pointer to one.
+type Enum struct {
+	Type   reflect.Type // of the struct
+	Index  []int        // of the field in it
+	Values []string
+}
+
 // A Builder builds one schema.
 type Builder struct {
 	output   bool
 	forms    Forms
+	enums    []Enum
 	mistakes []string
 	open     []reflect.Type // the types that are being described
 	names    map[reflect.Type]string
@@ -300,7 +308,7 @@ func (b *Builder) object(t reflect.Type, path string) *Schema {
 		case b.output:
 			s = b.Of(f.Type, at)
 		default:
-			s, must = b.constrained(f, at)
+			s, must = b.constrained(t, f, at)
 		}
 		if redact.IsSecret(f.StructField) {
 			s = b.secret(s)
@@ -315,6 +323,30 @@ func (b *Builder) object(t reflect.Type, path string) *Schema {
 		s.Set("required", required)
 	}
 	return s.Set("additionalProperties", false)
+}
+
+// chosen adds the values of an Enum to the schema of a field of t.
+func (b *Builder) chosen(s *Schema, t reflect.Type, f jsonfields.Field) *Schema {
+	for _, e := range b.enums {
+		if e.Type != t || !slices.Equal(e.Index, f.Index) {
+			continue
+		}
+		var values []any
+		known, limited := s.Get("enum").([]any)
+		for _, value := range e.Values {
+			if !limited || slices.ContainsFunc(known, func(k any) bool { return sameJSON(k, value) }) {
+				values = append(values, value)
+			}
+		}
+		s = (&Schema{slices.Clone(s.Keywords)}).Set("enum", values)
+	}
+	return s
+}
+
+func sameJSON(a, b any) bool {
+	x, _ := json.Marshal(a)
+	y, _ := json.Marshal(b)
+	return string(x) == string(y)
 }
 
 // rejectUnsettable rejects a field in an embedded pointer that only the type's own package

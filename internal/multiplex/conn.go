@@ -55,7 +55,7 @@ type conn struct {
 	draining   bool       // it accepts no requests, and closes when all are answered
 	closed     bool
 
-	statements   *stmtcache.LRU[*preparedStmt]
+	statements   *stmtcache.LRU[string, *preparedStmt]
 	preparing    map[string]chan struct{} // closed when preparing has ended
 	lastName     int                      // number of the last statement name
 	toDeallocate []string                 // names of statements to close

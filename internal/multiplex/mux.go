@@ -47,9 +47,9 @@ type Mux struct {
 	waiting     []waiter           // for a slot, in order
 	connWaiters []waiter           // for a connection, when there is none
 	dialing     bool
-	redial      time.Time                  // not before this time
-	bypassed    *stmtcache.LRU[time.Time]  // until when a statement runs on connections of its own
-	slow        *stmtcache.LRU[*slowStats] // by SQL
+	redial      time.Time                          // not before this time
+	bypassed    *stmtcache.LRU[string, time.Time]  // until when a statement runs on connections of its own
+	slow        *stmtcache.LRU[string, *slowStats] // by SQL
 	watching    bool
 	watch       chan struct{}
 	closed      bool
@@ -80,8 +80,8 @@ type Config struct {
 
 // New makes a Mux. It dials no connection yet.
 func New(config Config) *Mux {
-	m := &Mux{config: config, draining: map[*conn]struct{}{}, bypassed: stmtcache.NewLRU[time.Time](stmtcache.Size, nil),
-		slow: stmtcache.NewLRU[*slowStats](stmtcache.Size, nil), watch: make(chan struct{}, 1)}
+	m := &Mux{config: config, draining: map[*conn]struct{}{}, bypassed: stmtcache.NewLRU[string, time.Time](stmtcache.Size, nil),
+		slow: stmtcache.NewLRU[string, *slowStats](stmtcache.Size, nil), watch: make(chan struct{}, 1)}
 	m.imposeTimeout = !setsTimeout(config.Pool.Config().ConnConfig)
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.goroutines.Go(m.monitor)

@@ -56,6 +56,11 @@ func (k condition) column(s *stage, c column, letters string, nth int) {
 		k.run(s, c, letter, s.plain, s.plain, 3)
 	}
 	k.run(s, c, letter, s.pool, s.pool.Pool, 3)
+	if c == read && !k.once {
+		s.untold = true
+		k.run(s, c, letter, s.pool, s.pool.Pool, 3)
+		s.untold = false
+	}
 }
 
 func (k condition) run(s *stage, c column, letter string, db pgcmd.DB, pool *pgxpool.Pool, attempts int) {
@@ -68,6 +73,13 @@ func (k condition) run(s *stage, c column, letter string, db pgcmd.DB, pool *pgx
 	}
 	id := int64(0x5eed_0000_0000) + effectsOps.Add(1)
 	p := k.play(s, c)
+	if s.untold {
+		what += ", by its text"
+		if !pgcmd.NewCatalog(p.cmd).Manifest().Commands[0].ReadOnly { // it calls what only the test knows
+			return
+		}
+		effectsUntold.Add(1)
+	}
 
 	var first error // of the attempts
 	cmd := p.cmd

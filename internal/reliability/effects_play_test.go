@@ -18,7 +18,7 @@ import (
 func (s *stage) command(c column, hit string) *pgcmd.Command[int64, int64] {
 	switch c {
 	case read:
-		return pgcmd.QueryOne[int64, int64]("ops.read", hit).With(pgcmd.Options{ReadOnly: true})
+		return pgcmd.QueryOne[int64, int64]("ops.read", hit).With(pgcmd.Options{ReadOnly: !s.untold})
 	case write, atSync:
 		return pgcmd.Exec[int64]("ops.write", hit)
 	case rawTx:

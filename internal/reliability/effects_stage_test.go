@@ -67,7 +67,7 @@ const insertOp = `insert into ops values ($1)`
 type column string
 
 const (
-	read   column = "R"           // a ReadOnly statement on the pool
+	read   column = "R"           // a statement on the pool that reads: by declaration, or by its text
 	write  column = "W"           // a statement that commits by itself
 	inTx   column = "T"           // a transaction, before COMMIT was sent
 	rawTx  column = "T by pgx"    // the same, by pgx's own calls on the Tx
@@ -93,6 +93,7 @@ type stage struct {
 	pooler *pooler       // nil if there is none
 	pool   *pgcmd.Pool   // by Connect: it counts what it sends
 	plain  *pgxpool.Pool // pgx's own: it does not
+	untold bool          // a statement that reads is not declared to
 	sought []verdict
 }
 
@@ -115,6 +116,9 @@ type setting struct {
 const plainly = "_plain"
 
 var effectsStages, effectsOps atomic.Int64
+
+// effectsUntold counts the runs of reads that were not declared to be.
+var effectsUntold atomic.Int64
 
 func newStage(t *testing.T, database string, set setting) *stage {
 	t.Helper()

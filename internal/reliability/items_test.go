@@ -20,6 +20,7 @@ type load struct {
 	name   string
 	united bool // all of the good items are there, or none
 	keeps  bool // what the server takes, when it has refused an item
+	reads  bool // no item changes anything
 	bad    int  // -1: none
 	run    func(ctx context.Context, db pgcmd.DB, items []part, o pgcmd.Options) []error
 
@@ -30,6 +31,9 @@ const itemsOfALoad = 5
 
 var goPick = pgcmd.New("ops.go", func(ctx context.Context, db pgcmd.DB, in part) (int64, error) { return pick.Run(ctx, db, in) }).
 	With(pgcmd.Options{InTx: true})
+
+// seek is a read by its text.
+var seek = pgcmd.QueryOne[part, int64]("ops.seek", `select count(*) from ops where id = @id and part = @part`)
 
 func loads() (all []load) {
 	for mode := pgcmd.Atomic; mode <= pgcmd.Sequential; mode++ {
@@ -45,9 +49,13 @@ func loads() (all []load) {
 			}
 		}
 	}
+	for mode := pgcmd.Atomic; mode <= pgcmd.Sequential; mode++ {
+		all = append(all, load{name: fmt.Sprintf("%v batch of reads", mode), reads: true, bad: -1, run: batch(seek, mode)})
+	}
 	for _, mode := range []pgcmd.BatchMode{pgcmd.Atomic, pgcmd.Independent} {
+		all = append(all, load{name: fmt.Sprintf("%v pipeline of reads", mode), reads: true, bad: -1, run: pipeline(mode, seek, seek)})
 		for _, bad := range []int{-1, 2} {
-			all = append(all, load{name: fmt.Sprintf("%v pipeline, bad item %d", mode, bad), united: mode == pgcmd.Atomic, bad: bad, run: pipeline(mode)})
+			all = append(all, load{name: fmt.Sprintf("%v pipeline, bad item %d", mode, bad), united: mode == pgcmd.Atomic, bad: bad, run: pipeline(mode, add, pick)})
 		}
 	}
 	return append(all, load{name: "isolated batch in a transaction", united: true, keeps: true, bad: 2,
@@ -83,14 +91,15 @@ func errorsOf[Out any](r pgcmd.BatchResult[Out]) []error {
 	return errs
 }
 
-func pipeline(mode pgcmd.BatchMode) func(context.Context, pgcmd.DB, []part, pgcmd.Options) []error {
+// pipeline runs two commands in turns.
+func pipeline(mode pgcmd.BatchMode, even, odd *pgcmd.Command[part, int64]) func(context.Context, pgcmd.DB, []part, pgcmd.Options) []error {
 	return func(ctx context.Context, db pgcmd.DB, items []part, _ pgcmd.Options) []error {
 		var p pgcmd.Pipeline
 		results := make([]*pgcmd.Result[int64], len(items))
 		for i, item := range items {
-			c := add
+			c := even
 			if i%2 == 1 {
-				c = pick
+				c = odd
 			}
 			results[i] = pgcmd.Queue(&p, c, item)
 		}
@@ -238,6 +247,14 @@ func (w load) judge(errs []error, there []int64, fired bool) error {
 		return fmt.Errorf("the bad item is said to have worked")
 	case w.bad >= 0 && !fired && pgcmd.EffectOf(errs[w.bad]) != pgcmd.NotApplied:
 		return fmt.Errorf("the bad item is not said to be absent")
+	}
+	if w.reads {
+		for i, err := range errs {
+			if err != nil && (!fired || pgcmd.EffectOf(err) != pgcmd.NotApplied) {
+				return fmt.Errorf("item %d, which reads, is not said to have changed nothing", i)
+			}
+		}
+		return nil
 	}
 	for i, err := range errs {
 		is := slices.Contains(there, int64(i+1))

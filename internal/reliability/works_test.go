@@ -102,6 +102,22 @@ func of[Out any](c *pgcmd.Command[op, Out]) func(context.Context, pgcmd.DB, op, 
 	}
 }
 
+// orZero is of for a command whose row is a pointer.
+func orZero(c *pgcmd.Command[op, *int64]) func(context.Context, pgcmd.DB, op, pgcmd.Options) pgcmd.Outcome[any] {
+	return func(ctx context.Context, db pgcmd.DB, in op, o pgcmd.Options) pgcmd.Outcome[any] {
+		r := of(c)(ctx, db, in, o)
+		if n := r.Value.(*int64); n == nil {
+			r.Value = int64(0)
+		}
+		return r
+	}
+}
+
+// findsNone wants it to be known that nothing was changed.
+func findsNone(err error) bool {
+	return pgcmd.CodeOf(err) == pgcmd.CodeNotFound && pgcmd.EffectOf(err) == pgcmd.NotApplied
+}
+
 func transaction(name string, body func(ctx context.Context, tx *pgcmd.Tx, in op) (int64, error)) *pgcmd.Command[op, int64] {
 	return pgcmd.Transaction("works."+name, body)
 }
@@ -154,10 +170,28 @@ var plainWorks = []work{
 		run: of(sum("works.rows", `select n from fixed where n > @id * 0`))},
 	{name: "a statement that reads", value: 3,
 		run: of(pgcmd.Exec[op]("works.reads", `select n from fixed where n > @id * 0`).With(pgcmd.Options{ReadOnly: true}))},
+	{name: "a row, without ReadOnly", value: 3,
+		run: of(pgcmd.QueryOne[op, int64]("works.plain", `select count(*) + @id * 0 from fixed`))},
+	{name: "a row in a transaction of its own, without ReadOnly", value: 3,
+		run: of(pgcmd.QueryOne[op, int64]("works.plain-tx", `select count(*) + @id * 0 from fixed`).With(pgcmd.Options{InTx: true}))},
+	{name: "a lookup that finds no row", fails: findsNone,
+		run: of(pgcmd.QueryOne[op, int64]("works.lookup", `select part from ops where id = -@id::int8`))},
+	{name: "an update that finds no row", unit: byExecute, fails: findsNone,
+		run: of(pgcmd.QueryOne[op, int64]("works.nowhere", `update ops set part = part + 1 where id = -@id::int8 returning part`))},
+	{name: "an insert of no row", unit: byExecute, fails: findsNone,
+		run: of(pgcmd.QueryOne[op, int64]("works.nothing", `insert into fixed select 1 + 0 * @id on conflict do nothing returning n`))},
+	{name: "an update of a row or none", unit: byExecute, value: 0,
+		run: orZero(pgcmd.QueryOne[op, *int64]("works.if-any", `update ops set part = part + 1 where id = -@id::int8 returning part`))},
 	{name: "a statement that writes", unit: byExecute, parts: 1, value: 1,
 		run: of(addFirst)},
 	{name: "a row of a statement that writes", unit: byExecute, parts: 1, value: 1,
 		run: of(pgcmd.QueryOne[op, int64]("works.returning", `insert into ops (id, part) values (@id, 1) returning part`))},
+	{name: "a row of a variant that writes", unit: byExecute, parts: 1, value: 1,
+		run: of(pgcmd.QueryOne[op, int64]("works.variant", `insert into ops (id, part) values (@id, /*= @mood `+mood+`: 1 */ 2 /*=*/) returning part`))},
+	{name: "a row of SQL that a function makes", unit: byExecute, parts: 1, value: 1,
+		run: of(pgcmd.QueryOneFunc[op, int64]("works.built", func(in op) (string, []any, error) {
+			return `insert into ops (id, part) values ($1, 1) returning part`, []any{in.ID}, nil
+		}))},
 	{name: "a statement in a transaction of its own", unit: byCommit, parts: 1, value: 1,
 		run: of(addFirst.With(pgcmd.Options{InTx: true}))},
 	{name: "a function in a transaction of its own", unit: byCommit, parts: 2, value: 2,

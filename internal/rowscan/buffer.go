@@ -20,6 +20,7 @@ type Buffer struct {
 	scanner
 	row    reflect.Value   // one row, for what needs no more
 	rowPtr any             // a pointer to it
+	found  bool            // ScanRow read it
 	chunk  reflect.Value   // a slice of rows
 	full   []reflect.Value // the full chunks before it, which are not used again
 	count  int             // of the rows in chunk
@@ -60,7 +61,10 @@ func (b *Buffer) Record(r Recorder) { b.recorder = r }
 func (b *Buffer) RowPointer() any { return b.rowPtr }
 
 // ScanRow reads the current row into the buffer's own row.
-func (b *Buffer) ScanRow(rows Rows) *Error { return b.scan(rows, b.place) }
+func (b *Buffer) ScanRow(rows Rows) *Error {
+	b.found = true
+	return b.scan(rows, b.place)
+}
 
 // ClearRow makes the buffer's own row zero.
 func (b *Buffer) ClearRow() { b.row.SetZero() }
@@ -87,6 +91,7 @@ func (b *Buffer) Recycle() {
 // Reset makes the buffer empty.
 func (b *Buffer) Reset() {
 	b.row.SetZero()
+	b.found = false
 	b.texts = texts{}
 	if b.used > 0 { // a large result must not make the small ones after it clear as much
 		n := b.chunk.Len()
@@ -151,8 +156,18 @@ func (b *Buffer) Len() int { return len(b.full)*b.most + b.count }
 // At returns a pointer to row i of the chunk.
 func (b *Buffer) At(i int) any { return b.chunk.Index(i).Addr().Interface() }
 
-// MoveRow gives the row that ScanRow read to out.
-func (b *Buffer) MoveRow(out reflect.Value) { out.Set(b.row) }
+// MoveRow gives the row that ScanRow read to out, which stays zero if there was none.
+func (b *Buffer) MoveRow(out reflect.Value) {
+	switch {
+	case !b.found:
+	case b.rowType.pointer:
+		row := reflect.New(b.rowType.Type)
+		row.Elem().Set(b.row)
+		out.Set(row)
+	default:
+		out.Set(b.row)
+	}
+}
 
 // MoveRows gives the rows that ScanNext read to out, a slice that is nil.
 func (b *Buffer) MoveRows(out reflect.Value) {

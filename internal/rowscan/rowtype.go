@@ -32,6 +32,7 @@ type RowType struct {
 	Kind           Kind
 	Fields         []structfields.Field
 	slice          reflect.Type  // of rows; nil of a QueryOne
+	pointer        bool          // the only row is moved to a pointer of its own
 	none           reflect.Value // an empty slice, which is not nil
 	throughPointer bool          // a field is behind an embedded pointer, to be made for every row
 	Last           atomic.Pointer[Mapping]
@@ -124,6 +125,27 @@ func Of(row reflect.Type) (*RowType, error) {
 	}
 	s.throughPointer = structfields.EmbedsPointer(s.Type, s.Fields)
 	return s, nil
+}
+
+// OfOne is Of for the type that one row, or none, is moved to: a row type, or a pointer to one. A pointer to a scalar is a
+// scalar itself, and nil for NULL too.
+func OfOne(out reflect.Type) (*RowType, error) {
+	if out.Kind() != reflect.Pointer {
+		return Of(out)
+	}
+	row := out.Elem()
+	switch {
+	case row == reflect.TypeFor[map[string]any](), out.Implements(reflect.TypeFor[pgx.RowScanner]()):
+	case row.Kind() == reflect.Pointer && !structfields.IsScalar(row.Elem()): // which Of refuses
+	case structfields.IsScalar(row):
+		return Of(out)
+	}
+	t, err := Of(row)
+	if err != nil {
+		return nil, err
+	}
+	t.pointer = true
+	return t, nil
 }
 
 // OfSlice is Of for the elements of a slice type.

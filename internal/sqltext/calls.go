@@ -30,17 +30,3 @@ func Calls(sql string) []Call {
 	}
 	return calls
 }
-
-// Locks reports whether a query locks the rows that it reads.
-func Locks(sql string) bool {
-	toks, err := tokens(sql)
-	if err != nil {
-		return false
-	}
-	for i := 1; i < len(toks); i++ {
-		if toks[i-1].is("for") && toks[i].is("update", "share", "no", "key") {
-			return true
-		}
-	}
-	return false
-}

@@ -32,20 +32,26 @@ func selectWrites(toks []token) bool {
 	return i < len(toks)
 }
 
-// withWrites judges what follows WITH. AS is reserved too: in the list of expressions it only comes before a body.
+// withWrites judges what follows WITH.
 func withWrites(toks []token) bool {
+	main, before := splitWith(toks)
+	return before || writes(main)
+}
+
+// splitWith returns the statement behind the list of common table expressions that toks begin with, and whether one of
+// these writes. AS is reserved too: in the list it only comes before a body. Of what PostgreSQL refuses there is no
+// statement.
+func splitWith(toks []token) (main []token, listWrites bool) {
 	for {
 		toks = after(toks, "as", 0)
 		for len(toks) > 0 && toks[0].is("not", "materialized") {
 			toks = toks[1:]
 		}
 		if len(toks) == 0 || toks[0].kind != '(' {
-			return false // PostgreSQL refuses it
+			return nil, listWrites
 		}
 		body, rest := parenthesized(toks)
-		if writes(body) {
-			return true
-		}
+		listWrites = listWrites || writes(body)
 		if len(rest) > 0 && rest[0].is("search") { // depth first by a, b set c
 			rest = after(rest, "set", 1)
 		}
@@ -53,7 +59,7 @@ func withWrites(toks []token) bool {
 			rest = after(rest, "using", 1)
 		}
 		if len(rest) == 0 || rest[0].kind != ',' {
-			return writes(rest)
+			return rest, listWrites
 		}
 		toks = rest
 	}
@@ -164,8 +170,8 @@ func (t Text) Analyzed() bool {
 	return false
 }
 
-// CallsNothing reports whether the statement changes nothing, by its text alone: it is a
-// query, and calls no function.
+// CallsNothing reports whether the statement is a query without a parenthesis, so that it
+// calls no function.
 func (t Text) CallsNothing() bool { return t.Reads && !strings.Contains(t.SQL, "(") }
 
 // InsertsLiteralRows reports whether the statement inserts the rows that it spells out, so

@@ -30,39 +30,61 @@ func (t token) is(keywords ...string) bool {
 // tokens splits sql as PostgreSQL's scan.l does with standard_conforming_strings on, leaving out space and comments.
 // Text that PostgreSQL could not make sense of (1abc, a lone $) is split somehow: the server has the better error.
 func tokens(sql string) ([]token, error) {
+	if err := isText(sql); err != nil {
+		return nil, err
+	}
+	l := lexer{src: sql}
+	return l.tokens()
+}
+
+// isText refuses what PostgreSQL takes for no text.
+func isText(sql string) error {
 	if i := strings.IndexByte(sql, 0); i >= 0 {
-		return nil, errorAt(sql, i, "a NUL byte, which text in PostgreSQL cannot hold: take it out")
+		return errorAt(sql, i, "a NUL byte, which text in PostgreSQL cannot hold: take it out")
 	}
 	for i, r := range sql {
 		if _, size := utf8.DecodeRuneInString(sql[i:]); r == utf8.RuneError && size == 1 {
-			return nil, errorAt(sql, i, "byte %#x is not UTF-8: save the SQL as UTF-8", sql[i])
+			return errorAt(sql, i, "byte %#x is not UTF-8: save the SQL as UTF-8", sql[i])
 		}
 	}
-	var toks []token
-	l := lexer{src: sql}
+	return nil
+}
+
+// tokens reads to the end.
+func (l *lexer) tokens() (toks []token, err error) {
 	for {
 		if err := l.space(); err != nil {
 			return nil, err
 		}
-		if l.pos == len(sql) {
+		if l.pos == len(l.src) {
 			return toks, nil
 		}
-		t := token{start: l.pos}
-		var err error
-		if t.kind, err = l.token(); err != nil {
+		t, err := l.next()
+		if err != nil {
 			return nil, err
-		}
-		t.end = l.pos
-		if t.kind == word {
-			t.word = strings.Map(lower, sql[t.start:t.end])
 		}
 		toks = append(toks, t)
 	}
 }
 
+// next reads the next token, which begins here.
+func (l *lexer) next() (token, error) {
+	t := token{start: l.pos}
+	var err error
+	if t.kind, err = l.token(); err != nil {
+		return t, err
+	}
+	t.end = l.pos
+	if t.kind == word {
+		t.word = strings.Map(lower, l.src[t.start:t.end])
+	}
+	return t, nil
+}
+
 type lexer struct {
-	src string
-	pos int
+	src   string
+	pos   int
+	marks []span // the comments that begin with /*? or /*=, see Template
 }
 
 // peek is the next byte, or 0 at the end; the text has no NUL.
@@ -115,6 +137,10 @@ func (l *lexer) block() error {
 			depth--
 			l.pos += 2
 			if depth == 0 {
+				// A line of them is an ornament.
+				if mark := l.src[start+2]; (mark == '?' || mark == '=') && l.src[start+3] != mark {
+					l.marks = append(l.marks, span{start, l.pos})
+				}
 				return nil
 			}
 		default:

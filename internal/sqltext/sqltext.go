@@ -17,13 +17,15 @@ const maxParams = 65535
 // Text is a statement whose named placeholders have become $1, $2, ...
 //
 // Writes and Reads judge the statement by its keywords alone: a select that calls a volatile function or locks rows
-// still reads.
+// still reads. ChangesNothing and ChangesOnlyRows look at its calls too.
 type Text struct {
 	SQL             string   // byte for byte the source if it names no placeholder
 	Names           []string // Names[i] became $i+1, in order of first appearance; a name used twice has one number
 	MaxParam        int      // highest $n in the source; 0 if none, as always where there are Names
 	Writes          bool     // anything but a query: insert, create, set, call, also under with or explain analyze
 	Reads           bool     // a query: select, values, table, show, also under with; the opposite of Writes
+	ChangesNothing  bool     // a query that changes nothing, as far as its text tells
+	ChangesOnlyRows bool     // it has changed nothing if its command tag counts no row, as far as its text tells
 	Ends            bool     // it ends a transaction: commit, rollback (but not to a savepoint), prepare transaction
 	MayEnableWrites bool     // it may make a read-only transaction writable
 	Verb            string   // the first keyword, in lower case; empty if the statement begins otherwise
@@ -49,6 +51,8 @@ func Parse(sql string) (Text, error) {
 	}
 	text.Writes = writes(toks)
 	text.Reads = !text.Writes
+	text.ChangesNothing = changesNothing(sql, toks)
+	text.ChangesOnlyRows = changesOnlyRows(sql, toks)
 	text.Ends = ends(toks)
 	text.MayEnableWrites = MayEnableWrites(strings.ToLower(text.SQL))
 	for _, t := range toks {

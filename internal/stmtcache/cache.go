@@ -40,7 +40,7 @@ type Cache struct {
 
 	config        *pgx.ConnConfig
 	tracesPrepare bool
-	statements    *LRU[*entry]
+	statements    *LRU[string, *entry]
 	lastName      int      // number of the last statement name
 	lastID        int      // see NextID
 	toDeallocate  []string // names of statements to deallocate

@@ -2,32 +2,32 @@ package stmtcache
 
 // An LRU is a map of limited size, which evicts the entry that was not used for the longest
 // time. It is not safe for concurrent use.
-type LRU[V any] struct {
+type LRU[K comparable, V any] struct {
 	size    int
-	evicted func(key string, value V)
-	nodes   map[string]*node[V]
-	root    node[V] // root.next was used last, root.prev is evicted next
+	evicted func(key K, value V)
+	nodes   map[K]*node[K, V]
+	root    node[K, V] // root.next was used last, root.prev is evicted next
 }
 
-type node[V any] struct {
-	next, prev *node[V]
-	key        string
+type node[K comparable, V any] struct {
+	next, prev *node[K, V]
+	key        K
 	value      V
 }
 
 // NewLRU makes an LRU of at most size entries. evicted is called for an entry that is
 // removed to make room for another; it may be nil.
-func NewLRU[V any](size int, evicted func(key string, value V)) *LRU[V] {
-	l := &LRU[V]{size: size, evicted: evicted, nodes: map[string]*node[V]{}}
+func NewLRU[K comparable, V any](size int, evicted func(key K, value V)) *LRU[K, V] {
+	l := &LRU[K, V]{size: size, evicted: evicted, nodes: map[K]*node[K, V]{}}
 	l.root.next, l.root.prev = &l.root, &l.root
 	return l
 }
 
 // Len returns the number of entries.
-func (l *LRU[V]) Len() int { return len(l.nodes) }
+func (l *LRU[K, V]) Len() int { return len(l.nodes) }
 
 // Get returns the value of key, and marks it as used.
-func (l *LRU[V]) Get(key string) (value V, ok bool) {
+func (l *LRU[K, V]) Get(key K) (value V, ok bool) {
 	n := l.nodes[key]
 	if n == nil {
 		return value, false
@@ -40,7 +40,7 @@ func (l *LRU[V]) Get(key string) (value V, ok bool) {
 }
 
 // Put sets the value of key, and marks it as used.
-func (l *LRU[V]) Put(key string, value V) {
+func (l *LRU[K, V]) Put(key K, value V) {
 	n := l.nodes[key]
 	if n != nil {
 		n.unlink()
@@ -52,7 +52,7 @@ func (l *LRU[V]) Put(key string, value V) {
 				l.evicted(last.key, last.value)
 			}
 		}
-		n = &node[V]{key: key}
+		n = &node[K, V]{key: key}
 		l.nodes[key] = n
 	}
 	n.value = value
@@ -60,20 +60,20 @@ func (l *LRU[V]) Put(key string, value V) {
 }
 
 // Delete removes the entry of key, if there is one. It does not call evicted.
-func (l *LRU[V]) Delete(key string) {
+func (l *LRU[K, V]) Delete(key K) {
 	if n := l.nodes[key]; n != nil {
 		l.remove(n)
 	}
 }
 
-func (l *LRU[V]) remove(n *node[V]) {
+func (l *LRU[K, V]) remove(n *node[K, V]) {
 	n.unlink()
 	delete(l.nodes, n.key)
 }
 
-func (l *LRU[V]) pushFront(n *node[V]) {
+func (l *LRU[K, V]) pushFront(n *node[K, V]) {
 	n.prev, n.next = &l.root, l.root.next
 	n.next.prev, l.root.next = n, n
 }
 
-func (n *node[V]) unlink() { n.next.prev, n.prev.next = n.prev, n.next }
+func (n *node[K, V]) unlink() { n.next.prev, n.prev.next = n.prev, n.next }

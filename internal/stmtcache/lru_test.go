@@ -35,7 +35,7 @@ func TestTheLeastRecentlyUsedIsEvicted(t *testing.T) {
 }
 
 func TestAHitAllocatesNothing(t *testing.T) {
-	l := stmtcache.NewLRU[int](3, nil)
+	l := stmtcache.NewLRU[string, int](3, nil)
 	for _, key := range []string{"b", "e", "f"} {
 		l.Put(key, 1)
 	}

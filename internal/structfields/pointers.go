@@ -44,3 +44,18 @@ func EmbedsPointer(t reflect.Type, fields []Field) bool {
 	}
 	return false
 }
+
+// Value returns the field of v at index. It reports false if an embedded pointer on the way is
+// nil.
+func Value(v reflect.Value, index []int) (reflect.Value, bool) {
+	for _, x := range index {
+		if v.Kind() == reflect.Pointer {
+			if v.IsNil() {
+				return reflect.Value{}, false
+			}
+			v = v.Elem()
+		}
+		v = v.Field(x)
+	}
+	return v, true
+}

@@ -36,6 +36,8 @@ type Checks struct {
 	secrets   bool // some field has the tag secret
 	dives     bool // some tag applies to the elements of a slice, an array or a map
 
+	more func(in reflect.Value) []problem.Problem // see With
+
 	prefix   string // of the paths that validator reports
 	messages atomic.Pointer[map[violation]problem.Problem]
 	ofMethod func(error) []problem.Problem
@@ -99,6 +101,19 @@ func Compile(typ reflect.Type, ofMethod func(error) []problem.Problem) (*Checks,
 	return c, nil
 }
 
+// HasTags reports whether validator has something to check.
+func (c *Checks) HasTags() bool { return c.tags }
+
+// With returns checks of a type that are those of c, which may be nil, and more, which returns
+// the problems that it finds.
+func (c *Checks) With(typ reflect.Type, more func(in reflect.Value) []problem.Problem) *Checks {
+	if c == nil {
+		c = &Checks{}
+	}
+	return &Checks{typ: typ, tags: c.tags, HasMethod: c.HasMethod, secrets: c.secrets, dives: c.dives,
+		more: more, prefix: prefixOf(typ), ofMethod: c.ofMethod}
+}
+
 // CompileLater makes Compile return the validation of a type that is known to have tags,
 // which are correct, and no Validate method. validator parses them with the first input.
 func CompileLater(typ reflect.Type) {
@@ -138,8 +153,8 @@ func parseStructTags(t reflect.Type) (err error) {
 }
 
 // Problems returns the problems of the input that in points to, those of its tags first,
-// then those of its Validate method, and the error that they come from; nil if there are
-// none. An input without a method may be passed by value: validator then need not copy the
+// then those of its Validate method and of With, and the error that they come from; nil if
+// there are none. An input without a method may be passed by value: validator then need not copy the
 // fields that it reports.
 func (c *Checks) Problems(in any) ([]problem.Problem, error) {
 	var problems []problem.Problem
@@ -155,14 +170,28 @@ func (c *Checks) Problems(in any) ([]problem.Problem, error) {
 				own = withoutSecrets(in, own)
 			}
 			problems = append(problems, own...)
-			if cause == nil {
-				cause = err
-			} else {
-				cause = errors.Join(cause, err)
-			}
+			cause = join(cause, err)
+		}
+	}
+	if c.more != nil {
+		v := reflect.ValueOf(in)
+		if v.Type() != c.typ {
+			v = v.Elem()
+		}
+		if found := c.more(v); len(found) > 0 {
+			problems = append(problems, found...)
+			cause = join(cause, inputError("a field names none of what can be chosen"))
 		}
 	}
 	return problems, cause
+}
+
+// join is the cause of what two checks found, of which the first may be nil.
+func join(cause, err error) error {
+	if cause == nil {
+		return err
+	}
+	return errors.Join(cause, err)
 }
 
 // ownValidate calls the Validate method of in, or, of an input that is a pointer, that of

@@ -53,6 +53,7 @@ func TestOptionsThatACommandCannotHavePanic(t *testing.T) {
 		"Tx":           {Tx: pgx.TxOptions{IsoLevel: pgx.Serializable}},
 		"InTx":         {InTx: true},
 		"ReadOnly":     {ReadOnly: true},
+		"Writes":       {Writes: true},
 		"MaxRows":      {MaxRows: 1},
 		"MaxBytes":     {MaxBytes: 1},
 		"Trusted":      {Trusted: true},

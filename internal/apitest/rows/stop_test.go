@@ -205,7 +205,7 @@ func TestAReadThatCannotBeScannedIsBrokenOff(t *testing.T) {
 	const sql = `select generate_series(1, $1::int) as v`
 	for name, db := range map[string]pgcmd.DB{"Pool": pool, "pgxpool.Pool": raw, "pgx.Conn": conn} {
 		for _, readOnly := range []bool{false, true} {
-			o := pgcmd.Options{ReadOnly: readOnly}
+			o := pgcmd.Options{ReadOnly: readOnly, Writes: !readOnly}
 			for kind, run := range map[string]func() error{
 				"scans itself": func() error {
 					_, err := pgcmd.Query[int, unreadable]("q", sql).With(o).Run(t.Context(), db, rows)
@@ -289,7 +289,7 @@ func TestARowTypeThatScansItselfIsGivenOneRow(t *testing.T) {
 	pool := connect(t, pgcmdtest.URL(t), func(c *pgcmd.Config) { c.Multiplex = 1 })
 	const sql = `select i as v from generate_series(1, 5) i`
 	for _, readOnly := range []bool{false, true} {
-		o := pgcmd.Options{ReadOnly: readOnly}
+		o := pgcmd.Options{ReadOnly: readOnly, Writes: !readOnly}
 		_, err := pgcmd.Query[struct{}, stepping]("q", sql).With(o).Run(t.Context(), pool, struct{}{})
 		assert.Contains(t, failure(t, err).Message, "it called Next")
 		closed, err := pgcmd.Query[struct{}, closing]("q", sql).With(o).Run(t.Context(), pool, struct{}{})

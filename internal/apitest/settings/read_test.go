@@ -81,8 +81,8 @@ func TestAContextThatEnds(t *testing.T) {
 			c    *pgcmd.Command[float64, int64]
 			want pgcmd.Effect
 		}{
-			"a write":       {sleep, pgcmd.Unknown},
-			"a read":        {sleep.With(pgcmd.Options{ReadOnly: true}), pgcmd.NotApplied},
+			"a write":       {sleep.With(pgcmd.Options{Writes: true}), pgcmd.Unknown},
+			"a read":        {sleep, pgcmd.NotApplied},
 			"a transaction": {sleep.With(pgcmd.Options{InTx: true}), pgcmd.NotApplied},
 		} {
 			_, err := c.c.Run(ctx, pool, 0) // prepares

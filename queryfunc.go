@@ -1,0 +1,168 @@
+package pgcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgcmd/pgcmd/internal/bind"
+	"github.com/pgcmd/pgcmd/internal/sentinel"
+	"github.com/pgcmd/pgcmd/internal/sqltext"
+	"github.com/pgcmd/pgcmd/internal/typemap"
+)
+
+// QueryFunc makes a command like [Query], of SQL that build makes of the input, as the query
+// builders of the ecosystem do: squirrel, goqu, bob, jet.
+//
+//	var listUsers = pgcmd.QueryFunc[ListUsers, User]("users.list", func(in ListUsers) (string, []any, error) {
+//		return squirrel.Select("id", "email").From("users").PlaceholderFormat(squirrel.Dollar).ToSql()
+//	})
+//
+// The SQL names its arguments $1, $2 and so on; set a builder to such placeholders, since ?
+// is not translated. An argument is any value that pgx takes. A single [pgx.QueryRewriter],
+// such as [pgx.NamedArgs] or [pgx.StructArgs], is asked for the SQL and the arguments instead,
+// without a connection. build must put values into args and never into the SQL.
+//
+// build runs once for each attempt, after validation and Before, in the caller's goroutine;
+// many may run at once. Its error ends the run, with CodeFailed or the code of an [*Error], and
+// its panic goes on: nothing was sent. SQL that is not one statement, that ends a transaction,
+// that is plainly a write in a ReadOnly command, or that has another number of arguments, is
+// CodeInternal, and is not sent either.
+//
+// Each text is a statement of its own, prepared on each connection that it runs on; the last
+// 512 texts of a command are not parsed again. Everything else is as for a Query: rows, hooks,
+// options, [Batch], [Pipeline], [Stream]. [Verify] does not see the SQL, which is
+// checked where it runs. [Explain] calls build with an input whose secrets are hidden.
+func QueryFunc[In, Row any](name string, build func(in In) (sql string, args []any, err error)) *Command[In, []Row] {
+	return &Command[In, []Row]{defineBuilt(queryAll, name, (*In)(nil), (*[]Row)(nil), build == nil,
+		func(in any) (string, []any, error) { return build(*in.(*In)) })}
+}
+
+// QueryOneFunc makes a command like [QueryOne], of SQL that build makes of the input: see
+// [QueryFunc].
+func QueryOneFunc[In, Row any](name string, build func(in In) (sql string, args []any, err error)) *Command[In, Row] {
+	return &Command[In, Row]{defineBuilt(queryOne, name, (*In)(nil), (*Row)(nil), build == nil,
+		func(in any) (string, []any, error) { return build(*in.(*In)) })}
+}
+
+// ExecFunc makes a command like [Exec], of SQL that build makes of the input: see [QueryFunc].
+func ExecFunc[In any](name string, build func(in In) (sql string, args []any, err error)) *Command[In, int64] {
+	return &Command[In, int64]{defineBuilt(queryExec, name, (*In)(nil), (*int64)(nil), build == nil,
+		func(in any) (string, []any, error) { return build(*in.(*In)) })}
+}
+
+// A builder is the source of SQL that a function makes.
+type builder struct {
+	build   func(in any) (string, []any, error) // of an *In
+	options *Options
+	known   *queryCache[string] // by the SQL
+}
+
+func defineBuilt(kind queryKind, name string, in, out any, missing bool, build func(in any) (string, []any, error)) *definition {
+	checkName(name)
+	if missing {
+		panic(fmt.Sprintf("pgcmd: %s: the function that makes the SQL is nil", name))
+	}
+	d := newDefinition(name, in, out)
+	return d.ofQuery(&query{statement: &statement{name: name}, kind: kind, source: &builder{build: build}})
+}
+
+func (b *builder) configure(o *Options) source {
+	c := *b
+	c.options, c.known = o, newQueryCache[string]()
+	return &c
+}
+
+func (b *builder) resolve(q *query, inv *invocation) (*query, []any, *Error) {
+	sql, args, err := b.build(inv.in)
+	if err != nil {
+		return nil, nil, buildError(err)
+	}
+	if len(args) == 1 {
+		if rewriter, ok := args[0].(pgx.QueryRewriter); ok {
+			if sql, args, err = rewriter.RewriteQuery(context.Background(), nil, sql, nil); err != nil {
+				return nil, nil, builtWrong(err, "cannot be given its arguments by a %T: see the cause", rewriter)
+			}
+		}
+	}
+	built := b.known.get(sql)
+	if built == nil {
+		s, failure := b.statement(q.name, sql)
+		if failure != nil {
+			return nil, nil, failure
+		}
+		built = b.known.put(sql, q.variant(s))
+	}
+	if failure := built.checkBuilt(args); failure != nil {
+		return nil, nil, failure
+	}
+	return built, slices.Clone(args), nil // pgx may change them
+}
+
+// buildError is the error of a build function.
+func buildError(err error) *Error {
+	e := classify(context.Background(), err)
+	if inner, _ := findError(err); inner == nil && e.hasWithheldText() {
+		if text := sentinel.Text(err); text != "" {
+			e.Message = text
+		}
+	}
+	e = nameFailer("the function that makes the SQL", e)
+	e.Effect, e.noRetry = NotApplied, true
+	return e
+}
+
+// builtWrong is the error of SQL that cannot be sent.
+func builtWrong(err error, format string, args ...any) *Error {
+	return &Error{Code: CodeInternal, Effect: NotApplied, Err: err, Message: "the SQL that was made of the input " + fmt.Sprintf(format, args...)}
+}
+
+// statement makes the statement of a text.
+func (b *builder) statement(command, sql string) (*statement, *Error) {
+	text, err := sqltext.Parse(sql)
+	switch {
+	case err != nil:
+		return nil, builtWrong(err, "is no statement: %v", err)
+	case len(text.Names) > 0:
+		return nil, builtWrong(nil, "names @%s: return pgx.NamedArgs as its only argument, or name the arguments $1, $2", text.Names[0])
+	case text.Ends:
+		return nil, builtWrong(nil, "ends a transaction: leave that to the command (Options.InTx, Transaction)")
+	case b.options.ReadOnly && text.Writes:
+		return nil, builtWrong(nil, "is plainly a write, and the command is ReadOnly: take one of them away")
+	}
+	s := &statement{name: command, text: text, params: make([]string, text.MaxParam), built: true}
+	for i := range s.params {
+		s.params[i] = fmt.Sprintf("$%d", i+1)
+		s.checks.Add(i, len(s.params), typemap.CheckOf(reflect.TypeFor[any]()))
+	}
+	return s.under(b.options), nil
+}
+
+// checkBuilt returns why the arguments cannot be sent.
+func (s *statement) checkBuilt(args []any) *Error {
+	if n := s.text.MaxParam; n != len(args) {
+		names := "names no argument"
+		if n > 0 {
+			names = fmt.Sprintf("names arguments up to $%d", n)
+		} else if strings.Contains(s.text.SQL, "?") {
+			names += " ($1; a builder can be set to such placeholders, ? is none)"
+		}
+		return builtWrong(nil, "%s, and %d came with it", names, len(args))
+	}
+	if refused := bind.RejectPgxOption(args); refused != nil {
+		return builtWrong(errors.New("pgcmd: "+refused.Message), "came with an option of pgx as its first argument, or with a pgx.QueryRewriter beside others: return values alone")
+	}
+	for i, arg := range args {
+		if text, ok := arg.(string); ok {
+			if why := typemap.NotText(text); why != "" {
+				return newFieldError(s.params[i], "text", why, nil)
+			}
+		}
+	}
+	return nil
+}
