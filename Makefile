@@ -45,7 +45,8 @@ gofmt:
 	@echo "gofmt"
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
 
-tour: postgres ## See the library at work, on a PostgreSQL that is started for it
+tour: ## See the library at work, on a PostgreSQL that is started for it
+	@scripts/ensure-postgres
 	@go run ./examples/tour
 
 bench: postgres ## Measure everything beside pgx by hand, the peers, pgbench and postgres.js: bench/REPORT.md and the figures of the documents, 15 minutes (BENCH_SHORT=1: 4, rough)

@@ -44,7 +44,7 @@ func TestAdHoc(t *testing.T) {
 		"10,000 by default": {pgcmd.AdHocQuery{SQL: `select generate_series(1, 10001)`}, pgcmd.CodeTooManyRows, "more than MaxRows (10000)"},
 		"a timeout":         {pgcmd.AdHocQuery{SQL: `select pg_sleep(60)`, Timeout: 50 * time.Millisecond}, pgcmd.CodeTimeout, "the deadline passed"},
 		"bad SQL": {pgcmd.AdHocQuery{SQL: `select *
-			fro users`}, pgcmd.CodeInternal, `in line 2 of the SQL at "fro"`},
+			fro users`}, pgcmd.CodeInternal, `(line 2 of the SQL, at "fro")`},
 	} {
 		_, err := run(c.q)
 		assert.Equal(t, c.code, failure(t, err).Code, name)

@@ -88,7 +88,7 @@ func (r BatchResult[Out]) Err() error {
 func Batch[In, Out any](c *Command[In, Out], mode BatchMode) *Command[[]In, BatchResult[Out]] {
 	switch {
 	case c == nil:
-		panic("pgcmd: Batch was given a nil command")
+		panic("pgcmd: Batch was given a nil command: pass one")
 	case mode < Atomic || mode > Sequential:
 		panic(fmt.Sprintf("pgcmd: %s: Batch was given the unknown mode %d: use Atomic, Isolated, Independent or Sequential", c.def.name, int(mode)))
 	}
@@ -399,7 +399,7 @@ type Result[Out any] struct {
 func (r *Result[Out]) Get() (Out, error) {
 	if r == nil || r.item == nil || !r.item.ended {
 		var none Out
-		return none, &Error{Code: CodeInternal, Effect: NotApplied, Message: "the pipeline of this result has not been run"}
+		return none, &Error{Code: CodeInternal, Effect: NotApplied, Message: "the pipeline of this result was not run: call its Run before Get"}
 	}
 	return r.value, r.item.outcome.err
 }
@@ -426,12 +426,10 @@ func (p *Pipeline) accepts(d *definition) bool {
 		return false
 	}
 	switch {
-	case p == nil:
+	case p == nil || p.ran: // Get says so
 		return false
-	case p.ran:
-		return refuse("a command was queued after Run: a pipeline is run once")
 	case d == nil:
-		return refuse("item %d is a nil command", len(p.items))
+		return refuse("item %d is a nil command: is the variable set before it is queued?", len(p.items))
 	case !d.pipelines:
 		return refuse("item %d, %s, cannot be part of a pipeline: it must be a Query, QueryOne or Exec without hooks, middleware, InTx and Once", len(p.items), d.name)
 	}
@@ -465,7 +463,7 @@ func (p *Pipeline) Run(ctx context.Context, db DB, mode BatchMode) error {
 	}
 	switch {
 	case p == nil:
-		return refused("the pipeline is nil")
+		return refused("the pipeline is nil: use a variable of type pgcmd.Pipeline, whose zero value is ready")
 	case p.ran:
 		return refused("the pipeline was run before: make another one")
 	case mode != Atomic && mode != Independent:

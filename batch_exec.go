@@ -631,7 +631,7 @@ func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
 			refused = f.failRefused(i, err).after(unreadable)
 		}
 		if refused == nil && f.conn.PgConn().TxStatus() != 'I' {
-			refused = &Error{Code: CodeInternal, Message: "the statement began a transaction: the items of a batch must not"}
+			refused = &Error{Code: CodeInternal, Message: "the statement began a transaction, which an item of a batch must not: use a Transaction"}
 		}
 		switch {
 		case refused != nil:

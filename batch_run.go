@@ -85,7 +85,7 @@ func (r *batchRun) runItems(ctx context.Context, db DB) *Error {
 		case r.pipelined && tx.s.Conn != nil:
 			return r.runPipelined(ctx, tx)
 		case r.inner == nil:
-			return &Error{Code: CodeInternal, Effect: NotApplied, Message: "the transaction does not tell its connection, which a pipeline needs"}
+			return &Error{Code: CodeInternal, Effect: NotApplied, Message: "the transaction does not give its connection, which a pipeline needs: pass one of pgcmd's or pgx's"}
 		}
 		return r.runInTx(ctx, tx)
 	}

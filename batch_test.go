@@ -264,7 +264,7 @@ func TestABatchOfNothingIsASuccess(t *testing.T) {
 func TestABatchThatIsDefinedWronglyPanics(t *testing.T) {
 	t.Parallel()
 	for want, f := range map[string]func(){
-		"pgcmd: Batch was given a nil command": func() { pgcmd.Batch[goods, int64](nil, pgcmd.Atomic) },
+		"pgcmd: Batch was given a nil command: pass one":                                                                     func() { pgcmd.Batch[goods, int64](nil, pgcmd.Atomic) },
 		"pgcmd: items.add: Batch was given the unknown mode 4: use Atomic, Isolated, Independent or Sequential":              func() { pgcmd.Batch(addItem, 4) },
 		"pgcmd: items.add[]: Options.InTx, but an independent batch has a transaction for each item: use Atomic or Isolated": func() { pgcmd.Batch(addItem, pgcmd.Independent).With(pgcmd.Options{InTx: true}) },
 		"pgcmd: items.add[]: Options.Tx, but the command begins no transaction: add InTx, or make it a Transaction": func() {

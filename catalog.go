@@ -214,7 +214,7 @@ func (l *catalogEntry) run(ctx context.Context, db DB, input []byte) (json.RawMe
 	}
 	if err != nil && failure == nil {
 		e := &Error{Code: CodeInternal, Effect: effectAfterSuccess(db, l.reads, l.isStatement || l.inTx), Attempts: 1, Err: err,
-			Message: "the output has no JSON form, as NaN, the infinities and what holds itself have none"}
+			Message: "the output has no JSON form: NaN, an infinity and a value that holds itself have none"}
 		return nil, e.prefixCommand(l.name)
 	}
 	return text, failure

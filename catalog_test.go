@@ -63,52 +63,52 @@ func TestCatalogRefusesWhatTheInputTypeDoesNotSay(t *testing.T) {
 	for name, c := range map[string]struct {
 		input, field, rule, message string
 	}{
-		"an unknown field":             {cartWith(`"Colour":1`), "[unknown]", "unknown", "is not a field, number 2 of the object (known: email, ID, "},
+		"an unknown field":             {cartWith(`"Colour":1`), "[unknown]", "unknown", "is not a field: name 2 of the object must be one of email, ID, "},
 		"a misspelt field":             {`{"emial":"ada@example.com"}`, "emial", "unknown", "did you mean email?"},
 		"a field in another case":      {`{"EMAIL":"ada@example.com"}`, "EMAIL", "unknown", "did you mean email?"},
 		"a field that JSON leaves out": {cartWith(`"Hidden":"x"`), "[unknown]", "unknown", "is not a field"},
 		"an unexported field":          {cartWith(`"hidden":"x"`), "[unknown]", "unknown", "is not a field"},
-		"an unknown field within":      {cartWith(`"Items":[{"sku":"a","Qty":1},{"sku":"a","Qty":1,"x":1}]`), "Items[1][unknown]", "unknown", "(known: sku, Qty, Price)"},
-		"a field twice":                {cartWith(`"ID":1,"ID":1`), "ID", "duplicate", "comes twice"},
-		"a field twice, once escaped":  {cartWith(`"ID":1,"\u0049D":1`), "ID", "duplicate", "comes twice"},
-		"a key twice":                  {cartWith(`"Labels":{"a":1,"a":1}`), "Labels[key]", "duplicate", "comes twice"},
-		"a key twice in any":           {cartWith(`"Any":[{"a":1,"a":2}]`), "Any[0][key]", "duplicate", "comes twice"},
-		"a key twice in raw JSON":      {cartWith(`"Raw":{"b":{"a":1,"a":2}}`), "Raw[key][key]", "duplicate", "comes twice"},
+		"an unknown field within":      {cartWith(`"Items":[{"sku":"a","Qty":1},{"sku":"a","Qty":1,"x":1}]`), "Items[1][unknown]", "unknown", "must be one of sku, Qty, Price"},
+		"a field twice":                {cartWith(`"ID":1,"ID":1`), "ID", "duplicate", "is given twice"},
+		"a field twice, once escaped":  {cartWith(`"ID":1,"\u0049D":1`), "ID", "duplicate", "is given twice"},
+		"a key twice":                  {cartWith(`"Labels":{"a":1,"a":1}`), "Labels[key]", "duplicate", "is given twice"},
+		"a key twice in any":           {cartWith(`"Any":[{"a":1,"a":2}]`), "Any[0][key]", "duplicate", "is given twice"},
+		"a key twice in raw JSON":      {cartWith(`"Raw":{"b":{"a":1,"a":2}}`), "Raw[key][key]", "duplicate", "is given twice"},
 		"3e9 in an int32":              {cartWith(`"Items":[{"sku":"a","Qty":1},{"sku":"a","Qty":1},{"sku":"a","Qty":3000000000}]`), "Items[2].Qty", "range", "must be an integer from -2147483648 to 2147483647"},
 		"3e9 in an int32, so written":  {cartWith(`"Items":[{"sku":"a","Qty":3e9}]`), "Items[0].Qty", "range", "must be an integer from"},
 		"1.5 in an int":                {cartWith(`"PIN":1.5`), "PIN", "type", "must be an integer from -9223372036854775808 to"},
 		"2^63 in an int64":             {cartWith(`"ID":9223372036854775808`), "ID", "range", "must be an integer"},
 		"1e99999999999 in an int":      {cartWith(`"ID":1e99999999999999999999`), "ID", "range", "must be an integer"},
 		"1e-99999999999 in an int":     {cartWith(`"ID":1e-99999999999999999999`), "ID", "type", "must be an integer"},
-		"1e400 in a float":             {cartWith(`"Items":[{"sku":"a","Qty":1,"Price":1e400}]`), "Items[0].Price", "range", "is a number beyond those of a float32"},
+		"1e400 in a float":             {cartWith(`"Items":[{"sku":"a","Qty":1,"Price":1e400}]`), "Items[0].Price", "range", "is out of the range of a float32"},
 		"1e39 in a float32":            {cartWith(`"Items":[{"sku":"a","Qty":1,"Price":1e39}]`), "Items[0].Price", "range", "float32"},
 		"1e-400 in a float":            {cartWith(`"Items":[{"sku":"a","Qty":1,"Price":1e-400}]`), "Items[0].Price", "range", "float32"},
 		"1e400 in any":                 {cartWith(`"Any":{"a":1e400}`), "Any[key]", "range", "float64"},
 		"a text for a number":          {cartWith(`"ID":"1"`), "ID", "type", "must be an integer"},
-		"a number for a text":          {`{"email":1}`, "email", "type", "must be a text"},
-		"a number for a quoted number": {cartWith(`"Quoted":1`), "Quoted", "type", "must be a text that holds the value"},
-		"words for a quoted number":    {cartWith(`"Quoted":"one"`), "Quoted", "type", "must be a text that holds the value"},
+		"a number for a text":          {`{"email":1}`, "email", "type", "must be a string"},
+		"a number for a quoted number": {cartWith(`"Quoted":1`), "Quoted", "type", "must be a string that holds the value"},
+		"words for a quoted number":    {cartWith(`"Quoted":"one"`), "Quoted", "type", "must be a string that holds the value"},
 		"an object for an array":       {cartWith(`"Items":{}`), "Items", "type", "must be an array"},
 		"an array for an object":       {cartWith(`"Labels":[]`), "Labels", "type", "must be an object"},
 		"an array for the whole":       {`[]`, "", "type", "must be an object"},
 		"null for the whole":           {`null`, "", "null", "must not be null: it must be an object"},
-		"null for a text":              {`{"email":null}`, "email", "null", "must not be null: it must be a text"},
+		"null for a text":              {`{"email":null}`, "email", "null", "must not be null: it must be a string"},
 		"null for a number":            {cartWith(`"ID":null`), "ID", "null", "must not be null"},
 		"null for an array":            {cartWith(`"Items":null`), "Items", "null", "must not be null"},
 		"null for an element":          {cartWith(`"Items":[null]`), "Items[0]", "null", "must not be null"},
 		"a time without zone":          {cartWith(`"At":"2026-01-01 00:00"`), "At", "type", "must be a date and time as in"},
-		"text that is not base64":      {cartWith(`"Digest":"a?"`), "Digest", "base64", "must be a text in base64"},
-		"base64 with a line end":       {cartWith(`"Digest":"YW\nE="`), "Digest", "base64", "must be a text in base64"},
+		"text that is not base64":      {cartWith(`"Digest":"a?"`), "Digest", "base64", "must be a string in base64"},
+		"base64 with a line end":       {cartWith(`"Digest":"YW\nE="`), "Digest", "base64", "must be a string in base64"},
 		"an array too long":            {cartWith(`"Pair":[1,2,3]`), "Pair", "len", "must have exactly 2 elements"},
 		"an array too short":           {cartWith(`"Pair":[1]`), "Pair", "len", "must have exactly 2 elements"},
-		"a key of the wrong type":      {cartWith(`"By":{"300":"x"}`), "By[key]", "type", "is not under a key of the type int8"},
-		"a key in another spelling":    {cartWith(`"By":{"01":"x"}`), "By[key]", "type", "is not under a key"},
-		"trailing data":                {cartWith(`"ID":1`) + ` {}`, "", "json", "goes on after its value has ended, at byte 36"},
+		"a key of the wrong type":      {cartWith(`"By":{"300":"x"}`), "By[key]", "type", "cannot be read as int8, the type of the keys"},
+		"a key in another spelling":    {cartWith(`"By":{"01":"x"}`), "By[key]", "type", "cannot be read as"},
+		"trailing data":                {cartWith(`"ID":1`) + ` {}`, "", "json", "has more after its value, at byte 36"},
 		"no JSON":                      {`{"email":ada}`, "", "json", "is not JSON, at byte 10"},
 		"half of JSON":                 {`{"email":"ada`, "", "json", "it ends too early"},
 		"blanks":                       {`  `, "", "json", "it ends too early"},
 		"bytes that are not UTF-8":     {"{\"email\":\"\xff\"}", "", "json", "is not valid UTF-8"},
-		"half of a surrogate pair":     {`{"email":"\ud83d"}`, "", "json", "holds half of a surrogate pair, at byte 11"},
+		"half of a surrogate pair":     {`{"email":"\ud83d"}`, "", "json", "has half of a surrogate pair at byte 11"},
 		"half of another pair":         {`{"email":"\ud83d\ud83d\ude00"}`, "", "json", "half of a surrogate pair"},
 		"deep nesting":                 {cartWith(`"Any":` + strings.Repeat("[", 100) + strings.Repeat("]", 100)), "", "json", "nested more than 100 deep"},
 		"very deep nesting":            {strings.Repeat("[", 10_000_000), "", "json", "nested more than 100 deep"},
@@ -141,7 +141,7 @@ func TestCatalogReportsEveryProblemAtOnce(t *testing.T) {
 		`ID must be an integer from -9223372036854775808 to 9223372036854775807; `+
 		`Items[0].Qty must be an integer from -2147483648 to 2147483647; `+
 		`Items[1].Qty must be an integer from -2147483648 to 2147483647; `+
-		`Items[1].Qty comes twice [invalid, not applied]`)
+		`Items[1].Qty is given twice: give it once [invalid, not applied]`)
 
 	_, err = echoes.Run(t.Context(), unusedDB{}, "cart.echo", json.RawMessage(`{"Items":[`+strings.Repeat(`1,`, 100_000)+`1]}`))
 	e := failure(t, err)
@@ -366,7 +366,7 @@ func TestAnOutputThatHoldsItselfIsAnError(t *testing.T) {
 	for _, name := range []string{"open", "closed"} {
 		out, err := catalog.Run(t.Context(), unusedDB{}, name, nil)
 		assert.Nil(t, out)
-		assert.Contains(t, failure(t, err).Message, "what holds itself")
+		assert.Contains(t, failure(t, err).Message, "a value that holds itself")
 		assertNoCanary(t, name, err)
 	}
 	out, err := catalog.Run(t.Context(), unusedDB{}, "twice", nil)

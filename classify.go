@@ -41,7 +41,7 @@ func classify(ctx context.Context, err error) *Error {
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		e.setFromPgError(ctx, pgErr)
 		if refused, ok := errors.AsType[*stmtcache.SettingError](err); ok {
-			e.Message = "the setting " + refused.Name + " of Config.Settings was refused: " + e.Message
+			e.Message = "the setting " + refused.Name + " of Config.Settings was refused: " + cmp.Or(sqlstate.SettingHint(pgErr.Code), e.Message)
 		}
 		if pgxerr.IsConnect(err) {
 			e.Message = "connecting failed: " + e.Message
@@ -57,7 +57,7 @@ func classify(ctx context.Context, err error) *Error {
 		e.Code, e.Message = CodeInternal, "the transaction has ended: it was committed or rolled back before this command"
 	case e.setFromContext(err, err):
 	case pgxerr.IsEncode(pgxerr.WithoutBatch(err)):
-		e.Code, e.Message = CodeInvalid, "an argument does not fit the type of its parameter in the SQL"
+		e.Code, e.Message = CodeInvalid, "an argument does not fit the type of its parameter in the SQL: change its value or its type, or cast the parameter"
 	case pgxerr.IsConnect(err):
 		e.Code, e.Message = CodeUnavailable, "no connection could be made: is the server running, and is the address right?"
 	default:
@@ -69,7 +69,7 @@ func classify(ctx context.Context, err error) *Error {
 // setFromPgError sets the code and the names of the objects that PostgreSQL reports. Its
 // message and detail may hold values, and stay in Err.
 func (e *Error) setFromPgError(ctx context.Context, pgErr *pgconn.PgError) {
-	code, message := sqlstate.Describe(pgErr)
+	code, message := sqlstate.Describe(pgErr, "")
 	e.Code, e.Message, e.SQLState = Code(code), message, pgErr.Code
 	e.Constraint, e.Table, e.Column = pgErr.ConstraintName, pgErr.TableName, pgErr.ColumnName
 	if pgErr.Code != sqlstate.QueryCanceled {
@@ -158,7 +158,7 @@ func newAcquireError(ctx context.Context, pool *pgxpool.Pool, t *connpool.Tracke
 		}
 	case e.SQLState != "":
 	case errors.Is(err, connpool.ErrHookPanicked):
-		e.Code, e.Message = CodeInternal, "a hook of the pool (BeforeConnect, AfterConnect or PrepareConn) panicked"
+		e.Code, e.Message = CodeInternal, "a hook of the pool (BeforeConnect, AfterConnect or PrepareConn) panicked: correct the hook"
 	case loading != nil:
 		e.Code, e.Message = CodeUnavailable, "the connection was lost, or slow, while it loaded Config.Types"
 	case e.Code == CodeTimeout:
@@ -261,7 +261,9 @@ func (s *statement) classifyStatement(ctx context.Context, err error) (e *Error,
 		e.Code, e.Message = CodeUnavailable, "the connection failed"
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		e.Message += s.text.Near(pgErr.Position)
+		if near := s.text.Near(pgErr.Position); near != "" {
+			_, e.Message = sqlstate.Describe(pgErr, near)
+		}
 	}
 	return e, false
 }
@@ -360,7 +362,7 @@ func (s *statement) argError(err *typemap.ArgError) *Error {
 	}
 	e := newFieldError(field, err.Rule, err.Message, err.Err)
 	if err.WrongType && (s.built || err.Param < len(s.fields) && s.fields[err.Param].Type.Kind() != reflect.Interface) {
-		e.Code, e.Message = CodeInternal, "the input cannot be sent, whatever it holds"
+		e.Code, e.Message = CodeInternal, "the input has a field that cannot be sent, whatever its value"
 	}
 	return e
 }

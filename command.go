@@ -123,7 +123,7 @@ func New[In, Out any](name string, body func(ctx context.Context, db DB, in In) 
 // define makes the definition of a Go function. in and out are nil pointers of the types.
 func define(name string, inTx bool, in, out any, missing bool, run funcBody) *definition {
 	if missing {
-		panic(fmt.Sprintf("pgcmd: %s: the body is nil", name))
+		panic(fmt.Sprintf("pgcmd: %s: the body is nil: pass a function", name))
 	}
 	checkName(name)
 	d := newDefinition(name, in, out)
@@ -427,7 +427,7 @@ func Cleanup[In, Out any](c *Command[In, Out], f func(ctx context.Context, in In
 // appending to them does not write into the original's arrays.
 func (d *definition) cloneForHook(hook string, missing bool) *definition {
 	if missing {
-		panic(fmt.Sprintf("pgcmd: %s: %s was given a nil function", d.name, hook))
+		panic(fmt.Sprintf("pgcmd: %s: %s was given a nil function: pass one, or take the hook away", d.name, hook))
 	}
 	k := *d
 	k.before, k.after = slices.Clip(k.before), slices.Clip(k.after)

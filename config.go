@@ -197,7 +197,7 @@ func (c *Config) problems() (problems []Problem) {
 	}
 	for i, m := range c.Middleware {
 		if m == nil {
-			add(fmt.Sprintf("Middleware[%d]", i), "is nil")
+			add(fmt.Sprintf("Middleware[%d]", i), "is nil: take it out")
 		}
 	}
 	return problems

@@ -31,6 +31,8 @@ import (
 // the type's own input function reads; a field that cannot be sent as its column's type is
 // CodeInternal, before the sequence begins.
 //
+// [Rows] makes the sequence of a slice.
+//
 // The sequence runs on the caller's goroutine, and may block for as long as it
 // likes: a panic in it reaches the caller. An error from it aborts the copy and is
 // wrapped. Every row is validated as the input of other commands is, by its
@@ -64,6 +66,19 @@ func Copy[Row any](name string, table pgx.Identifier) *Command[iter.Seq2[Row, er
 		}
 	})
 	return &Command[iter.Seq2[Row, error], int64]{d.prepare()}
+}
+
+// Rows returns the rows of a slice as the input of a [Copy], in their order and without an
+// error. It copies neither the slice nor its rows, so leave both unchanged until the copy has
+// ended; a nil or empty slice copies nothing. The sequence may be used any number of times.
+func Rows[Row any](rows []Row) iter.Seq2[Row, error] {
+	return func(yield func(Row, error) bool) {
+		for i := range rows {
+			if !yield(rows[i], nil) {
+				return
+			}
+		}
+	}
 }
 
 // A copyDefinition is what is computed for a Copy at definition.
@@ -102,7 +117,7 @@ func newCopyDefinition(name string, typ reflect.Type, table pgx.Identifier, rows
 // configure returns the copy under options, which panic if a copy cannot have them.
 func (c *copyDefinition) configure(d *definition) body {
 	if d.opts.ReadOnly {
-		panic(fmt.Sprintf("pgcmd: %s: Options.ReadOnly, but a Copy is a write", d.name))
+		panic(fmt.Sprintf("pgcmd: %s: Options.ReadOnly, but a Copy is a write: take ReadOnly away", d.name))
 	}
 	k := *c
 	k.progress, k.checks = d.opts.Progress, nil
@@ -289,7 +304,7 @@ func (c *copyDefinition) failed(ctx context.Context, l *copyLease, f *copybin.Re
 		}
 	}
 	if e.SQLState == sqlstate.InvalidColumnReference {
-		e.Message += ": a generated column cannot be copied into (tag its field `db:\"-\"`)"
+		e.Message = "a generated column cannot be copied into: tag its field `db:\"-\"`"
 	}
 	switch {
 	case l.joined, !f.Ended(), answered && sqlstate.IsDefinite(pgErr), f.EndUnsent():
@@ -317,7 +332,7 @@ func (c *copyDefinition) describe(ctx context.Context, l *copyLease) (columns []
 	sd, err := l.prepare.Prepare(ctx, "", "select * from "+c.table)
 	var wrong *copybin.Error
 	if err == nil {
-		columns, inText, wrong, err = copybin.Columns(ctx, l.conn, c.typ.Name(), c.table, c.fields, sd.Fields)
+		columns, inText, wrong, err = copybin.Columns(ctx, l.conn, c.typ, c.table, c.fields, sd.Fields)
 	}
 	switch {
 	case err != nil:
@@ -337,7 +352,7 @@ func (c *copyDefinition) columnsError(ctx context.Context, l *copyLease, err err
 	e, _ := new(statement).classifyStatement(ctx, err)
 	e.Effect = NotApplied
 	if e.SQLState == sqlstate.UndefinedTable || e.SQLState == sqlstate.UndefinedSchema {
-		e.Message += ": there is no table " + c.table + " (is it in another schema? is the name spelt as it was created, in lower case?)"
+		e.Message = "there is no table " + c.table + ": is it in another schema, or its name not spelt as it was created, in lower case?"
 	}
 	if l.pooled != nil && e.invalidatesConn() {
 		_ = l.conn.Close(ctx)

@@ -59,7 +59,7 @@ func benchmarkCopy(ctx context.Context, b *testing.B, conn *pgx.Conn) {
 	for _, n := range []int{100, 100_000, 1_000_000} {
 		users := copiedUsers(n)
 		b.Run(fmt.Sprintf("%d rows over CopyFromSlice", n), func(b *testing.B) {
-			paired(b, max(1, 1000/n), ours(rowsOf(users...), n), func() error {
+			paired(b, max(1, 1000/n), ours(pgcmd.Rows(users), n), func() error {
 				copied, err := conn.CopyFrom(ctx, pgx.Identifier{"copied"}, columns, pgx.CopyFromSlice(n, func(i int) ([]any, error) {
 					u := &users[i]
 					return []any{u.ID, u.Email, u.Name, u.Active, u.CreatedAt}, nil
@@ -73,7 +73,7 @@ func benchmarkCopy(ctx context.Context, b *testing.B, conn *pgx.Conn) {
 	}
 	users := copiedUsers(2000)
 	b.Run("2000 rows over a loop of inserts", func(b *testing.B) {
-		paired(b, 1, ours(rowsOf(users...), len(users)), func() error {
+		paired(b, 1, ours(pgcmd.Rows(users), len(users)), func() error {
 			err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 				for _, u := range users {
 					if _, err := insertBenchUser.Run(ctx, tx, u); err != nil {

@@ -153,8 +153,8 @@ func TestTheServerEndsAnEndlessSequence(t *testing.T) {
 		pause   time.Duration
 		message string
 	}{
-		"a fast one": {part{ID: 1}, 0, "row 2: unique_violation: constraint parts_pkey of table parts"},
-		"a slow one": {part{Qty: -1}, 10 * time.Millisecond, "row 1: check_violation: constraint parts_qty_check of table parts"},
+		"a fast one": {part{ID: 1}, 0, "row 2: violates unique constraint parts_pkey of table parts"},
+		"a slow one": {part{Qty: -1}, 10 * time.Millisecond, "row 1: violates check constraint parts_qty_check of table parts"},
 	} {
 		after := 0
 		start := time.Now()

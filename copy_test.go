@@ -43,15 +43,7 @@ var copyParts = pgcmd.Copy[part]("parts.copy", pgx.Identifier{"parts"})
 const countParts = `select count(*) from parts`
 
 // rowsOf is a sequence without an error.
-func rowsOf[Row any](rows ...Row) iter.Seq2[Row, error] {
-	return func(yield func(Row, error) bool) {
-		for _, row := range rows {
-			if !yield(row, nil) {
-				return
-			}
-		}
-	}
-}
+func rowsOf[Row any](rows ...Row) iter.Seq2[Row, error] { return pgcmd.Rows(rows) }
 
 // manyParts yields n good parts, and forever if n is negative; at is called before
 // each, with its number.
@@ -108,17 +100,17 @@ func TestACopyThatIsWrongPanicsAtDefinition(t *testing.T) {
 	t.Parallel()
 	table := pgx.Identifier{"parts"}
 	for want, define := range map[string]func(){
-		"the row type int names no columns":                     func() { pgcmd.Copy[int]("parts.copy", table) },
-		"the row type time.Time names no columns":               func() { pgcmd.Copy[time.Time]("parts.copy", table) },
-		"the row type map[string]interface {} names no columns": func() { pgcmd.Copy[map[string]any]("parts.copy", table) },
-		"use pgcmd_test.part, rows are values":                  func() { pgcmd.Copy[*part]("parts.copy", table) },
-		"the row type struct {} has no exported fields":         func() { pgcmd.Copy[struct{}]("parts.copy", table) },
-		"field struct { C chan int }.C cannot hold a column":    func() { pgcmd.Copy[struct{ C chan int }]("parts.copy", table) },
-		"fields PartID and Part_ID of":                          func() { pgcmd.Copy[struct{ PartID, Part_ID int }]("parts.copy", table) },
-		"the table has no name":                                 func() { pgcmd.Copy[part]("parts.copy", nil) },
-		`the table ["public" ""] has a part that is no name`:    func() { pgcmd.Copy[part]("parts.copy", pgx.Identifier{"public", ""}) },
-		`the table ["i\x00tems"] has a part that is no name`:    func() { pgcmd.Copy[part]("parts.copy", pgx.Identifier{"i\x00tems"}) },
-		"Options.ReadOnly, but a Copy is a write":               func() { copyParts.With(pgcmd.Options{ReadOnly: true}) },
+		"the row type int names no columns":                                         func() { pgcmd.Copy[int]("parts.copy", table) },
+		"the row type time.Time names no columns":                                   func() { pgcmd.Copy[time.Time]("parts.copy", table) },
+		"the row type map[string]interface {} names no columns":                     func() { pgcmd.Copy[map[string]any]("parts.copy", table) },
+		"use pgcmd_test.part, rows are values":                                      func() { pgcmd.Copy[*part]("parts.copy", table) },
+		"the row type struct {} has no exported fields":                             func() { pgcmd.Copy[struct{}]("parts.copy", table) },
+		"the row's field C cannot hold a column":                                    func() { pgcmd.Copy[struct{ C chan int }]("parts.copy", table) },
+		"fields PartID and Part_ID of":                                              func() { pgcmd.Copy[struct{ PartID, Part_ID int }]("parts.copy", table) },
+		"the table has no name":                                                     func() { pgcmd.Copy[part]("parts.copy", nil) },
+		`the table name ["public" ""] has a part that is empty or holds a NUL byte`: func() { pgcmd.Copy[part]("parts.copy", pgx.Identifier{"public", ""}) },
+		`the table name ["i\x00tems"] has a part that is empty or holds a NUL byte`: func() { pgcmd.Copy[part]("parts.copy", pgx.Identifier{"i\x00tems"}) },
+		"Options.ReadOnly, but a Copy is a write":                                   func() { copyParts.With(pgcmd.Options{ReadOnly: true}) },
 		"validate tag of": func() {
 			pgcmd.Copy[struct {
 				A int `validate:"nosuchrule"`
@@ -154,7 +146,7 @@ func TestACopyInATransaction(t *testing.T) {
 	})
 	t.Run("a failure aborts it, and cannot be swallowed", func(t *testing.T) {
 		for name, rows := range map[string]iter.Seq2[part, error]{
-			"unique_violation":             bad,
+			"violates unique constraint":   bad,
 			"the row was refused":          rowsOf(part{Name: "\x00"}),
 			"the sequence failed at row 1": func(yield func(part, error) bool) { yield(part{}, errHook) },
 		} {

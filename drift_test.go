@@ -123,7 +123,7 @@ func TestDriftIsFound(t *testing.T) {
 		warnings want
 	}{
 		"a renamed column": {ddl: `alter table orders rename email to mail`, findings: want{
-			"orders.find: SQL": `column "email" does not exist in line 1 of the SQL at "email"`,
+			"orders.find: SQL": `column "email" does not exist (line 1 of the SQL, at "email")`,
 			"orders.add: SQL":  `column "email" of relation "orders" does not exist`,
 		}},
 		"a dropped column": {ddl: `alter table orders drop note`, findings: want{
@@ -204,7 +204,7 @@ func TestDriftIsFound(t *testing.T) {
 		}},
 		"timestamptz to text": {ddl: `alter table orders alter made_at drop default, alter made_at type text`, findings: want{
 			"orders.find: order.MadeAt":  `(time.Time) cannot hold column "made_at" (text)`,
-			"orders.since: input":        "(time.Time) is sent as Go prints it, when it is sent as $1 (text)",
+			"orders.since: input":        "(time.Time) is written as Go prints it when it is sent as $1 (text)",
 			"orders.add: column made_at": "is NOT NULL without a default",
 		}},
 		"a column that may be NULL": {ddl: `alter table orders alter email drop not null`, findings: want{
@@ -263,17 +263,17 @@ func TestDriftIsFound(t *testing.T) {
 		"columns reordered": {ddl: `drop table shops cascade; create table shops (name text not null constraint shops_name_key unique, id int8 generated always as identity primary key);
 			alter table orders add constraint orders_shop_fkey foreign key (shop_id) references shops`},
 		"a function that writes now": {ddl: `drop function fee; create function fee(amount int8) returns int8 language sql as 'insert into audit.log (line) values (''fee''); select amount / 10'`, findings: want{
-			"orders.fees: ReadOnly": "is said of SQL that writes, by way of function fee, insert into audit.log",
+			"orders.fees: ReadOnly": "is set for SQL that writes, by way of function fee, insert into audit.log",
 		}},
 		"a view that writes now": {ddl: `create function toll() returns int8 language plpgsql as $$ begin return nextval('shops_id_seq'); end $$;
 			drop view sold; create view sold as select id, email, qty from orders where toll() > 0`, warnings: want{
-			"sold.list: ReadOnly": "is said of SQL that calls view sold, function toll, which is volatile, in plpgsql",
+			"sold.list: ReadOnly": "is set for SQL that calls view sold, function toll, which is volatile, in plpgsql",
 		}},
 		"a view that writes by SQL now": {ddl: `create function toll() returns int8 language sql as $$ select nextval('shops_id_seq') $$;
 			drop view sold; create view sold as select id, email, qty from orders where toll() > 0`, findings: want{
 			"sold.list: ReadOnly": "by way of view sold, function toll, function nextval",
 		}},
-		"a domain of something else":      {ddl: `drop function fee; create function fee(text) returns int8 language sql as 'select 1::int8'; alter table orders alter price type text; drop domain cents; create domain cents as text; alter table orders alter price type cents`, findings: want{"orders.find: order.Price": `(int64) cannot hold column "price" (text)`}, warnings: want{"orders.add: newOrder.Price": "(int64) is made a text when it is sent as @price (cents)"}},
+		"a domain of something else":      {ddl: `drop function fee; create function fee(text) returns int8 language sql as 'select 1::int8'; alter table orders alter price type text; drop domain cents; create domain cents as text; alter table orders alter price type cents`, findings: want{"orders.find: order.Price": `(int64) cannot hold column "price" (text)`}, warnings: want{"orders.add: newOrder.Price": "(int64) is turned into text when it is sent as @price (cents)"}},
 		"a dropped view":                  {ddl: `drop view sold`, findings: want{"sold.list: SQL": `relation "sold" does not exist`}},
 		"a view with a column renamed":    {ddl: `drop view sold; create view sold as select id, email as mail, qty from orders`, findings: want{"sold.list: SQL": `column "email" does not exist`}},
 		"a view with a column of another": {ddl: `drop view sold; create view sold as select id, email, qty::text from orders`, findings: want{"sold.list: soldOrder.Qty": `(int32) cannot hold column "qty" (text)`}},

@@ -46,6 +46,16 @@ func readUsers(file io.Reader) iter.Seq2[ImportedUser, error] {
 	}
 }
 
+func ExampleRows() {
+	pool, ctx := examplePool()
+	defer pool.Close()
+
+	users := []ImportedUser{{Email: "grace@example.com", Age: 45}, {Email: "alan@example.com", Age: 41}}
+	n, err := importUsers.Run(ctx, pool, pgcmd.Rows(users))
+	fmt.Println(n, err)
+	// Output: 2 <nil>
+}
+
 func ExampleCopy() {
 	pool, ctx := examplePool()
 	defer pool.Close()

@@ -33,7 +33,7 @@ func ExampleVerify() {
 	}
 	// Output:
 	// <nil>
-	// users.find: SQL is refused by the server: column "created_at" does not exist in line 1 of the SQL at "created_at", SQLSTATE 42703: correct the name in the SQL, or migrate the database
+	// users.find: SQL is refused by the server: column "created_at" does not exist (line 1 of the SQL, at "created_at"), SQLSTATE 42703: correct the name in the SQL, or migrate the database
 	// users.emails: row (string) cannot hold NULL, and column "email" of table users may be NULL: make it *string, use coalesce, or exclude NULL by a condition
 }
 

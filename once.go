@@ -87,7 +87,7 @@ const maxKey = 255
 // an unexported struct, a MarshalJSON without UnmarshalJSON.
 func Once[In, Out any](c *Command[In, Out], key func(In) string) *Command[In, Out] {
 	if c == nil {
-		panic("pgcmd: Once was given a nil command")
+		panic("pgcmd: Once was given a nil command: pass one")
 	}
 	return &Command[In, Out]{c.def.defineOnce(key == nil, func(in any) string { return key(*in.(*In)) })}
 }
@@ -104,7 +104,7 @@ func (c *definition) defineOnce(missing bool, key func(in any) string) *definiti
 	}
 	switch {
 	case missing:
-		reject("was given a nil key function")
+		reject("was given a nil key function: pass one that returns the key of an input")
 	case !c.inTx && !c.isStatement:
 		reject("needs a transaction: add InTx, or make the command a Transaction")
 	case c.in.Kind() == reflect.Func:
@@ -225,7 +225,7 @@ func (k *idempotencyKey) loadResult(ctx context.Context, tx *Tx, out any) (found
 	case err != nil:
 		return false, k.failed(ctx, err)
 	case !k.same(fingerprint):
-		return false, &Error{Code: CodeConflict, Message: "the key was used before, with another input"}
+		return false, &Error{Code: CodeConflict, Message: "the key was used before, with another input: use a new key"}
 	case result == nil:
 		return false, &Error{Code: CodeInternal,
 			Message: "the key was used before by a run that failed, in a transaction that was committed all the same: return the error of a Once from the transaction that it has joined, or run it by Try"}
@@ -243,7 +243,7 @@ func (k *idempotencyKey) loadResult(ctx context.Context, tx *Tx, out any) (found
 func (k *idempotencyKey) storeResult(ctx context.Context, tx *Tx, c *definition, out any) *Error {
 	result, err := json.Marshal(out)
 	if err != nil {
-		return &Error{Code: CodeInternal, Err: err, Message: "the result has no JSON form, in which Once stores it"}
+		return &Error{Code: CodeInternal, Err: err, Message: "Once stores the output as JSON, and it has no JSON form: NaN, an infinity and a value that holds itself have none"}
 	}
 	var stored []byte
 	err = tx.QueryRow(ctx, storeResultSQL, k.scope, k.key, result).Scan(&stored)

@@ -200,7 +200,7 @@ func TestOncePanicsAtWrongDefinitionsAndRefusesInputs(t *testing.T) {
 	}), key)
 	_, err = nan.Run(t.Context(), pool, 1)
 	e = failure(t, err)
-	assert.Contains(t, e.Message, "the result has no JSON form")
+	assert.Contains(t, e.Message, "it has no JSON form")
 	assert.Equal(t, pgcmd.NotApplied, e.Effect)
 	assert.Zero(t, count(t, pool, `select count(*) from pgcmd.once`))
 }

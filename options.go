@@ -127,7 +127,7 @@ func (o Options) merge(command string, more Options) Options {
 	}
 	for i, m := range more.Middleware {
 		if m == nil {
-			panic(fmt.Sprintf("pgcmd: %s: Options.Middleware[%d] is nil", command, i))
+			panic(fmt.Sprintf("pgcmd: %s: Options.Middleware[%d] is nil: take it out", command, i))
 		}
 	}
 	o.Middleware = append(o.Middleware[:len(o.Middleware):len(o.Middleware)], more.Middleware...)
@@ -170,13 +170,13 @@ func chain(command string, middleware []Middleware) Handler {
 	}
 	handler := Handler(func(ctx context.Context, call *Call) error {
 		if call == nil || call.run == nil {
-			return Errorf(CodeInternal, "a middleware called next with a Call of its own: pass on the one that it was given")
+			return Errorf(CodeInternal, "a middleware called next with a Call of its own: pass the one that it was given")
 		}
 		return call.run(ctx, call)
 	})
 	for i := len(middleware) - 1; i >= 0; i-- {
 		if handler = middleware[i](handler); handler == nil {
-			panic(fmt.Sprintf("pgcmd: %s: Options.Middleware[%d] returned a nil Handler", command, i))
+			panic(fmt.Sprintf("pgcmd: %s: Options.Middleware[%d] returned a nil Handler: return one that calls next", command, i))
 		}
 	}
 	return handler

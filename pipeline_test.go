@@ -29,7 +29,7 @@ func TestAPipelineSendsDifferentCommandsInOneRoundTrip(t *testing.T) {
 			found := pgcmd.Queue(&p, findItem, 2)
 			all := pgcmd.Queue(&p, allItems, struct{}{})
 			_, err := all.Get()
-			assert.Equal(t, "pgcmd: the pipeline of this result has not been run [internal, not applied]", err.Error())
+			assert.Equal(t, "pgcmd: the pipeline of this result was not run: call its Run before Get [internal, not applied]", err.Error())
 
 			proxy.ResetCounts()
 			require.NoError(t, p.Run(t.Context(), pool, mode))
@@ -60,7 +60,7 @@ func TestAPipelineWithABadItem(t *testing.T) {
 	var p pgcmd.Pipeline
 	good, bad, last := queue(&p)
 	e := failure(t, p.Run(t.Context(), pool, pgcmd.Atomic))
-	assert.Equal(t, "pgcmd: pipeline[1] > items.add: check_violation: constraint items_qty_check of table items [invalid, not applied, SQLSTATE 23514]", e.Error())
+	assert.Equal(t, "pgcmd: pipeline[1] > items.add: violates check constraint items_qty_check of table items [invalid, not applied, SQLSTATE 23514]", e.Error())
 	_, err := bad.Get()
 	assert.Equal(t, error(e), err)
 	for _, r := range []*pgcmd.Result[int64]{good, last} {

@@ -432,12 +432,12 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 	case text.MaxParam > 0:
 		return result, newFieldError("SQL", "sql", fmt.Sprintf("names $%d: name the values of Args, as in @name", text.MaxParam), nil)
 	case o.ReadOnly && text.Writes:
-		return result, newFieldError("SQL", "readonly", "is plainly a write, and the command is ReadOnly", nil)
+		return result, newFieldError("SQL", "readonly", "is plainly a write, and the command is ReadOnly: run it by a command that is not", nil)
 	}
 	for i, name := range text.Names {
 		value, ok := in.Args[name]
 		if !ok {
-			return result, newFieldError("Args."+name, "required", "is named by the SQL and has no value", nil)
+			return result, newFieldError("Args."+name, "required", "is named by the SQL and has no value: add one to Args", nil)
 		}
 		s.params[i] = "Args." + name
 		args[i] = value
@@ -488,7 +488,7 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 func Explain[In, Out any](ctx context.Context, db DB, c *Command[In, Out], in In) (string, error) {
 	d := c.definition()
 	if d == nil {
-		return "", &Error{Code: CodeInternal, Effect: NotApplied, Message: "the command to explain is nil"}
+		return "", &Error{Code: CodeInternal, Effect: NotApplied, Message: "the command to explain is nil: pass a Query, a QueryOne or an Exec"}
 	}
 	if d.query == nil {
 		return "", d.notSentError(&Error{Code: CodeInternal,

@@ -215,7 +215,7 @@ func roundTripsOf(t *testing.T, pool *pgcmd.Pool) map[string]func(ctx context.Co
 			return p.Run(ctx, pool, pgcmd.Atomic)
 		},
 		"`Copy` of any number of rows": func(ctx context.Context) error {
-			_, err := copyTrips.Run(ctx, pool, func(yield func(trip, error) bool) { yield(one, nil) })
+			_, err := copyTrips.Run(ctx, pool, pgcmd.Rows([]trip{one}))
 			return err
 		},
 		"`Stream` of any number of rows":          func(ctx context.Context) error { return stream(ctx, pool, 10_000) },

@@ -84,7 +84,7 @@ func (c *definition) runMiddleware(ctx context.Context, handler Handler, db DB, 
 	call := &Call{Command: c.name, Input: inv.inValue.Interface()}
 	call.run = func(ctx context.Context, call *Call) error {
 		if ran {
-			return Errorf(CodeInternal, "a middleware called next twice: it must not, trying again is not its business")
+			return Errorf(CodeInternal, "a middleware called next twice: call it once, and use Options.Retry to try again")
 		}
 		ran = true
 		failure = next(ctx, call)
@@ -96,12 +96,12 @@ func (c *definition) runMiddleware(ctx context.Context, handler Handler, db DB, 
 	err := handler(ctx, call)
 	switch {
 	case !ran && err == nil:
-		failure = c.notSentError(&Error{Code: CodeInternal, Message: "a middleware ended the run without calling next and without an error"})
+		failure = c.notSentError(&Error{Code: CodeInternal, Message: "a middleware returned nil without calling next: return an error to refuse the run"})
 	case !ran:
 		failure = c.notSentError(nameFailer("a middleware", classify(ctx, err)))
 	case !ended:
 		e := &Error{Code: CodeInternal, Err: err, Attempts: call.Attempts,
-			Message: "a middleware went on without the end of the run: it recovered a panic, or did not wait for next"}
+			Message: "a middleware returned before the run had ended: it must wait for next, and let a panic of next go on"}
 		if c.reads {
 			e.Effect = NotApplied
 		}

@@ -91,7 +91,7 @@ func (s *stream) start(ctx context.Context, db DB, d *definition, in any) error 
 	case d.isOnce:
 		return refuseStream(d, "a Once command stores its output, and a stream has none: run it")
 	case len(d.after) > 0:
-		return refuseStream(d, "it has After hooks, which are for all the rows at once: run it, or stream it without them")
+		return refuseStream(d, "the command has After hooks, which are for all the rows at once: run it, or stream it without them")
 	}
 	s.def = d
 	t := resolve(db)

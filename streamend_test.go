@@ -33,7 +33,7 @@ func TestStreamTellsTheErrorLast(t *testing.T) {
 			_, err := collect(pgcmd.Stream(ctx, db, pgcmd.Query[int, int]("x", `select nope from rows where n = $1`), 1))
 			e := failure(t, err)
 			assert.Equal(t, "42703", e.SQLState)
-			assert.Contains(t, e.Message, `in line 1 of the SQL at "nope"`)
+			assert.Contains(t, e.Message, `(line 1 of the SQL, at "nope")`)
 		})
 		isolate(t, db, func(db pgcmd.DB) {
 			_, err := collect(pgcmd.Stream(ctx, db, pgcmd.Query[[]string, int]("x", `select n from rows where n = $1`), []string{"secret"}))

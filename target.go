@@ -116,7 +116,7 @@ func (t *target) acquire(ctx context.Context, command *string, readOnly bool) (l
 		l.pooled, failure = acquire(ctx, t.pool)
 	case t.conn == nil:
 		return l, &Error{Code: CodeInternal, Effect: NotApplied,
-			Message: fmt.Sprintf("it needs a connection to itself, and a %T gives none: pass a pool, a connection or a transaction of pgcmd's or pgx's", t.db)}
+			Message: fmt.Sprintf("the command needs a connection, and a %T does not give one: pass a pool, a connection or a transaction of pgcmd's or pgx's", t.db)}
 	case t.conn.IsClosed():
 		return l, &Error{Code: CodeUnavailable, Effect: NotApplied, Message: "the connection was closed before this command: take another one"}
 	default:
@@ -176,7 +176,7 @@ func poolClosed() *Error {
 func nested(ctx context.Context, pool *pgxpool.Pool) *Error {
 	if s, _ := ctx.Value(txKey{}).(*sharedTx); s != nil && s.pool == pool && !s.Closed() {
 		return &Error{Code: CodeNestedAcquire, Effect: NotApplied,
-			Message: "it was run on the pool from within a transaction on the same pool, which under load waits for itself: run it on the transaction, or with pgcmd.OutsideTx(ctx)"}
+			Message: "the command was run on the pool within a transaction on the same pool, which under load waits for itself: run it on the transaction, or with pgcmd.OutsideTx(ctx)"}
 	}
 	return nil
 }
@@ -257,7 +257,7 @@ func copyLeaseOf(ctx context.Context, db DB, command *string) (l *copyLease, fai
 
 func noConnection(db any) *Error {
 	return &Error{Code: CodeInternal, Effect: NotApplied,
-		Message: fmt.Sprintf("a copy cannot be made on a %T, which does not tell its connection: pass a pool, a connection or a transaction of pgcmd's or pgx's", db)}
+		Message: fmt.Sprintf("a Copy cannot run on a %T, which does not give its connection: pass a pool, a connection or a transaction of pgcmd's or pgx's", db)}
 }
 
 // join locks a Tx for the copy, and sends its deferred statements.

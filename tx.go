@@ -95,9 +95,9 @@ func (s *sharedTx) checkCompatible(c *definition) *Error {
 	case s.External:
 		return nil // its options are not known
 	case isolationRank(s.Options.IsoLevel) < isolationRank(o.Tx.IsoLevel):
-		return &Error{Code: CodeInternal, Message: "it asks for " + string(o.Tx.IsoLevel) + ", and the transaction that it joins was begun with a weaker isolation"}
+		return &Error{Code: CodeInternal, Message: "the command asks for " + string(o.Tx.IsoLevel) + ", and the transaction that it joins has a weaker isolation: begin that one with these Options.Tx"}
 	case s.Options.AccessMode == pgx.ReadOnly && !c.reads && o.Tx.AccessMode != pgx.ReadOnly:
-		return &Error{Code: CodeInternal, Message: "the transaction that it joins is read-only: run it in another, or say that it is ReadOnly"}
+		return &Error{Code: CodeInternal, Message: "the transaction that the command joins is read-only: run it in another one, or set Options.ReadOnly if it changes nothing"}
 	}
 	return nil
 }
@@ -111,7 +111,7 @@ var _ pgx.Tx = (*Tx)(nil)
 // pgcmd does not see it commit.
 func (tx *Tx) AfterCommit(f func(ctx context.Context)) {
 	if tx.s.External {
-		tx.s.State.Misused = &Error{Code: CodeInternal, Message: "AfterCommit was called in a transaction that pgcmd did not begin: its commit cannot be seen"}
+		tx.s.State.Misused = &Error{Code: CodeInternal, Message: "AfterCommit was called in a transaction that pgcmd did not begin, whose commit it cannot see: begin it by a Transaction"}
 		return
 	}
 	tx.afterCommit = append(tx.afterCommit, f)

@@ -273,7 +273,7 @@ func TestAfterCommit(t *testing.T) {
 	require.NoError(t, err)
 	defer tx.Rollback(ctx)
 	_, err = inner.Run(ctx, tx, empty{})
-	assert.Contains(t, failure(t, err).Message, "its commit cannot be seen")
+	assert.Contains(t, failure(t, err).Message, "whose commit it cannot see")
 }
 
 func TestATxAfterItsEndAndFromTwoGoroutines(t *testing.T) {

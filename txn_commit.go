@@ -59,9 +59,9 @@ func (s *sharedTx) mayCommit(ctx context.Context) *Error {
 	s.VerifyMarker()
 	switch {
 	case s.CloseRows():
-		return &Error{Code: CodeInternal, Message: "the body left rows open: what they would have said is lost; close them, and look at their Err"}
+		return &Error{Code: CodeInternal, Message: "the body left rows open, whose error is lost: close them, and return their Err"}
 	case s.InUse():
-		return &Error{Code: CodeInternal, Message: "the body left a batch open: what it would have said is lost; close it, and look at the error"}
+		return &Error{Code: CodeInternal, Message: "the body left a batch open, whose error is lost: close it, and return the error of Close"}
 	case s.State.Misused != nil:
 		e := *s.State.Misused.(*Error)
 		return &e
@@ -71,13 +71,13 @@ func (s *sharedTx) mayCommit(ctx context.Context) *Error {
 		s.State.EndedBySQL = true
 		e := *s.Errors.EndedBySQL.(*Error)
 		if s.State.ConnLost != nil {
-			e.Message, e.Err = "the connection was lost after the body had used the transaction's Conn, and with it what is known of the transaction", s.State.ConnLost
+			e.Message, e.Err = "the connection was lost after the body had used the transaction's Conn: what it did may be applied", s.State.ConnLost
 		}
 		return &e
 	case s.State.Aborted && s.Status() != 'T':
 		return swallowed(s.State.Err, "the body swallowed the error that aborted the transaction")
 	case s.BeginSent && s.Status() == 'E':
-		return &Error{Code: CodeInternal, Message: "the transaction was aborted, and the body swallowed the error"}
+		return &Error{Code: CodeInternal, Message: "the transaction was aborted, and the body swallowed the error: return it"}
 	case s.State.ConnLost != nil:
 		e := swallowed(s.State.ConnLost, "the body swallowed the error with which the connection was lost")
 		if e.SQLState == "" && e.Code == CodeFailed {
@@ -97,7 +97,7 @@ func (s *sharedTx) mayCommit(ctx context.Context) *Error {
 // answeredRollback makes the error of a COMMIT that the server answered with ROLLBACK.
 func answeredRollback() *Error {
 	return &Error{Code: CodeInternal, Effect: NotApplied, Err: pgx.ErrTxCommitRollback,
-		Message: "COMMIT was answered with ROLLBACK: an earlier statement failed and its error was ignored"}
+		Message: "the server answered COMMIT with ROLLBACK: an earlier statement failed, and its error was ignored"}
 }
 
 // commitFailed makes the error of a COMMIT that failed. unsent is true if it was not sent.
@@ -114,7 +114,7 @@ func (s *sharedTx) commitFailed(ctx context.Context, err error, unsent bool) *Er
 	}
 	if !answered {
 		if s.changesNothing() {
-			e.Code, e.Message = CodeUnavailable, "COMMIT had no reply, of a transaction that only read"
+			e.Code, e.Message = CodeUnavailable, "there was no reply to the COMMIT of a transaction that only read"
 		} else if e.Effect == NotApplied {
 			e.Code, e.Message = CodeUnavailable, "the connection failed before COMMIT was sent"
 		} else {

@@ -110,7 +110,7 @@ func (v *checker) add(i int, def Definition) {
 		s.report("", "nil", "is nil: is the variable set before it is verified?")
 	}
 	if at, taken := v.names[s.name]; taken {
-		s.report("", "name", "is the name of two commands, definitions %d and %d: rename one, errors and the ledger of Once tell them apart by it", at, i)
+		s.report("", "name", "is the name of two commands, definitions %d and %d: rename one, since errors and the ledger of Once tell them apart by it", at, i)
 	} else {
 		v.names[s.name] = i
 	}

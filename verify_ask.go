@@ -27,7 +27,7 @@ func (v *checker) collect(ctx context.Context, db DB) (failure *Error) {
 	switch db.(type) {
 	case *Pool, *pgxpool.Pool, *pgxpool.Conn, *pgx.Conn, pgx.Tx:
 	default:
-		return &Error{Code: CodeInternal, Message: fmt.Sprintf("a %T does not tell its connection: pass a pool, a connection or a transaction of pgcmd's or pgx's", db)}
+		return &Error{Code: CodeInternal, Message: fmt.Sprintf("a %T does not give its connection: pass a pool, a connection or a transaction of pgcmd's or pgx's", db)}
 	}
 	l, failure := copyLeaseOf(ctx, db, &verifying)
 	if failure != nil {

@@ -103,7 +103,7 @@ func (v *checker) labels(s *descriptor, in reflect.Type, f structfields.Field, o
 		}
 		for _, word := range validation.Words(rule.Param) {
 			if !slices.Contains(t.Labels, word) {
-				s.report(typeOr(in, "input")+"."+f.Path, "enum", "may be %q by its validate tag, and %s has no such value (has: %s): change the tag, or add the value to the type", word, t.Name, strings.Join(t.Labels, ", "))
+				s.report(structfields.TypeOr(in, "input")+"."+f.Path, "enum", "may be %q by its validate tag, and %s has no such value (has: %s): change the tag, or add the value to the type", word, t.Name, strings.Join(t.Labels, ", "))
 			}
 		}
 	}
@@ -125,21 +125,14 @@ func (s *descriptor) inputField(f structfields.Field) string {
 	if f.Index == nil {
 		return "input"
 	}
-	return typeOr(s.in, "input") + "." + f.Path
+	return structfields.TypeOr(s.in, "input") + "." + f.Path
 }
 
 func (s *descriptor) rowField(typ reflect.Type, f structfields.Field) string {
 	if f.Index == nil {
 		return "row"
 	}
-	return typeOr(typ, "row") + "." + f.Path
-}
-
-func typeOr(typ reflect.Type, unnamed string) string {
-	if typ == nil || typ.Name() == "" {
-		return unnamed
-	}
-	return typ.Name()
+	return structfields.TypeOr(typ, "row") + "." + f.Path
 }
 
 // columns compares the columns of the result with the fields of the row.
@@ -164,7 +157,7 @@ func (v *checker) columns(s *descriptor) {
 		return
 	case rowscan.Scalar:
 		if len(columns) != 1 {
-			s.report("row", "column", "is one %s, and the SQL returns %s: select one column, or use a struct", s.rowType.Type, listed(names))
+			s.report("row", "column", "is one %s, and the SQL returns %s: %s", s.rowType.Type, rowscan.Listed(names), rowscan.OneColumn(len(names)))
 			return
 		}
 		v.column(s, s.rowType.Fields[0], columns[0], 0)
@@ -174,9 +167,9 @@ func (v *checker) columns(s *descriptor) {
 	for _, f := range s.rowType.Fields {
 		switch i := structfields.FindColumn(names, f); {
 		case i < 0:
-			s.report(s.rowField(s.rowType.Type, f), "column", "has no column, the SQL returns %s: rename the field or the column, or tag the field `db:\"-\"`", listed(names))
+			s.report(s.rowField(s.rowType.Type, f), "column", "has no column, the SQL returns %s: rename the field or the column, or tag the field `db:\"-\"`", rowscan.Listed(names))
 		case takers[i] != "":
-			s.report(s.rowField(s.rowType.Type, f), "column", "takes column %q, and so does %s: tag one of them otherwise", names[i], takers[i])
+			s.report(s.rowField(s.rowType.Type, f), "column", "takes column %q, and so does %s: give one of them another tag", names[i], takers[i])
 		default:
 			takers[i] = f.Path
 			v.column(s, f, columns[i], i)
@@ -184,16 +177,9 @@ func (v *checker) columns(s *descriptor) {
 	}
 	for i, name := range names {
 		if takers[i] == "" {
-			s.report("column "+name, "column", "has no field in %s: add one, or leave the column out of the SQL", typeOr(s.rowType.Type, "the row"))
+			s.report("column "+name, "column", "has no field in %s: add one, or leave the column out of the SQL", structfields.TypeOr(s.rowType.Type, "the row"))
 		}
 	}
-}
-
-func listed(names []string) string {
-	if len(names) == 0 {
-		return "no columns"
-	}
-	return strings.Join(names, ", ")
 }
 
 // column compares column i with its field.

@@ -24,12 +24,12 @@ func (v *checker) reads(s *descriptor) {
 	case change != "" && !s.options.ReadOnly:
 		s.report("SQL", "writes", "counts as a read, and writes by way of %s: set Options.Writes, or a retry applies that twice", change)
 	case change != "":
-		s.report("ReadOnly", "read_only", "is said of SQL that writes, by way of %s: take it away, or a retry applies that twice", change)
+		s.report("ReadOnly", "read_only", "is set for SQL that writes, by way of %s: take it away, or a retry applies that twice", change)
 	case lock != "" && s.options.ReadOnly:
-		s.report("ReadOnly", "read_only", "is said of SQL that %s, which a replica and a read-only transaction refuse: take it away, or the lock", lock)
+		s.report("ReadOnly", "read_only", "is set for SQL that %s, which a replica and a read-only transaction refuse: take it away, or the lock", lock)
 	case other != "" && !s.options.ReadOnly:
 		s.reportWarning("SQL", "writes", "counts as a read, and calls %s: set Options.Writes if that writes, else declare the function stable", other)
 	case other != "":
-		s.reportWarning("ReadOnly", "read_only", "is said of SQL that calls %s: declare the function stable if it only reads, else take ReadOnly away", other)
+		s.reportWarning("ReadOnly", "read_only", "is set for SQL that calls %s: declare the function stable if it only reads, else take ReadOnly away", other)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
@@ -47,10 +48,10 @@ func (v *checker) copied(s *descriptor) {
 		i := structfields.FindColumn(names, f)
 		switch {
 		case i < 0:
-			s.report(field, "column", "has no column, table %s has %s: rename the field or the column, or tag the field `db:\"-\"`", r, listed(names))
+			s.report(field, "column", "has no column, table %s has %s: rename the field or the column, or tag the field `db:\"-\"`", r, rowscan.Listed(names))
 			continue
 		case takers[i] != "":
-			s.report(field, "column", "takes column %q, and so does %s: tag one of them otherwise", names[i], takers[i])
+			s.report(field, "column", "takes column %q, and so does %s: give one of them another tag", names[i], takers[i])
 			continue
 		}
 		takers[i] = f.Path
@@ -69,7 +70,7 @@ func (v *checker) copied(s *descriptor) {
 	}
 	for i, c := range r.columns {
 		if takers[i] == "" && c.notNull && !c.fills && !c.filled && !c.generated && r.kind != "v" {
-			s.report("column "+c.name, "null", "is NOT NULL without a default, and no field fills it: add one to %s", typeOr(s.row, "the row"))
+			s.report("column "+c.name, "null", "is NOT NULL without a default, and no field fills it: add one to %s", structfields.TypeOr(s.row, "the row"))
 		}
 	}
 	if !granted {

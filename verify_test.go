@@ -85,7 +85,7 @@ func TestVerifyLeavesEveryDBAsItWas(t *testing.T) {
 	e = failure(t, pgcmd.Verify(ctx, tx, findUser))
 	assert.Contains(t, e.Message, "the transaction has ended")
 	e = failure(t, pgcmd.Verify(ctx, unusedDB{}, findUser))
-	assert.Contains(t, e.Message, "does not tell its connection")
+	assert.Contains(t, e.Message, "does not give its connection")
 	assert.Contains(t, failure(t, pgcmd.Verify(ctx, nil, findUser)).Message, "the DB is nil")
 }
 
@@ -139,7 +139,7 @@ func TestBadDefinitionsAreFindings(t *testing.T) {
 	assert.Equal(t, "pgcmd: pgcmd.Verify: 3 of 4 commands do not fit the database: "+
 		"definition 0 is nil: is the variable set before it is verified?; "+
 		"definition 2 is nil: is the variable set before it is verified?; "+
-		"users.find is the name of two commands, definitions 1 and 3: rename one, errors and the ledger of Once tell them apart by it "+
+		"users.find is the name of two commands, definitions 1 and 3: rename one, since errors and the ledger of Once tell them apart by it "+
 		"[internal, not applied]", e.Error())
 }
 

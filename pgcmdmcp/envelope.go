@@ -76,7 +76,7 @@ func (e envelope) open(object json.RawMessage) (value json.RawMessage, problem *
 		case key != e.field:
 			return nil, &pgcmd.Problem{Rule: "unknown", Message: "has a field that is not known: there is " + e.field + " alone"}
 		case value != nil:
-			return nil, &pgcmd.Problem{Field: e.field, Rule: "duplicate", Message: "comes twice"}
+			return nil, &pgcmd.Problem{Field: e.field, Rule: "duplicate", Message: "is given twice: give it once"}
 		}
 		if err := dec.Decode(&value); err != nil {
 			return nil, &pgcmd.Problem{Field: e.field, Rule: "json", Message: "is not JSON"}

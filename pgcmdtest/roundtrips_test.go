@@ -2,7 +2,6 @@ package pgcmdtest_test
 
 import (
 	"context"
-	"iter"
 	"sync"
 	"testing"
 
@@ -73,7 +72,7 @@ func TestCountRoundTripsAgreesWithTheWire(t *testing.T) {
 			return err
 		}},
 		"a copy": {2, func(db pgcmd.DB) error {
-			_, err := copySeats.Run(ctx, db, iter.Seq2[seat, error](func(yield func(seat, error) bool) { yield(seat{Row: 1}, nil) }))
+			_, err := copySeats.Run(ctx, db, pgcmd.Rows([]seat{{Row: 1}}))
 			return err
 		}},
 		"a refused statement": {3, func(db pgcmd.DB) error {

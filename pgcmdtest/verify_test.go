@@ -46,7 +46,7 @@ func TestVerifyOnReportsEachFinding(t *testing.T) {
 	require.Equal(t, []string{
 		`log: warning: pgcmd.Verify did not look at NULLs, writes and rights of seats.drop: the server does not analyze such a statement before it executes it`,
 		`error: seats.names: row (string) cannot hold NULL, and column "name" of table seats may be NULL: make it *string, use coalesce, or exclude NULL by a condition`,
-		`error: seats.names is the name of two commands, definitions 1 and 2: rename one, errors and the ledger of Once tell them apart by it`,
+		`error: seats.names is the name of two commands, definitions 1 and 2: rename one, since errors and the ledger of Once tell them apart by it`,
 		`error: seats.names: row (string) cannot hold NULL, and column "name" of table seats may be NULL: make it *string, use coalesce, or exclude NULL by a condition`,
 	}, r)
 	r = record(t, func(t testing.TB) { pgcmdtest.VerifyOn(t, nil, names) })

@@ -137,7 +137,7 @@ func TestNoValueIsOnThePage(t *testing.T) {
 		assert.NotContains(t, text, "<script>alert", target)
 	}
 	page := body(t, ask(t, h, "GET", "/"))
-	for _, part := range []string{"users.create", "users.broken", "unique_violation", "23505", "42P01", "not applied", "&lt;script&gt;alert(1)"} {
+	for _, part := range []string{"users.create", "users.broken", "violates unique constraint", "23505", "42P01", "not applied", "&lt;script&gt;alert(1)"} {
 		assert.Contains(t, page, part)
 	}
 }
@@ -199,7 +199,7 @@ func TestTheJSONHoldsWhatThePageShows(t *testing.T) {
 	assert.Empty(t, created.Level, "a conflict is the caller's own business")
 	require.Len(t, got.Wrong, 1)
 	assert.Equal(t, map[string]string{"level": "bad", "subject": "users.broken", "text": "1 of 1 runs failed: internal 1",
-		"detail": `undefined_table in line 1 of the SQL at "nowhere"`}, got.Wrong[0])
+		"detail": `the SQL names a table that does not exist (line 1 of the SQL, at "nowhere"): is it dropped or renamed, or in a schema that is not in the search_path?`}, got.Wrong[0])
 	require.Len(t, got.Failures, 4)
 	assert.Equal(t, "users.find", got.Failures[0].Command)
 	assert.Equal(t, "42P01", got.Failures[2].SQLState)

@@ -225,7 +225,7 @@ func TestThePageInABrowser(t *testing.T) {
 	tb.eval("getSelection().selectAllChildren(document.querySelector('.runs .what'))")
 	before := tb.asked()
 	require.Eventually(t, func() bool { return tb.asked() >= before+2 }, 10*time.Second, 50*time.Millisecond)
-	assert.Contains(t, tb.eval("getSelection()"), "undefined_table")
+	assert.Contains(t, tb.eval("getSelection()"), "names a table that does not exist")
 
 	// Paused, it asks for nothing.
 	tb.do(chromedp.Click(chromedp.CSS("#pause")))
@@ -312,11 +312,9 @@ func TestAnIncident(t *testing.T) {
 	load(3*time.Second, func() { _, _ = broken.Run(working, pool, struct{}{}) })
 
 	tb := open(t, chromium(t), chromedp.EmulateViewport(1280, 900), chromedp.Navigate(address))
-	wait := 6 * time.Second
-	if long, err := time.ParseDuration(os.Getenv("PGCMD_TEST_SHOTS_AFTER")); err == nil {
-		wait = long // for pictures with some history
+	if history, err := time.ParseDuration(os.Getenv("PGCMD_TEST_SHOTS_AFTER")); err == nil {
+		time.Sleep(history) // for pictures with some of it
 	}
-	time.Sleep(wait)
 	tb.sees("billing.charge")
 	tb.sees("unknown effect")
 	tb.sees("timeout")

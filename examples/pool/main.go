@@ -9,14 +9,18 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/pgcmd/pgcmd"
-	"github.com/pgcmd/pgcmd/internal/faults"
 	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
 
@@ -61,13 +65,10 @@ func run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	// All goes through a proxy that can fall silent.
-	proxy, err := faults.Start(url)
-	if err != nil {
-		return err
-	}
-	defer proxy.Close()
-	pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: proxy.URL(), MaxConns: conns, MinConns: conns})
+	var network silent
+	pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: url, MaxConns: conns, MinConns: conns, Pgx: func(c *pgxpool.Config) {
+		network.dial, c.ConnConfig.DialFunc = c.ConnConfig.DialFunc, network.Dial
+	}})
 	if err != nil {
 		return err
 	}
@@ -83,12 +84,12 @@ func run(ctx context.Context, out io.Writer) error {
 	s.orders(ctx, 400)
 	fmt.Fprintf(out, "after all idle backends but one were killed: %v\n", s.told())
 
-	proxy.Random(1, 1, faults.BlackHole)
-	silent, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
-	s.orders(silent, conns)
+	network.on.Store(true)
+	impatient, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+	s.orders(impatient, conns)
 	cancel()
 	fmt.Fprintf(out, "all connections fall silent, and the callers give up: %v\n", s.told())
-	proxy.Set(nil)
+	network.on.Store(false)
 	s.orders(ctx, 400)
 	fmt.Fprintf(out, "new connections work again: %v\n", s.told())
 
@@ -100,7 +101,6 @@ func run(ctx context.Context, out io.Writer) error {
 	<-under
 	s.orders(ctx, 400)
 	fmt.Fprintf(out, "4400 orders while the server crashed and came back: %v\n", s.told())
-	proxy.Heal()
 	return s.report(ctx, out)
 }
 
@@ -150,4 +150,36 @@ func (s *shop) report(ctx context.Context, out io.Writer) error {
 		fmt.Fprintf(out, "the latest failure: %s: %s, effect %s: %s\n", f.Command, f.Code, f.Effect, f.Message)
 	}
 	return nil
+}
+
+// A silent network takes what is sent while it is on, and passes nothing on.
+type silent struct {
+	dial pgconn.DialFunc
+	on   atomic.Bool
+}
+
+func (s *silent) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := s.dial(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return &silentConn{socket: conn.(socket), network: s}, nil
+}
+
+// A socket is a net.Conn whose state pgcmd can look at before it uses the connection.
+type socket interface {
+	net.Conn
+	syscall.Conn
+}
+
+type silentConn struct {
+	socket
+	network *silent
+}
+
+func (c *silentConn) Write(b []byte) (int, error) {
+	if c.network.on.Load() {
+		return len(b), nil
+	}
+	return c.socket.Write(b)
 }

@@ -7,20 +7,24 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgcmd/pgcmd"
-	"github.com/pgcmd/pgcmd/internal/faults"
 	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
 
@@ -87,13 +91,10 @@ func run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	// All goes through a proxy that can lose a message.
-	proxy, err := faults.Start(url)
-	if err != nil {
-		return err
-	}
-	defer proxy.Close()
-	pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: proxy.URL(), MaxConns: 8})
+	var network lossy
+	pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: url, MaxConns: 8, Pgx: func(c *pgxpool.Config) {
+		network.dial, c.ConnConfig.DialFunc = c.ConnConfig.DialFunc, network.Dial
+	}})
 	if err != nil {
 		return err
 	}
@@ -111,11 +112,11 @@ func run(ctx context.Context, out io.Writer) error {
 	_, err = swallow.Run(ctx, pool, Transfer{From: 1, To: 2, Amount: 1_000_000})
 	fmt.Fprintf(out, "a body that swallows the error that aborted its transaction:\n  %v\n", err)
 
-	loseCommit(proxy)
+	network.loseCommit.Store(true)
 	_, err = transfer.Run(ctx, pool, Transfer{From: 1, To: 2, Amount: 1})
 	fmt.Fprintf(out, "the reply to COMMIT is lost:\n  %v\n", err)
 
-	loseCommit(proxy)
+	network.loseCommit.Store(true)
 	o := pgcmd.Try(ctx, pool, transferOnce, Transfer{Key: "order-7", From: 1, To: 2, Amount: 1})
 	fmt.Fprintf(out, "the same with Once: ok = %v after %d attempts, replayed = %v\n", o.OK(), o.Attempts, o.Replayed)
 	o = pgcmd.Try(ctx, pool, transferOnce, Transfer{Key: "order-7", From: 1, To: 2, Amount: 1})
@@ -160,9 +161,44 @@ func contend(ctx context.Context, pool *pgcmd.Pool) (attempts int64, err error) 
 	return total.Load(), nil
 }
 
-// loseCommit lets the next COMMIT through to the server, and its reply nowhere.
-func loseCommit(proxy *faults.Proxy) {
-	proxy.Set(&faults.Fault{Action: faults.CutAfter, Match: func(typ byte, body []byte) bool {
-		return typ == 'Q' && strings.HasPrefix(string(body), "commit")
-	}})
+// A lossy network lets the next COMMIT through to the server, and its reply nowhere.
+type lossy struct {
+	dial       pgconn.DialFunc
+	loseCommit atomic.Bool
+}
+
+func (l *lossy) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := l.dial(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return &lossyConn{socket: conn.(socket), network: l}, nil
+}
+
+// A socket is a net.Conn whose state pgcmd can look at before it uses the connection.
+type socket interface {
+	net.Conn
+	syscall.Conn
+}
+
+type lossyConn struct {
+	socket
+	network *lossy
+	cut     atomic.Bool
+}
+
+func (c *lossyConn) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte("commit\x00")) && c.network.loseCommit.CompareAndSwap(true, false) {
+		c.cut.Store(true)
+	}
+	return c.socket.Write(b)
+}
+
+func (c *lossyConn) Read(b []byte) (int, error) {
+	n, err := c.socket.Read(b)
+	if err == nil && c.cut.Load() { // the server has committed, and says so
+		_ = c.socket.Close()
+		return 0, io.ErrUnexpectedEOF
+	}
+	return n, err
 }

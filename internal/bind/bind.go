@@ -47,16 +47,16 @@ func compile(typ reflect.Type, text sqltext.Text) ([]structfields.Field, error) 
 	if structfields.IsScalar(typ) {
 		switch {
 		case len(text.Names) > 0:
-			return nil, fmt.Errorf("SQL names @%s, but the input is one %s: name it $1", text.Names[0], typ)
+			return nil, fmt.Errorf("SQL names @%s, but the input is one %s, which it must name $1", text.Names[0], typ)
 		case text.MaxParam != 1:
-			return nil, fmt.Errorf("the input is one %s, so the SQL must name $1 and no other; it names %s", typ, highest(text.MaxParam))
+			return nil, fmt.Errorf("the input is one %s, so the SQL must name $1 and no other parameter: it names %s", typ, highest(text.MaxParam))
 		}
 		return []structfields.Field{{Path: "input", Type: typ}}, nil
 	}
 
 	fields, unexported := structfields.Of(typ)
 	if text.MaxParam > 0 {
-		return nil, fmt.Errorf("SQL names $%d, but the input is the struct %s: name its fields, as in @%s", text.MaxParam, typ, firstName(fields))
+		return nil, fmt.Errorf("SQL names $%d, but the input is %s", text.MaxParam, structInput(typ, fields))
 	}
 	params := make([]structfields.Field, len(text.Names))
 	for i, name := range text.Names {
@@ -64,14 +64,17 @@ func compile(typ reflect.Type, text sqltext.Text) ([]structfields.Field, error) 
 		if at < 0 {
 			for _, hidden := range unexported {
 				if (structfields.Field{Name: hidden}).Matches(name) {
-					return nil, fmt.Errorf("SQL names @%s, but field %s.%s is unexported: export it", name, typeName(typ), hidden)
+					return nil, fmt.Errorf("SQL names @%s, but %s is unexported: export it", name, structfields.Called(typ, "input", hidden))
 				}
 			}
-			return nil, fmt.Errorf("SQL names @%s, %s has no such field (has: %s)", name, typeName(typ), structfields.PlaceholderNames(fields))
+			if typ.NumField() == 0 && typ.Name() == "" {
+				return nil, fmt.Errorf("SQL names @%s, but the input is struct{}, which has no fields: use a struct with that field", name)
+			}
+			return nil, fmt.Errorf("SQL names @%s, %s has no such field (has: %s)", name, structfields.TypeOr(typ, "the input"), structfields.PlaceholderNames(fields))
 		}
 		params[i] = fields[at]
 		if why := structfields.Unsupported(params[i].Type); why != "" {
-			return nil, fmt.Errorf("SQL names @%s, but field %s.%s cannot be a parameter: %s", name, typeName(typ), params[i].Path, why)
+			return nil, fmt.Errorf("SQL names @%s, but %s cannot be a parameter: %s", name, structfields.Called(typ, "input", params[i].Path), why)
 		}
 	}
 	return params, nil
@@ -84,18 +87,17 @@ func highest(param int) string {
 	return fmt.Sprintf("$%d", param)
 }
 
-func firstName(fields []structfields.Field) string {
+// structInput says what a struct is that the SQL takes for a scalar, and what to do.
+func structInput(typ reflect.Type, fields []structfields.Field) string {
+	called := "a struct"
+	if typ.Name() != "" {
+		called = "the struct " + typ.Name()
+	}
 	if len(fields) == 0 {
-		return "name"
+		return strings.Replace(called, "a struct", "struct{}", 1) + ", which has no fields: use a scalar, such as int64, or a struct with a field for each parameter"
 	}
-	return strings.SplitN(structfields.PlaceholderNames(fields), ",", 2)[0]
-}
-
-func typeName(t reflect.Type) string {
-	if t.Name() == "" {
-		return "the input"
-	}
-	return t.Name()
+	first, _, _ := strings.Cut(structfields.PlaceholderNames(fields), ",")
+	return called + ": name its fields, as in @" + first
 }
 
 // Pointers returns pointers to the fields of in that are arguments, for inputs that are put
@@ -157,7 +159,7 @@ func RejectPgxOption(args []any) *typemap.ArgError {
 	if len(args) > 0 {
 		switch args[0].(type) {
 		case pgx.QueryExecMode, pgx.QueryResultFormats, pgx.QueryResultFormatsByOID, pgx.QueryRewriter:
-			return &typemap.ArgError{Rule: "type", Message: "is an option of pgx, and not a value"}
+			return &typemap.ArgError{Rule: "type", Message: "is an option of pgx, and not a value: use another type"}
 		}
 	}
 	return nil

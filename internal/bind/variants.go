@@ -44,7 +44,7 @@ func CompileVariants(in reflect.Type, t *sqltext.Template) (*Variants, error) {
 		for _, name := range part.Names {
 			at := structfields.Find(fields, name)
 			if at < 0 {
-				return nil, t.ErrorAt(part, "the optional part names @%s, %s has no such field (has: %s)", name, typeName(in), structfields.PlaceholderNames(fields))
+				return nil, t.ErrorAt(part, "the optional part names @%s, %s has no such field (has: %s)", name, structfields.TypeOr(in, "the input"), structfields.PlaceholderNames(fields))
 			}
 			f, ok := optional(in, fields[at])
 			if !ok {
@@ -62,14 +62,14 @@ func CompileVariants(in reflect.Type, t *sqltext.Template) (*Variants, error) {
 		}
 		if need == 0 {
 			f := fields[structfields.Find(fields, part.Names[0])]
-			return nil, t.ErrorAt(part, "the optional part names no field that can be absent, so that it would always be sent: make %s.%s a *%s, or take the marks away", typeName(in), f.Path, f.Type)
+			return nil, t.ErrorAt(part, "the optional part names no field that can be absent, so that it would always be sent: make %s a *%s, or take the marks away", structfields.Called(in, "input", f.Path), f.Type)
 		}
 		v.needs = append(v.needs, need)
 	}
 	for _, c := range t.Choices {
 		at := structfields.Find(fields, c.Name)
 		if at < 0 {
-			return nil, t.ErrorAtChoice(c, "the choice names @%s, %s has no such field (has: %s)", c.Name, typeName(in), structfields.PlaceholderNames(fields))
+			return nil, t.ErrorAtChoice(c, "the choice names @%s, %s has no such field (has: %s)", c.Name, structfields.TypeOr(in, "the input"), structfields.PlaceholderNames(fields))
 		}
 		f := fields[at]
 		of := f.Type
@@ -78,11 +78,11 @@ func CompileVariants(in reflect.Type, t *sqltext.Template) (*Variants, error) {
 		}
 		switch {
 		case of.Kind() != reflect.String:
-			return nil, t.ErrorAtChoice(c, "the choice names @%s, and %s.%s has the type %s: make it a string", c.Name, typeName(in), f.Path, f.Type)
+			return nil, t.ErrorAtChoice(c, "the choice names @%s, and %s has the type %s: make it a string", c.Name, structfields.Called(in, "input", f.Path), f.Type)
 		case slices.ContainsFunc(t.Names, func(name string) bool { return structfields.Find(fields, name) == at }):
 			return nil, t.ErrorAtChoice(c, "@%s chooses here, and is a placeholder elsewhere: take a field for each", c.Name)
 		case slices.ContainsFunc(v.Choices, func(known ChoiceField) bool { return known.Path == f.Path }):
-			return nil, t.ErrorAtChoice(c, "two choices name the field %s.%s in two ways: write its name as in the first", typeName(in), f.Path)
+			return nil, t.ErrorAtChoice(c, "two choices name %s in two ways: write its name as in the first", structfields.Called(in, "input", f.Path))
 		}
 		v.Choices = append(v.Choices, ChoiceField{f, c.Options})
 	}

@@ -23,7 +23,7 @@ func Fields(typ reflect.Type, table pgx.Identifier) ([]structfields.Field, error
 	}
 	for _, part := range table {
 		if part == "" || typemap.NotText(part) != "" {
-			return nil, fmt.Errorf("the table %q has a part that is no name: each must hold text, without NUL", []string(table))
+			return nil, fmt.Errorf("the table name %q has a part that is empty or holds a NUL byte", []string(table))
 		}
 	}
 	if typ.Kind() == reflect.Pointer && typ.Elem().Kind() == reflect.Struct {
@@ -43,7 +43,7 @@ func Fields(typ reflect.Type, table pgx.Identifier) ([]structfields.Field, error
 // how it is encoded: in binary, or in text if the server has to read a text. refused says
 // what is wrong in the type. err is the server's, which is queried for types, or the
 // connection's.
-func Columns(ctx context.Context, conn *pgx.Conn, typ, table string, fields []structfields.Field, described []pgconn.FieldDescription) (columns []Column, inText bool, refused *Error, err error) {
+func Columns(ctx context.Context, conn *pgx.Conn, typ reflect.Type, table string, fields []structfields.Field, described []pgconn.FieldDescription) (columns []Column, inText bool, refused *Error, err error) {
 	names := make([]string, len(described))
 	for i, f := range described {
 		names[i] = f.Name
@@ -54,12 +54,12 @@ func Columns(ctx context.Context, conn *pgx.Conn, typ, table string, fields []st
 	for i, f := range fields {
 		at := structfields.FindColumn(names, f)
 		if at < 0 {
-			return nil, false, &Error{Message: fmt.Sprintf("field %s.%s has no column: table %s has %s (tag the field `db:\"-\"` to leave it out)",
-				typ, f.Path, table, strings.Join(names, ", "))}, nil
+			return nil, false, &Error{Message: fmt.Sprintf("%s has no column: table %s has %s (tag the field `db:\"-\"` to leave it out)",
+				structfields.Called(typ, "row", f.Path), table, strings.Join(names, ", "))}, nil
 		}
 		if takenBy[at] != "" {
-			return nil, false, &Error{Column: names[at], Message: fmt.Sprintf("column %q is meant for two fields of %s, %s and %s: tag one of them otherwise",
-				names[at], typ, takenBy[at], f.Path)}, nil
+			return nil, false, &Error{Column: names[at], Message: fmt.Sprintf("column %q is that of two fields of %s, %s and %s: give one of them another tag",
+				names[at], structfields.TypeOr(typ, "the row"), takenBy[at], f.Path)}, nil
 		}
 		takenBy[at], oids[i] = f.Path, described[at].DataTypeOID
 		columns[i] = Column{Field: f, Name: names[at], OID: oids[i]}

@@ -120,7 +120,7 @@ func encodeJSONBytes(w *walk, v reflect.Value) (bool, error) {
 // json encodes what a text in JSON says.
 func (w *walk) json(text []byte) error {
 	if !json.Valid(text) {
-		return errors.New("its JSON form is not JSON")
+		return errors.New("its MarshalJSON method returns what is not JSON")
 	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()

@@ -285,7 +285,7 @@ func (b *Builder) mapping(t reflect.Type, path string) *Schema {
 	case k >= reflect.Uint && k <= reflect.Uintptr:
 		s.Set("propertyNames", New("").Set("pattern", "^(0|[1-9][0-9]*)$"))
 	default:
-		b.reject(path, "is a map with keys of %s, which are no JSON names: use texts or integers", key)
+		b.reject(path, "is a map with keys of %s, which are no JSON names: use strings or integers", key)
 	}
 	return s.Set("additionalProperties", b.Of(t.Elem(), path+"[]"))
 }

@@ -37,7 +37,7 @@ func (r *Replica) State() State {
 	if state := r.state.Load(); state != nil {
 		return *state
 	}
-	return State{Reason: "it was not looked at yet"}
+	return State{Reason: "it was not checked yet"}
 }
 
 const (

@@ -261,7 +261,10 @@ func (s *RowType) mismatch(types *pgtype.Map, l *Mapping, column int) *Error {
 	if _, known := types.TypeForOID(c.DataTypeOID); !known && c.DataTypeOID >= FirstUserOID {
 		advice = "add the type to Config.Types, or call Pool.Reset if it is there, or make it a string and cast the column to text in the SQL"
 	} else if base := ValueType(f.Type); !takesText(base) {
-		advice = fmt.Sprintf("make it %s, or a string and cast the column to text in the SQL", goType(types, c.DataTypeOID))
+		advice = "make it " + goType(types, c.DataTypeOID)
+		if advice != "make it string" {
+			advice += ", or a string and cast the column to text in the SQL"
+		}
 	}
 	e := newError(c.Name, "column %q (%s) does not fit %s (%s): %s", c.Name, sqlTypeName(types, c.DataTypeOID), s.where(f), f.Type, advice)
 	return e
@@ -272,7 +275,7 @@ func (s *RowType) where(f structfields.Field) string {
 	if s.Kind == Scalar {
 		return "the row"
 	}
-	return s.Type.Name() + "." + f.Path
+	return strings.TrimPrefix(structfields.Called(s.Type, "row", f.Path), "field ")
 }
 
 // valueError is the error of one value that its field cannot take, though the types fit.
@@ -283,7 +286,7 @@ func (s *RowType) valueError(types *pgtype.Map, l *Mapping, column int, null boo
 	if null {
 		e = newError(c.Name, "column %q (%s) is NULL, and %s (%s) cannot hold that: make it *%s, or use coalesce", c.Name, typ, where, f.Type, f.Type)
 	} else {
-		e = newError(c.Name, "column %q (%s) does not fit %s (%s)", c.Name, typ, where, f.Type)
+		e = newError(c.Name, "column %q (%s) has a value that does not fit %s (%s): use a type that holds every value of the column", c.Name, typ, where, f.Type)
 	}
 	e.Err = err
 	return e
@@ -292,6 +295,9 @@ func (s *RowType) valueError(types *pgtype.Map, l *Mapping, column int, null boo
 // sqlTypeName is what PostgreSQL calls a type.
 func sqlTypeName(types *pgtype.Map, oid uint32) string {
 	if t, ok := types.TypeForOID(oid); ok {
+		if elem, ok := strings.CutPrefix(t.Name, "_"); ok {
+			return elem + "[]"
+		}
 		return t.Name
 	}
 	if name := OtherTypes[oid]; name != "" {
@@ -341,7 +347,7 @@ func goType(types *pgtype.Map, oid uint32) string {
 	if t := goTypes[oid]; t != "" {
 		return t
 	}
-	return "a type that is meant for it"
+	return "a type for it"
 }
 
 var goTypes = map[uint32]string{

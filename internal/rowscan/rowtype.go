@@ -163,11 +163,11 @@ func Fields(typ reflect.Type) ([]structfields.Field, error) {
 	fields, _ := structfields.Of(typ)
 	for i, f := range fields {
 		if why := structfields.Unreadable(f.Type); why != "" {
-			return nil, fmt.Errorf("field %s.%s cannot hold a column: %s (tag it `db:\"-\"` to leave it out)", typ, f.Path, why)
+			return nil, fmt.Errorf("%s cannot hold a column: %s (tag it `db:\"-\"` to leave it out)", structfields.Called(typ, "row", f.Path), why)
 		}
 		for _, g := range fields[:i] {
 			if f.Tagged == g.Tagged && (f.Name == g.Name || !f.Tagged && f.Matches(g.Name)) {
-				return nil, fmt.Errorf("fields %s and %s of %s take the same column: tag one of them", g.Path, f.Path, typ)
+				return nil, fmt.Errorf("fields %s and %s of %s take the same column: give one of them another tag", g.Path, f.Path, typ)
 			}
 		}
 	}
@@ -198,8 +198,7 @@ func (s *RowType) mapColumns(columns []pgconn.FieldDescription) (*Mapping, *Erro
 		err = s.matchFields(l)
 	case Scalar:
 		if len(columns) != 1 {
-			err = newError("", "the SQL returns %d columns (%s), and a row is one %s: select one column, or use a struct",
-				len(columns), strings.Join(l.Names(), ", "), s.Type)
+			err = newError("", "the SQL returns %s, and a row is one %s: %s", Listed(l.Names()), s.Type, OneColumn(len(columns)))
 			break
 		}
 		l.fields[0] = s.Fields[0]
@@ -237,17 +236,17 @@ func (s *RowType) matchFields(l *Mapping) *Error {
 	for _, f := range s.Fields {
 		i := structfields.FindColumn(names, f)
 		if i < 0 {
-			return newError("", "field %s.%s has no column: the SQL returns %s (tag the field `db:\"-\"` to leave it out)",
-				s.Type.Name(), f.Path, strings.Join(l.Names(), ", "))
+			return newError("", "%s has no column: the SQL returns %s (tag the field `db:\"-\"` to leave it out)",
+				structfields.Called(s.Type, "row", f.Path), Listed(l.Names()))
 		}
 		if taken[i] {
-			return newError(names[i], "column %q is meant for two fields of %s, %s and %s: tag one of them otherwise", names[i], s.Type.Name(), l.fields[i].Path, f.Path)
+			return newError(names[i], "column %q is that of two fields of %s, %s and %s: give one of them another tag", names[i], structfields.TypeOr(s.Type, "the row"), l.fields[i].Path, f.Path)
 		}
 		taken[i], l.fields[i] = true, f
 	}
 	for i, name := range names {
 		if !taken[i] {
-			return newError(name, "column %q has no field in %s: add one, or leave the column out of the SQL", name, s.Type.Name())
+			return newError(name, "column %q has no field in %s: add one, or leave the column out of the SQL", name, structfields.TypeOr(s.Type, "the row"))
 		}
 	}
 	return nil
@@ -274,4 +273,20 @@ type Error struct {
 
 func newError(column, format string, args ...any) *Error {
 	return &Error{Column: column, Message: fmt.Sprintf(format, args...)}
+}
+
+// Listed lists the columns of a result for a message.
+func Listed(names []string) string {
+	if len(names) == 0 {
+		return "no columns"
+	}
+	return strings.Join(names, ", ")
+}
+
+// OneColumn says how SQL that returns so many columns, and not one, gets rows that are scalars.
+func OneColumn(columns int) string {
+	if columns == 0 {
+		return "use Exec, or add RETURNING"
+	}
+	return "select one column, or use a struct"
 }

@@ -17,6 +17,13 @@ import (
 const (
 	FeatureNotSupported       = "0A000"
 	ProtocolViolation         = "08P01"
+	IntegrityViolation        = "23000" // integrity_constraint_violation
+	RestrictViolation         = "23001"
+	NotNullViolation          = "23502"
+	ForeignKeyViolation       = "23503"
+	UniqueViolation           = "23505"
+	CheckViolation            = "23514"
+	ExclusionViolation        = "23P01"
 	ReadOnlyTransaction       = "25006"
 	InFailedTransaction       = "25P02"
 	UndefinedStatement        = "26000" // invalid_sql_statement_name
@@ -178,31 +185,14 @@ func ProvesOutdated(err error) bool {
 	return pgErr.Position > 0
 }
 
-// Describe returns the code of an error, as [Lookup] does, and its condition with the object
-// that it is about. The message and the detail of PostgreSQL may hold values.
-func Describe(err *pgconn.PgError) (code, message string) {
-	code, message = Lookup(err.Code)
-	what := ""
-	if err.ConstraintName != "" {
-		what = ": constraint " + err.ConstraintName
-	} else if err.ColumnName != "" && err.TableName != "" {
-		what = ": column " + err.ColumnName
-	}
-	switch {
-	case err.TableName == "":
-		return code, message + what
-	case what == "":
-		return code, message + ": table " + err.TableName
-	}
-	return code, message + what + " of table " + err.TableName
-}
-
 // ConnectHint says why the server did not take a connection, and what to do about it; "" of
 // another error.
 func ConnectHint(state string) string {
 	switch state {
 	case InvalidPassword, InvalidAuthorization:
 		return "the server refuses the user or the password: check them, and pg_hba.conf"
+	case UndefinedObject:
+		return "the server does not know a setting in the URL: check its parameters"
 	case UndefinedDatabase:
 		return "the database does not exist: check its name, or create it"
 	case InsufficientPrivilege:
@@ -213,6 +203,17 @@ func ConnectHint(state string) string {
 		return "the server, or a pooler before it, does not take the connection: it may not know a setting in the URL"
 	case CannotConnectNow:
 		return "the server is starting up, shutting down or recovering: it was waited for until the deadline"
+	}
+	return ""
+}
+
+// SettingHint says why the server did not take a setting, and what to do about it; "" of another error.
+func SettingHint(state string) string {
+	switch state {
+	case UndefinedObject:
+		return "the server has none of this name, and one of your own needs a dot, as in app.tenant"
+	case "55P02": // cant_change_runtime_param
+		return "it cannot be changed while the server runs, or in a session"
 	}
 	return ""
 }

@@ -40,7 +40,7 @@ func tokens(sql string) ([]token, error) {
 // isText refuses what PostgreSQL takes for no text.
 func isText(sql string) error {
 	if i := strings.IndexByte(sql, 0); i >= 0 {
-		return errorAt(sql, i, "a NUL byte: PostgreSQL's text has none, take it out")
+		return errorAt(sql, i, "a NUL byte, which text in PostgreSQL cannot hold: take it out")
 	}
 	for i, r := range sql {
 		if _, size := utf8.DecodeRuneInString(sql[i:]); r == utf8.RuneError && size == 1 {

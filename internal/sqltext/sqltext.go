@@ -177,9 +177,9 @@ func (t Text) Near(position int32) string {
 	}
 	line := 1 + strings.Count(string(sql[:at]), "\n")
 	if end == at {
-		return fmt.Sprintf(" in line %d of the SQL", line)
+		return fmt.Sprintf(" (line %d of the SQL)", line)
 	}
-	return fmt.Sprintf(" in line %d of the SQL at %q", line, string(sql[at:end]))
+	return fmt.Sprintf(" (line %d of the SQL, at %q)", line, string(sql[at:end]))
 }
 
 // MayEnableWrites reports whether SQL, in lower case, may make a read-only transaction writable.

@@ -10,6 +10,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"math/big"
+	"net"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strconv"
@@ -127,7 +130,7 @@ func (d *decoder) custom(v reflect.Value, p *problem.Path, null bool) {
 	case d.stopped: // the text may be incomplete
 		return
 	case v.Kind() != reflect.Slice && farExponent(text):
-		d.problem(p, "range", "has an exponent beyond %d: write its digits", maxExponent)
+		d.problem(p, "range", "has an exponent beyond %d: write out its digits", maxExponent)
 		return
 	case unmarshal(text, into) != nil:
 		d.problem(p, "type", "%s", mustExpect(v.Type()))
@@ -215,19 +218,19 @@ func newForm(t reflect.Type) form {
 	case t == reflect.TypeFor[time.Time]():
 		return form{byMethod, `"`, `must be a date and time as in "2006-01-02T15:04:05Z"`}
 	case jsonfields.Implements(t, jsonfields.Unmarshaler):
-		return form{byMethod, "", "must have the JSON form of a "}
+		return form{byMethod, "", jsonForm(t)}
 	case jsonfields.Implements(t, jsonfields.TextUnmarshaler):
-		return form{byMethod, `"`, "must be the text of a "}
+		return form{byMethod, `"`, textForm(t)}
 	case t == reflect.TypeFor[json.Number]():
 		return form{asNumber, digits, "must be a number"}
 	case k == reflect.Float32, k == reflect.Float64:
 		return form{byKind, digits, "must be a number"}
 	case jsonfields.IsBase64(t):
-		return form{asBase64, `"`, "must be a text in base64"}
+		return form{asBase64, `"`, "must be a string in base64"}
 	case k == reflect.Bool:
 		return form{byKind, "tf", "must be true or false"}
 	case k == reflect.String:
-		return form{byKind, `"`, "must be a text"}
+		return form{byKind, `"`, "must be a string"}
 	case k == reflect.Struct, k == reflect.Map:
 		return form{byKind, "{", "must be an object"}
 	case k == reflect.Slice, k == reflect.Array:
@@ -241,14 +244,34 @@ func newForm(t reflect.Type) form {
 // mustExpect returns the message about JSON that is no t.
 func mustExpect(t reflect.Type) string {
 	must := formOf(t).must
-	switch {
-	case strings.HasSuffix(must, " "):
-		must += t.String()
-	case must == "must be an integer":
+	if must == "must be an integer" && t.Kind() != reflect.Struct { // a big.Int has no bounds
 		low, high := IntegerBounds(t)
 		must += " from " + low + " to " + high
 	}
 	return must
+}
+
+// jsonForm says what a type with an UnmarshalJSON method takes.
+func jsonForm(t reflect.Type) string {
+	if t == reflect.TypeFor[big.Int]() {
+		return "must be an integer"
+	}
+	return "must have the JSON form of the type " + t.String()
+}
+
+// textForm says what a type with an UnmarshalText method takes.
+func textForm(t reflect.Type) string {
+	switch {
+	case t.Name() == "UUID": // of whichever package
+		return `must be a UUID, such as "6ba7b810-9dad-41d1-80b4-00c04fd430c8"`
+	case t == reflect.TypeFor[netip.Addr](), t == reflect.TypeFor[net.IP]():
+		return `must be an IP address, such as "192.0.2.1"`
+	case t == reflect.TypeFor[netip.Prefix]():
+		return `must be a network, such as "192.0.2.0/24"`
+	case t == reflect.TypeFor[netip.AddrPort]():
+		return `must be an IP address and a port, such as "192.0.2.1:5432"`
+	}
+	return "must be a string in the form of the type " + t.String()
 }
 
 // bytes decodes base64 into v.
@@ -256,7 +279,7 @@ func (d *decoder) bytes(v reflect.Value, p *problem.Path) {
 	text := d.text()
 	b, err := base64.StdEncoding.Strict().DecodeString(text)
 	if err != nil || strings.ContainsAny(text, "\r\n") {
-		d.problem(p, "base64", "must be a text in base64")
+		d.problem(p, "base64", "must be a string in base64")
 		return
 	}
 	v.Set(reflect.ValueOf(b).Convert(v.Type()))
@@ -308,7 +331,7 @@ func (d *decoder) fields(v reflect.Value, p *problem.Path) {
 		switch {
 		case seen[at]:
 			d.skip(p)
-			d.problem(here, "duplicate", "comes twice")
+			d.problem(here, "duplicate", "is given twice: give it once")
 		case f.Quoted:
 			d.quoted(fieldByIndex(v, f.Index), here)
 		default:
@@ -362,9 +385,9 @@ func (d *decoder) unknown(i int, name string, fields []jsonfields.Field, p *prob
 		at.Name = name
 		d.problem(at, "unknown", "is not a field: did you mean %s?", near)
 	case len(names) == 0:
-		d.problem(at, "unknown", "is not a field: there are none")
+		d.problem(at, "unknown", "is not a field: the object has none")
 	default:
-		d.problem(at, "unknown", "is not a field, number %d of the object (known: %s)", i+1, List(names))
+		d.problem(at, "unknown", "is not a field: name %d of the object must be one of %s", i+1, List(names))
 	}
 }
 
@@ -386,12 +409,12 @@ func (d *decoder) quoted(v reflect.Value, p *problem.Path) {
 	}
 	if d.next() != '"' {
 		d.skip(p)
-		d.problem(p, "type", "must be a text that holds the value")
+		d.problem(p, "type", "must be a string that holds the value")
 		return
 	}
 	inner := &decoder{ctx: d.ctx, data: []byte(d.text())}
 	if checkJSON(inner.data) != nil || strings.IndexByte(`[{n`, inner.next()) >= 0 {
-		d.problem(p, "type", "must be a text that holds the value")
+		d.problem(p, "type", "must be a string that holds the value")
 		return
 	}
 	inner.value(v, p)
@@ -412,11 +435,11 @@ func (d *decoder) entries(v reflect.Value, p *problem.Path) {
 		switch {
 		case !mapKeyOf(key, nameOf(raw)):
 			d.skip(at)
-			d.problem(at, "type", "is not under a key of the type %s", t.Key())
+			d.problem(at, "type", "cannot be read as %s, the type of the keys", t.Key())
 			return
 		case v.MapIndex(key).IsValid():
 			d.skip(at)
-			d.problem(at, "duplicate", "comes twice")
+			d.problem(at, "duplicate", "is given twice: give it once")
 			return
 		}
 		d.value(elem, at)
@@ -472,7 +495,7 @@ func (d *decoder) anything(p *problem.Path) any {
 		d.object(func(_ int, raw []byte) {
 			name := nameOf(raw)
 			if _, again := object[name]; again {
-				d.problem(at, "duplicate", "comes twice")
+				d.problem(at, "duplicate", "is given twice: give it once")
 			}
 			object[name] = d.anything(at)
 		})
@@ -484,7 +507,7 @@ func (d *decoder) anything(p *problem.Path) any {
 	}
 	f, err := strconv.ParseFloat(literal, 64)
 	if err != nil {
-		d.problem(p, "range", "is a number beyond those of a float64")
+		d.problem(p, "range", "is out of the range of a float64")
 	}
 	// A float64 holds any 15 digits exactly.
 	if len(strings.Trim(strings.Replace(mantissa(literal), ".", "", 1), "-0")) <= 15 && (f != 0 || !strings.ContainsAny(mantissa(literal), "123456789")) {

@@ -25,7 +25,7 @@ func (d *decoder) number(v reflect.Value, literal string, p *problem.Path) {
 	if t.Kind() == reflect.Float32 || t.Kind() == reflect.Float64 {
 		f, err := strconv.ParseFloat(literal, t.Bits())
 		if err != nil || f == 0 && strings.ContainsAny(mantissa(literal), "123456789") {
-			d.problem(p, "range", "is a number beyond those of a float%d", t.Bits())
+			d.problem(p, "range", "is out of the range of a float%d", t.Bits())
 			return
 		}
 		v.SetFloat(f)

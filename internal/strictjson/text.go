@@ -26,7 +26,7 @@ func checkJSON(data []byte) *problem.Problem {
 		return syntaxProblem(data)
 	}
 	if at := loneSurrogate(data); at >= 0 {
-		return jsonProblem("the input holds half of a surrogate pair, at byte %d", at)
+		return jsonProblem("the input has half of a surrogate pair at byte %d: write both halves, or the character", at)
 	}
 	return nil
 }
@@ -46,7 +46,7 @@ func syntaxProblem(data []byte) *problem.Problem {
 		return jsonProblem("the input is not JSON: it ends too early")
 	}
 	rest := bytes.TrimLeft(data[dec.InputOffset():], " \t\r\n")
-	return jsonProblem("the input goes on after its value has ended, at byte %d", len(data)-len(rest)+1)
+	return jsonProblem("the input has more after its value, at byte %d: send one JSON value", len(data)-len(rest)+1)
 }
 
 // countElements counts the elements of each array in well-formed data that is not nested
@@ -221,7 +221,7 @@ func (d *decoder) skip(p *problem.Path) []byte {
 		seen := nameSet{d: d, from: len(d.names)}
 		d.object(func(_ int, name []byte) {
 			if d.skip(at); seen.add(name) {
-				d.problem(at, "duplicate", "comes twice")
+				d.problem(at, "duplicate", "is given twice: give it once")
 			}
 		})
 		d.names = d.names[:seen.from]

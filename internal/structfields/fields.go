@@ -137,6 +137,22 @@ func PlaceholderNames(fields []Field) string {
 	return strings.Join(names, ", ")
 }
 
+// Called names a field of a struct for a message; of is what a struct without a name is.
+func Called(typ reflect.Type, of, path string) string {
+	if typ.Name() == "" {
+		return "the " + of + "'s field " + path
+	}
+	return "field " + typ.Name() + "." + path
+}
+
+// TypeOr names a type for a message; unnamed is what a type without a name is.
+func TypeOr(typ reflect.Type, unnamed string) string {
+	if typ == nil || typ.Name() == "" {
+		return unnamed
+	}
+	return typ.Name()
+}
+
 // snakeCase writes CreatedAt as created_at and UserID as user_id.
 func snakeCase(name string) string {
 	lower := func(i int) bool { return i < len(name) && name[i] >= 'a' && name[i] <= 'z' }

@@ -90,3 +90,23 @@ func isHelper(folder string) bool {
 	}
 	return false
 }
+
+// An example is code to begin from: it must compile in a module of its reader.
+func TestNoExampleImportsAnInternalPackage(t *testing.T) {
+	t.Parallel()
+	examples := 0
+	for _, path := range texts(t) {
+		folder, err := filepath.Rel(root, filepath.Dir(path))
+		require.NoError(t, err)
+		if filepath.Ext(path) != ".go" || !strings.HasPrefix(filepath.ToSlash(folder), "examples/") {
+			continue
+		}
+		examples++
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		require.NoError(t, err)
+		for _, spec := range file.Imports {
+			assert.NotContains(t, spec.Path.Value, module+"/internal/", path)
+		}
+	}
+	assert.Greater(t, examples, 10)
+}

@@ -31,6 +31,9 @@ func TestTheFilesThatDocumentsNameExist(t *testing.T) {
 			if !strings.HasSuffix(name, ".go") && !strings.HasPrefix(name, "internal/") && !strings.HasPrefix(name, "scripts/") {
 				continue
 			}
+			if strings.Contains(string(text), "\n`"+name+"`:\n") { // a file that the page has its reader write
+				continue
+			}
 			found++
 			_, inRoot := os.Stat(filepath.Join(root, name))
 			_, beside := os.Stat(filepath.Join(filepath.Dir(path), name))

@@ -178,7 +178,7 @@ func (l *Level) CopyFrom(ctx context.Context, table pgx.Identifier, columns []st
 // Prepare prepares SQL of the body.
 func (l *Level) Prepare(ctx context.Context, name, sql string) (*pgconn.StatementDescription, error) {
 	if l.ready(l.SendDeferred); l.Conn == nil {
-		return nil, errors.New("the transaction does not tell its connection")
+		return nil, errors.New("the transaction does not give its connection")
 	}
 	if err := l.Lock(ctx); err != nil {
 		return nil, err

@@ -113,7 +113,7 @@ func (t Types) Write(oid uint32, typ reflect.Type) Mismatch {
 		return m
 	}
 	if !known && isText(oid) && !t.Encodes(oid, typ) {
-		return Mismatch{Rule: "type", Why: "is made a text when it is sent as", Hint: "change the field's type, if that is not meant", WarningOnly: true}
+		return Mismatch{Rule: "type", Why: "is turned into text when it is sent as", Hint: "change the field's type, if that is not meant", WarningOnly: true}
 	}
 	if elem, elemOID, ok := t.elements(typ, oid); ok {
 		return t.Write(elemOID, elem)
@@ -131,7 +131,7 @@ func (t Types) Write(oid uint32, typ reflect.Type) Mismatch {
 	case kind == reflect.String && isJSON(oid):
 		return Mismatch{Rule: "type", Why: "must hold JSON text to be sent as", Hint: "use json.RawMessage or a type that is encoded, if that is meant", WarningOnly: true}
 	case typ == reflect.TypeFor[time.Time]() && isText(oid) && known:
-		return Mismatch{Rule: "type", Why: "is sent as Go prints it, when it is sent as", Hint: "change the field's type, or cast the parameter to timestamptz in the SQL"}
+		return Mismatch{Rule: "type", Why: "is written as Go prints it when it is sent as", Hint: "change the field's type, or cast the parameter to timestamptz in the SQL"}
 	case typ == reflect.TypeFor[time.Time]() && oid == pgtype.DateOID:
 		return Mismatch{Rule: "range", Why: "loses its time of day when it is sent as", Hint: "use pgtype.Date, if that is meant", WarningOnly: true}
 	}

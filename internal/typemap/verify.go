@@ -188,20 +188,27 @@ func EncodeError(ctx context.Context, known *pgtype.Map, conn *pgx.Conn, names [
 			return err != nil
 		})
 	}
-	e := &ArgError{Param: i, Rule: "encode", Message: "does not fit the type of its parameter in the SQL", Err: err}
+	e := &ArgError{Param: i, Rule: "encode", Message: "has a value that does not fit the type of its parameter in the SQL", Err: err}
 	if i < 0 || i >= len(args) || args[i] == nil {
 		return e
 	}
 	t, typ := Types{Known: known}, reflect.TypeOf(args[i])
 	what, sent := typ.String(), typ
-	if t.Encodes(oid, typ) && t.lacksFields(oid, typ).Why == "" {
-		if sent = OwnType(args[i]); sent == nil || t.Encodes(oid, sent) {
-			return e
+	ofValue := t.Encodes(oid, typ) && t.lacksFields(oid, typ).Why == ""
+	if ofValue {
+		if sent = OwnType(args[i]); sent != nil && !t.Encodes(oid, sent) {
+			ofValue = false
+			what = fmt.Sprintf("%s, which gives %s,", typ, sent)
 		}
-		what = fmt.Sprintf("%s, which gives %s,", typ, sent)
 	}
 	if _, known := t.Known.TypeForOID(oid); !known && oid != 0 && conn != nil && !conn.IsClosed() && !conn.PgConn().IsBusy() && conn.PgConn().TxStatus() != 'E' {
 		t, _ = OfConn(ctx, conn, oid)
+	}
+	if ofValue {
+		if oid != 0 {
+			e.Message = fmt.Sprintf("(%s) has a value that does not fit %s, the type of its parameter in the SQL", typ, t.Name(oid))
+		}
+		return e
 	}
 	placeholder := fmt.Sprintf("$%d", i+1)
 	if i < len(names) {

@@ -145,7 +145,7 @@ func parseTags(t reflect.Type) (err error) {
 func parseStructTags(t reflect.Type) (err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
-			err = fmt.Errorf("validate tag of %s: %v", t, reason)
+			err = fmt.Errorf("a validate tag of %s is wrong: %v", t, reason)
 		}
 	}()
 	_ = tagValidator().Struct(reflect.New(t).Interface())
@@ -202,7 +202,7 @@ func (c *Checks) ownValidate(in any) error {
 	}
 	v := reflect.ValueOf(in).Elem()
 	if v.Kind() == reflect.Pointer && v.IsNil() {
-		return inputError(fmt.Sprintf("the input is a nil %s", c.typ))
+		return inputError(fmt.Sprintf("the input is a nil %s: pass a value", c.typ))
 	}
 	return v.Interface().(selfValidator).Validate()
 }
@@ -212,7 +212,7 @@ func (c *Checks) ownValidate(in any) error {
 func (c *Checks) byTags(in any) (err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
-			err = inputError(fmt.Sprintf("a validate tag of %s does not fit the type of its field", c.typ))
+			err = inputError(fmt.Sprintf("a validate tag of %s does not fit the type of its field: change the tag", c.typ))
 		}
 	}()
 	v := reflect.ValueOf(in)
@@ -224,7 +224,7 @@ func (c *Checks) byTags(in any) (err error) {
 		return tagValidator().Struct(in)
 	case reflect.Pointer:
 		if v.IsNil() {
-			return inputError(fmt.Sprintf("the input is a nil %s", c.typ))
+			return inputError(fmt.Sprintf("the input is a nil %s: pass a value", c.typ))
 		}
 		return tagValidator().Struct(v.Interface())
 	default: // a slice, array or map of structs with tags
@@ -235,7 +235,7 @@ func (c *Checks) byTags(in any) (err error) {
 // prefixOf returns the beginning of validator's paths, the name of the input's type, which
 // is not reported.
 func prefixOf(typ reflect.Type) string {
-	for typ.Kind() == reflect.Pointer {
+	for depth := 0; depth < 8 && typ.Kind() == reflect.Pointer; depth++ { // a type may point to itself
 		typ = typ.Elem()
 	}
 	return typ.Name() + "."

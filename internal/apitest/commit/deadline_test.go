@@ -22,7 +22,7 @@ var farAway = map[string]time.Time{
 
 type one struct{ N int }
 
-func ints(yield func(one, error) bool) { yield(one{1}, nil) }
+var ints = pgcmd.Rows([]one{{1}})
 
 func TestADeadlineFarAwayBreaksNothing(t *testing.T) {
 	t.Parallel()

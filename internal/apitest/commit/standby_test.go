@@ -155,7 +155,7 @@ func TestACommitThatTheStandbyHasNotGotIsASuccessWithAWarning(t *testing.T) {
 	p := withoutStandby(t)
 	p.giveUp()
 	returning := `insert into t values ($1) returning n`
-	rows := func(yield func(one, error) bool) { yield(one{1}, nil) }
+	rows := pgcmd.Rows([]one{{1}})
 	mine := map[string]func(ctx context.Context, db pgcmd.DB) shown{ // transactions that pgcmd commits
 		"a statement InTx": func(ctx context.Context, db pgcmd.DB) shown {
 			return show(pgcmd.Try(ctx, db, insert.With(pgcmd.Options{InTx: true}), 1))

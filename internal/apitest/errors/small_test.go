@@ -215,7 +215,7 @@ func TestCommandsThatComeAfterCloseBeganAreRefusedAtOnce(t *testing.T) {
 				},
 				"a copy": func() error {
 					type item struct{ N int }
-					_, err := pgcmd.Copy[item]("copy", pgx.Identifier{"items"}).Run(t.Context(), pool, func(yield func(item, error) bool) { yield(item{5}, nil) })
+					_, err := pgcmd.Copy[item]("copy", pgx.Identifier{"items"}).Run(t.Context(), pool, pgcmd.Rows([]item{{5}}))
 					return err
 				},
 				"ad hoc": func() error {

@@ -198,8 +198,7 @@ var writeWays = []writeWay{
 		return err
 	}},
 	{"Copy", func(ctx context.Context, l *lab, c cell) error {
-		rows := func(yield func(row, error) bool) { yield(with(c.value), nil) }
-		_, err := pgcmd.Copy[row]("matrix.copy", pgx.Identifier{c.table}).Run(ctx, l.pool, iter.Seq2[row, error](rows))
+		_, err := pgcmd.Copy[row]("matrix.copy", pgx.Identifier{c.table}).Run(ctx, l.pool, pgcmd.Rows([]row{with(c.value)}))
 		return err
 	}},
 	{"Catalog", func(ctx context.Context, l *lab, c cell) error {

@@ -21,19 +21,19 @@ type named pgtype.Array[pgtype.DriverBytes]
 func TestARowThatBorrowsMemoryIsRefusedAtDefinition(t *testing.T) {
 	t.Parallel()
 	define := map[string]func(){
-		"value[github.com/jackc/pgx/v5/pgtype.DriverBytes].V":             func() { pgcmd.Query[none, value[pgtype.DriverBytes]]("x", "select 1") },
-		"the row type pgtype.DriverBytes":                                 func() { pgcmd.QueryOne[none, pgtype.DriverBytes]("x", "select 1") },
-		"the row type *pgtype.DriverBytes":                                func() { pgcmd.QueryOne[none, *pgtype.DriverBytes]("x", "select 1") },
-		"the row type []pgtype.DriverBytes":                               func() { pgcmd.QueryOne[none, []pgtype.DriverBytes]("x", "select 1") },
-		"the row type map[string]pgtype.DriverBytes":                      func() { pgcmd.QueryOne[none, map[string]pgtype.DriverBytes]("x", "select 1") },
-		"the row type sql.RawBytes":                                       func() { pgcmd.QueryOne[none, sql.RawBytes]("x", "select 1") },
-		"the row type pgtype.Array[":                                      func() { pgcmd.QueryOne[none, pgtype.Array[pgtype.DriverBytes]]("x", "select 1") },
-		"the row type pgtype.Range[":                                      func() { pgcmd.Query[none, pgtype.Range[*pgtype.DriverBytes]]("x", "select 1") },
-		"the row type sql.Null[":                                          func() { pgcmd.Query[none, sql.Null[pgtype.DriverBytes]]("x", "select 1") },
-		"struct { read_test.lent }.lent.A":                                func() { pgcmd.Query[none, struct{ lent }]("x", "select 1") },
-		"struct { V []read_test.lent }.V":                                 func() { pgcmd.Query[none, struct{ V []lent }]("x", "select 1") },
-		"struct { V read_test.named }.V":                                  func() { pgcmd.Query[none, struct{ V named }]("x", "select 1") },
-		"struct { V map[string]*[2]sql.RawBytes }.V cannot hold a column": func() { pgcmd.Query[none, struct{ V map[string]*[2]sql.RawBytes }]("x", "select 1") },
+		"value[github.com/jackc/pgx/v5/pgtype.DriverBytes].V": func() { pgcmd.Query[none, value[pgtype.DriverBytes]]("x", "select 1") },
+		"the row type pgtype.DriverBytes":                     func() { pgcmd.QueryOne[none, pgtype.DriverBytes]("x", "select 1") },
+		"the row type *pgtype.DriverBytes":                    func() { pgcmd.QueryOne[none, *pgtype.DriverBytes]("x", "select 1") },
+		"the row type []pgtype.DriverBytes":                   func() { pgcmd.QueryOne[none, []pgtype.DriverBytes]("x", "select 1") },
+		"the row type map[string]pgtype.DriverBytes":          func() { pgcmd.QueryOne[none, map[string]pgtype.DriverBytes]("x", "select 1") },
+		"the row type sql.RawBytes":                           func() { pgcmd.QueryOne[none, sql.RawBytes]("x", "select 1") },
+		"the row type pgtype.Array[":                          func() { pgcmd.QueryOne[none, pgtype.Array[pgtype.DriverBytes]]("x", "select 1") },
+		"the row type pgtype.Range[":                          func() { pgcmd.Query[none, pgtype.Range[*pgtype.DriverBytes]]("x", "select 1") },
+		"the row type sql.Null[":                              func() { pgcmd.Query[none, sql.Null[pgtype.DriverBytes]]("x", "select 1") },
+		"the row's field lent.A":                              func() { pgcmd.Query[none, struct{ lent }]("x", "select 1") },
+		"the row's field V cannot":                            func() { pgcmd.Query[none, struct{ V []lent }]("x", "select 1") },
+		"the row's field V cannot hold":                       func() { pgcmd.Query[none, struct{ V named }]("x", "select 1") },
+		"the row's field V cannot hold a column":              func() { pgcmd.Query[none, struct{ V map[string]*[2]sql.RawBytes }]("x", "select 1") },
 	}
 	for where, f := range define {
 		t.Run(where, func(t *testing.T) {

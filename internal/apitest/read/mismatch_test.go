@@ -46,7 +46,7 @@ func TestAColumnThatDoesNotFitIsRefusedWhateverTheRowsHold(t *testing.T) {
 		refusedEverywhere[int](t, s, "select "+text+"::date as v", "date", "int", "make it time.Time")
 		refusedEverywhere[*bool](t, s, "select "+text+"::timestamptz as v", "timestamptz", "*bool", "make it time.Time")
 	}
-	refusedEverywhere[[]int](t, s, "select null::text[] as v", "_text", "[]int", "make it []string")
+	refusedEverywhere[[]int](t, s, "select null::text[] as v", "text[]", "[]int", "make it []string")
 	refusedEverywhere[float64](t, s, "select null::point as v", "point", "float64", "make it pgtype.Point")
 	refusedEverywhere[*int](t, s, "select null as v", "text", "*int", "make it string")
 	refusedEverywhere[struct{ A, B int }](t, s, "select null::pair as v", fmt.Sprint("type ", oidOf(t, s, "pair")), "struct { A int; B int }")
@@ -182,13 +182,15 @@ func TestTheAdviceForAnotherTypeWorks(t *testing.T) {
 			message := failure(t, err).Message
 			var advised string
 			for name := range typed {
-				if strings.Contains(message, "make it "+name+",") {
+				if strings.HasSuffix(message, "make it "+name) || strings.Contains(message, "make it "+name+",") {
 					advised = name
 				}
 			}
 			require.NotEmpty(t, advised, message)
 			typed[advised](t, s, sql+" as v")
-			require.Contains(t, message, "cast the column to text in the SQL")
+			if advised != "string" {
+				require.Contains(t, message, "cast the column to text in the SQL")
+			}
 			reads[string](t, s, sql+"::text as v")
 		})
 	}

@@ -14,16 +14,6 @@ import (
 	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
 
-func sequence[T any](rows ...T) func(yield func(T, error) bool) {
-	return func(yield func(T, error) bool) {
-		for _, row := range rows {
-			if !yield(row, nil) {
-				return
-			}
-		}
-	}
-}
-
 func TestACopyOutlivesAChangeOfTheSchema(t *testing.T) {
 	t.Parallel()
 	type row struct{ ID, Mood, Dom string }
@@ -39,10 +29,10 @@ func TestACopyOutlivesAChangeOfTheSchema(t *testing.T) {
 			pool := connect(t, pgcmd.Config{URL: pgcmdtest.URL(t, before+`; create table c (id text, mood mood, dom dom); drop table e`), MaxConns: 1})
 			load := pgcmd.Copy[row]("load", pgx.Identifier{"c"})
 			inTx := pgcmd.Transaction("loads", func(ctx context.Context, tx *pgcmd.Tx, _ struct{}) (int64, error) {
-				return load.Run(ctx, tx, sequence(row{someID, "two", "x"}))
+				return load.Run(ctx, tx, pgcmd.Rows([]row{{someID, "two", "x"}}))
 			})
 			run := func() {
-				n, err := load.Run(ctx, pool, sequence(row{someID, "two", "x"}))
+				n, err := load.Run(ctx, pool, pgcmd.Rows([]row{{someID, "two", "x"}}))
 				require.NoError(t, err)
 				require.EqualValues(t, 1, n)
 				_, err = inTx.Run(ctx, pool, struct{}{})

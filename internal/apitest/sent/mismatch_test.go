@@ -126,7 +126,7 @@ func agrees[T any](t *testing.T, s *server, v T) {
 	copied := pgcmd.Copy[holding[T]]("h.copy", pgx.Identifier{s.table})
 	_, err := exec.Run(t.Context(), s.pool, holding[T]{v})
 	require.NoError(t, err)
-	_, err = copied.Run(t.Context(), s.pool, rowsOf(holding[T]{v}))
+	_, err = copied.Run(t.Context(), s.pool, pgcmd.Rows([]holding[T]{{v}}))
 	require.NoError(t, err)
 	assert.NoError(t, pgcmd.Verify(t.Context(), s.pool, exec, copied))
 	stored := s.stored()

@@ -96,7 +96,7 @@ func TestARaggedSliceInACompositeIsNeverStored(t *testing.T) {
 	for i, in := range []grid{{good, []cell{good, good}}, {good, []cell{good, bad}}, {bad, nil}} {
 		_, runErr := exec.Run(ctx, conn, in)
 		_, batchErr := pgcmd.Batch(exec, pgcmd.Atomic).Run(ctx, conn, []grid{in})
-		_, copyErr := copied.Run(ctx, conn, rowsOf(in))
+		_, copyErr := copied.Run(ctx, conn, pgcmd.Rows([]grid{in}))
 		for way, err := range map[string]error{"Exec": runErr, "Batch": batchErr, "Copy": copyErr} {
 			if i == 0 {
 				assert.NoError(t, err, way)

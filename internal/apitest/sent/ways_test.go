@@ -29,16 +29,6 @@ type holding[T any] struct {
 	V T `json:"v"`
 }
 
-func rowsOf[T any](rows ...T) iter.Seq2[T, error] {
-	return func(yield func(T, error) bool) {
-		for _, row := range rows {
-			if !yield(row, nil) {
-				return
-			}
-		}
-	}
-}
-
 // A way sends the values into the table h (v), one after the other where it cannot send
 // them together. Of the values only the last may be refused.
 type way[T any] func(ctx context.Context, values ...T) error
@@ -170,11 +160,11 @@ func ways[T any](s *server) (told, blind map[string]way[T]) {
 		}),
 		"Stream": each(func(ctx context.Context, v T) error { return last(pgcmd.Stream(ctx, s.pool, all, holding[T]{v})) }),
 		"Copy": func(ctx context.Context, values ...T) error {
-			_, err := copied.Run(ctx, s.pool, rowsOf(inputs(values)...))
+			_, err := copied.Run(ctx, s.pool, pgcmd.Rows(inputs(values)))
 			return err
 		},
 		"Copy behind a mode": func(ctx context.Context, values ...T) error {
-			_, err := copied.Run(ctx, s.connect(pgx.QueryExecModeSimpleProtocol), rowsOf(inputs(values)...))
+			_, err := copied.Run(ctx, s.connect(pgx.QueryExecModeSimpleProtocol), pgcmd.Rows(inputs(values)))
 			return err
 		},
 		"AdHoc": each(func(ctx context.Context, v T) error {
