@@ -256,7 +256,7 @@ func TestAReadJoinsAReadOnlyTransaction(t *testing.T) {
 		return err
 	}
 	assert.NoError(t, join(names.With(inTx)))
-	assert.ErrorContains(t, join(names.With(inTx).With(writes)), "the transaction that it joins is read-only")
+	assert.ErrorContains(t, join(names.With(inTx).With(writes)), "the transaction that the command joins is read-only")
 }
 
 func TestReadOnlyAndWritesPanic(t *testing.T) {
