@@ -94,7 +94,8 @@ type sqlType struct {
 	base    uint32 // of a domain
 	notNull bool   // of a domain
 	elem    uint32
-	labels  int // how many values an enum has
+	labels  int            // how many values an enum has
+	checks  []*pgtree.Node // of a domain
 	rel     uint32
 }
 
@@ -299,7 +300,7 @@ func (c *catalog) readFunctions(ctx context.Context, conn *pgx.Conn, oids []stri
 	return trees, nil
 }
 
-func (c *catalog) readTypes(ctx context.Context, conn *pgx.Conn, oids []string) ([]*pgtree.Node, error) {
+func (c *catalog) readTypes(ctx context.Context, conn *pgx.Conn, oids []string) (trees []*pgtree.Node, err error) {
 	rows, err := pgrows.Query(ctx, conn, `
 		with recursive t as (
 			select oid, typname, typtype, typbasetype, typnotnull, typelem, typcategory, typrelid from pg_catalog.pg_type where oid = any ($1::oid[])
@@ -310,12 +311,31 @@ func (c *catalog) readTypes(ctx context.Context, conn *pgx.Conn, oids []string) 
 			case when t.typcategory = 'A' then t.typelem else 0 end,
 			(select pg_catalog.count(*) from pg_catalog.pg_enum e where e.enumtypid = t.oid), t.typrelid
 		from t`, oids)
+	if err != nil {
+		return nil, err
+	}
+	domains := map[uint32]bool{}
 	for _, row := range rows {
 		labels, _ := strconv.Atoi(row[6])
-		c.types[parseOID(row[0])] = &sqlType{name: row[1], kind: row[2], base: parseOID(row[3]), notNull: row[4] == "t",
+		oid := parseOID(row[0])
+		c.types[oid] = &sqlType{name: row[1], kind: row[2], base: parseOID(row[3]), notNull: row[4] == "t",
 			elem: parseOID(row[5]), labels: labels, rel: parseOID(row[7])}
+		if row[2] == "d" {
+			domains[oid] = true
+		}
 	}
-	return nil, err
+	if len(domains) == 0 {
+		return nil, nil
+	}
+	rows, err = pgrows.Query(ctx, conn, `select contypid, conbin::text from pg_catalog.pg_constraint where contypid = any ($1::oid[]) and contype = 'c'`, texts(domains))
+	for _, row := range rows {
+		if tree := parseTree(row[1]); tree != nil {
+			t := c.types[parseOID(row[0])]
+			t.checks = append(t.checks, tree)
+			trees = append(trees, tree)
+		}
+	}
+	return trees, err
 }
 
 // isNotNullDomain reports whether the type is a domain, or one over a domain, that is NOT NULL.
@@ -398,9 +418,11 @@ func (c *catalog) readRelations(ctx context.Context, conn *pgx.Conn, oids []stri
 		}
 	}
 	if len(types) > 0 {
-		if _, err := c.readTypes(ctx, conn, texts(types)); err != nil {
+		more, err := c.readTypes(ctx, conn, texts(types))
+		if err != nil {
 			return nil, err
 		}
+		trees = append(trees, more...)
 	}
 	rows, err = pgrows.Query(ctx, conn, `
 		select conrelid, contype, connoinherit, conkey, confrelid, confkey, conbin::text

@@ -125,6 +125,14 @@ func (x *explorer) table(t Table) {
 
 // calls looks at what one node calls.
 func (x *explorer) calls(n *pgtree.Node) {
+	if n.Is("COERCETODOMAIN", "PARAM") {
+		oid := typeOf(n)
+		for t := x.a.catalog.types[oid]; t != nil && t.kind == "d"; t = x.a.catalog.types[t.base] {
+			if len(t.checks) > 0 {
+				x.within("domain "+t.name, t.checks)
+			}
+		}
+	}
 	if op := x.a.catalog.operators[n.OID("opno")]; op != nil {
 		what := ""
 		if op.schema != "pg_catalog" {

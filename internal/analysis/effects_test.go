@@ -22,6 +22,7 @@ create function hidden() returns int8 language plpgsql as 'begin return 1; end';
 create function careful() returns int8 language plpgsql stable as 'begin return 1; end';
 create function keep(int8, int8) returns int8 language plpgsql as 'begin return 1; end';
 create aggregate kept(int8) (sfunc = keep, stype = int8);
+create domain checked as int8 check (note(value::text) > 0);
 create view noted as select note(name) as n from users;
 create table log (line text);
 create rule logged as on insert to log do also insert into posts (user_id, title) values (1, new.line);
@@ -49,6 +50,8 @@ func TestEffects(t *testing.T) {
 		`select note('a')`:                                              {"function note, insert into posts", "posts:si via function note"},
 		`select twice('a')`:                                             {"function twice, function note, insert into posts", "posts:si via function twice, function note"},
 		`select n from noted`:                                           {"view noted, function note, insert into posts", "noted:s posts:si via view noted, function note users:s via view noted"},
+		`select 7::checked`:                                             {"domain checked, function note, insert into posts", "posts:si via domain checked, function note"},
+		`select $1::checked`:                                            {"domain checked, function note, insert into posts", "posts:si via domain checked, function note"},
 		`select hidden()`:                                               {"function hidden, which is volatile, in plpgsql?", ""},
 		`select careful()`:                                              {"", ""},
 		`select kept(id) from users`:                                    {"aggregate kept, function keep, which is volatile, in plpgsql?", "users:s"},
