@@ -1,0 +1,128 @@
+package analysis
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/pgcmd/pgcmd/internal/pgtree"
+)
+
+// aggregate is what an aggregate gives for the rows of a group, or for all.
+func (a *analyzer) aggregate(e *pgtree.Node, s *scope, v env, values mask) outcome {
+	f := a.function(e)
+	up := num(e, "agglevelsup")
+	filter := e.Node("aggfilter")
+	if !f.builtin() || up != 0 {
+		return unknown(values)
+	}
+	switch f.name {
+	case "count", "regr_count":
+		return value(values)
+	}
+	at := v
+	at.grouped = nil
+	var arg outcome
+	args, _ := e.List("args")
+	for i, te := range args {
+		o := a.eval(te.Node("expr"), s, at.with(conditions(s, filter)...))
+		if i == 0 {
+			arg = o
+		}
+	}
+	groups, ok := s.query.List("groupClause")
+	if !ok || s.sets {
+		return unknown(values)
+	}
+	kind, _ := e.Text("aggkind")
+	if len(groups) == 0 {
+		if !readsTable(s.query) || s.query.Node("havingQual") != nil || s.parent != nil && s.parent.probed(relationsOf(s.query)) {
+			return unknown(values)
+		}
+		return maybe(values, &reason{text: f.name + " of no rows is NULL", near: []string{f.name}})
+	}
+	if filter != nil {
+		return maybe(values, &reason{text: f.name + " is NULL where its FILTER leaves no row", near: []string{f.name}})
+	}
+	switch f.name {
+	case "array_agg", "json_agg", "jsonb_agg", "json_object_agg", "jsonb_object_agg", "json_agg_strict", "jsonb_agg_strict":
+		return value(values)
+	case "sum", "avg", "min", "max", "bool_and", "bool_or", "every", "bit_and", "bit_or", "bit_xor", "string_agg", "var_pop", "stddev_pop", "any_value",
+		"range_agg", "range_intersect_agg", "xmlagg":
+		if f.name == "string_agg" && len(args) > 1 || kind == "n" {
+			o := outcome{can: arg.can&isNull | values, does: arg.does&isNull | values}
+			if arg.why != nil {
+				o.why = &reason{text: fmt.Sprintf("%s is NULL where all of its rows are (%s)", f.name, arg.why.text), near: append([]string{f.name}, arg.why.near...)}
+			}
+			return o
+		}
+	case "stddev", "stddev_samp", "variance", "var_samp":
+		return maybe(values, &reason{text: f.name + " of one row is NULL", near: []string{f.name}})
+	}
+	return unknown(values)
+}
+
+// The bits of frameOptions.
+const (
+	frameRows           = 0x4
+	frameStartUnbounded = 0x20
+	frameEndUnbounded   = 0x100
+	frameStartCurrent   = 0x200
+	frameEndCurrent     = 0x400
+	frameStartPreceding = 0x800
+	frameEndFollowing   = 0x4000
+	frameExclusions     = 0x8000 | 0x10000 | 0x20000
+	frameStarts         = frameStartUnbounded | frameStartCurrent
+	frameEnds           = frameEndUnbounded | frameEndCurrent
+)
+
+// window is what a window function gives.
+func (a *analyzer) window(e *pgtree.Node, s *scope, v env, values mask) outcome {
+	f := a.function(e)
+	args, _ := e.List("args")
+	if !f.builtin() {
+		return unknown(values)
+	}
+	arg := value(values)
+	if len(args) > 0 {
+		arg = a.eval(args[0], s, v.with(conditions(s, e.Node("aggfilter"))...))
+	}
+	switch f.name {
+	case "row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "count":
+		return value(values)
+	case "ntile":
+		return arg.withValues(values)
+	case "lag", "lead":
+		if len(args) == 3 {
+			offset, other := a.eval(args[1], s, v), a.eval(args[2], s, v)
+			return arg.or(other).or(outcome{offset.can & isNull, offset.does & isNull, offset.why}).withValues(values)
+		}
+		where := map[string]string{"lag": "before", "lead": "after"}[f.name]
+		return maybe(values, &reason{text: f.name + " gives NULL where there is no row " + where + " it", near: []string{f.name}})
+	case "nth_value":
+		return maybe(values, &reason{text: "nth_value gives NULL where the frame has fewer rows", near: []string{f.name}})
+	}
+	clauses, _ := s.query.List("windowClause")
+	i := slices.IndexFunc(clauses, func(c *pgtree.Node) bool { return num(c, "winref") == num(e, "winref") })
+	if i < 0 {
+		return unknown(values)
+	}
+	frame, ok := clauses[i].Int("frameOptions")
+	if !ok {
+		return unknown(values)
+	}
+	start := frame&frameStarts != 0 || frame&frameStartPreceding != 0 && frame&frameRows != 0 && frame&frameEnds != 0
+	end := frame&frameEnds != 0 || frame&frameEndFollowing != 0 && frame&frameRows != 0
+	if !start || !end || frame&frameExclusions != 0 {
+		return maybe(values, &reason{text: f.name + " gives NULL where its frame has no row", near: []string{f.name}})
+	}
+	if e.Node("aggfilter") != nil {
+		return maybe(values, &reason{text: f.name + " is NULL where its FILTER leaves no row", near: []string{f.name}})
+	}
+	switch f.name {
+	case "first_value", "last_value", "sum", "avg", "min", "max", "bool_and", "bool_or", "every", "string_agg", "bit_and", "bit_or", "var_pop", "stddev_pop", "any_value":
+		return arg.withValues(values)
+	case "array_agg", "json_agg", "jsonb_agg":
+		return value(values)
+	}
+	return unknown(values)
+}

@@ -1,0 +1,218 @@
+package analysis
+
+import (
+	_ "embed"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/pgcmd/pgcmd/internal/pgtree"
+)
+
+// neverNullText are the functions of PostgreSQL in C that are strict and have no way to return NULL: none of them has
+// PG_RETURN_NULL, or another way to set isnull, in the sources of versions 15 and 18. Their names in C do not change.
+//
+//go:embed nevernull.txt
+var neverNullText string
+
+func inList(list, name string) bool {
+	for at := 0; ; {
+		i := strings.Index(list[at:], name)
+		if i < 0 {
+			return false
+		}
+		i += at
+		if (i == 0 || list[i-1] == '\n') && i+len(name) < len(list) && list[i+len(name)] == '\n' {
+			return true
+		}
+		at = i + 1
+	}
+}
+
+// neverNullSQL are functions of PostgreSQL in SQL that are strict and made of such functions alone.
+var neverNullSQL = []string{"lpad", "rpad", "round", "trunc", "log10", "log", "age", "bit_length", "textanycat", "anytextcat", "interval_pl_date",
+	"interval_pl_timetz", "interval_pl_timestamp", "interval_pl_timestamptz", "integer_pl_date", "timedate_pl", "timetzdate_pl", "int8pl_inet"}
+
+// neverNullMore are functions of PostgreSQL that are not strict, or have no arguments, and never return NULL.
+var neverNullMore = []string{"text_concat", "json_build_array", "json_build_array_noargs", "json_build_object", "json_build_object_noargs", "jsonb_build_array",
+	"jsonb_build_array_noargs", "jsonb_build_object", "jsonb_build_object_noargs", "array_append", "array_prepend", "pg_num_nulls", "pg_num_nonnulls",
+	"quote_nullable", "pg_typeof", "nextval_oid", "currval_oid", "setval_oid", "setval3_oid", "lastval"}
+
+// nullByFirst are functions of PostgreSQL that are not strict, and return NULL only for NULL as their first argument.
+var nullByFirst = []string{"text_concat_ws", "text_format", "text_format_nv", "array_remove", "array_replace"}
+
+// nullForValues says why functions of PostgreSQL, by their names in C, return NULL for arguments that are not.
+var nullForValues = sync.OnceValue(func() map[string]string {
+	all := map[string]string{}
+	for why, names := range map[string]string{
+		"gives NULL where the JSON has no such key": "json_object_field json_object_field_text json_array_element json_array_element_text json_extract_path " +
+			"json_extract_path_text jsonb_object_field jsonb_object_field_text jsonb_array_element jsonb_array_element_text jsonb_extract_path jsonb_extract_path_text",
+		"gives NULL where the path finds nothing":                 "jsonb_path_query_first jsonb_path_query_first_tz",
+		"gives NULL where nothing matches":                        "textregexsubstr regexp_match regexp_match_no_flags regexp_substr regexp_substr_no_flags regexp_substr_no_n regexp_substr_no_start regexp_substr_no_subexpr",
+		"of an empty array is NULL":                               "array_length array_upper array_lower array_dims array_ndims",
+		"of an empty or unbounded range is NULL":                  "range_lower range_upper multirange_lower multirange_upper",
+		"gives NULL where there is nothing of that name":          "to_regclass to_regtype to_regproc to_regprocedure to_regrole to_regnamespace to_regoper to_regoperator to_regcollation",
+		"gives NULL where the array does not have the element":    "array_position array_position_start",
+		"gives NULL for an unknown setting if that is missing_ok": "show_config_by_name_missing_ok",
+	} {
+		for _, name := range strings.Fields(names) {
+			all[name] = why
+		}
+	}
+	return all
+})
+
+// call is what a function or an operator returns.
+func (a *analyzer) call(e *pgtree.Node, args []*pgtree.Node, s *scope, v env, values mask) outcome {
+	f := a.function(e)
+	if f == nil || f.name == "" {
+		return unknown(values)
+	}
+	fromArgs, constant, vague := outcome{}, true, false
+	results := make([]outcome, len(args))
+	args = slices.Clone(args)
+	for i, arg := range args {
+		o := a.eval(arg, s, v)
+		results[i] = o
+		if f.strict && o.can == isNull {
+			return outcome{can: isNull, does: isNull, why: o.why}
+		}
+		fromArgs = fromArgs.or(outcome{o.can & isNull, o.does & isNull, o.why})
+		vague = vague || o.can&^isNull != 0 && o.does&^isNull == 0
+		args[i] = a.reduce(arg, s, v)
+		constant = constant && isConst(args[i])
+	}
+	name := f.name
+	if op := a.catalog.operators[e.OID("opno")]; op != nil {
+		name = op.name
+	}
+	own := unknown(values)
+	own.does = values
+	near := []string{name}
+	switch why, maybeNull := nullForValues()[f.src]; {
+	case !f.builtin():
+		if !f.strict {
+			return unknown(values) // its values too: it may return the same always
+		}
+	case f.lang == "internal" && maybeNull:
+		own = maybe(values, &reason{text: name + " " + why, near: near})
+		if constant || len(args) > 0 && a.guarded(args[0], s, v) {
+			own.does, own.why = own.does&^isNull, nil
+		}
+	case f.lang == "internal" && f.strict && inList(neverNullText, f.src),
+		f.lang == "internal" && slices.Contains(neverNullMore, f.src),
+		f.lang == "sql" && f.strict && slices.Contains(neverNullSQL, f.name):
+		own = value(values)
+	case f.lang == "internal" && slices.Contains(nullByFirst, f.src) && len(results) > 0:
+		own = value(values).or(outcome{results[0].can & isNull, results[0].does & isNull, results[0].why})
+	case f.lang == "internal" && f.src == "array_cat" && len(results) == 2:
+		own = value(values)
+		if x, y := results[0], results[1]; x.can&y.can&isNull != 0 {
+			own = own.or(outcome{isNull, x.does & y.does & isNull, x.why})
+		}
+	}
+	if len(args) == 2 && args[0].Is("CONST") && f.builtin() && e.Is("OPEXPR") && pgtree.Equal(args[0], args[1]) {
+		switch name {
+		case "=":
+			return value(isTrue)
+		case "<>":
+			return value(isFalse)
+		}
+	}
+	if constant { // which of the values it is, is not looked at
+		own.does &= isNull
+		if own.can == isValue {
+			own.does = isValue
+		}
+	}
+	if vague { // of what is not known nothing is
+		own.does &= isNull
+	}
+	if f.strict {
+		own = own.or(fromArgs)
+	}
+	if f.set {
+		own = a.rows(f, e, args, s, v, own)
+	}
+	return own
+}
+
+// functionColumn is what a column of a function in FROM can be.
+func (a *analyzer) functionColumn(rte *pgtree.Node, number int, s *scope, values mask) outcome {
+	functions, ok := rte.List("functions")
+	ordinality, known := rte.Bool("funcordinality")
+	if !ok || !known || len(functions) == 0 {
+		return unknown(values)
+	}
+	columns := 0
+	for _, f := range functions {
+		n := num(f, "funccolcount")
+		if n < 0 {
+			return unknown(values)
+		}
+		columns += n
+	}
+	if ordinality && number == columns+1 {
+		return value(values)
+	}
+	if len(functions) != 1 || number > columns { // the shorter ones go on with NULL
+		return unknown(values)
+	}
+	e := functions[0].Node("funcexpr")
+	if !e.Is("FUNCEXPR") {
+		if columns == 1 {
+			return a.eval(e, s, s.within)
+		}
+		return unknown(values)
+	}
+	f := a.function(e)
+	args, _ := e.List("args")
+	if !f.builtin() {
+		return unknown(values)
+	}
+	if columns > 1 {
+		switch f.name {
+		case "jsonb_each", "json_each":
+			return value(values)
+		case "jsonb_each_text", "json_each_text":
+			if number == 1 {
+				return value(values)
+			}
+			return maybe(values, &reason{text: fmt.Sprintf("a JSON null is NULL in %s", f.name), near: []string{f.name}})
+		case "json_to_recordset", "jsonb_to_recordset", "json_to_record", "jsonb_to_record", "json_populate_record", "jsonb_populate_record",
+			"json_populate_recordset", "jsonb_populate_recordset":
+			return maybe(values, &reason{text: f.name + " gives NULL where the JSON has no such key", near: []string{f.name}})
+		}
+		return unknown(values)
+	}
+	switch f.name {
+	case "json_to_recordset", "jsonb_to_recordset", "json_to_record", "jsonb_to_record":
+		return maybe(values, &reason{text: f.name + " gives NULL where the JSON has no such key", near: []string{f.name}})
+	}
+	o := a.call(e, args, s, s.within, values)
+	if f.set && f.strict { // it gives no row for NULL
+		o = a.rows(f, e, args, s, s.within, outcome{})
+	}
+	return o
+}
+
+// rows is what the rows of a set-returning function can be; own is what it returns besides.
+func (a *analyzer) rows(f *function, e *pgtree.Node, args []*pgtree.Node, s *scope, v env, own outcome) outcome {
+	values := valuesOf(e)
+	if !f.builtin() {
+		return unknown(values)
+	}
+	switch f.name {
+	case "generate_series", "generate_subscripts", "json_array_elements", "jsonb_array_elements", "json_object_keys", "jsonb_object_keys",
+		"regexp_split_to_table", "regexp_matches":
+		return value(values)
+	case "json_array_elements_text", "jsonb_array_elements_text":
+		return maybe(values, &reason{text: fmt.Sprintf("a JSON null is NULL in %s", f.name), near: []string{f.name}})
+	case "unnest":
+		if len(args) == 1 {
+			return a.elements(args[0], s, v).withValues(values)
+		}
+	}
+	return unknown(values)
+}
