@@ -150,7 +150,7 @@ func (s *statement) checkBuilt(args []any) *Error {
 		if n > 0 {
 			names = fmt.Sprintf("names arguments up to $%d", n)
 		} else if strings.Contains(s.text.SQL, "?") {
-			names += " ($1; a builder can be set to such placeholders, ? is none)"
+			names += " (? is no placeholder: set the builder to $1, $2)"
 		}
 		return builtWrong(nil, "%s, and %d came with it", names, len(args))
 	}

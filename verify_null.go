@@ -69,10 +69,23 @@ func (v *checker) notAnalyzed() (warnings []Problem) {
 	return warnings
 }
 
+// nullOfSet says whether a field of type t can be sent as NULL where it is set: not nil, or Valid.
+func nullOfSet(t reflect.Type) analysis.Null {
+	switch kind := t.Kind(); {
+	case kind == reflect.Pointer && t.Elem().Kind() == reflect.Pointer:
+		return analysis.Maybe
+	case kind == reflect.Pointer:
+		return nullOfSet(t.Elem())
+	case kind == reflect.Interface, typemap.IsOwn(t):
+		return analysis.Unknown
+	}
+	return analysis.Never
+}
+
 // nullOf says whether a field of the input can be sent as NULL.
 func (s *descriptor) nullOf(f structfields.Field) analysis.Null {
 	if s.isSet != nil && s.isSet(f.Path) {
-		return analysis.Never
+		return nullOfSet(f.Type)
 	}
 	switch kind := f.Type.Kind(); kind {
 	case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
@@ -120,6 +133,9 @@ func (v *checker) null(s *descriptor, f structfields.Field, c pgconn.FieldDescri
 	}
 	what, col := s.rowField(s.rowType.Type, f), s.analysis.Columns[i]
 	because := func(why string) string {
+		for i, name := range s.statement.text.Names {
+			why = strings.ReplaceAll(why, fmt.Sprintf("parameter $%d ", i+1), "@"+name+" ")
+		}
 		if strings.HasPrefix(why, "column ") {
 			return why
 		}
@@ -148,17 +164,19 @@ func (v *checker) assigned(s *descriptor, f structfields.Field, i int, placehold
 		if !to.NotNull {
 			continue
 		}
-		const format = "(%s) may be nil, which is NULL, and %s sets column %q of table %s, which is NOT NULL: %s"
+		const format = "(%s) may be %s, and %s sets column %q of table %s, which is NOT NULL: %s"
 		fix := fmt.Sprintf("make it %s, or use coalesce(%s, ...) in the SQL", strings.TrimPrefix(f.Type.String(), "*"), placeholder)
+		null := "nil, which is NULL"
 		switch s.nullOf(f) {
 		case analysis.Maybe:
 			if f.Type.Kind() != reflect.Pointer {
+				null = "NULL"
 				fix = fmt.Sprintf("use a type without NULL, or coalesce(%s, ...) in the SQL", placeholder)
 			}
-			s.report(s.inputField(f), "null", format, f.Type, placeholder, to.Column, tableOf(to), fix)
+			s.report(s.inputField(f), "null", format, f.Type, null, placeholder, to.Column, tableOf(to), fix)
 		case analysis.Unknown:
 			if kind := f.Type.Kind(); kind == reflect.Slice || kind == reflect.Map {
-				s.reportWarning(s.inputField(f), "null", format, f.Type, placeholder, to.Column, tableOf(to),
+				s.reportWarning(s.inputField(f), "null", format, f.Type, null, placeholder, to.Column, tableOf(to),
 					fmt.Sprintf("use coalesce(%s, ...) in the SQL, or tag it validate:\"required\"", placeholder))
 			}
 		}

@@ -1,7 +1,6 @@
 package analysis
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/pgcmd/pgcmd/internal/pgtree"
@@ -85,7 +84,6 @@ type outerJoin struct {
 	cons   []constraint // that hold where there is a row
 	joins  []*outerJoin // below it
 	unsure bool         // there may be no case without a row
-	why    *reason
 }
 
 // A fact is what is assumed, or proven, of a column, of all columns of a table, or of an expression.
@@ -199,11 +197,6 @@ func (a *analyzer) joinTree(s *scope, n *pgtree.Node) (tables []int, cons []cons
 // outerJoin makes one from its side that may be NULL.
 func (a *analyzer) outerJoin(s *scope, words string, tables []int, cons []constraint, joins []*outerJoin, on []constraint, others []int) *outerJoin {
 	j := &outerJoin{words: words, tables: tables, cons: cons, joins: joins}
-	name := ""
-	if len(tables) > 0 {
-		name, _ = s.table(tables[0]).Node("eref").Text("aliasname")
-	}
-	j.why = &reason{text: fmt.Sprintf("the %s of %s may find no row", words, name), near: []string{name}}
 	if others == nil {
 		return j
 	}

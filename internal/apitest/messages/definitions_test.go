@@ -129,6 +129,7 @@ func definitions(p *page) {
 	p.panics(
 		with(touch, pgcmd.Options{Tx: serializable}),
 		with(touch, pgcmd.Options{ReadOnly: true}),
+		with(list, pgcmd.Options{ReadOnly: true, Writes: true}),
 		with(touch, pgcmd.Options{MaxBytes: 1}),
 		with(getOne, pgcmd.Options{MaxRows: 1}),
 		with(body, pgcmd.Options{MaxRows: 1}),

@@ -11,6 +11,8 @@ const (
 	race    = "two statements at the same moment"
 	reply   = "a server that does not reply, or not as PostgreSQL does: the scripted server of internal/canned"
 	rights  = "a server with other rights, certificates or settings: the tests of Connect"
+	trees   = "a query tree of a form that no version has: internal/analysis"
+	version = "another version of PostgreSQL"
 	types   = "a type of the database that pgx does not know: internal/apitest/matrix"
 )
 
@@ -66,6 +68,18 @@ var elsewhere = []message{
 	{"is turned into text when it is sent as", types},
 	{"change the field's type, if that is not meant", types},
 	{"has a value that does not fit the type of its parameter in the SQL", types},
+	{"the server is a standby, which cannot make a temporary function", standby},
+	{"PostgreSQL %d does not store query trees: that begins with 14", version},
+	{"merge into", version},
+	{"there is no old row of an INSERT", version},
+	{"there is no new row of a DELETE", version},
+	{"it has more than %d parameters", "a statement of more than 100 parameters"},
+	{"the server does not make a temporary function of it: ", "an event trigger that refuses CREATE FUNCTION"},
+	{"the server does not show its query tree", trees},
+	{"its query tree is not of a form that is known", trees},
+	{"its query tree has other columns than its result", trees},
+	{"write to", trees},
+	{"a statement that is not known", trees},
 	{"the Host header names no host of this server: add it to those of Handler, if it is one", "the HTTP handler of pgcmdweb"},
 }
 
@@ -133,8 +147,21 @@ var notMessages = map[string]string{
 	"character varying":                                                  foreign,
 	"; release savepoint ":                                               isSQL,
 	") from stdin (format ":                                              isSQL,
+	"create function pg_temp.":                                           isSQL,
+	") returns void language sql begin atomic\n":                         isSQL,
+	"{RANGETBLENTRY :rtekind %d :relid %d :inh false}":                   "a query tree",
+	"the node tree cannot be read at byte %d: %s":                        behind,
+	"it ends where a value has to come":                                  behind,
+	"it is too deep":                                                     behind,
+	"a list does not end":                                                behind,
+	"a value has to come":                                                behind,
+	"a node has no name":                                                 behind,
+	"a node does not end":                                                behind,
+	"a field has to come":                                                behind,
+	"a field names none of what can be chosen":                           behind,
+	"\nThe SQL is made by a Go function for each input.\n":               sentence,
+	"- sent if `@%s` %s set: `%s`\n":                                     sentence,
+	"- chosen by %s: `%s`, or the default\n":                             sentence,
 	"explain (analyze false) ":                                           isSQL,
-	"savepoint pgcmd_item":                                               isSQL,
-	"select current_user":                                                isSQL,
 	"set local pgcmd.marker to 'never executed'":                         isSQL,
 }

@@ -1,6 +1,7 @@
 package messages_test
 
 import (
+	"database/sql"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -91,6 +92,11 @@ func findings(p *page) {
 		gives[*time.Time](`select age from users`),
 		gives[struct{ Age int }](`select age from users`),
 	)
+	_, err = composite.Exec(ctx, `create table pairs (p pair not null)`)
+	require.NoError(p.t, err)
+	problems, err := pgcmd.VerifyWarnings(ctx, composite, gives[string](`select p from pairs`))
+	require.NoError(p.t, err)
+	report(problems)
 	warn(gives[*float64](`select cents from users`), gives[*string](`select doc from users`),
 		gives[struct{ Note string }](`select o.note from users u left join orders o on o.user_id = u.id`))
 
@@ -104,6 +110,12 @@ func findings(p *page) {
 	verify(pool, pgcmd.Query[none, int]("users.grow", `select grow()`).With(pgcmd.Options{ReadOnly: true}),
 		pgcmd.Query[none, int64]("users.lock", `select id from users for update`).With(pgcmd.Options{ReadOnly: true}))
 	warn(pgcmd.Exec[findUser]("users.add", `insert into users (id, email) values (1, @email)`))
+
+	problems, err = pgcmd.VerifyOptions{Unmapped: true}.Verify(ctx, pool, pgcmd.Exec[findUser]("users.add", `insert into users (id, email) values (1, @email)`))
+	require.NoError(p.t, err)
+	report(problems)
+	nulls(p, verify)
+	effects(p, report)
 
 	p.heading("Verify: copies")
 	verify(pool,
@@ -150,4 +162,116 @@ func unique(name string) string {
 
 func takesPair[T any]() pgcmd.Definition {
 	return pgcmd.Exec[struct{ P T }](unique("pairs.takes"), `insert into h values (@p)`)
+}
+
+// nulls are findings about NULL.
+func nulls(p *page, verify func(pgcmd.DB, ...pgcmd.Definition)) {
+	p.heading("Verify: NULL")
+	pool := pgcmdtest.Pool(p.t, `create type pair as (a text, b int);
+		create table users (id bigint primary key, email text not null, age text, ok bool, doc jsonb not null, pair pair not null, tags text[] not null);
+		create table orders (user_id bigint, note text not null);
+		create view ages as select age from users`)
+	for _, sql := range []string{
+		`null::text`,
+		`nullif(email, '') from users`,
+		`age from users where age is null`,
+		`age from ages`,
+		`o.note from users u left join orders o on o.user_id = u.id`,
+		`o::text from users u left join orders o on o.user_id = u.id`,
+		`email from users group by rollup (email)`,
+		`case when id > 1 then email end from users`,
+		`(select note from orders o where o.user_id = u.id limit 1) from users u`,
+		`doc ->> 'a' from users`,
+		`doc['a']::text from users`,
+		`jsonb_path_query_first(doc, '$.a')::text from users`,
+		`value from users, jsonb_each_text(doc)`,
+		`jsonb_array_elements_text(doc) from users`,
+		`t.a from users, jsonb_to_record(doc) as t(a text)`,
+		`t.a from users, jsonb_to_record(doc) as t(a text, b text)`,
+		`substring(email from '^a') from users`,
+		`tags[1] from users`,
+		`array_length(tags, 1)::text from users`,
+		`array_position(tags, email)::text from users`,
+		`lower(int8range(1, id))::text from users`,
+		`to_regclass(email)::text from users`,
+		`current_setting(email, true) from users`,
+		`(pair).a from users`,
+		`max(email) from users`,
+		`max(email) filter (where id > 1) from users group by ok`,
+		`max(age) from users group by ok`,
+		`stddev(id)::text from users group by ok`,
+		`lag(email) over (order by id) from users`,
+		`nth_value(email, 2) over (order by id) from users`,
+		`max(email) over (order by id rows between 2 preceding and 1 preceding) from users`,
+		`max(email) filter (where id > 1) over () from users`,
+	} {
+		verify(pool, gives[string]("select "+sql))
+	}
+	verify(pool,
+		gives[string](`insert into users (id, email, doc, pair, tags) values (1, 'ada@example.com', '{}', '(a,1)', '{}') returning age`),
+		gives[[]string](`select array_agg(age) from users group by ok`),
+		pgcmd.Query[struct{ Email *string }, string]("users.same", `select @email::text`), pgcmd.Query[*string, string]("users.echo", `select $1::text`),
+		pgcmd.Query[struct{ Email *string }, string]("users.optional", `select /*? coalesce(@email, */ age /*? , @email) */ from users`),
+		pgcmd.Query[search, string]("users.sorted", `select /*= @sort email: email */ age /*=*/ from users`),
+		takes[*string](`update users set email = $1`), takes[sql.NullString](`update users set email = $1`),
+		pgcmd.Exec[none]("orders.add", `insert into orders (user_id) values (1)`),
+		pgcmd.Copy[struct {
+			ID    int64
+			Email *string
+			Doc   any
+			Pair  any
+			Tags  []string
+		}]("users.import", pgx.Identifier{"users"}),
+	)
+	problems, err := pgcmd.VerifyWarnings(p.t.Context(), pool,
+		pgcmd.Exec[struct{ Tags []string }]("users.tag", `update users set tags = @tags`),
+		pgcmd.Copy[struct {
+			ID    int64
+			Email string
+			Doc   any
+			Pair  any
+			Tags  []string
+		}]("users.import", pgx.Identifier{"users"}))
+	require.NoError(p.t, err)
+	for _, found := range problems {
+		p.line(found.String())
+	}
+}
+
+// effects are findings about writes, and what could not be analyzed.
+func effects(p *page, report func([]pgcmd.Problem)) {
+	ctx := p.t.Context()
+	p.heading("Verify: reads, and what is not analyzed")
+	pool := pgcmdtest.Pool(p.t, `create table users (id bigint, age int2);
+		create function add() returns int language sql as 'insert into users values (1) returning 1';
+		create function drop() returns int language sql as 'delete from users returning 1';
+		create function toll() returns int language plpgsql as 'begin return 1; end';
+		create view added as select add(); create view dropped as select drop(); create view tolls as select toll(); create view backed as select pg_switch_wal()`)
+	several := func(sql ...string) (defs []pgcmd.Definition) {
+		for _, text := range sql {
+			defs = append(defs, gives[any](text))
+		}
+		return defs
+	}
+	_, err := pgcmd.VerifyWarnings(ctx, pool, several(`select * from added`, `select * from dropped`)...)
+	e, ok := err.(*pgcmd.Error)
+	require.True(p.t, ok, "%v", err)
+	report(e.Problems)
+	problems, err := pgcmd.VerifyWarnings(ctx, pool, append(several(`select * from tolls`, `select * from backed`, `explain select 1`),
+		pgcmd.Query[none, int]("users.toll", `select toll()`).With(pgcmd.Options{ReadOnly: true}),
+		takes[int64](`update users set age = $1::int8::int2`))...)
+	require.NoError(p.t, err)
+	report(problems)
+
+	_, err = pool.Exec(ctx, `do $$ begin execute format('revoke temporary on database %I from public', current_database()); end $$; grant select on users to public`)
+	require.NoError(p.t, err)
+	problems, err = pgcmd.VerifyWarnings(ctx, nobody(p, pool), several(`select id from users`)...)
+	require.NoError(p.t, err)
+	report(problems)
+	tx, err := pool.BeginTx(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly})
+	require.NoError(p.t, err)
+	defer tx.Rollback(ctx)
+	problems, err = pgcmd.VerifyWarnings(ctx, tx, several(`select id from users`)...)
+	require.NoError(p.t, err)
+	report(problems)
 }

@@ -35,6 +35,7 @@ func TestEveryMessageIsTheOneInTheFile(t *testing.T) {
 	p := &page{t: t, seen: map[string]bool{}}
 	p.b.WriteString("Every message that pgcmd can make. go test ./internal/apitest/messages -update writes this file.\n")
 	definitions(p)
+	dynamic(p)
 	catalogs(p)
 	inputs(p)
 	statements(p)

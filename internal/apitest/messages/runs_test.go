@@ -184,7 +184,7 @@ func cancelsItself(p *page, pool *pgxpool.Pool) *pgx.Conn {
 	go func() {
 		ctx := context.Background()
 		for done := false; !done; {
-			if err := pool.QueryRow(ctx, `select coalesce(bool_or(pg_cancel_backend(pid)), false) from pg_stat_activity where pid = $1 and state = 'active' and query like '%pg_sleep%'`, pid).Scan(&done); err != nil {
+			if err := pool.QueryRow(ctx, `select coalesce(bool_or(pg_cancel_backend(pid)), false) from pg_stat_activity where pid = $1 and wait_event = 'PgSleep'`, pid).Scan(&done); err != nil {
 				return
 			}
 		}

@@ -138,7 +138,7 @@ func TestSQLThatCannotBeSentIsTheProgramsError(t *testing.T) {
 		{built{SQL: "select 'users"}, "is no statement: 1:8: the string that begins here is never closed"},
 		{built{SQL: "commit"}, "ends a transaction"},
 		{built{SQL: "rollback and chain"}, "ends a transaction"},
-		{built{SQL: "select * from users where id = ?", Args: []any{1}}, "names no argument ($1; a builder can be set to such placeholders, ? is none), and 1 came with it"},
+		{built{SQL: "select * from users where id = ?", Args: []any{1}}, "names no argument (? is no placeholder: set the builder to $1, $2), and 1 came with it"},
 		{built{SQL: "select * from users where id = $1"}, "names arguments up to $1, and 0 came with it"},
 		{built{SQL: "select * from users where id = $1", Args: []any{1, 2}}, "names arguments up to $1, and 2 came with it"},
 		{built{SQL: "select * from users where id = @id", Args: []any{1}}, "names @id: return pgx.NamedArgs"},
