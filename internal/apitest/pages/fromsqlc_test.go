@@ -45,12 +45,14 @@ func TestGreetSendsNothingToAStranger(t *testing.T) {
 type Search struct {
 	Email  *string
 	MinAge *int
+	Sort   string
 }
 
 var searchUsers = pgcmd.Query[Search, User]("users.search", `
-	select id, email, age from users
-	where (@email::text is null or email = @email)
-	and (@min_age::int is null or age >= @min_age)`)
+	select id, email, age from users where true
+	/*? and email like @email */
+	/*? and age >= @min_age */
+	order by /*= @sort age: age, id; email: email */ id /*=*/`)
 
 type ByIDs struct{ IDs []int64 }
 
@@ -67,8 +69,8 @@ func TestTheCodeOfThePageAboutSqlcWorks(t *testing.T) {
 	require.NoError(t, m.Greet(ctx, "ada@example.com"))
 	assert.Equal(t, "ada@example.com", sent)
 
-	age := 90
-	for want, in := range map[int]Search{1: {}, 0: {MinAge: &age}} {
+	age, like := 90, "ada@%"
+	for want, in := range map[int]Search{1: {Email: &like, Sort: "age"}, 0: {MinAge: &age}} {
 		found, err := searchUsers.Run(ctx, pool, in)
 		require.NoError(t, err)
 		assert.Len(t, found, want)
