@@ -36,6 +36,8 @@ type Account struct {
 	Filler   string
 }
 
+const schema = `create table imported (aid int primary key, bid int, abalance int, filler char(84))`
+
 var (
 	add    = pgcmd.Exec[Account]("accounts.add", `insert into imported values (@aid, @bid, @abalance, @filler)`)
 	load   = pgcmd.Copy[Account]("accounts.load", pgx.Identifier{"imported"})
@@ -60,7 +62,7 @@ func run(ctx context.Context, out io.Writer, rows int) error {
 		return err
 	}
 	defer server.Close()
-	url, err := server.Database(ctx, `create table imported (aid int primary key, bid int, abalance int, filler char(84))`)
+	url, err := server.Database(ctx, schema)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
 
 func TestEveryWayImportsEveryRow(t *testing.T) {
@@ -14,4 +16,9 @@ func TestEveryWayImportsEveryRow(t *testing.T) {
 	for _, way := range []string{"a command a row", "Batch, Independent", "Batch, Atomic", "Copy"} {
 		assert.Contains(t, out.String(), way)
 	}
+}
+
+func TestTheCommandsFitTheTable(t *testing.T) {
+	t.Parallel()
+	pgcmdtest.VerifyOn(t, pgcmdtest.Pool(t, schema), add, load, total, forget)
 }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
 
 func TestTheExampleTellsWhatItClaims(t *testing.T) {
@@ -31,4 +33,9 @@ func TestTheExampleTellsWhatItClaims(t *testing.T) {
 	for _, secret := range []string{"a secret", "hunter2"} {
 		assert.NotContains(t, out.String(), secret)
 	}
+}
+
+func TestTheCommandsFitTheTable(t *testing.T) {
+	t.Parallel()
+	pgcmdtest.VerifyOn(t, pgcmdtest.Pool(t, schema), createUser, slow)
 }

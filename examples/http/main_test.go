@@ -152,3 +152,8 @@ func TestTheServiceStartsAndStops(t *testing.T) {
 	stop()
 	assert.NoError(t, <-ended)
 }
+
+func TestTheCommandsFitTheTables(t *testing.T) {
+	t.Parallel()
+	pgcmdtest.VerifyOn(t, pgcmdtest.Pool(t, schema, pgcmd.OnceSchema), createUser, findUser, insertOrder, placeOrder)
+}

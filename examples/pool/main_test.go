@@ -6,6 +6,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
 
 func TestTheExampleTellsWhatItClaims(t *testing.T) {
@@ -23,4 +25,9 @@ func TestTheExampleTellsWhatItClaims(t *testing.T) {
 	} {
 		assert.Contains(t, out.String(), want)
 	}
+}
+
+func TestTheCommandsFitTheTable(t *testing.T) {
+	t.Parallel()
+	pgcmdtest.VerifyOn(t, pgcmdtest.Pool(t, schema), place, placed)
 }

@@ -98,9 +98,12 @@ func buy(ctx context.Context, pool *pgcmd.Pool, out io.Writer) error {
 	if _, err := putInCart.Run(ctx, pool, PutInCart{CustomerID: ada.ID, ProductID: found[0].ID, Quantity: 2}); err != nil {
 		return err
 	}
+	if _, err := receiveStock.Run(ctx, pool, Receive{ProductID: found[0].ID, Quantity: 1}); err != nil {
+		return err
+	}
 	place := PlaceOrder{Key: "a key of the client", CustomerID: ada.ID, AddressID: home}
 	_, err = placeOrder.Run(ctx, pool, place)
-	fmt.Fprintln(out, "without stock:", err)
+	fmt.Fprintln(out, "two of one:", err)
 	if _, err := receiveStock.Run(ctx, pool, Receive{ProductID: found[0].ID, Quantity: 10}); err != nil {
 		return err
 	}
@@ -110,7 +113,6 @@ func buy(ctx context.Context, pool *pgcmd.Pool, out io.Writer) error {
 			return order.Err
 		}
 		fmt.Fprintf(out, "order %d of %d cents, replayed: %t\n", order.Value.ID, order.Value.Total, order.Replayed)
-		place.AddressID = home
 	}
 	orders, err := searchOrders.Run(ctx, pool, SearchOrders{CustomerID: &ada.ID, Statuses: []Status{Placed}, Limit: 10})
 	if err != nil {

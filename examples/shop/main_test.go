@@ -27,11 +27,11 @@ func TestSomebodyBuysABook(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, buy(t.Context(), connect(t), &out))
 	assert.Equal(t, `found B-2, SQL for Mice: 900 cents
-without stock: orders.place > stock.take: a product of the cart is out of stock [conflict, not applied]
+two of one: pgcmd: orders.place > stock.take: a product of the cart is out of stock [invalid, not applied, SQLSTATE 23514]
 order 2 of 1800 cents, replayed: false
 order 2 of 1800 cents, replayed: true
 order 2 to London is paid
-cancelled too late: orders.cancel: the order is not in a state for this [failed, not applied]
+cancelled too late: pgcmd: orders.cancel: the order is not in a state for this [failed, not applied]
 `, out.String())
 }
 
@@ -98,8 +98,6 @@ func TestAnOrderIsCancelledBeforeItIsPaid(t *testing.T) {
 	require.NoError(t, err)
 	book, err := findProduct.Run(ctx, pool, "B-1")
 	require.NoError(t, err)
-	_, err = receiveStock.Run(ctx, pool, Receive{ProductID: book.ID, Quantity: 3})
-	require.NoError(t, err)
 	ada, err := registerCustomer.Run(ctx, pool, Register{Email: "ada@example.org", Name: "Ada"})
 	require.NoError(t, err)
 	_, err = registerCustomer.Run(ctx, pool, Register{Email: "ada@example.org", Name: "Ada"})
@@ -122,6 +120,11 @@ func TestAnOrderIsCancelledBeforeItIsPaid(t *testing.T) {
 	cart, err := listCart.Run(ctx, pool, ada.ID)
 	require.NoError(t, err)
 	assert.Equal(t, []CartLine{{ProductID: book.ID, Name: "SQL", Quantity: 2, Price: 100}}, cart)
+	_, err = placeOrder.Run(ctx, pool, PlaceOrder{Key: "too early", CustomerID: ada.ID, AddressID: id})
+	assert.ErrorIs(t, err, ErrOutOfStock)
+	assert.Equal(t, pgcmd.NotApplied, pgcmd.EffectOf(err))
+	_, err = receiveStock.Run(ctx, pool, Receive{ProductID: book.ID, Quantity: 3})
+	require.NoError(t, err)
 	order, err := placeOrder.Run(ctx, pool, PlaceOrder{Key: "first", CustomerID: ada.ID, AddressID: id})
 	require.NoError(t, err)
 	assert.EqualValues(t, 200, order.Total)

@@ -34,6 +34,7 @@ type (
 	PlacedOrder struct {
 		ID    int64
 		Total int64
+		Lines int64
 	}
 	Order struct {
 		ID         int64
@@ -80,7 +81,7 @@ var (
 			returning quantity * price as total
 		)
 		update orders set total = (select sum(total) from added) where id = @order_id and exists (select from added)
-		returning id, total`)
+		returning id, total, (select count(*) from added) as lines`)
 
 	// A client that got no answer asks again with the same key, and has one order.
 	placeOrder = pgcmd.Once(pgcmd.Transaction("orders.place", func(ctx context.Context, tx *pgcmd.Tx, in PlaceOrder) (PlacedOrder, error) {
@@ -95,8 +96,11 @@ var (
 		case err != nil:
 			return PlacedOrder{}, err
 		}
-		if _, err := takeStock.Run(ctx, tx, id); err != nil {
+		switch taken, err := takeStock.Run(ctx, tx, id); {
+		case err != nil:
 			return PlacedOrder{}, err
+		case taken < order.Lines: // of a product that was never in stock
+			return PlacedOrder{}, ErrOutOfStock
 		}
 		_, err = clearCart.Run(ctx, tx, in.CustomerID)
 		return order, err

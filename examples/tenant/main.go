@@ -49,7 +49,7 @@ type Invoice struct {
 
 // No command names the tenant.
 var (
-	list  = pgcmd.Query[struct{}, Invoice]("invoices.list", `select tenant, amount from invoices`).With(pgcmd.Options{ReadOnly: true})
+	list  = pgcmd.Query[struct{}, Invoice]("invoices.list", `select tenant, amount from invoices`)
 	add   = pgcmd.Exec[int]("invoices.add", `insert into invoices (amount) values ($1)`)
 	raise = pgcmd.Query[int, Invoice]("invoices.raise", `update invoices set amount = amount + $1 returning tenant, amount`)
 	forge = pgcmd.Exec[string]("invoices.forge", `insert into invoices (tenant, amount) values ($1, 0)`)

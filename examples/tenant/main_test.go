@@ -6,6 +6,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"strings"
+
+	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
 
 func TestTheExampleTellsWhatItClaims(t *testing.T) {
@@ -21,4 +24,9 @@ func TestTheExampleTellsWhatItClaims(t *testing.T) {
 	} {
 		assert.Contains(t, out.String(), want)
 	}
+}
+
+func TestTheCommandsFitTheTable(t *testing.T) {
+	t.Parallel()
+	pgcmdtest.VerifyOn(t, pgcmdtest.Pool(t, strings.Split(schema, "create role")[0]), list, add, raise, forge) // a role outlives its database
 }

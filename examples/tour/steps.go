@@ -18,10 +18,14 @@ import (
 // declared before it, then its body, where see(x, want) becomes the outcome of x.
 
 type FindAccount struct {
-	ID int64 `validate:"gt=0"`
+	ID int32 `validate:"gt=0"`
 }
 
-type Account struct{ ID, Branch, Balance int64 }
+type Account struct { // pgbench writes no NULL
+	ID      int32
+	Branch  int32 `db:"branch,notnull"`
+	Balance int32 `db:"balance,notnull"`
+}
 
 var findAccount = pgcmd.QueryOne[FindAccount, Account]("accounts.find",
 	`select aid as id, bid as branch, abalance as balance
@@ -33,7 +37,10 @@ func lookup(ctx context.Context, pool *pgxpool.Pool, see see) {
 	see(err, "nil")
 }
 
-type AccountPage struct{ After, Limit int64 }
+type AccountPage struct {
+	After int32
+	Limit int64
+}
 
 var listAccounts = pgcmd.Query[AccountPage, Account]("accounts.list",
 	`select aid as id, bid as branch, abalance as balance
@@ -47,9 +54,9 @@ func list(ctx context.Context, pool *pgxpool.Pool, see see) {
 }
 
 type OpenAccount struct {
-	ID      int64 `validate:"gt=0"`
-	Branch  int64 `validate:"required"`
-	Deposit int64 `validate:"gte=10,lte=5000"`
+	ID      int32 `validate:"gt=0"`
+	Branch  int32 `validate:"required"`
+	Deposit int32 `validate:"gte=10,lte=5000"`
 }
 
 var ErrAccountTaken = errors.New("this account number is taken")
@@ -85,10 +92,10 @@ func notFound(ctx context.Context, pool *pgxpool.Pool, see see) {
 }
 
 var slowSum = pgcmd.QueryOne[struct{}, int64]("accounts.sum",
-	`select sum(abalance) from pgbench_accounts, pg_sleep(5)`).
+	`select coalesce(sum(abalance), 0) from pgbench_accounts, pg_sleep(5)`).
 	With(pgcmd.Options{Timeout: 500 * time.Millisecond})
 
-var slowDeposit = pgcmd.Exec[int64]("tellers.deposit",
+var slowDeposit = pgcmd.Exec[int32]("tellers.deposit",
 	`update pgbench_tellers set tbalance = tbalance + $1
 	 where tid = 7 and pg_sleep(5) is not null`).
 	With(pgcmd.Options{Timeout: 500 * time.Millisecond})
@@ -104,7 +111,7 @@ func timeout(ctx context.Context, pool *pgxpool.Pool, see see) {
 }
 
 type Booking struct {
-	Account, Delta int64
+	Account, Delta int32
 	Note           string `validate:"max=22"`
 }
 

@@ -47,6 +47,7 @@ func TestTourShowsWhatItClaims(t *testing.T) {
 	measuring = 50 * time.Millisecond
 	pool := pgcmdtest.Pool(t)
 	require.NoError(t, load(t.Context(), pool.Config().ConnString()))
+	pgcmdtest.VerifyOn(t, pool, findAccount, listAccounts, openAccount, slowSum, slowDeposit, insertBooking)
 	var out bytes.Buffer
 	require.NoError(t, show(t.Context(), &terminal{out: &out}, pool), &out)
 

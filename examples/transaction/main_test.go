@@ -6,6 +6,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/pgcmd/pgcmd"
+	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
 
 func TestTheExampleTellsWhatItClaims(t *testing.T) {
@@ -23,4 +26,9 @@ func TestTheExampleTellsWhatItClaims(t *testing.T) {
 	} {
 		assert.Contains(t, out.String(), want)
 	}
+}
+
+func TestTheCommandsFitTheTables(t *testing.T) {
+	t.Parallel()
+	pgcmdtest.VerifyOn(t, pgcmdtest.Pool(t, schema, pgcmd.OnceSchema), debit, credit, note, transferOnce, swallow)
 }
