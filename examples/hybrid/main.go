@@ -37,7 +37,7 @@ type User struct {
 
 const findSQL = `select id, email, name, age, created_at from users where id = $1`
 
-var findUser = pgcmd.QueryOne[int64, User]("users.find", findSQL).With(pgcmd.Options{ReadOnly: true})
+var findUser = pgcmd.QueryOne[int64, User]("users.find", findSQL)
 
 // findByHand is findUser without pgcmd.
 func findByHand(ctx context.Context, pool *pgxpool.Pool, id int64) (u User, err error) {
