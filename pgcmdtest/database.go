@@ -121,8 +121,10 @@ func createDatabase(ctx context.Context, server string, on connector, ddl []stri
 	return database, nil
 }
 
+// dropDatabase drops a database. The server waits until each of its backends has noticed, and one that writes to a
+// client that does not read notices late: in a test of another program, on a server that they share.
 func dropDatabase(ctx context.Context, server string, on connector, database string) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	config, err := pgx.ParseConfig(database)
 	if err == nil {
