@@ -40,7 +40,7 @@ type (
 		SKU        string          `validate:"required,max=40"`
 		Name       string          `validate:"required,max=200"`
 		Price      int64           `validate:"gte=0"`
-		Tags       []string        `db:"tags,notnull" validate:"required,max=20,dive,max=30"`
+		Tags       []string        `validate:"required,max=20,dive,max=30"`
 		Details    json.RawMessage `validate:"required"`
 	}
 
