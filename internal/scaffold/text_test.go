@@ -116,7 +116,7 @@ func FuzzSQLLiteral(f *testing.F) {
 	f.Fuzz(func(t *testing.T, sql string, indent int) {
 		toks, err := sqltext.Lex(sql)
 		if err != nil || len(toks) == 0 || strings.Contains(sql, "\r") || indent < 0 {
-			t.Skip()
+			return // no SQL that scaffold is given
 		}
 		literal := sqlLiteral(sql, indent)
 		value, err := types.Eval(token.NewFileSet(), nil, token.NoPos, literal)
@@ -144,7 +144,7 @@ func FuzzNameParams(f *testing.F) {
 	f.Fuzz(func(t *testing.T, sql string) {
 		toks, err := sqltext.Lex(sql)
 		if err != nil {
-			t.Skip()
+			return // no SQL that scaffold is given
 		}
 		named, err := nameParams(sql, false)
 		if err != nil {

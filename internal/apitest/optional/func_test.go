@@ -42,31 +42,7 @@ var builtUsers = pgcmd.QueryFunc[ListUsers, int]("users.built", buildList)
 
 func TestBuiltSQLReturnsItsRowsHoweverItIsRun(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct {
-		cfg pgcmd.Config
-		q   *pgcmd.Command[ListUsers, []int]
-	}{
-		"dedicated": {q: builtUsers},
-		"limited":   {q: builtUsers.With(pgcmd.Options{MaxRows: 3, MaxBytes: 1000})},
-		"shared":    {cfg: pgcmd.Config{Multiplex: 2}, q: builtUsers.With(pgcmd.Options{ReadOnly: true})},
-		"settings":  {cfg: pgcmd.Config{Settings: tenant}, q: builtUsers},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			pool, _ := connect(t, c.cfg)
-			all := inputs()
-			for way, run := range ways(t, pool, c.q) {
-				for range 2 {
-					for i, ids := range run(all...) {
-						assert.Equal(t, all[i].want(), ids, "%s: %+v", way, all[i])
-					}
-				}
-			}
-			if c.cfg.Multiplex > 0 {
-				assert.NotZero(t, pool.Metrics().Pool.Shared.Reads)
-			}
-		})
-	}
+	returnsItsRows(t, builtUsers)
 }
 
 func TestABuiltTextIsPreparedOnce(t *testing.T) {

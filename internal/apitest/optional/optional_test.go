@@ -185,14 +185,19 @@ func ways(t *testing.T, pool *pgcmd.Pool, q *pgcmd.Command[ListUsers, []int]) ma
 
 func TestEveryVariantReturnsItsRowsHoweverItIsRun(t *testing.T) {
 	t.Parallel()
+	returnsItsRows(t, listUsers)
+}
+
+// returnsItsRows runs q in all ways, on pools of all kinds.
+func returnsItsRows(t *testing.T, q *pgcmd.Command[ListUsers, []int]) {
 	for name, c := range map[string]struct {
 		cfg pgcmd.Config
 		q   *pgcmd.Command[ListUsers, []int]
 	}{
-		"dedicated": {q: listUsers},
-		"limited":   {q: listUsers.With(pgcmd.Options{MaxRows: 3, MaxBytes: 1000})},
-		"shared":    {cfg: pgcmd.Config{Multiplex: 2}, q: listUsers.With(pgcmd.Options{ReadOnly: true})},
-		"settings":  {cfg: pgcmd.Config{Settings: tenant}, q: listUsers},
+		"dedicated": {q: q},
+		"limited":   {q: q.With(pgcmd.Options{MaxRows: 3, MaxBytes: 1000})},
+		"shared":    {cfg: pgcmd.Config{Multiplex: 2}, q: q}, // for it is a read by its text
+		"settings":  {cfg: pgcmd.Config{Settings: tenant}, q: q},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
