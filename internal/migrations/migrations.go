@@ -240,6 +240,26 @@ func upPart(text, tool string) string {
 
 var copyFromStdin = regexp.MustCompile(`(?i)^copy\s.*\sfrom\s+stdin\b.*;\s*$`)
 
+// ofServer reports whether a statement is about databases as wholes, or the settings of the server. Those are not of the
+// schema: a dump may create, drop and alter the database that it was taken from, which may be on this server too.
+func ofServer(toks []sqltext.Token) bool {
+	if len(toks) < 3 {
+		return false
+	}
+	switch toks[0].Word {
+	case "create", "drop":
+		return toks[1].Word == "database"
+	case "alter":
+		return toks[1].Word == "database" || toks[1].Word == "system"
+	case "comment":
+		return toks[2].Word == "database"
+	case "grant", "revoke":
+		on := slices.IndexFunc(toks, func(t sqltext.Token) bool { return t.Word == "on" })
+		return on > 0 && on+1 < len(toks) && toks[on+1].Word == "database"
+	}
+	return false
+}
+
 // named is the annotation of a query of sqlc, which may be in the file of its schema.
 var named = regexp.MustCompile(`(?m)^\s*--\s*name:\s*\w+\s+:\w+`)
 
@@ -275,7 +295,7 @@ func split(text string) (statements []Statement, err error) {
 			if from > 0 {
 				before = toks[from-1].End
 			}
-			if !named.MatchString(text[before:start]) {
+			if !named.MatchString(text[before:start]) && !ofServer(toks[from:i+1]) {
 				statements = append(statements, Statement{SQL: text[start:end], Line: 1 + strings.Count(text[:start], "\n")})
 			}
 			from, depth, atomic = -1, 0, 0

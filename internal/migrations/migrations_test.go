@@ -105,6 +105,18 @@ func TestARoleThatASchemaGrantsToIsCreated(t *testing.T) {
 	assert.True(t, may)
 }
 
+// What is about databases as wholes is left out: a dump may drop the one that it is of.
+func TestOtherDatabasesAreLeftAlone(t *testing.T) {
+	t.Parallel()
+	conn := connect(t)
+	read, err := migrations.Read(write(t, map[string]string{"a.sql": `drop database if exists postgres with (force); create database mine; alter database postgres set work_mem = '4MB';
+		comment on database postgres is 'x'; grant connect on database nosuch to public; alter system set work_mem = '4MB';
+		create role pgcmd_migrations_twice; create role pgcmd_migrations_twice; create table a (id int); comment on table a is 'on database'; grant select on a to public`}))
+	require.NoError(t, err)
+	require.Len(t, read[0].Statements, 5)
+	require.NoError(t, migrations.Run(t.Context(), conn, read, nil))
+}
+
 func TestAnErrorNamesTheFileAndTheLine(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ sql, want string }{

@@ -40,6 +40,9 @@ func run(ctx context.Context, conn *pgx.Conn, sql string) error {
 		if ok && refused.Code == "25P01" { // a lock or a savepoint, which are for a transaction
 			return nil
 		}
+		if ok && refused.Code == "42710" && roleExists.MatchString(refused.Message) && conn.PgConn().TxStatus() == 'I' {
+			return nil // from an earlier run: roles are those of the server
+		}
 		if !ok || refused.Code != "42704" || conn.PgConn().TxStatus() != 'I' {
 			return err
 		}
@@ -53,6 +56,9 @@ func run(ctx context.Context, conn *pgx.Conn, sql string) error {
 	}
 	return errors.New("too many roles that do not exist")
 }
+
+// roleExists is what the server says of one that is created again.
+var roleExists = regexp.MustCompile(`^role ".*" already exists$`)
 
 // missingRole is what the server says of one.
 var missingRole = regexp.MustCompile(`^role "(.*)" does not exist$`)
