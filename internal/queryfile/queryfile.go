@@ -109,7 +109,7 @@ func (p *parser) parse() {
 		p.problems[0].Note = len(p.toks) > 0 && slices.Contains([]string{"create", "alter", "drop", "comment", "set", "begin", "grant"}, p.toks[0].Word)
 		return
 	}
-	p.unnamed(0, p.comments[names[0]].start)
+	p.unnamed(0, p.comments[names[0]].start, false)
 	seen := map[string]int{}
 	for at, i := range names {
 		end := len(p.text)
@@ -138,7 +138,7 @@ func (p *parser) query(i, end int) (q Query, ok bool) {
 	case len(words) != 2 || !strings.HasPrefix(words[1], ":"):
 		p.problem(c.start, "", `"name: %s" is not an annotation: write "-- name: FindUser :one"`, strings.Join(words, " "))
 		return q, false
-	case !isIdentifier(words[0]):
+	case !IsIdentifier(words[0]):
 		p.problem(c.start, "", "%q is not a name of Go: use letters, digits and _, and begin with a letter", words[0])
 		return q, false
 	}
@@ -162,7 +162,7 @@ func (p *parser) query(i, end int) (q Query, ok bool) {
 		p.problem(c.start, q.Name, "has no statement: write one below the annotation")
 		return q, false
 	}
-	p.unnamed(closed, end)
+	p.unnamed(closed, end, true)
 	start := toks[0].Start
 	q.Comments = p.commentsOf(i, start)
 	q.SQLLine, q.Indent = p.line(start), start-strings.LastIndexByte(p.text[:start], '\n')-1
@@ -184,8 +184,9 @@ func (p *parser) endOf(toks []sqltext.Token, closed int) int {
 	return end
 }
 
-// unnamed notes a statement of a range that no annotation names, unless it defines something: files may hold both.
-func (p *parser) unnamed(from, to int) {
+// unnamed notes a statement of a range that no annotation names, unless it may be of a schema: files may hold both. After
+// a query it is more likely meant as a part of that.
+func (p *parser) unnamed(from, to int, afterQuery bool) {
 	begins := true
 	for _, t := range p.toks {
 		if t.Start < from || t.Start >= to {
@@ -195,7 +196,11 @@ func (p *parser) unnamed(from, to int) {
 			begins = true
 			continue
 		}
-		if begins && slices.Contains([]string{"select", "insert", "update", "delete", "merge", "with", "values"}, t.Word) {
+		note := slices.Contains([]string{"select", "insert", "update", "delete", "merge", "with", "values"}, t.Word)
+		if afterQuery {
+			note = !slices.Contains([]string{"create", "alter", "comment", "grant", "revoke", "set", "begin", "commit"}, t.Word)
+		}
+		if begins && note {
 			p.problem(t.Start, "", `a statement without a name is left out: write "-- name: FindUser :one" above it`)
 			p.problems[len(p.problems)-1].Note = true
 		}
@@ -224,7 +229,8 @@ func (p *parser) commentsOf(i, start int) (lines []string) {
 	return slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, "@sqlc-vet-disable") })
 }
 
-func isIdentifier(name string) bool {
+// IsIdentifier reports whether a name can be one of Go, in upper or lower case.
+func IsIdentifier(name string) bool {
 	for i, r := range name {
 		if r != '_' && !unicode.IsLetter(r) && (i == 0 || !unicode.IsDigit(r)) {
 			return false

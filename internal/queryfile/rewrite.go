@@ -51,7 +51,7 @@ func (q *Query) rewrite(text string, toks []sqltext.Token, end int) *placedError
 			replace(t.Start, after, argument+".*")
 			q.Embeds = append(q.Embeds, Embed{Name: name, Star: out.Len() - 1})
 		default:
-			if !isIdentifier(name) {
+			if !IsIdentifier(name) {
 				return &placedError{t.Start, fmt.Sprintf("%s is not a name for a parameter: use letters, digits and _, and begin with a letter", argument)}
 			}
 			param := q.param(name)

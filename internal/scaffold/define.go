@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgcmd/pgcmd/internal/analysis"
+	"github.com/pgcmd/pgcmd/internal/queryfile"
 	"github.com/pgcmd/pgcmd/internal/sqltext"
 )
 
@@ -103,6 +104,11 @@ func (g *generator) inputs(q *query) (fields []field) {
 			q.refuse("the parameter %s %s", placeholder(name, i), err)
 			return nil
 		}
+		isSlice := slices.ContainsFunc(q.Params, func(of queryfile.Param) bool { return of.Name == name && of.Slice })
+		if isSlice && !g.isArray(p.OID) {
+			q.refuse("sqlc.slice(%s) is a list, and the SQL takes one %s there: write x in (sqlc.slice(%s)), or sqlc.arg(%s)", name, p.Type, name, name)
+			return nil
+		}
 		required := typ.ownNull && slices.ContainsFunc(p.Sets, func(c analysis.ColumnRef) bool { return c.NotNull })
 		if i < len(q.nulls) && q.nulls[i] {
 			typ, required = typ.null(), false
@@ -117,6 +123,15 @@ func (g *generator) inputs(q *query) (fields []field) {
 		}
 	}
 	return fields
+}
+
+// isArray reports whether a type is an array, or a domain over one.
+func (g *generator) isArray(oid uint32) bool {
+	t := g.types[oid]
+	for t != nil && t.kind == "d" {
+		t = g.types[t.base]
+	}
+	return t != nil && t.array
 }
 
 func placeholder(name string, i int) string {

@@ -20,7 +20,7 @@ func nameParams(sql string, single bool) (string, error) {
 	for _, t := range toks {
 		if t.Param {
 			n, err := strconv.Atoi(sql[t.Start+1 : t.End])
-			if err != nil {
+			if err != nil || n < 1 || n > 65535 {
 				return sql, nil // Parse has the better error
 			}
 			numbers[n] = ""

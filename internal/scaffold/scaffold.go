@@ -5,6 +5,7 @@ package scaffold
 import (
 	"context"
 	"fmt"
+	"go/parser"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -131,7 +132,7 @@ func (g *generator) readOverrides() error {
 			path, base = target[:dot], target[dot+1:]
 		}
 		if base == "" || strings.Contains(base, "/") {
-			return fmt.Errorf("the type %s=%s: write uuid=github.com/google/uuid.UUID", name, target)
+			return fmt.Errorf("the type %s=%s is not one of Go: write uuid=github.com/google/uuid.UUID", name, g.options.Types[name])
 		}
 		typ.source = prefix + base
 		if path != "" {
@@ -141,6 +142,9 @@ func (g *generator) readOverrides() error {
 				name = filepath.Base(filepath.Dir(path))
 			}
 			typ.source = prefix + name + "." + base
+		}
+		if _, err := parser.ParseExpr(typ.source); err != nil {
+			return fmt.Errorf("the type %s=%s is not one of Go: write uuid=github.com/google/uuid.UUID", name, g.options.Types[name])
 		}
 		g.overrides[name] = typ
 	}
