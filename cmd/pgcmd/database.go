@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"flag"
 	"fmt"
 	"path/filepath"
@@ -45,6 +46,14 @@ type database struct {
 	close func()
 }
 
+// explain says of an error that the connection was lost by it.
+func (d *database) explain(err error) error {
+	if err != nil && d.conn.IsClosed() {
+		return fmt.Errorf("the connection to the server was lost: %w", err)
+	}
+	return err
+}
+
 // open connects to the database that the flags name, or makes it.
 func (f *databaseFlags) open(ctx context.Context, a *app) (*database, error) {
 	url := f.url
@@ -55,9 +64,9 @@ func (f *databaseFlags) open(ctx context.Context, a *app) (*database, error) {
 		if url == "" {
 			return nil, misuse{fmt.Errorf("no database: give -d URL or DATABASE_URL, or -schema with the folder of the migrations")}
 		}
-		conn, err := pgx.Connect(ctx, url)
+		conn, err := connect(ctx, url, "")
 		if err != nil {
-			return nil, err // without the password
+			return nil, err
 		}
 		return &database{conn: conn, url: url, close: func() { closeConn(conn) }}, nil
 	}
@@ -113,30 +122,27 @@ func (f *databaseFlags) open(ctx context.Context, a *app) (*database, error) {
 
 // create makes a database on a server, which close drops.
 func create(ctx context.Context, url string) (*database, error) {
-	on, err := pgx.Connect(ctx, url)
+	on, err := connect(ctx, url, "")
 	if err != nil {
 		return nil, err
 	}
 	defer closeConn(on)
 	name := "pgcmd_" + strings.ToLower(rand.Text()[:16])
-	if _, err := on.Exec(ctx, "create database "+name+" template template0"); err != nil {
-		return nil, fmt.Errorf("create a database: %w", err)
+	// An interrupt does not stop it, since the server could finish it all the same.
+	creating, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	if _, err := on.Exec(creating, "create database "+name+" template template0"); err != nil {
+		return nil, fmt.Errorf("create a database: %w: give -d a role with CREATEDB, or leave it out, and a PostgreSQL is started", err)
 	}
 	drop := func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()
-		if on, err := pgx.Connect(ctx, url); err == nil {
+		if on, err := connect(ctx, url, ""); err == nil {
 			_, _ = on.Exec(ctx, "drop database if exists "+name+" with (force)")
 			closeConn(on)
 		}
 	}
-	config, err := pgx.ParseConfig(url)
-	if err != nil {
-		drop()
-		return nil, err
-	}
-	config.Database = name
-	conn, err := pgx.ConnectConfig(ctx, config)
+	conn, err := connect(ctx, url, name)
 	if err != nil {
 		drop()
 		return nil, err
@@ -145,6 +151,21 @@ func create(ctx context.Context, url string) (*database, error) {
 		closeConn(conn)
 		drop()
 	}}, nil
+}
+
+// connect connects to the database that a URL names, or to another one on its server. No error holds the password.
+func connect(ctx context.Context, url, database string) (*pgx.Conn, error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, misuse{errors.New("the database's URL cannot be parsed (the reason is withheld, since it may hold the password): give it as postgres://user:password@host:port/database")}
+	}
+	if database != "" {
+		config.Database = database
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = 15 * time.Second // for each host
+	}
+	return pgx.ConnectConfig(ctx, config)
 }
 
 func closeConn(conn *pgx.Conn) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/pgcmd/pgcmd/internal/analysis"
@@ -52,11 +53,16 @@ func (*describe) run(ctx context.Context, a *app, args []string) (int, error) {
 	}
 	sql := rest[0]
 	if sql == "-" {
-		text, err := io.ReadAll(a.stdin)
-		if err != nil {
+		if sql, err = a.readStdin(ctx); err != nil {
 			return 0, err
 		}
-		sql = string(text)
+	}
+	sql = strings.TrimPrefix(sql, "\ufeff")
+	if toks, err := sqltext.Lex(sql); err == nil && !slices.ContainsFunc(toks, func(t sqltext.Token) bool { return t.Char != ';' }) {
+		return 0, misuse{fmt.Errorf("give one statement: this is none")}
+	}
+	if d.name != "" && !queryfile.IsIdentifier(d.name) {
+		return 0, misuse{fmt.Errorf("-name %s: not a name of Go: use letters, digits and _, and begin with a letter", d.name)}
 	}
 	if severalStatements(sql) {
 		return 0, misuse{fmt.Errorf("give one statement: another one begins after the semicolon")}
@@ -72,7 +78,7 @@ func (*describe) run(ctx context.Context, a *app, args []string) (int, error) {
 	defer db.close()
 	result, problem, err := d.ask(ctx, db, sql, options)
 	if err != nil {
-		return 0, err
+		return 0, db.explain(err)
 	}
 	if problem != "" {
 		if d.json {
@@ -87,6 +93,23 @@ func (*describe) run(ctx context.Context, a *app, args []string) (int, error) {
 	}
 	a.printAnswer(answer)
 	return exitOK, nil
+}
+
+// readStdin reads all of the standard input, until ctx ends.
+func (a *app) readStdin(ctx context.Context) (string, error) {
+	var text []byte
+	read := make(chan error, 1)
+	go func() {
+		var err error
+		text, err = io.ReadAll(a.stdin)
+		read <- err
+	}()
+	select {
+	case err := <-read:
+		return string(text), err
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
 }
 
 // severalStatements reports whether something follows a semicolon. SQL that does not parse is left to the server.

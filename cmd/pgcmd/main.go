@@ -12,6 +12,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 )
 
@@ -58,7 +60,8 @@ var subcommands = map[string]subcommand{
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// Whatever ends the program, the database and the server that it made are taken away first.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
 	a.color = isTerminal(os.Stdout) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	a.live = isTerminal(os.Stderr) && os.Getenv("TERM") != "dumb"
@@ -75,7 +78,35 @@ func isTerminal(f *os.File) bool {
 // A misuse is an error of the command line.
 type misuse struct{ error }
 
+// An output remembers the first error of writing.
+type output struct {
+	io.Writer
+	err error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.Writer.Write(p)
+	if o.err == nil {
+		o.err = err
+	}
+	return n, err
+}
+
+// main runs what the arguments name, and returns the exit code.
 func (a *app) main(ctx context.Context, args []string) int {
+	out := &output{Writer: a.stdout}
+	a.stdout = out
+	code := a.run(ctx, args)
+	if out.err != nil {
+		if !errors.Is(out.err, syscall.EPIPE) { // nobody reads on
+			fmt.Fprintf(a.stderr, "pgcmd: the output could not be written: %v\n", out.err)
+		}
+		return exitMisuse
+	}
+	return code
+}
+
+func (a *app) run(ctx context.Context, args []string) int {
 	if len(args) == 0 {
 		fmt.Fprint(a.stderr, usage)
 		return exitMisuse
@@ -84,35 +115,52 @@ func (a *app) main(ctx context.Context, args []string) int {
 	switch name {
 	case "help", "-h", "-help", "--help":
 		if len(args) > 1 {
-			if c, ok := subcommands[args[1]]; ok {
-				fmt.Fprint(a.stdout, c.usage)
-				return exitOK
+			c, ok := subcommands[args[1]]
+			if !ok {
+				return a.noCommand(args[1])
 			}
+			fmt.Fprint(a.stdout, c.usage)
+			return exitOK
 		}
 		fmt.Fprint(a.stdout, usage)
 		return exitOK
 	}
 	c, ok := subcommands[name]
 	if !ok {
-		fmt.Fprintf(a.stderr, "pgcmd: %q is no command of pgcmd: use describe, scaffold or verify, or see pgcmd help\n", name)
-		return exitMisuse
+		return a.noCommand(name)
 	}
 	code, err := c.run(ctx, a, args[1:])
-	var wrong misuse
-	switch {
-	case err == nil:
+	if err == nil {
 		return code
-	case errors.Is(err, flag.ErrHelp):
+	}
+	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprint(a.stdout, c.usage)
 		return exitOK
-	case ctx.Err() != nil:
-		fmt.Fprintf(a.stderr, "pgcmd %s: interrupted\n", name)
-	case errors.As(err, &wrong):
-		fmt.Fprintf(a.stderr, "pgcmd %s: %v\nSee pgcmd help %s.\n", name, err, name)
-	default:
-		fmt.Fprintf(a.stderr, "pgcmd %s: %v\n", name, err)
+	}
+	message, help := err.Error(), ""
+	if _, ok := errors.AsType[misuse](err); ok {
+		help = "See pgcmd help " + name + ".\n"
+	}
+	if ctx.Err() != nil {
+		message, help = "interrupted", ""
+	}
+	fmt.Fprintf(a.stderr, "pgcmd %s: %s\n%s", name, message, help)
+	if asksForJSON(args) {
+		_ = a.writeJSON(map[string]string{"error": message})
 	}
 	return exitMisuse
+}
+
+func (a *app) noCommand(name string) int {
+	fmt.Fprintf(a.stderr, "pgcmd: %q is no command of pgcmd: use describe, scaffold or verify, or see pgcmd help\n", name)
+	return exitMisuse
+}
+
+// asksForJSON reports whether -json is among arguments, which need not be right otherwise.
+func asksForJSON(args []string) bool {
+	return slices.ContainsFunc(args, func(arg string) bool {
+		return slices.Contains([]string{"-json", "--json", "-json=true", "--json=true"}, arg)
+	})
 }
 
 // newFlags makes the flags of a subcommand, whose errors the caller prints.
@@ -122,9 +170,18 @@ func newFlags(name string) *flag.FlagSet {
 	return flags
 }
 
-// parse reads flags, which may also be after and between the other arguments, and returns those.
+// parse reads flags, which may also be after and between the other arguments, and returns those. An argument of several
+// words after -- is SQL that begins with a comment.
 func parse(flags *flag.FlagSet, args []string) (rest []string, err error) {
 	for {
+		if i := slices.IndexFunc(args, isSQLComment); i >= 0 {
+			before, err := parse(flags, args[:i])
+			if err != nil {
+				return nil, err
+			}
+			rest, args = append(append(rest, before...), args[i]), args[i+1:]
+			continue
+		}
 		if err := flags.Parse(args); err != nil {
 			if errors.Is(err, flag.ErrHelp) {
 				return nil, err
@@ -141,6 +198,10 @@ func parse(flags *flag.FlagSet, args []string) (rest []string, err error) {
 		rest = append(rest, flags.Arg(0))
 		args = flags.Args()[1:]
 	}
+}
+
+func isSQLComment(arg string) bool {
+	return strings.HasPrefix(arg, "--") && strings.IndexAny(arg, " \t\r\n") == 2
 }
 
 // count writes a number of things.

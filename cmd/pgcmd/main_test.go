@@ -4,11 +4,17 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
@@ -80,6 +86,12 @@ func TestWhatIsNoUseIsMisuse(t *testing.T) {
 		"no such schema":          {[]string{"describe", "-schema", "nosuch", "select 1"}, "nosuch: no such file"},
 		"no server":               {[]string{"describe", "-d", "postgres://u:hidden@127.0.0.1:1/x?sslmode=disable", "select 1"}, "failed to connect"},
 		"no packages":             {[]string{"verify", "-d", "postgres://x", "./nosuch"}, "go list"},
+		"a URL that is none":      {[]string{"describe", "-d", "hidden", "select 1"}, "cannot be parsed (the reason is withheld"},
+		"help of another command": {[]string{"help", "frobnicate"}, `"frobnicate" is no command of pgcmd`},
+		"an empty statement":      {[]string{"describe", "-- nothing\n;"}, "give one statement: this is none"},
+		"a name that is none":     {[]string{"describe", "-name", "a b", "select 1"}, "-name a b: not a name of Go"},
+		"a type not of Go":        {[]string{"describe", "-schema", kindsSchema, "-type", "int4=a b", "select 1"}, "the type int4=a b is not one of Go"},
+		"files for packages":      {[]string{"verify", "-d", "postgres://x", "testdata/wrong/main.go"}, "give packages, as in ./internal/db or ./..., not files"},
 		"packages of no commands": {[]string{"verify", "-d", "postgres://x", "../../internal/queryfile"}, "no package of ../../internal/queryfile has a command in a package-level variable"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -89,7 +101,32 @@ func TestWhatIsNoUseIsMisuse(t *testing.T) {
 			assert.Empty(t, stdout)
 			assert.Contains(t, stderr, c.want)
 			assert.NotContains(t, stderr, "hidden")
+			if len(c.args) == 0 {
+				return
+			}
+			code, stdout, _ = pgcmd(t, slices.Insert(slices.Clone(c.args), 1, "-json")...)
+			assert.Equal(t, exitMisuse, code)
+			var said struct{ Error string }
+			if assert.NotContains(t, stdout, "hidden"); stdout != "" { // a command that there is
+				require.NoError(t, json.Unmarshal([]byte(stdout), &said))
+				assert.Contains(t, stderr, said.Error)
+			}
 		})
+	}
+}
+
+// A full is a file on a disk that is full, or a pipe that nobody reads.
+type full struct{ err error }
+
+func (f full) Write([]byte) (int, error) { return 0, f.err }
+
+func TestAnOutputThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	for err, want := range map[error]string{syscall.ENOSPC: "pgcmd: the output could not be written: no space left on device\n", syscall.EPIPE: ""} {
+		var stderr bytes.Buffer
+		a := &app{stdout: full{err}, stderr: &stderr, getenv: os.Getenv}
+		assert.Equal(t, exitMisuse, a.main(t.Context(), []string{"help"}))
+		assert.Equal(t, want, stderr.String())
 	}
 }
 
@@ -159,6 +196,33 @@ func TestDescribeReadsTheStandardInput(t *testing.T) {
 	require.Equal(t, exitOK, code, stderr)
 	assert.Contains(t, stdout, "\x1b[1mParameters\x1b[0m\n  @id  \x1b[2mbigint\x1b[0m  \x1b[36mint64\x1b[0m\n")
 	assert.Contains(t, stdout, "var changePosts = pgcmd.Exec[ChangePostsParams](\"posts.change\", `\n")
+}
+
+func TestDescribeTakesWhatIsPasted(t *testing.T) {
+	t.Parallel()
+	for _, sql := range []string{"-- The number.\nselect 1 as n", "\ufeffselect 1 as n", "select 1 as n; -- done"} {
+		code, stdout, stderr := pgcmd(t, "describe", "-schema", kindsSchema, sql)
+		assert.Equal(t, exitOK, code, stderr)
+		assert.Contains(t, stdout, "n  integer  int32  never NULL")
+	}
+}
+
+// An interrupt ends pgcmd while it waits for a statement, or for the server.
+func TestAnInterrupt(t *testing.T) {
+	t.Parallel()
+	reader, writer := io.Pipe()
+	defer writer.Close()
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and never answers
+	require.NoError(t, err)
+	defer silent.Close()
+	for _, args := range [][]string{{"describe", "-"}, {"describe", "-d", "postgres://u@" + silent.Addr().String() + "/x", "select 1"}} {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		var stdout, stderr bytes.Buffer
+		a := &app{stdin: reader, stdout: &stdout, stderr: &stderr, getenv: os.Getenv}
+		assert.Equal(t, exitMisuse, a.main(ctx, args))
+		assert.Equal(t, "pgcmd describe: interrupted\n", stderr.String())
+		cancel()
+	}
 }
 
 func TestDescribeOfWhatTheServerRefuses(t *testing.T) {
@@ -245,6 +309,14 @@ func TestScaffoldWritesReplacesAndLeavesAlone(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, mine, string(left))
 
+	require.NoError(t, os.Remove(types))
+	require.NoError(t, os.Mkdir(filepath.Join(out, "users.sql.go.pgcmd-new"), 0o700))
+	code, _, stderr = scaffold("-o", out)
+	assert.Equal(t, exitMisuse, code)
+	assert.Contains(t, stderr, "users.sql.go.pgcmd-new: is a directory; nothing was written")
+	assert.NoFileExists(t, types)
+	assert.NoFileExists(t, types+".pgcmd-new")
+
 	one := filepath.Join(folder, "one", "commands.go")
 	code, _, stderr = scaffold("-o", one, "-exported", "-package", "store", "-type", "users.id=example.com/ids/v2.User", "-type", "date=*cloud.google.com/go/civil.Date")
 	require.Equal(t, exitOK, code, stderr)
@@ -272,6 +344,9 @@ func TestScaffoldTellsWhatIsRefusedAndWritesTheRest(t *testing.T) {
 		"-- name: CopyMore :copyfrom", "insert into posts (title) values ($1) on conflict do nothing;", // 20
 		"-- name: CopyNowhere :copyfrom", "insert into nosuch (title) values ($1);", // 22
 		"-- name: CopyNothing :copyfrom", "insert into posts (nosuch) values ($1);", // 24
+		"-- name: Slice :many", "select id from people where id = sqlc.slice(ids);", // 26
+		"-- name: Zero :many", "select id from people where id = $0;", // 28
+		"-- name: Half :exec", "delete from posts; truncate people;", // 30
 	}, "\n")), 0o600))
 	code, stdout, stderr := pgcmd(t, "scaffold", "-schema", kindsSchema, path)
 	assert.Equal(t, exitFindings, code)
@@ -288,7 +363,10 @@ func TestScaffoldTellsWhatIsRefusedAndWritesTheRest(t *testing.T) {
 		":20: CopyMore: a :copyfrom is written as insert into a_table (a, b) values ($1, $2), and nothing after it\n",
 		":22: CopyNowhere: line 23: the table nosuch does not exist\n",
 		":24: CopyNothing: the table posts has no column nosuch\n",
-		"2 queries of 1 file, 10 refused\n",
+		":26: Slice: sqlc.slice(ids) is a list, and the SQL takes one bigint there: write x in (sqlc.slice(ids)), or sqlc.arg(ids)\n",
+		":28: Zero: line 29: $0 is no parameter",
+		":31: note: a statement without a name is left out",
+		"3 queries of 1 file, 12 refused\n",
 	} {
 		if strings.HasPrefix(want, ":") {
 			want = path + want
@@ -345,13 +423,14 @@ func TestVerifyOfWhatDoesNot(t *testing.T) {
 	for _, want := range []string{
 		`testdata/wrong/main.go:11: finding: people.get: person.Nick (string) cannot hold NULL`,
 		`testdata/wrong/main.go:15: finding: people.drop: SQL is refused by the server: relation "persons" does not exist`,
-		`is nil: is the variable set before it is verified?`,
+		`testdata/wrong/main.go:19: finding: definition 4 is nil: is the variable set before it is verified?`,
 	} {
 		assert.Contains(t, stdout, want)
 	}
 	assert.NotContains(t, stdout, "people.count")
 	assert.NotContains(t, stdout, "people.delete")
-	assert.Contains(t, stderr, "5 commands of 1 package: 3 findings, ")
+	assert.NotContains(t, stdout, "two commands")
+	assert.Contains(t, stderr, "8 commands of 1 package: 3 findings, ")
 	files, err := filepath.Glob("testdata/wrong/*")
 	require.NoError(t, err)
 	assert.Len(t, files, 2, "something was left in the package")
@@ -368,6 +447,7 @@ func TestVerifyOfADefinitionThatPanics(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(stdout), &said))
 	require.Len(t, said.Findings, 1)
 	assert.Contains(t, said.Findings[0].Message, "pgcmd: users.find: SQL names @emial")
+	assert.Equal(t, "testdata/panics/panics.go:7", fmt.Sprintf("%s:%d", said.Findings[0].File, said.Findings[0].Line))
 }
 
 func TestNothingIsLeftOnTheServer(t *testing.T) {
@@ -380,6 +460,12 @@ func TestNothingIsLeftOnTheServer(t *testing.T) {
 		{"describe", "-d", server.URL(), "-schema", "main_test.go", "select 1"}, // not SQL
 	} {
 		_, _, _ = pgcmd(t, args...)
+	}
+	for wait := time.Millisecond; wait < time.Second/4; wait += wait { // interrupted at any moment
+		ctx, cancel := context.WithTimeout(t.Context(), wait)
+		a := &app{stdout: io.Discard, stderr: io.Discard, getenv: os.Getenv}
+		_ = a.main(ctx, []string{"describe", "-d", server.URL(), "-schema", kindsSchema, "select 1"})
+		cancel()
 	}
 	conn, err := pgx.Connect(context.WithoutCancel(t.Context()), server.URL())
 	require.NoError(t, err)

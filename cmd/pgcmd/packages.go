@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"go/ast"
-	"go/format"
 	"go/importer"
 	"go/parser"
 	"go/token"
@@ -18,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 const library = "github.com/pgcmd/pgcmd"
@@ -29,19 +29,19 @@ type goPackage struct {
 	Deps                                         []string
 	ImportMap                                    map[string]string
 	DepOnly                                      bool
-	Error                                        *struct{ Err string }
+	Error                                        *struct{ Pos, Err string }
 
 	variables []variable
 	types     string // the variable that lists types to load
 	commands  int    // that were verified
 }
 
-// A variable holds a command, or several.
+// A variable holds a command, or a slice or an array of commands.
 type variable struct {
-	name string
-	many bool // it is a slice or an array
-	file string
-	line int
+	name    string
+	derived bool // by With, of a command that has the same name
+	file    string
+	line    int
 }
 
 // findCommands lists the packages that have commands in package-level variables.
@@ -50,7 +50,7 @@ func (v *verification) findCommands(ctx context.Context, patterns []string) (fou
 	if v.tags != "" {
 		args = append(args, "-tags="+v.tags)
 	}
-	command := exec.CommandContext(ctx, "go", append(append(args, "--"), patterns...)...)
+	command := v.goCommand(ctx, append(append(args, "--"), patterns...))
 	var stderr bytes.Buffer
 	command.Stderr = &stderr
 	output, err := command.Output()
@@ -58,6 +58,7 @@ func (v *verification) findCommands(ctx context.Context, patterns []string) (fou
 		return nil, fmt.Errorf("go list: %w\n%s", err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	var packages []*goPackage
+	imported := "" // the first error of a package that is imported
 	exports := map[string]string{}
 	for decoder := json.NewDecoder(bytes.NewReader(output)); ; {
 		p := &goPackage{}
@@ -68,6 +69,9 @@ func (v *verification) findCommands(ctx context.Context, patterns []string) (fou
 		}
 		exports[p.ImportPath] = p.Export
 		if p.DepOnly {
+			if p.Error != nil && imported == "" {
+				imported = strings.TrimPrefix(p.Error.Pos+": "+p.Error.Err, ": ")
+			}
 			continue
 		}
 		if p.Error != nil {
@@ -79,7 +83,13 @@ func (v *verification) findCommands(ctx context.Context, patterns []string) (fou
 		if !slices.Contains(p.Deps, library) {
 			continue
 		}
+		if p.ImportPath == "command-line-arguments" {
+			return nil, misuse{fmt.Errorf("give packages, as in ./internal/db or ./..., not files")}
+		}
 		if err := p.findVariables(exports); err != nil {
+			if imported != "" {
+				return nil, fmt.Errorf("go list: %s", imported)
+			}
 			return nil, err
 		}
 		if len(p.variables) > 0 {
@@ -87,6 +97,15 @@ func (v *verification) findCommands(ctx context.Context, patterns []string) (fou
 		}
 	}
 	return found, nil
+}
+
+// goCommand makes a run of the go command, which is interrupted when ctx ends, and then ends what it started.
+func (v *verification) goCommand(ctx context.Context, args []string) *exec.Cmd {
+	command := exec.CommandContext(ctx, "go", args...)
+	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
+	command.Env = append(os.Environ(), "GOTMPDIR="+v.folder)
+	command.WaitDelay = 10 * time.Second
+	return command
 }
 
 // findVariables type-checks the declarations of the package. What it imports was compiled by go list.
@@ -123,7 +142,7 @@ func (p *goPackage) findVariables(exports map[string]string) error {
 	if first != nil {
 		return first
 	}
-	here, _ := os.Getwd()
+	derived := derivedVariables(files)
 	scope := checked.Scope()
 	for _, name := range scope.Names() {
 		object, ok := scope.Lookup(name).(*types.Var)
@@ -133,22 +152,18 @@ func (p *goPackage) findVariables(exports map[string]string) error {
 		if (name == "Types" || name == "types") && object.Type().String() == "[]string" {
 			p.types = name
 		}
-		typ, many := object.Type(), false
+		typ := object.Type()
 		switch list := typ.Underlying().(type) {
 		case *types.Slice:
-			typ, many = list.Elem(), true
+			typ = list.Elem()
 		case *types.Array:
-			typ, many = list.Elem(), true
+			typ = list.Elem()
 		}
 		if !isDefinition(typ) {
 			continue
 		}
 		at := set.Position(object.Pos())
-		file := at.Filename
-		if short, err := filepath.Rel(here, file); err == nil && !strings.HasPrefix(short, "..") {
-			file = short
-		}
-		p.variables = append(p.variables, variable{name, many, file, at.Line})
+		p.variables = append(p.variables, variable{name, derived[name], shortPath(at.Filename), at.Line})
 	}
 	slices.SortStableFunc(p.variables, func(a, b variable) int {
 		if c := strings.Compare(a.file, b.file); c != 0 {
@@ -157,6 +172,42 @@ func (p *goPackage) findVariables(exports map[string]string) error {
 		return a.line - b.line
 	})
 	return nil
+}
+
+// derivedVariables are those that are set to what a With returns.
+func derivedVariables(files []*ast.File) map[string]bool {
+	derived := map[string]bool{}
+	for _, file := range files {
+		for _, declaration := range file.Decls {
+			general, ok := declaration.(*ast.GenDecl)
+			if !ok {
+				continue
+			}
+			for _, spec := range general.Specs {
+				values, ok := spec.(*ast.ValueSpec)
+				if !ok || len(values.Values) != len(values.Names) {
+					continue
+				}
+				for i, value := range values.Values {
+					if call, ok := value.(*ast.CallExpr); ok {
+						if method, ok := call.Fun.(*ast.SelectorExpr); ok && method.Sel.Name == "With" {
+							_, derived[values.Names[i].Name] = method.X.(*ast.Ident) // and not of a command that is made here
+						}
+					}
+				}
+			}
+		}
+	}
+	return derived
+}
+
+// shortPath returns the path of a file from the folder of the caller, if it is in that.
+func shortPath(path string) string {
+	here, _ := os.Getwd()
+	if short, err := filepath.Rel(here, path); err == nil && !strings.HasPrefix(short, "..") {
+		return short
+	}
+	return path
 }
 
 // isDefinition reports whether a type is *pgcmd.Command or pgcmd.Definition.
@@ -171,31 +222,57 @@ func isDefinition(typ types.Type) bool {
 
 const testName = "TestVerifyOfPgcmd"
 
-// testSource is a test within the package, which reaches its variables, and writes an outcome. Its imports have names
-// that no package has for anything else.
-func (p *goPackage) testSource(number int, load []string) []byte {
+// variablesSource is a file of the package for the test, which hands on its variables. It uses no name that the package
+// may have for something else: no import, and nothing that is predeclared.
+func (p *goPackage) variablesSource() []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, `package %s
+	fmt.Fprintf(&b, "package %s\n\nfunc PgcmdVerifyVariables() []interface{} {\n\treturn []interface{}{\n", p.Name)
+	for _, v := range p.variables {
+		fmt.Fprintf(&b, "\t\t%s,\n", v.name)
+	}
+	if p.types != "" {
+		fmt.Fprintf(&b, "\t\t%s,\n", p.types)
+	}
+	b.WriteString("\t}\n}\n")
+	return b.Bytes()
+}
+
+// testSource is a test beside the package, which writes an outcome.
+func (p *goPackage) testSource(number int, load []string) []byte {
+	types := fmt.Sprintf("%#v", load)
+	if p.types != "" {
+		types = fmt.Sprintf("variables[%d].([]string)", len(p.variables))
+	}
+	return fmt.Appendf(nil, `package %s_test
 
 import (
-	pgcmdVerifyContext "context"
-	pgcmdVerifyJSON "encoding/json"
-	pgcmdVerifyOS "os"
-	pgcmdVerifyTesting "testing"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"reflect"
+	"slices"
+	"testing"
 
-	pgcmdVerifyLibrary "github.com/pgcmd/pgcmd"
-	pgcmdVerifyPool "github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/pgcmd/pgcmd"
+
+	verified %q
 )
 
-func %s(t *pgcmdVerifyTesting.T) {
+func %s(t *testing.T) {
 	var o struct {
-		Names    []string
-		Places   []int
-		Findings, Warnings []pgcmdVerifyLibrary.Problem
-		Error    string
+		Names              []string
+		Places             []int
+		Findings, Warnings []map[string]string
+		Error              string
 	}
-	var all []pgcmdVerifyLibrary.Definition
-	add := func(place int, d pgcmdVerifyLibrary.Definition) {
+	var all []pgcmd.Definition
+	add := func(place int, value any) {
+		d, ok := value.(pgcmd.Definition)
+		if ok && slices.Contains(all, d) && !reflect.ValueOf(d).IsNil() { // in a slice of what variables hold
+			return
+		}
 		name := ""
 		func() {
 			defer func() { _ = recover() }() // of a command that is nil
@@ -203,64 +280,51 @@ func %s(t *pgcmdVerifyTesting.T) {
 		}()
 		all, o.Names, o.Places = append(all, d), append(o.Names, name), append(o.Places, place)
 	}
-`, p.Name, testName)
-	for i, v := range p.variables {
-		if v.many {
-			fmt.Fprintf(&b, "\tfor _, d := range %s {\n\t\tadd(%d, d)\n\t}\n", v.name, i)
-		} else {
-			fmt.Fprintf(&b, "\tadd(%d, %s)\n", i, v.name)
+	variables := verified.PgcmdVerifyVariables()
+	for place, variable := range variables[:%d] {
+		switch v := reflect.ValueOf(variable); v.Kind() {
+		case reflect.Slice, reflect.Array:
+			for i := range v.Len() {
+				add(place, v.Index(i).Interface())
+			}
+		default:
+			add(place, variable)
 		}
 	}
-	b.WriteString(`	config := pgcmdVerifyLibrary.Config{URL: pgcmdVerifyOS.Getenv("PGCMD_VERIFY_URL"), AllowInsecure: true, MaxConns: 1}
-	config.Pgx = func(c *pgcmdVerifyPool.Config) {
-		if name := pgcmdVerifyOS.Getenv("PGCMD_VERIFY_DATABASE"); name != "" {
+	config := pgcmd.Config{URL: os.Getenv("PGCMD_VERIFY_URL"), AllowInsecure: true, MaxConns: 1, Types: %s}
+	config.Pgx = func(c *pgxpool.Config) {
+		if name := os.Getenv("PGCMD_VERIFY_DATABASE"); name != "" {
 			c.ConnConfig.Database = name
 		}
 	}
-`)
-	switch {
-	case p.types != "":
-		fmt.Fprintf(&b, "\tconfig.Types = %s\n", p.types)
-	case len(load) > 0:
-		fmt.Fprintf(&b, "\tconfig.Types = %#v\n", load)
+	problems := func(list []pgcmd.Problem) (all []map[string]string) {
+		for _, p := range list {
+			all = append(all, map[string]string{"Field": p.Field, "Rule": p.Rule, "Message": p.Message})
+		}
+		return all
 	}
-	fmt.Fprintf(&b, `	ctx := pgcmdVerifyContext.Background()
-	pool, err := pgcmdVerifyLibrary.Connect(ctx, config)
+	ctx := context.Background()
+	pool, err := pgcmd.Connect(ctx, config)
 	if err == nil {
-		o.Warnings, err = pgcmdVerifyLibrary.VerifyWarnings(ctx, pool, all...)
+		var warnings []pgcmd.Problem
+		warnings, err = pgcmd.VerifyWarnings(ctx, pool, all...)
+		o.Warnings = problems(warnings)
 		_ = pool.Close(ctx)
 	}
-	if err != nil {
-		if e, ok := err.(*pgcmdVerifyLibrary.Error); ok && len(e.Problems) > 0 && e.Command == "pgcmd.Verify" {
-			o.Findings = e.Problems
-		} else {
-			o.Error = err.Error()
-		}
+	var e *pgcmd.Error
+	switch {
+	case errors.As(err, &e) && len(e.Problems) > 0 && e.Command == "pgcmd.Verify":
+		o.Findings = problems(e.Problems)
+	case err != nil:
+		o.Error = err.Error()
 	}
-	text, err := pgcmdVerifyJSON.Marshal(struct {
-		Names              []string
-		Places             []int
-		Findings, Warnings []map[string]string
-		Error              string
-	}{o.Names, o.Places, pgcmdVerifyProblems(o.Findings), pgcmdVerifyProblems(o.Warnings), o.Error})
+	text, err := json.Marshal(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := pgcmdVerifyOS.WriteFile(pgcmdVerifyOS.Getenv("PGCMD_VERIFY_FOLDER")+"/%d.json", text, 0o600); err != nil {
+	if err := os.WriteFile(os.Getenv("PGCMD_VERIFY_FOLDER")+"/%d.json", text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
-
-func pgcmdVerifyProblems(problems []pgcmdVerifyLibrary.Problem) (all []map[string]string) {
-	for _, p := range problems {
-		all = append(all, map[string]string{"Field": p.Field, "Rule": p.Rule, "Message": p.Message})
-	}
-	return all
-}
-`, number)
-	source, err := format.Source(b.Bytes())
-	if err != nil {
-		return b.Bytes() // the compiler says what is wrong
-	}
-	return source
+`, p.Name, p.ImportPath, testName, len(p.variables), types, number)
 }

@@ -96,6 +96,7 @@ func (*scaffolding) run(ctx context.Context, a *app, args []string) (int, error)
 		a.progress("asking PostgreSQL about %d queries", len(queries))
 		result, err = scaffold.Generate(ctx, d.conn, queries, options)
 		a.progressDone()
+		err = d.explain(err)
 		d.close()
 		if err != nil {
 			return 0, err
@@ -213,7 +214,7 @@ type refusal struct {
 
 // finish writes the files, or compares them, and says what was done.
 func (s *scaffolding) finish(a *app, result *scaffold.Result, problems []queryfile.Problem, read int) (int, error) {
-	r := report{Queries: result.Commands, Types: result.Load, Files: []string{}, Changed: []string{}, Refused: []refusal{}, Notes: []refusal{}}
+	r := report{Queries: result.Commands, Types: append([]string{}, result.Load...), Files: []string{}, Changed: []string{}, Refused: []refusal{}, Notes: []refusal{}}
 	for _, p := range problems {
 		if p.Note {
 			r.Notes = append(r.Notes, refusal{p.File, p.Line, p.Query, p.Message})
@@ -302,8 +303,37 @@ func (s *scaffolding) write(a *app, result *scaffold.Result, r *report) error {
 	if err := os.MkdirAll(s.folder(), 0o777); err != nil {
 		return err
 	}
-	for _, path := range r.Changed {
-		if err := os.WriteFile(path, texts[path], 0o666); err != nil {
+	return replaceFiles(r.Changed, texts)
+}
+
+// replaceFiles writes all files beside those there are, and then puts them in their place: no file is half written, and
+// if one cannot be written none is replaced.
+func replaceFiles(paths []string, texts map[string][]byte) (err error) {
+	targets := make([]string, len(paths))
+	const suffix = ".pgcmd-new"
+	defer func() {
+		if err != nil {
+			for _, target := range targets {
+				_ = os.Remove(target + suffix)
+			}
+			err = fmt.Errorf("%w; nothing was written", err)
+		}
+	}()
+	for i, path := range paths {
+		if targets[i], err = filepath.EvalSymlinks(path); err != nil {
+			targets[i] = path
+		}
+		if f, err := os.OpenFile(targets[i], os.O_WRONLY, 0); err == nil {
+			_ = f.Close()
+		} else if !os.IsNotExist(err) {
+			return err
+		}
+		if err = os.WriteFile(targets[i]+suffix, texts[path], 0o666); err != nil {
+			return err
+		}
+	}
+	for _, target := range targets {
+		if err = os.Rename(target+suffix, target); err != nil {
 			return err
 		}
 	}

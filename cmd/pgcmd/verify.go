@@ -4,14 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -39,6 +38,7 @@ type verification struct {
 	database    databaseFlags
 	types, tags string
 	json        bool
+	folder      string // for temporary files, also of the go command
 }
 
 func (*verification) run(ctx context.Context, a *app, args []string) (int, error) {
@@ -55,6 +55,10 @@ func (*verification) run(ctx context.Context, a *app, args []string) (int, error
 	if len(patterns) == 0 {
 		patterns = []string{"."}
 	}
+	if v.folder, err = os.MkdirTemp(os.Getenv("GOTMPDIR"), "pgcmd-verify-"); err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(v.folder)
 	a.progress("compiling %s", strings.Join(patterns, " "))
 	packages, err := v.findCommands(ctx, patterns)
 	a.progressDone()
@@ -101,28 +105,26 @@ type outcome struct {
 
 // verify runs the tests of the packages.
 func (v *verification) verify(ctx context.Context, packages []*goPackage, d *database) (findings []finding, err error) {
-	folder, err := os.MkdirTemp("", "pgcmd-verify-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(folder)
 	overlay := struct{ Replace map[string]string }{map[string]string{}}
-	args := []string{"test", "-count=1", "-vet=off", "-timeout=10m", "-run=^" + testName + "$"}
+	// Without inlining a panic has the line of the definition.
+	args := []string{"test", "-count=1", "-vet=off", "-gcflags=-l", "-timeout=10m", "-run=^" + testName + "$"}
 	if v.tags != "" {
 		args = append(args, "-tags="+v.tags)
 	}
-	overlayPath := filepath.Join(folder, "overlay.json")
+	overlayPath := filepath.Join(v.folder, "overlay.json")
 	args = append(args, "-overlay="+overlayPath)
 	for i, p := range packages {
-		source := filepath.Join(folder, fmt.Sprintf("%d_test.go", i))
-		if err := os.WriteFile(source, p.testSource(i, v.typesOf(p)), 0o600); err != nil {
-			return nil, err
-		}
 		// The package's own tests are left out: they may not compile, and may have a TestMain.
 		for _, name := range append(p.TestGoFiles, p.XTestGoFiles...) {
 			overlay.Replace[filepath.Join(p.Dir, name)] = ""
 		}
-		overlay.Replace[filepath.Join(p.Dir, "pgcmd_verify_test.go")] = source
+		for name, source := range map[string][]byte{"pgcmd_variables_test.go": p.variablesSource(), "pgcmd_verify_test.go": p.testSource(i, v.typesOf(p))} {
+			path := filepath.Join(v.folder, fmt.Sprintf("%d_%s", i, name))
+			if err := os.WriteFile(path, source, 0o600); err != nil {
+				return nil, err
+			}
+			overlay.Replace[filepath.Join(p.Dir, name)] = path
+		}
 		args = append(args, p.ImportPath)
 	}
 	text, err := json.Marshal(overlay)
@@ -132,20 +134,20 @@ func (v *verification) verify(ctx context.Context, packages []*goPackage, d *dat
 	if err := os.WriteFile(overlayPath, text, 0o600); err != nil {
 		return nil, err
 	}
-	command := exec.CommandContext(ctx, "go", args...)
-	command.Env = append(os.Environ(), "PGCMD_VERIFY_URL="+d.url, "PGCMD_VERIFY_DATABASE="+d.name, "PGCMD_VERIFY_FOLDER="+folder)
-	output, runErr := command.CombinedOutput()
+	command := v.goCommand(ctx, args)
+	command.Env = append(command.Env, "PGCMD_VERIFY_URL="+d.url, "PGCMD_VERIFY_DATABASE="+d.name, "PGCMD_VERIFY_FOLDER="+v.folder)
+	output, _ := command.CombinedOutput() // what it says is in the output, and in the outcomes
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
 	for i, p := range packages {
-		text, err := os.ReadFile(filepath.Join(folder, fmt.Sprintf("%d.json", i)))
+		text, err := os.ReadFile(filepath.Join(v.folder, fmt.Sprintf("%d.json", i)))
 		if err != nil {
-			message := panicOf(string(output), p)
-			if message == "" {
-				return nil, fmt.Errorf("go test: %w\n%s", errors.Join(runErr, err), bytes.TrimSpace(output))
+			f, ok := panicOf(string(output), p)
+			if !ok {
+				return nil, fmt.Errorf("the commands of %s cannot be had: it does not compile as a test, or a variable or an init function panics or exits\n%s", p.ImportPath, bytes.TrimSpace(output))
 			}
-			findings = append(findings, finding{Package: p.ImportPath, Rule: "definition", Message: message})
+			findings = append(findings, f)
 			continue
 		}
 		var o outcome
@@ -157,6 +159,9 @@ func (v *verification) verify(ctx context.Context, packages []*goPackage, d *dat
 		}
 		p.commands = len(o.Names)
 		for _, f := range o.Findings {
+			if f.Rule == "name" && p.onlyDerived(o, f.Field) {
+				continue
+			}
 			findings = append(findings, p.finding(o, f.Field, f.Rule, f.Message, false))
 		}
 		for _, f := range o.Warnings {
@@ -169,15 +174,21 @@ func (v *verification) verify(ctx context.Context, packages []*goPackage, d *dat
 // panicLine is a panic of a definition that is wrong, in the output of go test.
 var panicLine = regexp.MustCompile(`(?m)^panic: (pgcmd: .*?)( \[recovered.*)?$`)
 
-// panicOf returns the panic of a definition of the package, or "".
-func panicOf(output string, p *goPackage) string {
+// panicOf returns the panic of a definition of the package as a finding, at the place in the package that made it.
+func panicOf(output string, p *goPackage) (f finding, ok bool) {
 	for _, part := range strings.SplitAfter(output, "\nFAIL\t") {
 		found := panicLine.FindStringSubmatch(part)
-		if found != nil && (strings.Contains(part, p.ImportPath+".") || strings.Contains(part, p.Name+".init")) {
-			return found[1]
+		if found == nil || !strings.Contains(part, p.ImportPath+".") && !strings.Contains(part, p.Name+".init") {
+			continue
 		}
+		f = finding{Package: p.ImportPath, Rule: "definition", Message: found[1]}
+		if frame := regexp.MustCompile(`(?m)^\t(` + regexp.QuoteMeta(p.Dir+string(filepath.Separator)) + `[^:\n]+):(\d+)`).FindStringSubmatch(part); frame != nil {
+			f.File = shortPath(frame[1])
+			f.Line, _ = strconv.Atoi(frame[2])
+		}
+		return f, true
 	}
-	return ""
+	return f, false
 }
 
 // typesOf are the types of the flag, for packages that name none themselves.
@@ -188,10 +199,26 @@ func (v *verification) typesOf(p *goPackage) []string {
 	return strings.Split(v.types, ",")
 }
 
+// onlyDerived reports whether all commands of a name but one are made of another by With.
+func (p *goPackage) onlyDerived(o outcome, name string) bool {
+	others := 0
+	for i, n := range o.Names {
+		if n == name && !p.variables[o.Places[i]].derived {
+			others++
+		}
+	}
+	return others <= 1
+}
+
 // finding places a problem at the variable of the command that it names.
 func (p *goPackage) finding(o outcome, field, rule, message string, warning bool) finding {
 	f := finding{Package: p.ImportPath, Field: field, Rule: rule, Message: message, Warning: warning}
 	best := -1
+	if n := 0; rule == "nil" {
+		if _, err := fmt.Sscanf(field, "definition %d", &n); err == nil && n < len(o.Places) {
+			best = n
+		}
+	}
 	for i, name := range o.Names {
 		if (field == name || strings.HasPrefix(field, name+":")) && (best < 0 || len(name) > len(o.Names[best])) {
 			best = i

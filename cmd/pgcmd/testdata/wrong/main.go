@@ -19,6 +19,18 @@ var (
 	forgotten *pgcmd.Command[int64, int64]
 )
 
+// A list of commands, and a command with other options, are no second commands.
+var (
+	all         = []pgcmd.Definition{getPerson, countPeople}
+	countSlowly = countPeople.With(pgcmd.Options{ReadOnly: true})
+)
+
+// Their names are those that a test uses, or Go itself.
+var (
+	add = pgcmd.Exec[int64]("people.add", `insert into people ("fullName") values ($1::int8::text)`)
+	nil = pgcmd.Exec[struct{}]("people.nothing", `delete from people where false`)
+)
+
 // Their names are those of what the test imports.
 var context, json, testing, pgxpool, os = 1, 2, 3, 4, 5
 
