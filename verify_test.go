@@ -2,6 +2,7 @@ package pgcmd_test
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -402,6 +403,24 @@ func TestTypesThatCanHoldEachOther(t *testing.T) {
 		"row to string":        {read[string]("row(1, 2)::pair"), "?type"},
 		"interval to Duration": {read[time.Duration]("'1s'::interval"), ""},
 
+		"timetz to time":       {read[time.Time]("'12:00+00'::timetz"), "type"},
+		"money to float64":     {read[float64]("1::money"), "type"},
+		"money to string":      {read[string]("1::money"), ""},
+		"regclass to int":      {read[int64]("'pg_class'::regclass"), "type"},
+		"enum[] to []int":      {read[[]int]("array['good'::mood]"), "type"},
+		"domain[] to []int32":  {read[[]int32]("array[1::old]"), ""},
+		"row to int":           {read[int]("row(1, 2)::pair"), "type"},
+		"text to NullTime":     {read[sql.NullTime]("'x'::text"), "type"},
+		"text to NullInt64":    {read[sql.NullInt64]("'1'::text"), ""},
+		"uuid to NullInt64":    {read[sql.NullInt64]("gen_random_uuid()"), "type"},
+		"int4 to NullInt64":    {read[sql.NullInt64]("1"), ""},
+		"bool to Null[int32]":  {read[sql.Null[int32]]("true"), "type"},
+		"uuid to Null[string]": {read[sql.Null[string]]("gen_random_uuid()"), ""},
+		"date to NullTime":     {read[sql.NullTime]("current_date"), ""},
+		"date to Timestamptz":  {read[pgtype.Timestamptz]("current_date"), ""},
+		"int4 to Timestamptz":  {read[pgtype.Timestamptz]("1"), "type"},
+		"int4 to []NullTime":   {read[[]sql.NullTime]("array[1]"), "type"},
+		"numeric to Int8":      {read[pgtype.Int8]("1::numeric"), ""},
 		"int64 as int4":        {send[int64]("int4"), "?range"},
 		"int as int4":          {send[int]("int4"), ""},
 		"int32 as int8":        {send[int32]("int8"), ""},
@@ -437,6 +456,17 @@ func TestTypesThatCanHoldEachOther(t *testing.T) {
 		"time as text":         {send[time.Time]("text"), "type"},
 		"Duration as interval": {send[time.Duration]("interval"), ""},
 		"Date as date":         {send[pgtype.Date]("date"), ""},
+		"time as int8":         {send[time.Time]("int8"), "type"},
+		"time as interval":     {send[time.Time]("interval"), "type"},
+		"time as text[]":       {send[time.Time]("text[]"), "type"},
+		"Addr as int4":         {send[netip.Addr]("int4"), "type"},
+		"Addr as text":         {send[netip.Addr]("text"), ""},
+		"UUID as int4":         {send[pgtype.UUID]("int4"), "type"},
+		"UUID as text":         {send[pgtype.UUID]("text"), ""},
+		"bool as domain":       {send[bool]("old"), "type"},
+		"int as mood[]":        {send[int]("mood[]"), "type"},
+		"int as pair":          {send[int]("pair"), "type"},
+		"int as money":         {send[int]("money"), ""},
 		"Valuer as text":       {send[pgtype.Text]("text"), ""},
 		"any as int4":          {send[struct{ V any }]("int4"), ""},
 	} {

@@ -59,7 +59,13 @@ func (t Types) Read(oid uint32, modifier int32, typ reflect.Type) Mismatch {
 	if !t.fitsEnum(oid, typ) {
 		return Mismatch{Rule: "type", Why: "cannot hold", Hint: "use a string"}
 	}
+	if !t.fitsText(oid, typ) {
+		return Mismatch{Rule: "type", Why: "cannot hold", Hint: t.fixUnknown(column)}
+	}
 	if hasOwnWay(typ) {
+		if !t.scansSamples(oid, typ) {
+			return Mismatch{Rule: "type", Why: "cannot hold", Hint: "change the field's type, or cast the column in the SQL"}
+		}
 		return Mismatch{}
 	}
 	if elem, elemOID, ok := t.elements(typ, oid); ok {
@@ -104,8 +110,14 @@ func (t Types) Write(oid uint32, typ reflect.Type) Mismatch {
 		return l
 	}
 	_, known := t.Known.TypeForOID(oid)
+	if !known && !t.fitsInput(oid, typ) {
+		return Mismatch{Rule: "type", Why: "cannot be sent as", Hint: t.fixUnknown(oid)}
+	}
 	oid = t.base(oid)
 	typ = rowscan.ValueType(typ)
+	if t.refusesSample(oid, typ) {
+		return Mismatch{Rule: "type", Why: "cannot be sent as", Hint: "change the field's type, or cast the parameter in the SQL"}
+	}
 	if hasOwnWay(typ) {
 		return Mismatch{}
 	}
@@ -173,6 +185,42 @@ func (t Types) fitsEnum(oid uint32, typ reflect.Type) bool {
 	if !ok || live.Kind != "e" || hasOwnWay(typ) {
 		return true
 	}
+	return typ.Kind() == reflect.String || typ.Kind() == reflect.Slice && typ.Elem().Kind() == reflect.Uint8
+}
+
+// fitsText is false for a type that pgx does not know, and reads as text, if the field is none: pgx would guess a type from
+// the field.
+func (t Types) fitsText(oid uint32, typ reflect.Type) bool {
+	live, described := t.Live[oid]
+	if _, known := t.Known.TypeForOID(oid); known || !described || hasOwnWay(typ) || isTextKind(typ) {
+		return true
+	}
+	if live.Elem == 0 || typ.Kind() != reflect.Slice && typ.Kind() != reflect.Array {
+		return false
+	}
+	for typ = typ.Elem(); typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice && !isTextKind(typ); {
+		typ = typ.Elem()
+	}
+	_, known := t.Known.TypeForOID(live.Elem)
+	return known || hasOwnWay(typ) || isTextKind(typ)
+}
+
+// fitsInput is false for a type that pgx does not know, and is sent as text, if that of no value of the field can be read
+// as the type: it is a number for an array or a row, or cannot be sent as what the domain is over.
+func (t Types) fitsInput(oid uint32, typ reflect.Type) bool {
+	live := t.Live[oid]
+	value := rowscan.ValueType(typ)
+	if hasOwnWay(value) {
+		return true
+	}
+	if _, known := t.Known.TypeForOID(live.Base); known && live.Base != oid {
+		return isText(live.Base) || t.Encodes(live.Base, typ)
+	}
+	isNumber := value.Kind() >= reflect.Bool && value.Kind() <= reflect.Float64
+	return !isNumber || live.Elem == 0 && live.Kind != "c" && live.Kind != "r" && live.Kind != "m"
+}
+
+func isTextKind(typ reflect.Type) bool {
 	return typ.Kind() == reflect.String || typ.Kind() == reflect.Slice && typ.Elem().Kind() == reflect.Uint8
 }
 
