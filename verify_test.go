@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -279,6 +280,9 @@ func TestReadOnlyCommandsThatWriteAreFound(t *testing.T) {
 		create view deep as select app.deep() as v;
 		create view deeper as select v from deep;
 		create view plain as select count(*) as v from users;
+		create view locking as select id from users for update;
+		create function gives(in text, out v int8, out more int8) language sql as 'select add($1), 1::int8';
+		create function counts(inout v int8) language sql as 'select v + (select count(*) from users)';
 		create table kept (id int8); alter table kept enable row level security;
 		create policy mine on kept using (add('x') > 0);
 		create sequence numbers;
@@ -296,6 +300,8 @@ func TestReadOnlyCommandsThatWriteAreFound(t *testing.T) {
 		`select turns(1)`:                              "",
 		`select v from deeper`:                         "view deeper, view deep, function deep, function add, insert into users",
 		`select v from plain`:                          "",
+		`select v from gives('x')`:                     "function gives, function add, insert into users",
+		`select counts(1)`:                             "",
 		`select id from kept`:                          "policy mine, function add, insert into users",
 		`select abs('x'::text)`:                        "function abs, function add, insert into users",
 		`select nextval('numbers')`:                    "function nextval",
@@ -320,6 +326,17 @@ func TestReadOnlyCommandsThatWriteAreFound(t *testing.T) {
 	warnings, err := pgcmd.VerifyWarnings(t.Context(), pool, pgcmd.Query[empty, *int64]("peek", `select reads()`).With(pgcmd.Options{ReadOnly: true}))
 	require.NoError(t, err)
 	same(t, "a function in PL/pgSQL", want{"peek: ReadOnly": "function reads, which is volatile, in plpgsql: declare the function stable"}, warnings)
+	for sql, how := range map[string]string{
+		`select id from locking`:          "SQL: counts as a read, and by way of view locking, locks rows of users, which a replica",
+		`select pg_advisory_xact_lock(1)`: "ReadOnly: is set for SQL that calls function pg_advisory_xact_lock, which is volatile: take ReadOnly away",
+	} {
+		what, want, _ := strings.Cut(how, ": ")
+		warnings, err := pgcmd.VerifyWarnings(t.Context(), pool, pgcmd.Query[empty, any]("peek", sql).With(pgcmd.Options{ReadOnly: what == "ReadOnly"}))
+		require.NoError(t, err)
+		require.Len(t, warnings, 1)
+		assert.Equal(t, "peek: "+what, warnings[0].Field)
+		assert.Contains(t, warnings[0].Message, want)
+	}
 	if _, err := pool.Exec(t.Context(), `create function kept() returns int8 begin atomic insert into users (email) values ('x') returning id; end`); err == nil { // since PostgreSQL 14
 		same(t, "a body in the standard's form", want{"peek: ReadOnly": "function kept, insert into users"}, problemsOf(t,
 			pgcmd.Verify(t.Context(), pool, pgcmd.Query[empty, *int64]("peek", `select kept()`).With(pgcmd.Options{ReadOnly: true}))))

@@ -323,12 +323,16 @@ func replaceFiles(paths []string, texts map[string][]byte) (err error) {
 		if targets[i], err = filepath.EvalSymlinks(path); err != nil {
 			targets[i] = path
 		}
-		if f, err := os.OpenFile(targets[i], os.O_WRONLY, 0); err == nil {
+		mode := os.FileMode(0o666)
+		if f, err := os.OpenFile(targets[i], os.O_WRONLY, 0); err == nil { // not where writing is forbidden
+			if info, err := f.Stat(); err == nil {
+				mode = info.Mode().Perm()
+			}
 			_ = f.Close()
 		} else if !os.IsNotExist(err) {
 			return err
 		}
-		if err = os.WriteFile(targets[i]+suffix, texts[path], 0o666); err != nil {
+		if err = os.WriteFile(targets[i]+suffix, texts[path], mode); err != nil {
 			return err
 		}
 	}

@@ -133,6 +133,8 @@ type Write struct {
 	Lock bool
 	// Direct says that the statement itself writes, and not what it calls.
 	Direct bool
+	// Builtin says that it is a function of PostgreSQL's own.
+	Builtin bool
 }
 
 // Analyze analyzes queries on a connection, in a number of round trips that does not depend

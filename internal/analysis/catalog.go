@@ -262,7 +262,10 @@ func (c *catalog) readFunctions(ctx context.Context, conn *pgx.Conn, oids []stri
 		select p.oid, n.nspname, p.proname, p.proisstrict, p.proretset, p.provolatile, p.prokind, l.lanname,
 			case when l.lanname = 'internal' or l.lanname = 'sql' and p.provolatile = 'v' then p.prosrc else '' end,
 			case when p.oid >= 16384 then `+body+` end,
-			pg_catalog.pg_get_function_identity_arguments(p.oid),
+			(select pg_catalog.string_agg(case a.mode when 'v' then 'variadic ' else '' end || case when a.name <> '' then pg_catalog.quote_ident(a.name) || ' ' else '' end ||
+					pg_catalog.format_type(a.type, null), ', ' order by a.number)
+				from unnest(coalesce(p.proallargtypes, p.proargtypes::pg_catalog.oid[]), p.proargmodes, p.proargnames) with ordinality a (type, mode, name, number)
+				where a.mode is null or a.mode in ('i', 'b', 'v')),
 			pg_catalog.array_to_string(p.proconfig, e'\n'),
 			(select pg_catalog.concat_ws(',', a.aggtransfn::pg_catalog.oid, a.aggfinalfn::pg_catalog.oid)
 				from pg_catalog.pg_aggregate a where a.aggfnoid = p.oid and p.oid >= 16384)

@@ -176,7 +176,7 @@ func (x *explorer) function(f *function, by string) {
 		x.write(what, Write{Certain: true})
 	case f.builtin() && sqltext.ChangesNothing(f.name):
 	case f.builtin():
-		x.write(what+", which is volatile", Write{})
+		x.write(what+", which is volatile", Write{Builtin: true})
 	default:
 		x.write(what+", which is volatile, in "+f.lang, Write{})
 	}
