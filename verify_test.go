@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -476,6 +477,16 @@ func TestTypesThatCanHoldEachOther(t *testing.T) {
 		"time as int8":         {send[time.Time]("int8"), "type"},
 		"time as interval":     {send[time.Time]("interval"), "type"},
 		"time as text[]":       {send[time.Time]("text[]"), "type"},
+		"Int4 as date":         {send[struct{ V pgtype.Int4 }]("date"), "type"},
+		"NullInt64 as uuid":    {send[struct{ V sql.NullInt64 }]("uuid"), "type"},
+		"NullInt64 as int4":    {send[struct{ V sql.NullInt64 }]("int4"), ""},
+		"NullInt64 as numeric": {send[struct{ V sql.NullInt64 }]("numeric"), ""},
+		"NullTime as int8":     {send[struct{ V sql.NullTime }]("int8"), "type"},
+		"NullTime as date":     {send[struct{ V sql.NullTime }]("date"), ""},
+		"Date as timestamptz":  {send[pgtype.Date]("timestamptz"), ""},
+		"IP as inet":           {send[net.IP]("inet"), ""},
+		"IP as date":           {send[net.IP]("date"), "type"},
+		"NullTime as domain":   {send[struct{ V sql.NullTime }]("old"), "type"},
 		"Addr as int4":         {send[netip.Addr]("int4"), "type"},
 		"Addr as text":         {send[netip.Addr]("text"), ""},
 		"UUID as int4":         {send[pgtype.UUID]("int4"), "type"},

@@ -113,9 +113,10 @@ func (t Types) Write(oid uint32, typ reflect.Type) Mismatch {
 	if !known && !t.fitsInput(oid, typ) {
 		return Mismatch{Rule: "type", Why: "cannot be sent as", Hint: t.fixUnknown(oid)}
 	}
+	sent := oid
 	oid = t.base(oid)
 	typ = rowscan.ValueType(typ)
-	if t.refusesSample(oid, typ) {
+	if t.refusesSample(sent, typ) {
 		return Mismatch{Rule: "type", Why: "cannot be sent as", Hint: "change the field's type, or cast the parameter in the SQL"}
 	}
 	if hasOwnWay(typ) {

@@ -1,7 +1,9 @@
 package typemap
 
 import (
+	"database/sql"
 	"math/big"
+	"net"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -63,40 +65,65 @@ func (t Types) scansSamples(oid uint32, typ reflect.Type) bool {
 	return false
 }
 
-// fieldSamples are values of types that pgx sends as text where it has nothing better, as they print themselves.
-var fieldSamples = map[reflect.Type]any{
-	reflect.TypeFor[time.Time]():          sampleTime,
-	reflect.TypeFor[time.Duration]():      time.Second,
-	reflect.TypeFor[netip.Addr]():         netip.MustParseAddr("10.0.0.1"),
-	reflect.TypeFor[netip.Prefix]():       netip.MustParsePrefix("10.0.0.0/8"),
-	reflect.TypeFor[pgtype.UUID]():        pgtype.UUID{Bytes: [16]byte{1}, Valid: true},
-	reflect.TypeFor[pgtype.Date]():        pgtype.Date{Time: sampleTime, Valid: true},
-	reflect.TypeFor[pgtype.Timestamp]():   pgtype.Timestamp{Time: sampleTime, Valid: true},
-	reflect.TypeFor[pgtype.Timestamptz](): pgtype.Timestamptz{Time: sampleTime, Valid: true},
-	reflect.TypeFor[pgtype.Interval]():    pgtype.Interval{Microseconds: 1, Valid: true},
+// fieldSamples are values of types that are sent as text, as they print themselves or as their Value method gives them,
+// where pgx has nothing better.
+var fieldSamples = samplesByType(
+	time.Second, netip.MustParseAddr("10.0.0.1"), netip.MustParsePrefix("10.0.0.0/8"), net.IPv4(10, 0, 0, 1), net.HardwareAddr{1, 2, 3, 4, 5, 6},
+	sql.NullInt16{Int16: 1, Valid: true}, sql.NullInt32{Int32: 1, Valid: true}, sql.NullInt64{Int64: 1, Valid: true}, sql.NullFloat64{Float64: 1, Valid: true}, sql.NullBool{Bool: true, Valid: true},
+	sql.Null[int16]{V: 1, Valid: true}, sql.Null[int32]{V: 1, Valid: true}, sql.Null[int64]{V: 1, Valid: true}, sql.Null[int]{V: 1, Valid: true}, sql.Null[bool]{V: true, Valid: true},
+	pgtype.Int2{Int16: 1, Valid: true}, pgtype.Int4{Int32: 1, Valid: true}, pgtype.Int8{Int64: 1, Valid: true}, pgtype.Float4{Float32: 1, Valid: true}, pgtype.Float8{Float64: 1, Valid: true},
+	pgtype.Numeric{Int: big.NewInt(1), Valid: true}, pgtype.Bool{Bool: true, Valid: true}, pgtype.UUID{Bytes: [16]byte{1}, Valid: true}, pgtype.Interval{Microseconds: 1, Valid: true},
+)
+
+// timeSamples are fieldSamples of times.
+var timeSamples = samplesByType(
+	sampleTime, sql.NullTime{Time: sampleTime, Valid: true}, sql.Null[time.Time]{V: sampleTime, Valid: true}, pgtype.Date{Time: sampleTime, Valid: true},
+	pgtype.Timestamp{Time: sampleTime, Valid: true}, pgtype.Timestamptz{Time: sampleTime, Valid: true}, pgtype.Time{Microseconds: 1, Valid: true},
+)
+
+func samplesByType(samples ...any) map[reflect.Type]any {
+	byType := map[reflect.Type]any{}
+	for _, sample := range samples {
+		byType[reflect.TypeOf(sample)] = sample
+	}
+	return byType
 }
 
-// refusesSample reports whether a value of a type is sent as a text that is none of the SQL type.
+// refusesSample reports whether a value of a type cannot be sent, or is sent as a text that is none of the SQL type.
 func (t Types) refusesSample(oid uint32, typ reflect.Type) bool {
 	sample, ok := fieldSamples[typ]
-	known, found := t.Known.TypeForOID(oid)
-	if !ok || !found {
+	judged := readsNoTime
+	if ok {
+		judged = readsNoNumber
+	} else if sample, ok = timeSamples[typ]; !ok {
 		return false
 	}
-	if _, err := t.Known.Encode(oid, t.Known.FormatCodeForOID(oid), sample, nil); err == nil {
+	base := t.base(oid)
+	known, found := t.Known.TypeForOID(base)
+	if !found {
 		return false
 	}
-	encoded, err := t.Known.Encode(oid, pgtype.TextFormatCode, sample, nil)
-	if err != nil {
+	var encoded []byte
+	_, err := t.Known.Encode(oid, t.Known.FormatCodeForOID(oid), sample, nil)
+	if _, sentByType := t.Known.TypeForOID(oid); sentByType && err == nil {
 		return false
+	}
+	if encoded, err = t.Known.Encode(oid, pgtype.TextFormatCode, sample, nil); err != nil { // in neither format
+		return true
 	}
 	if _, isArray := known.Codec.(*pgtype.ArrayCodec); isArray {
 		return len(encoded) > 0 && encoded[0] != '{' && encoded[0] != '['
 	}
-	switch oid {
-	case pgtype.BoolOID, pgtype.Int2OID, pgtype.Int4OID, pgtype.Int8OID, pgtype.Float4OID, pgtype.Float8OID, pgtype.NumericOID, pgtype.UUIDOID, pgtype.IntervalOID:
-		_, err = known.Codec.DecodeValue(t.Known, oid, pgtype.TextFormatCode, encoded)
-		return err != nil
+	if !slices.Contains(alwaysJudged, base) && !slices.Contains(judged, base) {
+		return false
 	}
-	return false // of others the server reads more forms than pgx does
+	_, err = known.Codec.DecodeValue(t.Known, base, pgtype.TextFormatCode, encoded)
+	return err != nil
 }
+
+// The types whose text pgx reads as the server does, at least that of the samples. Of others the server reads more.
+var (
+	alwaysJudged  = []uint32{pgtype.Int2OID, pgtype.Int4OID, pgtype.Int8OID, pgtype.Float4OID, pgtype.Float8OID, pgtype.NumericOID, pgtype.UUIDOID, pgtype.OIDOID}
+	readsNoNumber = []uint32{pgtype.DateOID, pgtype.TimestampOID, pgtype.TimestamptzOID}
+	readsNoTime   = []uint32{pgtype.IntervalOID, pgtype.BoolOID}
+)
