@@ -422,12 +422,17 @@ func (a *analyzer) variable(e *pgtree.Node, s *scope, v env) outcome {
 		return a.returned(s, table, number, returning, values)
 	}
 	o := a.base(s, table, number, returning, values)
-	if o.can&isNull != 0 && !v.nested {
+	if key := (columnKey{table, number, returning}); o.can&isNull != 0 && !v.nested {
+		if s.judged[key] { // by a condition with a subquery that names it
+			return o
+		}
+		s.judged[key] = true
 		facts := &fact{before: s.known, scope: s, table: table, column: number, null: true}
 		excluded, unsure := a.excluded(slices.Concat(s.cons, v.cons), facts, func(c constraint) bool {
 			return a.mentions(c, s, func(t, n int) bool { return t == table && n == number })
 		})
 		o = o.ruled(excluded, unsure)
+		delete(s.judged, key)
 	}
 	if s.sets && v.grouped == s || s.cmd == cmdMerge { // in a MERGE there may be no row of the source
 		o.can |= isNull
@@ -619,7 +624,7 @@ func (a *analyzer) column(r *relation, number int, rte *pgtree.Node) outcome {
 // rowScope is a scope in which the columns of a table stand for those of one of its rows, as in its checks.
 func rowScope(r *relation) *scope {
 	tables, _ := pgtree.Parse(fmt.Sprintf("{RANGETBLENTRY :rtekind %d :relid %d :inh false}", rteRelation, r.oid))
-	return &scope{query: &pgtree.Node{Tag: "QUERY"}, tables: tables, row: r, memo: map[columnKey]outcome{}, busy: map[columnKey]bool{}, subs: map[int]*scope{}}
+	return &scope{query: &pgtree.Node{Tag: "QUERY"}, tables: tables, row: r, memo: map[columnKey]outcome{}, busy: map[columnKey]bool{}, judged: map[columnKey]bool{}, subs: map[int]*scope{}}
 }
 
 // viewColumn is what a column of a view can be.

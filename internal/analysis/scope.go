@@ -58,11 +58,12 @@ type scope struct {
 	joins []*outerJoin // those that may have found no row
 	known *fact        // what cons prove of columns
 
-	sets bool // it has grouping sets
-	subs map[int]*scope
-	memo map[columnKey]outcome
-	busy map[columnKey]bool
-	row  *relation // of a scope for the columns of one row of a table
+	sets   bool // it has grouping sets
+	subs   map[int]*scope
+	memo   map[columnKey]outcome
+	busy   map[columnKey]bool
+	judged map[columnKey]bool // columns whose conditions are being looked at
+	row    *relation          // of a scope for the columns of one row of a table
 
 	within env // what holds around it: whether it is evaluated for groups, or in a RETURNING
 }
@@ -117,7 +118,7 @@ func (f *fact) ofExpr(s *scope, e *pgtree.Node) *fact {
 }
 
 func (a *analyzer) newScope(query *pgtree.Node, parent *scope, within env) *scope {
-	s := &scope{query: query, parent: parent, within: env{grouped: within.grouped, returning: within.returning}, subs: map[int]*scope{}, memo: map[columnKey]outcome{}, busy: map[columnKey]bool{}}
+	s := &scope{query: query, parent: parent, within: env{grouped: within.grouped, returning: within.returning}, subs: map[int]*scope{}, memo: map[columnKey]outcome{}, busy: map[columnKey]bool{}, judged: map[columnKey]bool{}}
 	s.tables, _ = query.List("rtable")
 	s.cmd = num(query, "commandType")
 	s.target = num(query, "resultRelation")
