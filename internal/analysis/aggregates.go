@@ -84,7 +84,9 @@ func (a *analyzer) window(e *pgtree.Node, s *scope, v env, values mask) outcome 
 	}
 	arg := value(values)
 	if len(args) > 0 {
-		arg = a.eval(args[0], s, v.with(conditions(s, e.Node("aggfilter"))...))
+		every := v // of other rows than the one of which something is known
+		every.facts, every.cons = nil, conditions(s, e.Node("aggfilter"))
+		arg = a.eval(args[0], s, every)
 	}
 	switch f.name {
 	case "row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "count":

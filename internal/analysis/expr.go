@@ -261,9 +261,17 @@ func emptyArray(e *pgtree.Node) bool {
 
 // assume adds what an expression is to what holds.
 func (a *analyzer) assume(v env, s *scope, e *pgtree.Node, null bool) env {
-	if up, ok := e.Int("varlevelsup"); e.Is("VAR") && ok && up == 0 && s.aliased(num(e, "varno"), num(e, "varattno")) == nil {
+	if up, ok := e.Int("varlevelsup"); e.Is("VAR") && ok && up == 0 {
+		if alias := s.aliased(num(e, "varno"), num(e, "varattno")); alias != nil {
+			return a.assume(v, s, alias, null)
+		}
 		v.facts = &fact{before: v.facts, scope: s, table: num(e, "varno"), column: num(e, "varattno"), null: null}
 		return v
+	}
+	if args, _ := e.List("args"); null && e.Is("COALESCEEXPR") {
+		for _, arg := range args {
+			v = a.assume(v, s, arg, true)
+		}
 	}
 	v.facts = &fact{before: v.facts, scope: s, expr: e, null: null}
 	return v
@@ -480,21 +488,27 @@ func (a *analyzer) sublink(e *pgtree.Node, s *scope, v env) outcome {
 	if !ok || !q.Is("QUERY") {
 		return unknown(everything)
 	}
-	if kind == linkExists {
-		return value(boolean)
-	}
 	if kind == linkArray {
 		return value(isValue)
 	}
 	sub := a.subquery(q, s, v)
+	empty := v.nested && a.findsNone(sub, v.facts)
 	switch kind {
+	case linkExists:
+		if empty {
+			return value(isFalse)
+		}
+		return value(boolean)
 	case linkExpr:
+		if empty {
+			return outcome{can: isNull, does: isNull}
+		}
 		o := a.output(sub, 0, false)
 		if oneRow(q) {
 			return o
 		}
 		o.can |= isNull
-		if mayBeEmpty(q) && !a.findsByKey(sub, q) && !s.probed(relationsOf(q)) {
+		if mayBeEmpty(q) && !a.findsByKey(sub, q, v) && !s.probed(relationsOf(q)) {
 			o.does |= isNull
 			o.why = &reason{text: "a subquery gives NULL where it finds no row", near: []string{"(select"}}
 		}
@@ -506,6 +520,9 @@ func (a *analyzer) sublink(e *pgtree.Node, s *scope, v env) outcome {
 		none := isFalse
 		if kind == linkAll {
 			none = isTrue
+		}
+		if empty {
+			return value(none)
 		}
 		o := outcome{can: none}
 		if mayBeEmpty(q) {
@@ -532,10 +549,19 @@ func (a *analyzer) subquery(q *pgtree.Node, s *scope, v env) *scope {
 	return a.links[at]
 }
 
+// findsNone reports whether the conditions of a subquery leave no row under the facts.
+func (a *analyzer) findsNone(sub *scope, facts *fact) bool {
+	if aggs, ok := sub.query.Bool("hasAggs"); !ok || aggs || sub.sets || sub.query.Node("setOperations") != nil || sub.cmd != cmdSelect {
+		return false // it may have a row without finding one
+	}
+	excluded, _ := a.excluded(sub.cons, facts, func(constraint) bool { return true })
+	return excluded
+}
+
 // findsByKey reports whether a subquery looks a row up by a foreign key, which then is there.
-func (a *analyzer) findsByKey(sub *scope, q *pgtree.Node) bool {
+func (a *analyzer) findsByKey(sub *scope, q *pgtree.Node, v env) bool {
 	if len(sub.tables) != 1 || len(sub.joins) > 0 {
 		return false
 	}
-	return a.mustMatch(sub, sub.tables[0], 1, conditions(sub, q.Node("jointree").Node("quals")))
+	return a.hasMatch(sub, 1, conditions(sub, q.Node("jointree").Node("quals")), v)
 }

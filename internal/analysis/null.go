@@ -422,6 +422,9 @@ func (a *analyzer) variable(e *pgtree.Node, s *scope, v env) outcome {
 		return a.returned(s, table, number, returning, values)
 	}
 	o := a.base(s, table, number, returning, values)
+	if o.can&isNull != 0 && !v.nested && len(s.joins) > 0 {
+		o, v = a.found(s, table, number, values, v)
+	}
 	if key := (columnKey{table, number, returning}); o.can&isNull != 0 && !v.nested {
 		if s.judged[key] { // by a condition with a subquery that names it
 			return o
@@ -438,6 +441,60 @@ func (a *analyzer) variable(e *pgtree.Node, s *scope, v env) outcome {
 		o.can |= isNull
 	}
 	return o
+}
+
+// found is what a column can be where the conditions of a branch, or that others are NULL, show that outer joins found the
+// row, and what holds there.
+func (a *analyzer) found(s *scope, table, number int, values mask, v env) (o outcome, _ env) {
+	joins, nulls := s.joins, a.isNullBy(s, v)
+	for {
+		i := slices.IndexFunc(joins, func(j *outerJoin) bool { return slices.Contains(j.tables, table) })
+		if i < 0 {
+			o = a.ofTable(s, s.table(table), table, number, values)
+			break
+		}
+		j := joins[i]
+		facts := s.known
+		for _, t := range j.tables {
+			facts = &fact{before: facts, scope: s, table: t, column: allColumns, null: true}
+		}
+		excluded, unsure := a.excluded(v.cons, facts, func(c constraint) bool {
+			return a.mentions(c, s, func(t, _ int) bool { return slices.Contains(j.tables, t) })
+		})
+		if !excluded && !(j.other != nil && a.absent(s, j.other.tables, j.other.joins, nulls)) {
+			o = a.unmatched(a.ofTable(s, s.table(table), table, number, values), s, j, table, number)
+			o = o.ruled(false, unsure || !j.unsure && a.mustMatch(s, j, v))
+			break
+		}
+		joins, v = j.joins, v.with(j.cons...)
+	}
+	return outcome{o.can & (isNull | values), o.does & (isNull | values), o.why}, v
+}
+
+// isNullBy are the facts of an env, and those of its conditions that say that something is NULL.
+func (a *analyzer) isNullBy(s *scope, v env) *fact {
+	for _, c := range slices.Concat(s.cons, v.cons) {
+		test := num(c.expr, "nulltesttype")
+		byRow, ok := c.expr.Bool("argisrow")
+		if c.scope == s && c.expr.Is("NULLTEST") && ok && !byRow && (test == 0 && c.allowed == isTrue || test == 1 && c.allowed&isTrue == 0) {
+			v = a.assume(v, s, c.expr.Node("arg"), true)
+		}
+	}
+	return v.facts
+}
+
+// absent reports whether the facts show that a side of a FULL JOIN has no row: a column is NULL that is not in any.
+func (a *analyzer) absent(s *scope, tables []int, below []*outerJoin, facts *fact) bool {
+	for f := facts; f != nil; f = f.before {
+		if f.scope == s && f.expr == nil && f.null && slices.Contains(tables, f.table) && !slices.ContainsFunc(below, func(j *outerJoin) bool {
+			return slices.Contains(j.tables, f.table)
+		}) && a.ofTable(s, s.table(f.table), f.table, f.column, everything).can&isNull == 0 {
+			return true
+		}
+	}
+	return slices.ContainsFunc(below, func(j *outerJoin) bool {
+		return j.other != nil && a.absent(s, j.tables, j.joins, facts) && a.absent(s, j.other.tables, j.other.joins, facts)
+	})
 }
 
 func (a *analyzer) columnName(s *scope, table, number int) string {
@@ -460,25 +517,31 @@ func (a *analyzer) base(s *scope, table, number, returning int, values mask) out
 		o = a.ofTable(s, s.table(table), table, number, values)
 		delete(s.busy, key)
 		for _, j := range s.joins {
-			if !slices.Contains(j.tables, table) {
-				continue
+			if slices.Contains(j.tables, table) {
+				o = a.unmatched(o, s, j, table, number)
+				break
 			}
-			o.can |= isNull
-			if !j.unsure {
-				alias, _ := s.table(table).Node("eref").Text("aliasname")
-				name := a.columnName(s, table, number)
-				o.does |= isNull
-				if number == 0 {
-					o.why = &reason{text: fmt.Sprintf("the row of %s is NULL where the %s finds none", alias, j.words), near: []string{alias}}
-					break
-				}
-				o.why = &reason{text: fmt.Sprintf("column %q of %s is NULL where the %s finds no row", name, alias, j.words), near: []string{alias + "." + name, name, alias}}
-			}
-			break
 		}
 		s.memo[key] = o
 	}
 	return outcome{o.can & (isNull | values), o.does & (isNull | values), o.why}
+}
+
+// unmatched is what a column can be where an outer join may have found no row.
+func (a *analyzer) unmatched(o outcome, s *scope, j *outerJoin, table, number int) outcome {
+	o.can |= isNull
+	if j.unsure {
+		return o
+	}
+	alias, _ := s.table(table).Node("eref").Text("aliasname")
+	name := a.columnName(s, table, number)
+	o.does |= isNull
+	if number == 0 {
+		o.why = &reason{text: fmt.Sprintf("the row of %s is NULL where the %s finds none", alias, j.words), near: []string{alias}}
+	} else {
+		o.why = &reason{text: fmt.Sprintf("column %q of %s is NULL where the %s finds no row", name, alias, j.words), near: []string{alias + "." + name, name, alias}}
+	}
+	return o
 }
 
 // ofTable is what a column of one entry of the range table can be.

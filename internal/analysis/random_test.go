@@ -495,7 +495,8 @@ func (w *world) selectOf(outer scope, depth int, types []string) (string, []fiel
 		for _, typ := range types {
 			switch {
 			case w.chance(6) && typ == "int":
-				add(typ, w.one("row_number() over ()::int", "lag("+w.expr("int", all, 1, plain)+") over (order by 1)", "lead("+w.expr("int", all, 1, plain)+", 1, 0) over ()",
+				of := w.expr("int", all, 1, plain)
+				add(typ, w.one("row_number() over ()::int", "case when "+of+" is not null then first_value("+of+") over () else 0 end", "lag("+w.expr("int", all, 1, plain)+") over (order by 1)", "lead("+w.expr("int", all, 1, plain)+", 1, 0) over ()",
 					"sum("+w.expr("int", all, 1, plain)+") over (order by "+w.expr("int", all, 1, plain)+")::int", "first_value("+w.expr("int", all, 1, plain)+") over ()",
 					"max("+w.expr("int", all, 1, plain)+") over (rows between 1 following and 2 following)"))
 			default:
