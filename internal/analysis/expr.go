@@ -476,10 +476,47 @@ func (a *analyzer) field(e *pgtree.Node, s *scope, v env, values mask) outcome {
 			return a.base(s, num(arg, "varno"), number, 0, values)
 		}
 	}
-	if arg.Is("VAR") && num(arg, "varattno") > 0 && !v.nested {
+	if arg.Is("VAR") && num(arg, "varattno") > 0 && !v.nested && !s.isRow(arg) {
 		return maybe(values, &reason{text: "a field of a composite value may be NULL", near: []string{"."}})
 	}
 	return unknown(values)
+}
+
+// scalar is what a column of a subquery is, or NULL where that finds no row.
+func (a *analyzer) scalar(q *pgtree.Node, column int, s *scope, v env) outcome {
+	sub := a.subquery(q, s, v)
+	if v.nested && a.findsNone(sub, v.facts) {
+		return outcome{can: isNull, does: isNull}
+	}
+	o := a.output(sub, column, false)
+	if oneRow(q) {
+		return o
+	}
+	o.can |= isNull
+	if mayBeEmpty(q) && !a.findsByKey(sub, q, v) && !sub.findsOuter() && !s.probed(relationsOf(q)) {
+		o.does |= isNull
+		o.why = &reason{text: "a subquery gives NULL where it finds no row", near: []string{"(select"}}
+	}
+	return o
+}
+
+// isRow reports whether a column is a row of a table that a subquery gives as a whole.
+func (s *scope) isRow(e *pgtree.Node) bool {
+	for range num(e, "varlevelsup") {
+		if s = s.parent; s == nil {
+			return false
+		}
+	}
+	sub := s.subs[num(e, "varno")]
+	if sub == nil {
+		return false
+	}
+	list, number := columnsOf(sub), num(e, "varattno")
+	if number < 1 || number > len(list) {
+		return false
+	}
+	of := list[number-1].Node("expr")
+	return of.Is("VAR") && (num(of, "varattno") == 0 || sub.isRow(of))
 }
 
 func (a *analyzer) sublink(e *pgtree.Node, s *scope, v env) outcome {
@@ -500,19 +537,7 @@ func (a *analyzer) sublink(e *pgtree.Node, s *scope, v env) outcome {
 		}
 		return value(boolean)
 	case linkExpr:
-		if empty {
-			return outcome{can: isNull, does: isNull}
-		}
-		o := a.output(sub, 0, false)
-		if oneRow(q) {
-			return o
-		}
-		o.can |= isNull
-		if mayBeEmpty(q) && !a.findsByKey(sub, q, v) && !s.probed(relationsOf(q)) {
-			o.does |= isNull
-			o.why = &reason{text: "a subquery gives NULL where it finds no row", near: []string{"(select"}}
-		}
-		return o
+		return a.scalar(q, 0, s, v)
 	case linkAny, linkAll:
 		test := e.Node("testexpr")
 		args, _ := test.List("args")

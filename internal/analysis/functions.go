@@ -97,7 +97,7 @@ func (a *analyzer) call(e *pgtree.Node, args []*pgtree.Node, s *scope, v env, va
 		}
 	case f.lang == "internal" && maybeNull:
 		own = maybe(values, &reason{text: name + " " + why, near: near})
-		if constant || len(args) > 0 && a.guarded(args[0], s, v) {
+		if constant && f.src != "show_config_by_name_missing_ok" || len(args) > 0 && a.guarded(args[0], s, v) {
 			own.does, own.why = own.does&^isNull, nil
 		}
 	case f.lang == "internal" && f.strict && inList(neverNullText, f.src),
@@ -118,6 +118,13 @@ func (a *analyzer) call(e *pgtree.Node, args []*pgtree.Node, s *scope, v env, va
 			return value(isTrue)
 		case "<>":
 			return value(isFalse)
+		}
+	}
+	if f.builtin() && len(args) == 2 && (f.src == "booleq" || f.src == "boolne") {
+		if b, ok := constBool(args[1]); ok && b == (f.src == "booleq") {
+			return results[0]
+		} else if ok {
+			return outcome{negated(results[0].can), negated(results[0].does), results[0].why}
 		}
 	}
 	if constant { // which of the values it is, is not looked at

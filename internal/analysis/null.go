@@ -33,6 +33,7 @@ type outcome struct {
 type reason struct {
 	text string
 	near []string // names by which its place is found in the SQL, the most telling first
+	tied bool     // a check ties it to other columns: a condition about those may exclude it
 }
 
 func value(values mask) outcome   { return outcome{can: values, does: values} }
@@ -285,7 +286,7 @@ func (a *analyzer) evalNode(e *pgtree.Node, s *scope, v env) outcome {
 		if o.can&^isNull == 0 {
 			return o
 		}
-		if groups, _ := s.query.List("groupClause"); args[0].Is("AGGREF") && len(groups) > 0 || a.guarded(args[0], s, v) || isConst(args[0]) && isConst(args[1]) {
+		if groups, _ := s.query.List("groupClause"); a.isNamed(args[0], "count") && len(groups) > 0 || a.guarded(args[0], s, v) || isConst(args[0]) && isConst(args[1]) {
 			return outcome{can: isNull | values, does: values}
 		}
 		return maybe(values, &reason{text: "nullif gives NULL where its arguments are equal", near: []string{"nullif"}})
@@ -331,8 +332,13 @@ func (a *analyzer) evalNode(e *pgtree.Node, s *scope, v env) outcome {
 }
 
 func (a *analyzer) param(e *pgtree.Node, s *scope, v env, values mask) outcome {
+	const external, multiExpr = 0, 3
 	number, ok := e.Int("paramid")
-	if kind, known := e.Int("paramkind"); !ok || !known || kind != 0 || number < 1 {
+	kind, known := e.Int("paramkind")
+	if ok && known && kind == multiExpr {
+		return a.ofSeveral(number>>16, number&0xffff, s, v, values)
+	}
+	if !ok || !known || kind != external || number < 1 {
 		return unknown(values)
 	}
 	null := Unknown
@@ -347,6 +353,17 @@ func (a *analyzer) param(e *pgtree.Node, s *scope, v env, values mask) outcome {
 	}
 	o := maybe(values, &reason{text: fmt.Sprintf("parameter $%d may be NULL", number), near: []string{fmt.Sprintf("$%d", number)}})
 	return o
+}
+
+// ofSeveral is what the subquery of UPDATE ... SET (a, b) = (SELECT ...) gives a column.
+func (a *analyzer) ofSeveral(id, column int, s *scope, v env, values mask) outcome {
+	list, _ := s.query.List("targetList")
+	for _, te := range list {
+		if e := te.Node("expr"); e.Is("SUBLINK") && num(e, "subLinkId") == id && e.Node("subselect").Is("QUERY") {
+			return a.scalar(e.Node("subselect"), column-1, s, v).withValues(values)
+		}
+	}
+	return unknown(values)
 }
 
 // restrict takes NULL from an outcome if a condition rules it out for the expression.
@@ -437,6 +454,7 @@ func (a *analyzer) variable(e *pgtree.Node, s *scope, v env) outcome {
 		o = o.ruled(excluded, unsure)
 		delete(s.judged, key)
 	}
+	o = a.untie(o, s, table, number, v.cons)
 	if s.sets && v.grouped == s || s.cmd == cmdMerge { // in a MERGE there may be no row of the source
 		o.can |= isNull
 	}
@@ -628,7 +646,7 @@ func (a *analyzer) column(r *relation, number int, rte *pgtree.Node) outcome {
 			o.can |= isNull
 		}
 		if o.why != nil {
-			o.why = &reason{text: o.why.text + ", in view " + r.String(), near: o.why.near}
+			o.why = &reason{text: o.why.text + ", in view " + r.String(), near: o.why.near, tied: o.why.tied}
 		}
 		return o
 	case "r", "p", "f":
@@ -670,7 +688,9 @@ func (a *analyzer) column(r *relation, number int, rte *pgtree.Node) outcome {
 		}
 		facts := &fact{scope: row, table: 1, column: number, null: true}
 		excluded, unsure := a.excluded([]constraint{con}, facts, func(constraint) bool { return true })
-		o = o.ruled(excluded, unsure || others)
+		if o = o.ruled(excluded, unsure || others && !a.isPlain(k.expr)); others && o.why != nil {
+			o.why.tied = true
+		}
 	}
 	if c.generated && o.can&isNull != 0 {
 		g := a.eval(c.expr, row, env{nested: true})
@@ -682,6 +702,55 @@ func (a *analyzer) column(r *relation, number int, rte *pgtree.Node) outcome {
 		}
 	}
 	return o
+}
+
+// isPlain reports whether a check is made of comparisons and tests for NULL alone: what it says of one column leaves the
+// other columns values by which it holds.
+func (a *analyzer) isPlain(check *pgtree.Node) bool {
+	plain := true
+	check.Walk(func(n *pgtree.Node) bool {
+		args, _ := n.List("args")
+		switch {
+		case n.Is("BOOLEXPR", "VAR", "CONST", "RELABELTYPE", "COLLATEEXPR", "COERCEVIAIO", "ARRAYEXPR"):
+		case n.Is("NULLTEST"):
+			plain = plain && n.Node("arg").Is("VAR")
+		case n.Is("OPEXPR", "SCALARARRAYOPEXPR", "FUNCEXPR"):
+			f := a.function(n)
+			plain = plain && f.builtin() && f.strict && !slices.ContainsFunc(args, func(arg *pgtree.Node) bool { return valuesOf(arg) == boolean })
+		default:
+			plain = false
+		}
+		return plain
+	})
+	return plain
+}
+
+// tiedTo reports whether a check is about a column of a table and another.
+func (r *relation) tiedTo(number, other int) bool {
+	return slices.ContainsFunc(r.checks, func(k check) bool {
+		of := map[int]bool{}
+		k.expr.Walk(func(n *pgtree.Node) bool {
+			if n.Is("VAR") {
+				of[num(n, "varattno")] = true
+			}
+			return true
+		})
+		return of[number] && of[other]
+	})
+}
+
+// untie takes NULL from what surely happens to a column, if a condition is about the columns that a check ties it to.
+func (a *analyzer) untie(o outcome, s *scope, table, number int, cons []constraint) outcome {
+	if o.why == nil || !o.why.tied {
+		return o
+	}
+	r := a.catalog.relations[s.table(table).OID("relid")]
+	about := slices.ContainsFunc(slices.Concat(s.cons, cons), func(c constraint) bool {
+		return a.mentions(c, s, func(t, n int) bool {
+			return t == table && n != number && (r == nil || r.kind == "v" || r.kind == "m" || r.tiedTo(number, n))
+		})
+	})
+	return o.ruled(false, about)
 }
 
 // rowScope is a scope in which the columns of a table stand for those of one of its rows, as in its checks.

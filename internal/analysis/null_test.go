@@ -43,6 +43,8 @@ create function fill() returns trigger language plpgsql as 'begin new.a := null;
 create trigger fill before insert or update on filled for each row execute function fill();
 create function own_strict(text) returns bool strict immutable language plpgsql as 'begin return true; end';
 create function own(text) returns bool immutable language plpgsql as 'begin return true; end';
+create table jobs (id int8 primary key, state text not null, done_at timestamptz, since int, until int, check (state <> 'done' or done_at is not null),
+	check (until > since), check (num_nonnulls(until, id) = 2));
 create materialized view m_users as select id, name, nick from users;
 `
 
@@ -90,6 +92,12 @@ func TestNulls(t *testing.T) {
 		{`select ctid, tableoid from users`, "never never", nil},
 		{`select u from users u`, "never", nil},
 		{`select note, id, kind from nn`, "never maybe maybe", nil},
+		{`select done_at, since, until from jobs`, "maybe maybe unknown", nil},
+		{`select done_at from jobs where state = 'done'`, "unknown", nil},
+		{`select done_at, case when state = 'done' then done_at else now() end from jobs where id > 0`, "maybe unknown", nil},
+		{`with x as (select * from jobs) select done_at from x where state = 'done'`, "unknown", nil},
+		{`update jobs set since = 1 where id = 1 returning done_at`, "maybe", nil},
+		{`update jobs set state = 'done' where id = 1 returning done_at`, "unknown", nil},
 		{`select a, b from parent`, "never maybe", nil},
 		{`select a, b from only parent`, "never never", nil},
 		{`select relname, reloptions from pg_class`, "never maybe", nil},
@@ -105,6 +113,7 @@ func TestNulls(t *testing.T) {
 		{`select nick from users where nick <> ''`, "never", nil},
 		{`select nick from users where starts_with(nick, 'a')`, "never", nil},
 		{`select nick from users where nick is null`, "maybe", nil},
+		{`select nick from users where (nick is null) = false`, "never", nil},
 		{`select nick from users where nick = $1`, "never", no},
 		{`select nick from users where nick = $1 or name = $1`, "maybe", no},
 		{`select nick from users where nick = $1 or nick like $2`, "never", no},
@@ -141,6 +150,8 @@ func TestNulls(t *testing.T) {
 		{`select upper(meta->>'a') from users where meta->>'a' <> ''`, "never", nil},
 		{`select home from users where home is not null`, "never", nil},
 		{`select (home).street from users where home is not null`, "maybe", nil},
+		{`select (x).id, (x).title from (select p as x from posts p) s`, "unknown unknown", nil},
+		{`select current_setting('app.user', true)`, "maybe", nil},
 		// Joins.
 		{`select u.name, p.title from users u left join posts p on p.user_id = u.id`, "never maybe", nil},
 		{`select u.name, p.title from users u left join posts p on p.user_id = u.id where p.id is not null`, "never never", nil},
@@ -179,6 +190,9 @@ func TestNulls(t *testing.T) {
 		{`select (select max(id) from posts)`, "maybe", nil},
 		{`select title, (select name from users where id = p.user_id) from posts p`, "never unknown", nil},
 		{`select (select title from posts q where q.id = p.parent_id) from posts p where p.parent_id is not null`, "unknown", nil},
+		{`select n - (select max(n) from posts), (select max(n) from posts q where q.user_id = p.user_id) from posts p`, "unknown unknown", nil}, // there is the row itself
+		{`select (select max(n) from posts), (select max(n) from posts q where q.parent_id = p.id) from posts p, users`, "unknown maybe", nil},
+		{`insert into posts (user_id, title, parent_id) values (1, 'a', (select max(id) from posts)) returning parent_id`, "maybe", nil},
 		{`select nick from (select nick from users where nick is not null) s`, "never", nil},
 		{`with x as (select nick from users where nick is not null) select nick from x`, "never", nil},
 		{`with x as (select nick from users) select nick from x where nick > 'a'`, "never", nil},
@@ -231,6 +245,9 @@ func TestNulls(t *testing.T) {
 		{`select user_id, max(id), max(body), array_agg(title), array_agg(body), json_agg(body) from posts group by user_id`, "never never maybe never{never} never{maybe} never", nil},
 		{`select coalesce(sum(n), 0), coalesce(array_agg(title), '{}'), coalesce(json_agg(p), '[]') from posts p`, "never never{never} never", nil},
 		{`select max(body) from posts group by user_id having max(body) > 'a'`, "never", nil},
+		{`select max(p.id) from users u left join posts p on p.user_id = u.id group by u.id having count(p.id) > 0`, "unknown", nil},
+		{`select max(p.id) from users u left join posts p on p.user_id = u.id group by u.id having count(*) > 0`, "maybe", nil},
+		{`select 1 / nullif(sum(n), 0), 1 / nullif(count(*), 0) from posts group by user_id`, "maybe unknown", nil},
 		{`select max(id) from posts having count(*) > 0`, "unknown", nil},
 		{`select array_agg(body) filter (where body is not null) from posts`, "maybe{never}", nil},
 		{`select array_remove(array_agg(body), null) from posts group by n`, "never{never}", nil},
@@ -271,6 +288,8 @@ func TestNulls(t *testing.T) {
 		{`with i as (insert into users (name, nick) values ('a', $1) returning id, nick) select nick from i`, "never", yes},
 		{`update users set name = 'x' where id = $1 returning nick`, "maybe", yes},
 		{`update users set nick = 'x' where id = $1 returning nick`, "never", yes},
+		{`update users set (nick, mail) = (select coalesce(max(title), ''), 'a@b' from posts) returning nick`, "never", nil},
+		{`update users set (nick, mail) = (select title, 'a@b' from posts where id = 1) returning nick`, "maybe", nil},
 		{`update users set nick = null where nick is not null returning nick, (select nick)`, "maybe maybe", nil},
 		{`update users set name = 'x' where nick = $1 returning nick`, "never", yes},
 		{`update users set name = 'x' where nick is null or nick = $1 returning nick`, "maybe", yes},
