@@ -160,7 +160,7 @@ func (v *checker) assigned(s *descriptor, f structfields.Field, i int, placehold
 		}
 		v.labels(s, s.in, f, cast.To)
 	}
-	for _, to := range p.Sets {
+	for _, to := range slices.Concat(p.Sets, p.Fails) {
 		if !to.NotNull {
 			continue
 		}

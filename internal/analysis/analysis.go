@@ -67,6 +67,8 @@ type Param struct {
 	Type string // as format_type writes it
 	// Sets are the columns that the parameter is assigned to as it is, or after a cast that keeps NULL.
 	Sets []ColumnRef
+	// Fails are the other columns that are NOT NULL and would be set to NULL where the parameter is NULL, as by lower($1).
+	Fails []ColumnRef
 	// Casts are the explicit casts of the parameter to another type than its own, such as the second in
 	// @x::text::mood: the first is what its type comes from.
 	Casts []Cast

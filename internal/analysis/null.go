@@ -31,9 +31,10 @@ type outcome struct {
 
 // A reason says why something may be NULL.
 type reason struct {
-	text string
-	near []string // names by which its place is found in the SQL, the most telling first
-	tied bool     // a check ties it to other columns: a condition about those may exclude it
+	text  string
+	near  []string // names by which its place is found in the SQL, the most telling first
+	param int      // the parameter that is NULL; 0 if it is something else
+	tied  bool     // a check ties it to other columns: a condition about those may exclude it
 }
 
 func value(values mask) outcome   { return outcome{can: values, does: values} }
@@ -351,7 +352,7 @@ func (a *analyzer) param(e *pgtree.Node, s *scope, v env, values mask) outcome {
 	case Unknown:
 		return outcome{can: isNull | values, does: values}
 	}
-	o := maybe(values, &reason{text: fmt.Sprintf("parameter $%d may be NULL", number), near: []string{fmt.Sprintf("$%d", number)}})
+	o := maybe(values, &reason{text: fmt.Sprintf("parameter $%d may be NULL", number), near: []string{fmt.Sprintf("$%d", number)}, param: number})
 	return o
 }
 
