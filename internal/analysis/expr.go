@@ -273,8 +273,27 @@ func (a *analyzer) assume(v env, s *scope, e *pgtree.Node, null bool) env {
 			v = a.assume(v, s, arg, true)
 		}
 	}
+	if arg := a.onlyArgument(e); null && arg != nil {
+		v = a.assume(v, s, arg, true)
+	}
 	v.facts = &fact{before: v.facts, scope: s, expr: e, null: null}
 	return v
+}
+
+// onlyArgument is what must be NULL where an expression is: the argument of a cast, or of a function that never makes NULL.
+func (a *analyzer) onlyArgument(e *pgtree.Node) *pgtree.Node {
+	if e.Is("RELABELTYPE", "COLLATEEXPR", "COERCEVIAIO") {
+		return e.Node("arg")
+	}
+	args, _ := e.List("args")
+	args = slices.DeleteFunc(slices.Clone(args), func(arg *pgtree.Node) bool {
+		null, ok := arg.Bool("constisnull")
+		return arg.Is("CONST") && ok && !null
+	})
+	if f := a.function(e); e.Is("FUNCEXPR") && len(args) == 1 && f.builtin() && f.strict && !f.set && f.lang == "internal" && inList(neverNullText, f.src) {
+		return args[0]
+	}
+	return nil
 }
 
 // first is COALESCE, or GREATEST and LEAST: NULL only if all arguments are.
