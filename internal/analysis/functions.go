@@ -97,7 +97,7 @@ func (a *analyzer) call(e *pgtree.Node, args []*pgtree.Node, s *scope, v env, va
 		}
 	case f.lang == "internal" && maybeNull:
 		own = maybe(values, &reason{text: name + " " + why, near: near})
-		if constant && f.src != "show_config_by_name_missing_ok" || len(args) > 0 && a.guarded(args[0], s, v) {
+		if constant && f.src != "show_config_by_name_missing_ok" || len(args) > 0 && (args[0].Is("ARRAYEXPR") || a.guarded(args[0], s, v)) {
 			own.does, own.why = own.does&^isNull, nil
 		}
 	case f.lang == "internal" && f.strict && inList(neverNullText, f.src),
