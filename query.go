@@ -345,7 +345,7 @@ func (q *query) readItem(b *rowscan.Buffer, rows rowscan.Rows, limit limits, out
 // limits l, so that COMMIT may be sent with it.
 func (q *query) isCommitSafe(l limits) bool {
 	switch {
-	case q.kind == queryExec, q.readOnly, q.reads && q.text.CallsNothing():
+	case q.kind == queryExec:
 		return true
 	case q.kind == queryAll:
 		return l.rows == 0 && l.bytes == 0
