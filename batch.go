@@ -11,11 +11,11 @@ import (
 	"sync/atomic"
 )
 
-// A BatchMode determines what the failure of one item means for the others.
+// A BatchMode determines what the error of one item means for the others.
 type BatchMode int
 
 const (
-	// Atomic: one transaction, all or nothing. It stops at the first failure.
+	// Atomic: one transaction, all or nothing. It stops at the first error.
 	Atomic BatchMode = iota
 	// Isolated: one transaction, in which the good items commit together and the bad
 	// ones are reported.
@@ -23,7 +23,7 @@ const (
 	// Independent: a transaction for each item.
 	Independent
 	// Sequential: one after the other, a transaction for each. It stops at the first
-	// failure, and keeps what came before.
+	// error, and keeps what came before.
 	Sequential
 )
 
@@ -55,7 +55,7 @@ func (r BatchResult[Out]) Err() error {
 	var errs []error
 	for _, o := range r.Outcomes {
 		if o.Err == nil || isSkipped(o.Err) || len(errs) > 0 && errs[len(errs)-1] == o.Err {
-			continue // or the failure of all, which they share
+			continue // or the error of all, which they share
 		}
 		errs = append(errs, o.Err)
 	}
@@ -492,7 +492,7 @@ func (p *Pipeline) Run(ctx context.Context, db DB, mode BatchMode) error {
 
 const pipelineName = "pipeline"
 
-// end makes the results known. It returns the failure of all, if there is one, or the
+// end makes the results known. It returns the error of all, if there is one, or the
 // errors of the items.
 func (p *Pipeline) end(failure *Error) error {
 	var errs []error

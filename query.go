@@ -329,7 +329,7 @@ func (q *query) collectOneRow(b *rowscan.Buffer, rows rowscan.Rows, limit limits
 }
 
 // readItem reads the reply of an item of a pipeline into out, which must be zero. Its
-// failure is one of the client's, as with collect.
+// error is one of the client, as with collect.
 func (q *query) readItem(b *rowscan.Buffer, rows rowscan.Rows, limit limits, out reflect.Value) *Error {
 	if q.kind == queryExec {
 		rows.Close()

@@ -29,8 +29,8 @@ import (
 // without a connection. build must put values into args and never into the SQL.
 //
 // build runs once for each attempt, after validation and Before, in the caller's goroutine;
-// many may run at once. Its error ends the run, with CodeFailed or the code of an [*Error], and
-// its panic goes on: nothing was sent. SQL that is not one statement, that ends a transaction,
+// many may run at once. Its error ends the run, with CodeFailed or the code of an [*Error], and a
+// panic in it reaches the caller: nothing was sent. SQL that is not one statement, that ends a transaction,
 // that is plainly a write in a ReadOnly command, or that has another number of arguments, is
 // CodeInternal, and is not sent either.
 //
