@@ -48,16 +48,16 @@ func newStatement(command string, in reflect.Type, text sqltext.Text) *statement
 	return s
 }
 
-// with is the statement under options, which panic if the SQL does not allow them.
+// with returns the statement with options, and panics if its SQL does not allow them.
 func (s *statement) with(command string, o *Options) *statement {
 	if o.ReadOnly && s.text.Writes {
 		panic(fmt.Sprintf("pgcmd: %s: Options.ReadOnly, but the SQL is plainly a write: take one of them away", command))
 	}
-	return s.under(o)
+	return s.withChecked(o)
 }
 
-// under is with for SQL that was checked.
-func (s *statement) under(o *Options) *statement {
+// withChecked is with for options that the SQL is known to allow.
+func (s *statement) withChecked(o *Options) *statement {
 	c := *s
 	c.readOnly, c.limits = o.ReadOnly, limits{rows: o.MaxRows, bytes: o.MaxBytes}
 	c.reads = o.reads(&s.text)

@@ -141,7 +141,7 @@ func (s *stream) prepare(inv *invocation) (args []any, failure *Error) {
 	}
 	opts := s.def.opts
 	opts.MaxRows, opts.MaxBytes = 0, 0
-	s.q = q.variant(q.statement.under(&opts))
+	s.q = q.variant(q.statement.withChecked(&opts))
 	s.q.shared = false // a shared reply is read whole
 	if args != nil {
 		return args, nil

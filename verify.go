@@ -99,7 +99,7 @@ func notVerified(e *Error) *Error {
 	return e
 }
 
-// A checker is what one Verify knows.
+// A checker is the state of one Verify.
 type checker struct {
 	commands int
 	names    map[string]int
@@ -108,7 +108,7 @@ type checker struct {
 	live     *liveschema.Schema
 }
 
-// add takes in the definition that was given at place i.
+// add adds definition i.
 func (v *checker) add(i int, def Definition) {
 	var s *descriptor
 	if def != nil && def.definition() != nil {
@@ -201,7 +201,7 @@ func (v *checker) describeStatements(ctx context.Context, l *copyLease) error {
 	return nil
 }
 
-// wanted lists what the commands use and the catalog has to be asked about.
+// wanted lists what has to be looked up in the catalog.
 func (v *checker) wanted() (w liveschema.Wanted) {
 	for _, s := range v.subjects {
 		w.Tables = append(w.Tables, s.columnTables()...)
