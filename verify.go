@@ -297,8 +297,8 @@ func readDescription(p *pgconn.Pipeline) (d description, err error) {
 	}
 }
 
-// isVerdict reports whether an error is the statement's own, and not that the
-// server could not look at it: a timeout, a shutdown.
+// isVerdict reports whether an error is about the statement, and not, as a timeout or a
+// shutdown is, about the attempt to describe it.
 func isVerdict(e *pgconn.PgError) bool {
 	switch code, _ := sqlstate.Lookup(e.Code); Code(code) {
 	case CodeTimeout, CodeCanceled, CodeUnavailable, CodeExhausted, CodeAborted:
