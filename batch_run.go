@@ -112,7 +112,8 @@ func (r *batchRun) failAll(items []int, e *Error) *Error {
 	return e
 }
 
-// stopAt returns the error of an Atomic or Sequential batch: that of the item that failed.
+// stopAt ends an Atomic or Sequential batch: the items from number kept on are skipped, and the
+// error is that of the item that failed.
 func (r *batchRun) stopAt(culprit *Error, kept int) *Error {
 	r.markSkipped(r.values, kept, culprit)
 	return culprit
