@@ -76,7 +76,7 @@ func nullOfSet(t reflect.Type) analysis.Null {
 		return analysis.Maybe
 	case kind == reflect.Pointer:
 		return nullOfSet(t.Elem())
-	case kind == reflect.Interface, typemap.IsOwn(t):
+	case kind == reflect.Interface, typemap.HasCodecMethods(t):
 		return analysis.Unknown
 	}
 	return analysis.Never
@@ -100,7 +100,7 @@ func (s *descriptor) nullOf(f structfields.Field) analysis.Null {
 	switch {
 	case f.Type.PkgPath() == "database/sql" && reflect.PointerTo(f.Type).Implements(reflect.TypeFor[sql.Scanner]()), isNullablePgtype(f.Type):
 		return analysis.Maybe
-	case typemap.IsOwn(f.Type), len(f.Index) > 1: // its method decides, or an embedded pointer
+	case typemap.HasCodecMethods(f.Type), len(f.Index) > 1: // its method decides, or an embedded pointer
 		return analysis.Unknown
 	}
 	return analysis.Never
