@@ -72,7 +72,7 @@ fuzz: postgres ## Fuzz the placeholder lexer, by itself and against PostgreSQL, 
 	go test -run '^$$' -fuzz '^FuzzSQLLiteral$$' -fuzztime 60s ./internal/scaffold
 	go test -run '^$$' -fuzz '^FuzzNameParams$$' -fuzztime 60s ./internal/scaffold
 
-nulls: postgres ## 100,000 random queries on random data against what the analysis says of NULL (ANALYSIS_QUERIES for fewer), an hour
+nulls: postgres ## 100,000 random queries on random data against what the analysis says of NULL (ANALYSIS_QUERIES for fewer), a quarter of an hour
 	ANALYSIS_QUERIES=$${ANALYSIS_QUERIES:-100000} go test -v -count 1 -timeout 240m -run '^TestNeverNullIsNever$$' ./internal/analysis
 
 faults: postgres ## Every fault point of every kind of work, storms and mutants: a quarter of an hour to an hour

@@ -35,12 +35,15 @@ func (a *analyzer) aggregate(e *pgtree.Node, s *scope, v env, values mask) outco
 	}
 	kind, _ := e.Text("aggkind")
 	if len(groups) == 0 {
-		if !readsTable(s.query) || s.query.Node("havingQual") != nil || s.parent != nil && s.parent.probed(relationsOf(s.query)) {
+		if !readsTable(s.query) || s.query.Node("havingQual") != nil || counts(v.cons, true) || s.findsOuter() || a.findsByKey(s, s.query, s.within) || s.parent != nil && s.parent.probed(relationsOf(s.query)) {
 			return unknown(values)
 		}
 		return maybe(values, &reason{text: f.name + " of no rows is NULL", near: []string{f.name}})
 	}
 	if filter != nil {
+		if counts(slices.Concat(s.cons, v.cons), false) {
+			return unknown(values)
+		}
 		return maybe(values, &reason{text: f.name + " is NULL where its FILTER leaves no row", near: []string{f.name}})
 	}
 	switch f.name {
@@ -50,8 +53,12 @@ func (a *analyzer) aggregate(e *pgtree.Node, s *scope, v env, values mask) outco
 		"range_agg", "range_intersect_agg", "xmlagg":
 		if f.name == "string_agg" && len(args) > 1 || kind == "n" {
 			o := outcome{can: arg.can&isNull | values, does: arg.does&isNull | values}
+			if counts(slices.Concat(s.cons, v.cons), false) { // it may ask for a row that is not NULL
+				return outcome{can: o.can, does: o.does &^ isNull}
+			}
 			if arg.why != nil {
-				o.why = &reason{text: fmt.Sprintf("%s is NULL where all of its rows are (%s)", f.name, arg.why.text), near: append([]string{f.name}, arg.why.near...)}
+				o.why = &reason{text: fmt.Sprintf("%s is NULL where all of its rows are (%s)", f.name, arg.why.text), near: append([]string{f.name}, arg.why.near...),
+					tied: arg.why.tied}
 			}
 			return o
 		}
@@ -59,6 +66,34 @@ func (a *analyzer) aggregate(e *pgtree.Node, s *scope, v env, values mask) outco
 		return maybe(values, &reason{text: f.name + " of one row is NULL", near: []string{f.name}})
 	}
 	return unknown(values)
+}
+
+// findsOuter reports whether a subquery reads a table without a condition that the query around it reads too: it has a row.
+func (s *scope) findsOuter() bool {
+	if s.parent == nil || len(s.tables) != 1 || len(s.cons) > 0 {
+		return false
+	}
+	oid := s.tables[0].OID("relid")
+	for i, rte := range s.parent.tables {
+		if oid != 0 && rte.OID("relid") == oid && !(s.parent.cmd == cmdInsert && i+1 == s.parent.target) {
+			return true
+		}
+	}
+	return false
+}
+
+// counts reports whether a condition is about an aggregate: there may be a row, and one that is not NULL, where it holds.
+// One about count(*) matters if there may be no row.
+func counts(cons []constraint, rows bool) bool {
+	return slices.ContainsFunc(cons, func(c constraint) bool {
+		found := false
+		c.expr.Walk(func(n *pgtree.Node) bool {
+			args, _ := n.List("args")
+			found = found || n.Is("AGGREF") && (rows || len(args) > 0 || n.Node("aggfilter") != nil)
+			return !found
+		})
+		return found
+	})
 }
 
 // The bits of frameOptions.
@@ -84,7 +119,9 @@ func (a *analyzer) window(e *pgtree.Node, s *scope, v env, values mask) outcome 
 	}
 	arg := value(values)
 	if len(args) > 0 {
-		arg = a.eval(args[0], s, v.with(conditions(s, e.Node("aggfilter"))...))
+		every := v // of other rows than the one of which something is known
+		every.facts, every.cons = nil, conditions(s, e.Node("aggfilter"))
+		arg = a.eval(args[0], s, every)
 	}
 	switch f.name {
 	case "row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "count":
@@ -112,6 +149,9 @@ func (a *analyzer) window(e *pgtree.Node, s *scope, v env, values mask) outcome 
 	}
 	start := frame&frameStarts != 0 || frame&frameStartPreceding != 0 && frame&frameRows != 0 && frame&frameEnds != 0
 	end := frame&frameEnds != 0 || frame&frameEndFollowing != 0 && frame&frameRows != 0
+	if frame&frameRows == 0 && frame&frameStartPreceding != 0 && frame&frameEnds != 0 && frame&frameExclusions == 0 {
+		return outcome{can: arg.can | isNull, does: arg.does} // a range or groups before the row, and the row
+	}
 	if !start || !end || frame&frameExclusions != 0 {
 		return maybe(values, &reason{text: f.name + " gives NULL where its frame has no row", near: []string{f.name}})
 	}

@@ -254,6 +254,14 @@ func (a *analyzer) assigns(st *Statement, s *scope) {
 					st.Params[number-1].Sets = append(st.Params[number-1].Sets, *ref)
 				}
 			}
+			if !ref.NotNull {
+				continue
+			}
+			for i := range st.Params {
+				if p := &st.Params[i]; !slices.Contains(p.Sets, *ref) && !slices.Contains(p.Fails, *ref) && a.isNullBecauseOf(i+1, len(st.Params), te.Node("expr"), s) {
+					p.Fails = append(p.Fails, *ref)
+				}
+			}
 		}
 	}
 	list, _ := s.query.List("targetList")
@@ -278,6 +286,30 @@ func (a *analyzer) assigns(st *Statement, s *scope) {
 			}
 		}
 	}
+}
+
+// isNullBecauseOf reports whether an expression is NULL where one of the parameters is and the others are not.
+func (a *analyzer) isNullBecauseOf(number, params int, e *pgtree.Node, s *scope) bool {
+	named := false
+	see := func(n *pgtree.Node) bool {
+		kind, ok := n.Int("paramkind")
+		named = named || n.Is("PARAM") && ok && kind == 0 && num(n, "paramid") == number
+		return !named
+	}
+	e.Walk(func(n *pgtree.Node) bool {
+		if n.Is("VAR") && num(n, "varlevelsup") == 0 {
+			s.table(num(n, "varno")).Walk(see)
+		}
+		return see(n)
+	})
+	if !named {
+		return false
+	}
+	b := &analyzer{catalog: a.catalog, params: slices.Repeat([]Null{Never}, params), views: map[uint32]*scope{}, links: map[link]*scope{},
+		reached: map[uint32]bool{}, with: map[*pgtree.Node]*withQuery{}}
+	b.params[number-1] = Maybe
+	o := b.eval(e, b.newScope(s.query, nil, env{}), env{})
+	return b.steps <= maxSteps && o.does&isNull != 0 && o.why != nil && o.why.param == number
 }
 
 // omitted adds the columns that an INSERT leaves out and that then fail.

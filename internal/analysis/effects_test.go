@@ -117,6 +117,10 @@ func TestWhatIsAssigned(t *testing.T) {
 		`with u as (update users set nick = $1 returning id) select id from u`:           "$1 text = users.nick",
 		`update users set mood = $1::text::mood`:                                         "$1 text = users.mood! as mood",
 		`update posts set n = $1::int8::int4`:                                            "$1 bigint = posts.n! as integer",
+		`update users set name = lower($1) || $2, nick = lower($1)`:                      "$1 text fails name | $2 text fails name",
+		`update users set name = coalesce(lower($1), concat($2::text))`:                  "$1 text | $2 text",
+		`insert into users (name) select upper(x) from (select trim($1) as x) s`:         "$1 text fails name",
+		`insert into users (name) select upper($1) where $1 is not null`:                 "$1 text",
 		`insert into users (nick) values ('a')`:                                          " leaves out name",
 		`insert into users (name) values (default)`:                                      " leaves out name",
 		`insert into posts default values`:                                               " leaves out user_id, title",
@@ -133,6 +137,9 @@ func TestWhatIsAssigned(t *testing.T) {
 				if to.NotNull {
 					word += "!"
 				}
+			}
+			for _, to := range p.Fails {
+				word += " fails " + to.Column
 			}
 			for _, c := range p.Casts {
 				var name string

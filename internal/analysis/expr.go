@@ -261,12 +261,39 @@ func emptyArray(e *pgtree.Node) bool {
 
 // assume adds what an expression is to what holds.
 func (a *analyzer) assume(v env, s *scope, e *pgtree.Node, null bool) env {
-	if up, ok := e.Int("varlevelsup"); e.Is("VAR") && ok && up == 0 && s.aliased(num(e, "varno"), num(e, "varattno")) == nil {
+	if up, ok := e.Int("varlevelsup"); e.Is("VAR") && ok && up == 0 {
+		if alias := s.aliased(num(e, "varno"), num(e, "varattno")); alias != nil {
+			return a.assume(v, s, alias, null)
+		}
 		v.facts = &fact{before: v.facts, scope: s, table: num(e, "varno"), column: num(e, "varattno"), null: null}
 		return v
 	}
+	if args, _ := e.List("args"); null && e.Is("COALESCEEXPR") {
+		for _, arg := range args {
+			v = a.assume(v, s, arg, true)
+		}
+	}
+	if arg := a.onlyArgument(e); null && arg != nil {
+		v = a.assume(v, s, arg, true)
+	}
 	v.facts = &fact{before: v.facts, scope: s, expr: e, null: null}
 	return v
+}
+
+// onlyArgument is what must be NULL where an expression is: the argument of a cast, or of a function that never makes NULL.
+func (a *analyzer) onlyArgument(e *pgtree.Node) *pgtree.Node {
+	if e.Is("RELABELTYPE", "COLLATEEXPR", "COERCEVIAIO") {
+		return e.Node("arg")
+	}
+	args, _ := e.List("args")
+	args = slices.DeleteFunc(slices.Clone(args), func(arg *pgtree.Node) bool {
+		null, ok := arg.Bool("constisnull")
+		return arg.Is("CONST") && ok && !null
+	})
+	if f := a.function(e); e.Is("FUNCEXPR") && len(args) == 1 && f.builtin() && f.strict && !f.set && f.lang == "internal" && inList(neverNullText, f.src) {
+		return args[0]
+	}
+	return nil
 }
 
 // first is COALESCE, or GREATEST and LEAST: NULL only if all arguments are.
@@ -468,10 +495,47 @@ func (a *analyzer) field(e *pgtree.Node, s *scope, v env, values mask) outcome {
 			return a.base(s, num(arg, "varno"), number, 0, values)
 		}
 	}
-	if arg.Is("VAR") && num(arg, "varattno") > 0 && !v.nested {
+	if arg.Is("VAR") && num(arg, "varattno") > 0 && !v.nested && !s.isRow(arg) {
 		return maybe(values, &reason{text: "a field of a composite value may be NULL", near: []string{"."}})
 	}
 	return unknown(values)
+}
+
+// scalar is what a column of a subquery is, or NULL where that finds no row.
+func (a *analyzer) scalar(q *pgtree.Node, column int, s *scope, v env) outcome {
+	sub := a.subquery(q, s, v)
+	if v.nested && a.findsNone(sub, v.facts) {
+		return outcome{can: isNull, does: isNull}
+	}
+	o := a.output(sub, column, false)
+	if oneRow(q) {
+		return o
+	}
+	o.can |= isNull
+	if mayBeEmpty(q) && !a.findsByKey(sub, q, v) && !sub.findsOuter() && !s.probed(relationsOf(q)) {
+		o.does |= isNull
+		o.why = &reason{text: "a subquery gives NULL where it finds no row", near: []string{"(select"}}
+	}
+	return o
+}
+
+// isRow reports whether a column is a row of a table that a subquery gives as a whole.
+func (s *scope) isRow(e *pgtree.Node) bool {
+	for range num(e, "varlevelsup") {
+		if s = s.parent; s == nil {
+			return false
+		}
+	}
+	sub := s.subs[num(e, "varno")]
+	if sub == nil {
+		return false
+	}
+	list, number := columnsOf(sub), num(e, "varattno")
+	if number < 1 || number > len(list) {
+		return false
+	}
+	of := list[number-1].Node("expr")
+	return of.Is("VAR") && (num(of, "varattno") == 0 || sub.isRow(of))
 }
 
 func (a *analyzer) sublink(e *pgtree.Node, s *scope, v env) outcome {
@@ -480,25 +544,19 @@ func (a *analyzer) sublink(e *pgtree.Node, s *scope, v env) outcome {
 	if !ok || !q.Is("QUERY") {
 		return unknown(everything)
 	}
-	if kind == linkExists {
-		return value(boolean)
-	}
 	if kind == linkArray {
 		return value(isValue)
 	}
 	sub := a.subquery(q, s, v)
+	empty := v.nested && a.findsNone(sub, v.facts)
 	switch kind {
+	case linkExists:
+		if empty {
+			return value(isFalse)
+		}
+		return value(boolean)
 	case linkExpr:
-		o := a.output(sub, 0, false)
-		if oneRow(q) {
-			return o
-		}
-		o.can |= isNull
-		if mayBeEmpty(q) && !a.findsByKey(sub, q) && !s.probed(relationsOf(q)) {
-			o.does |= isNull
-			o.why = &reason{text: "a subquery gives NULL where it finds no row", near: []string{"(select"}}
-		}
-		return o
+		return a.scalar(q, 0, s, v)
 	case linkAny, linkAll:
 		test := e.Node("testexpr")
 		args, _ := test.List("args")
@@ -506,6 +564,9 @@ func (a *analyzer) sublink(e *pgtree.Node, s *scope, v env) outcome {
 		none := isFalse
 		if kind == linkAll {
 			none = isTrue
+		}
+		if empty {
+			return value(none)
 		}
 		o := outcome{can: none}
 		if mayBeEmpty(q) {
@@ -532,10 +593,19 @@ func (a *analyzer) subquery(q *pgtree.Node, s *scope, v env) *scope {
 	return a.links[at]
 }
 
+// findsNone reports whether the conditions of a subquery leave no row under the facts.
+func (a *analyzer) findsNone(sub *scope, facts *fact) bool {
+	if aggs, ok := sub.query.Bool("hasAggs"); !ok || aggs || sub.sets || sub.query.Node("setOperations") != nil || sub.cmd != cmdSelect {
+		return false // it may have a row without finding one
+	}
+	excluded, _ := a.excluded(sub.cons, facts, func(constraint) bool { return true })
+	return excluded
+}
+
 // findsByKey reports whether a subquery looks a row up by a foreign key, which then is there.
-func (a *analyzer) findsByKey(sub *scope, q *pgtree.Node) bool {
+func (a *analyzer) findsByKey(sub *scope, q *pgtree.Node, v env) bool {
 	if len(sub.tables) != 1 || len(sub.joins) > 0 {
 		return false
 	}
-	return a.mustMatch(sub, sub.tables[0], 1, conditions(sub, q.Node("jointree").Node("quals")))
+	return a.hasMatch(sub, 1, conditions(sub, q.Node("jointree").Node("quals")), v)
 }

@@ -48,13 +48,13 @@ var nullForValues = sync.OnceValue(func() map[string]string {
 	for why, names := range map[string]string{
 		"gives NULL where the JSON has no such key": "json_object_field json_object_field_text json_array_element json_array_element_text json_extract_path " +
 			"json_extract_path_text jsonb_object_field jsonb_object_field_text jsonb_array_element jsonb_array_element_text jsonb_extract_path jsonb_extract_path_text",
-		"gives NULL where the path finds nothing":                 "jsonb_path_query_first jsonb_path_query_first_tz",
-		"gives NULL where nothing matches":                        "textregexsubstr regexp_match regexp_match_no_flags regexp_substr regexp_substr_no_flags regexp_substr_no_n regexp_substr_no_start regexp_substr_no_subexpr",
-		"of an empty array is NULL":                               "array_length array_upper array_lower array_dims array_ndims",
-		"of an empty or unbounded range is NULL":                  "range_lower range_upper multirange_lower multirange_upper",
-		"gives NULL where there is nothing of that name":          "to_regclass to_regtype to_regproc to_regprocedure to_regrole to_regnamespace to_regoper to_regoperator to_regcollation",
-		"gives NULL where the array does not have the element":    "array_position array_position_start",
-		"gives NULL for an unknown setting if that is missing_ok": "show_config_by_name_missing_ok",
+		"gives NULL where the path finds nothing":                    "jsonb_path_query_first jsonb_path_query_first_tz",
+		"gives NULL where nothing matches":                           "textregexsubstr regexp_match regexp_match_no_flags regexp_substr regexp_substr_no_flags regexp_substr_no_n regexp_substr_no_start regexp_substr_no_subexpr",
+		"of an empty array is NULL":                                  "array_length array_upper array_lower array_dims array_ndims",
+		"of an empty or unbounded range is NULL":                     "range_lower range_upper multirange_lower multirange_upper",
+		"gives NULL where there is nothing of that name":             "to_regclass to_regtype to_regproc to_regprocedure to_regrole to_regnamespace to_regoper to_regoperator to_regcollation",
+		"gives NULL where the array does not have the element":       "array_position array_position_start",
+		"gives NULL for an unknown setting where missing_ok is true": "show_config_by_name_missing_ok",
 	} {
 		for _, name := range strings.Fields(names) {
 			all[name] = why
@@ -97,7 +97,7 @@ func (a *analyzer) call(e *pgtree.Node, args []*pgtree.Node, s *scope, v env, va
 		}
 	case f.lang == "internal" && maybeNull:
 		own = maybe(values, &reason{text: name + " " + why, near: near})
-		if constant || len(args) > 0 && a.guarded(args[0], s, v) {
+		if constant && f.src != "show_config_by_name_missing_ok" || len(args) > 0 && (args[0].Is("ARRAYEXPR") || a.guarded(args[0], s, v)) {
 			own.does, own.why = own.does&^isNull, nil
 		}
 	case f.lang == "internal" && f.strict && inList(neverNullText, f.src),
@@ -118,6 +118,13 @@ func (a *analyzer) call(e *pgtree.Node, args []*pgtree.Node, s *scope, v env, va
 			return value(isTrue)
 		case "<>":
 			return value(isFalse)
+		}
+	}
+	if f.builtin() && len(args) == 2 && (f.src == "booleq" || f.src == "boolne") {
+		if b, ok := constBool(args[1]); ok && b == (f.src == "booleq") {
+			return results[0]
+		} else if ok {
+			return outcome{negated(results[0].can), negated(results[0].does), results[0].why}
 		}
 	}
 	if constant { // which of the values it is, is not looked at

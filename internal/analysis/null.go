@@ -7,7 +7,7 @@ import (
 	"github.com/pgcmd/pgcmd/internal/pgtree"
 )
 
-// A mask is a set of what an expression can be.
+// A mask is a set of the values that an expression can have.
 type mask uint8
 
 const (
@@ -22,8 +22,8 @@ const (
 
 const boolOID = 16
 
-// An outcome is what an expression can be: can leaves out what is proven impossible, does holds what some data surely
-// give. What is in can alone is not known.
+// An outcome says which values an expression can have. can holds those that are not proven impossible, and does those
+// that it surely has for some data. Whether it ever has a value that is in can alone is not known.
 type outcome struct {
 	can, does mask
 	why       *reason // of NULL in does
@@ -31,8 +31,10 @@ type outcome struct {
 
 // A reason says why something may be NULL.
 type reason struct {
-	text string
-	near []string // names by which its place is found in the SQL, the most telling first
+	text  string
+	near  []string // names by which its place is found in the SQL, the most telling first
+	param int      // the parameter that is NULL; 0 if it is something else
+	tied  bool     // a check ties it to other columns: a condition about those may exclude it
 }
 
 func value(values mask) outcome   { return outcome{can: values, does: values} }
@@ -41,7 +43,7 @@ func maybe(values mask, why *reason) outcome {
 	return outcome{can: values | isNull, does: values | isNull, why: why}
 }
 
-// or is what one of two can be.
+// or returns the outcome of an expression that is one of two.
 func (o outcome) or(p outcome) outcome {
 	if o.why == nil {
 		o.why = p.why
@@ -64,7 +66,7 @@ func (o outcome) withValues(values mask) outcome {
 	return out
 }
 
-// An env is what holds where an expression is evaluated.
+// An env holds what is known at the place where an expression is evaluated.
 type env struct {
 	facts     *fact
 	cons      []constraint // of the branch of a CASE or the like
@@ -285,7 +287,7 @@ func (a *analyzer) evalNode(e *pgtree.Node, s *scope, v env) outcome {
 		if o.can&^isNull == 0 {
 			return o
 		}
-		if groups, _ := s.query.List("groupClause"); args[0].Is("AGGREF") && len(groups) > 0 || a.guarded(args[0], s, v) || isConst(args[0]) && isConst(args[1]) {
+		if groups, _ := s.query.List("groupClause"); a.isNamed(args[0], "count") && len(groups) > 0 || a.guarded(args[0], s, v) || isConst(args[0]) && isConst(args[1]) {
 			return outcome{can: isNull | values, does: values}
 		}
 		return maybe(values, &reason{text: "nullif gives NULL where its arguments are equal", near: []string{"nullif"}})
@@ -331,8 +333,13 @@ func (a *analyzer) evalNode(e *pgtree.Node, s *scope, v env) outcome {
 }
 
 func (a *analyzer) param(e *pgtree.Node, s *scope, v env, values mask) outcome {
+	const external, multiExpr = 0, 3
 	number, ok := e.Int("paramid")
-	if kind, known := e.Int("paramkind"); !ok || !known || kind != 0 || number < 1 {
+	kind, known := e.Int("paramkind")
+	if ok && known && kind == multiExpr {
+		return a.ofSeveral(number>>16, number&0xffff, s, v, values)
+	}
+	if !ok || !known || kind != external || number < 1 {
 		return unknown(values)
 	}
 	null := Unknown
@@ -345,8 +352,19 @@ func (a *analyzer) param(e *pgtree.Node, s *scope, v env, values mask) outcome {
 	case Unknown:
 		return outcome{can: isNull | values, does: values}
 	}
-	o := maybe(values, &reason{text: fmt.Sprintf("parameter $%d may be NULL", number), near: []string{fmt.Sprintf("$%d", number)}})
+	o := maybe(values, &reason{text: fmt.Sprintf("parameter $%d may be NULL", number), near: []string{fmt.Sprintf("$%d", number)}, param: number})
 	return o
+}
+
+// ofSeveral is what the subquery of UPDATE ... SET (a, b) = (SELECT ...) gives a column.
+func (a *analyzer) ofSeveral(id, column int, s *scope, v env, values mask) outcome {
+	list, _ := s.query.List("targetList")
+	for _, te := range list {
+		if e := te.Node("expr"); e.Is("SUBLINK") && num(e, "subLinkId") == id && e.Node("subselect").Is("QUERY") {
+			return a.scalar(e.Node("subselect"), column-1, s, v).withValues(values)
+		}
+	}
+	return unknown(values)
 }
 
 // restrict takes NULL from an outcome if a condition rules it out for the expression.
@@ -422,17 +440,80 @@ func (a *analyzer) variable(e *pgtree.Node, s *scope, v env) outcome {
 		return a.returned(s, table, number, returning, values)
 	}
 	o := a.base(s, table, number, returning, values)
-	if o.can&isNull != 0 && !v.nested {
+	if o.can&isNull != 0 && !v.nested && len(s.joins) > 0 {
+		o, v = a.found(s, table, number, values, v)
+	}
+	if key := (columnKey{table, number, returning}); o.can&isNull != 0 && !v.nested {
+		if s.judged[key] { // by a condition with a subquery that names it
+			return o
+		}
+		s.judged[key] = true
 		facts := &fact{before: s.known, scope: s, table: table, column: number, null: true}
 		excluded, unsure := a.excluded(slices.Concat(s.cons, v.cons), facts, func(c constraint) bool {
 			return a.mentions(c, s, func(t, n int) bool { return t == table && n == number })
 		})
 		o = o.ruled(excluded, unsure)
+		delete(s.judged, key)
 	}
+	o = a.untie(o, s, table, number, v.cons)
 	if s.sets && v.grouped == s || s.cmd == cmdMerge { // in a MERGE there may be no row of the source
 		o.can |= isNull
 	}
 	return o
+}
+
+// found is what a column can be where the conditions of a branch, or that others are NULL, show that outer joins found the
+// row, and what holds there.
+func (a *analyzer) found(s *scope, table, number int, values mask, v env) (o outcome, _ env) {
+	joins, nulls := s.joins, a.isNullBy(s, v)
+	for {
+		i := slices.IndexFunc(joins, func(j *outerJoin) bool { return slices.Contains(j.tables, table) })
+		if i < 0 {
+			o = a.ofTable(s, s.table(table), table, number, values)
+			break
+		}
+		j := joins[i]
+		facts := s.known
+		for _, t := range j.tables {
+			facts = &fact{before: facts, scope: s, table: t, column: allColumns, null: true}
+		}
+		excluded, unsure := a.excluded(v.cons, facts, func(c constraint) bool {
+			return a.mentions(c, s, func(t, _ int) bool { return slices.Contains(j.tables, t) })
+		})
+		if !excluded && !(j.other != nil && a.absent(s, j.other.tables, j.other.joins, nulls)) {
+			o = a.unmatched(a.ofTable(s, s.table(table), table, number, values), s, j, table, number)
+			o = o.ruled(false, unsure || !j.unsure && a.mustMatch(s, j, v))
+			break
+		}
+		joins, v = j.joins, v.with(j.cons...)
+	}
+	return outcome{o.can & (isNull | values), o.does & (isNull | values), o.why}, v
+}
+
+// isNullBy are the facts of an env, and those of its conditions that say that something is NULL.
+func (a *analyzer) isNullBy(s *scope, v env) *fact {
+	for _, c := range slices.Concat(s.cons, v.cons) {
+		test := num(c.expr, "nulltesttype")
+		byRow, ok := c.expr.Bool("argisrow")
+		if c.scope == s && c.expr.Is("NULLTEST") && ok && !byRow && (test == 0 && c.allowed == isTrue || test == 1 && c.allowed&isTrue == 0) {
+			v = a.assume(v, s, c.expr.Node("arg"), true)
+		}
+	}
+	return v.facts
+}
+
+// absent reports whether the facts show that a side of a FULL JOIN has no row: a column is NULL that is not in any.
+func (a *analyzer) absent(s *scope, tables []int, below []*outerJoin, facts *fact) bool {
+	for f := facts; f != nil; f = f.before {
+		if f.scope == s && f.expr == nil && f.null && slices.Contains(tables, f.table) && !slices.ContainsFunc(below, func(j *outerJoin) bool {
+			return slices.Contains(j.tables, f.table)
+		}) && a.ofTable(s, s.table(f.table), f.table, f.column, everything).can&isNull == 0 {
+			return true
+		}
+	}
+	return slices.ContainsFunc(below, func(j *outerJoin) bool {
+		return j.other != nil && a.absent(s, j.tables, j.joins, facts) && a.absent(s, j.other.tables, j.other.joins, facts)
+	})
 }
 
 func (a *analyzer) columnName(s *scope, table, number int) string {
@@ -455,25 +536,31 @@ func (a *analyzer) base(s *scope, table, number, returning int, values mask) out
 		o = a.ofTable(s, s.table(table), table, number, values)
 		delete(s.busy, key)
 		for _, j := range s.joins {
-			if !slices.Contains(j.tables, table) {
-				continue
+			if slices.Contains(j.tables, table) {
+				o = a.unmatched(o, s, j, table, number)
+				break
 			}
-			o.can |= isNull
-			if !j.unsure {
-				alias, _ := s.table(table).Node("eref").Text("aliasname")
-				name := a.columnName(s, table, number)
-				o.does |= isNull
-				if number == 0 {
-					o.why = &reason{text: fmt.Sprintf("the row of %s is NULL where the %s finds none", alias, j.words), near: []string{alias}}
-					break
-				}
-				o.why = &reason{text: fmt.Sprintf("column %q of %s is NULL where the %s finds no row", name, alias, j.words), near: []string{alias + "." + name, name, alias}}
-			}
-			break
 		}
 		s.memo[key] = o
 	}
 	return outcome{o.can & (isNull | values), o.does & (isNull | values), o.why}
+}
+
+// unmatched is what a column can be where an outer join may have found no row.
+func (a *analyzer) unmatched(o outcome, s *scope, j *outerJoin, table, number int) outcome {
+	o.can |= isNull
+	if j.unsure {
+		return o
+	}
+	alias, _ := s.table(table).Node("eref").Text("aliasname")
+	name := a.columnName(s, table, number)
+	o.does |= isNull
+	if number == 0 {
+		o.why = &reason{text: fmt.Sprintf("the row of %s is NULL where the %s finds none", alias, j.words), near: []string{alias}}
+	} else {
+		o.why = &reason{text: fmt.Sprintf("column %q of %s is NULL where the %s finds no row", name, alias, j.words), near: []string{alias + "." + name, name, alias}}
+	}
+	return o
 }
 
 // ofTable is what a column of one entry of the range table can be.
@@ -560,7 +647,7 @@ func (a *analyzer) column(r *relation, number int, rte *pgtree.Node) outcome {
 			o.can |= isNull
 		}
 		if o.why != nil {
-			o.why = &reason{text: o.why.text + ", in view " + r.String(), near: o.why.near}
+			o.why = &reason{text: o.why.text + ", in view " + r.String(), near: o.why.near, tied: o.why.tied}
 		}
 		return o
 	case "r", "p", "f":
@@ -602,7 +689,9 @@ func (a *analyzer) column(r *relation, number int, rte *pgtree.Node) outcome {
 		}
 		facts := &fact{scope: row, table: 1, column: number, null: true}
 		excluded, unsure := a.excluded([]constraint{con}, facts, func(constraint) bool { return true })
-		o = o.ruled(excluded, unsure || others)
+		if o = o.ruled(excluded, unsure || others && !a.isPlain(k.expr)); others && o.why != nil {
+			o.why.tied = true
+		}
 	}
 	if c.generated && o.can&isNull != 0 {
 		g := a.eval(c.expr, row, env{nested: true})
@@ -616,10 +705,59 @@ func (a *analyzer) column(r *relation, number int, rte *pgtree.Node) outcome {
 	return o
 }
 
+// isPlain reports whether a check is made of comparisons and tests for NULL alone: what it says of one column leaves the
+// other columns values by which it holds.
+func (a *analyzer) isPlain(check *pgtree.Node) bool {
+	plain := true
+	check.Walk(func(n *pgtree.Node) bool {
+		args, _ := n.List("args")
+		switch {
+		case n.Is("BOOLEXPR", "VAR", "CONST", "RELABELTYPE", "COLLATEEXPR", "COERCEVIAIO", "ARRAYEXPR"):
+		case n.Is("NULLTEST"):
+			plain = plain && n.Node("arg").Is("VAR")
+		case n.Is("OPEXPR", "SCALARARRAYOPEXPR", "FUNCEXPR"):
+			f := a.function(n)
+			plain = plain && f.builtin() && f.strict && !slices.ContainsFunc(args, func(arg *pgtree.Node) bool { return valuesOf(arg) == boolean })
+		default:
+			plain = false
+		}
+		return plain
+	})
+	return plain
+}
+
+// tiedTo reports whether a check is about a column of a table and another.
+func (r *relation) tiedTo(number, other int) bool {
+	return slices.ContainsFunc(r.checks, func(k check) bool {
+		of := map[int]bool{}
+		k.expr.Walk(func(n *pgtree.Node) bool {
+			if n.Is("VAR") {
+				of[num(n, "varattno")] = true
+			}
+			return true
+		})
+		return of[number] && of[other]
+	})
+}
+
+// untie takes NULL from what surely happens to a column, if a condition is about the columns that a check ties it to.
+func (a *analyzer) untie(o outcome, s *scope, table, number int, cons []constraint) outcome {
+	if o.why == nil || !o.why.tied {
+		return o
+	}
+	r := a.catalog.relations[s.table(table).OID("relid")]
+	about := slices.ContainsFunc(slices.Concat(s.cons, cons), func(c constraint) bool {
+		return a.mentions(c, s, func(t, n int) bool {
+			return t == table && n != number && (r == nil || r.kind == "v" || r.kind == "m" || r.tiedTo(number, n))
+		})
+	})
+	return o.ruled(false, about)
+}
+
 // rowScope is a scope in which the columns of a table stand for those of one of its rows, as in its checks.
 func rowScope(r *relation) *scope {
 	tables, _ := pgtree.Parse(fmt.Sprintf("{RANGETBLENTRY :rtekind %d :relid %d :inh false}", rteRelation, r.oid))
-	return &scope{query: &pgtree.Node{Tag: "QUERY"}, tables: tables, row: r, memo: map[columnKey]outcome{}, busy: map[columnKey]bool{}, subs: map[int]*scope{}}
+	return &scope{query: &pgtree.Node{Tag: "QUERY"}, tables: tables, row: r, memo: map[columnKey]outcome{}, busy: map[columnKey]bool{}, judged: map[columnKey]bool{}, subs: map[int]*scope{}}
 }
 
 // viewColumn is what a column of a view can be.

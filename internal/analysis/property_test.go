@@ -36,6 +36,8 @@ func TestNeverNullIsNever(t *testing.T) {
 	conn, err := pgx.Connect(t.Context(), pgcmdtest.URL(t))
 	require.NoError(t, err)
 	defer conn.Close(context.Background())
+	// The planner overrates the queries on tables without statistics: to compile one took longer than all else.
+	require.NoError(t, conn.PgConn().Exec(t.Context(), "set jit = off").Close())
 	total := tally{}
 	for total.queries < queries && !t.Failed() {
 		total.add(play(t, conn, &world{Rand: rand.New(rand.NewPCG(seed, 7))}, seed, min(300, queries)))

@@ -413,6 +413,7 @@ func (w *world) query(outer scope, depth int, top bool) (string, []field) {
 func (w *world) selectOf(outer scope, depth int, types []string) (string, []field) {
 	from, r := w.source(outer, nil, depth)
 	so := scope{r}
+	var keys []string // a column of each side of a FULL JOIN
 	for range w.IntN(3) {
 		item, r := w.source(outer, so, depth)
 		kind := w.one(" join ", " left join ", " left join ", " right join ", " full join ", " cross join ")
@@ -425,6 +426,9 @@ func (w *world) selectOf(outer scope, depth int, types []string) (string, []fiel
 		case kind == " cross join ":
 		case x != "" && y != "" && (kind == " full join " || w.chance(60)):
 			from += " on " + x + " = " + y
+			if kind == " full join " {
+				keys = append(keys, "coalesce("+x+", "+y+")", "case when "+x+" is null then "+y+" else 0 end", "coalesce(abs("+y+"), "+x+")")
+			}
 			if kind != " full join " && w.chance(30) {
 				from += " and " + w.condition(both, 1, plain)
 			}
@@ -494,8 +498,11 @@ func (w *world) selectOf(outer scope, depth int, types []string) (string, []fiel
 	default:
 		for _, typ := range types {
 			switch {
+			case typ == "int" && len(keys) > 0 && w.chance(40):
+				add(typ, w.one(keys...))
 			case w.chance(6) && typ == "int":
-				add(typ, w.one("row_number() over ()::int", "lag("+w.expr("int", all, 1, plain)+") over (order by 1)", "lead("+w.expr("int", all, 1, plain)+", 1, 0) over ()",
+				of := w.expr("int", all, 1, plain)
+				add(typ, w.one("row_number() over ()::int", "case when "+of+" is not null then first_value("+of+") over () else 0 end", "lag("+w.expr("int", all, 1, plain)+") over (order by 1)", "lead("+w.expr("int", all, 1, plain)+", 1, 0) over ()",
 					"sum("+w.expr("int", all, 1, plain)+") over (order by "+w.expr("int", all, 1, plain)+")::int", "first_value("+w.expr("int", all, 1, plain)+") over ()",
 					"max("+w.expr("int", all, 1, plain)+") over (rows between 1 following and 2 following)"))
 			default:

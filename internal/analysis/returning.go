@@ -2,6 +2,7 @@ package analysis
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/pgcmd/pgcmd/internal/pgtree"
 )
@@ -51,7 +52,10 @@ func (a *analyzer) returned(s *scope, table, number, returning int, values mask)
 		excluded, unsure := a.excluded(s.cons, facts, func(c constraint) bool {
 			return a.mentions(c, s, func(t, n int) bool { return t == table && n == number })
 		})
-		return o.ruled(excluded, unsure)
+		return a.untie(o.ruled(excluded, unsure), s, table, number, nil)
+	}
+	sets := func(list []*pgtree.Node) bool { // what a check ties the column to
+		return slices.ContainsFunc(list, func(te *pgtree.Node) bool { return r.tiedTo(number, num(te, "resno")) })
 	}
 	switch {
 	case s.cmd == cmdDelete, s.cmd == cmdUpdate && returning == old:
@@ -64,7 +68,7 @@ func (a *analyzer) returned(s *scope, table, number, returning int, values mask)
 		if e := assigned(list, number); e != nil {
 			return a.eval(e, s, s.within).withValues(values)
 		}
-		return before()
+		return before().ruled(false, sets(list))
 	case s.cmd == cmdInsert && !updates:
 		return a.inserted(s, number, values)
 	case s.cmd == cmdInsert:
@@ -76,7 +80,7 @@ func (a *analyzer) returned(s *scope, table, number, returning int, values mask)
 		if e := assigned(list, number); e != nil {
 			return o.or(a.eval(e, s, s.within).withValues(values))
 		}
-		o = o.or(stored).withValues(values)
+		o = o.or(stored.ruled(false, sets(list))).withValues(values)
 		return o
 	}
 	return unknown(values)

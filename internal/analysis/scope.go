@@ -58,11 +58,12 @@ type scope struct {
 	joins []*outerJoin // those that may have found no row
 	known *fact        // what cons prove of columns
 
-	sets bool // it has grouping sets
-	subs map[int]*scope
-	memo map[columnKey]outcome
-	busy map[columnKey]bool
-	row  *relation // of a scope for the columns of one row of a table
+	sets   bool // it has grouping sets
+	subs   map[int]*scope
+	memo   map[columnKey]outcome
+	busy   map[columnKey]bool
+	judged map[columnKey]bool // columns whose conditions are being looked at
+	row    *relation          // of a scope for the columns of one row of a table
 
 	within env // what holds around it: whether it is evaluated for groups, or in a RETURNING
 }
@@ -80,10 +81,12 @@ type constraint struct {
 // An outerJoin is a side of a join that is NULL where there is no row for the other.
 type outerJoin struct {
 	words  string       // LEFT JOIN
+	on     []constraint // its condition
 	tables []int        // places in the range table
 	cons   []constraint // that hold where there is a row
 	joins  []*outerJoin // below it
 	unsure bool         // there may be no case without a row
+	other  *outerJoin   // the other side of a FULL JOIN, one of which has a row
 }
 
 // A fact is what is assumed, or proven, of a column, of all columns of a table, or of an expression.
@@ -117,7 +120,7 @@ func (f *fact) ofExpr(s *scope, e *pgtree.Node) *fact {
 }
 
 func (a *analyzer) newScope(query *pgtree.Node, parent *scope, within env) *scope {
-	s := &scope{query: query, parent: parent, within: env{grouped: within.grouped, returning: within.returning}, subs: map[int]*scope{}, memo: map[columnKey]outcome{}, busy: map[columnKey]bool{}}
+	s := &scope{query: query, parent: parent, within: env{grouped: within.grouped, returning: within.returning}, subs: map[int]*scope{}, memo: map[columnKey]outcome{}, busy: map[columnKey]bool{}, judged: map[columnKey]bool{}}
 	s.tables, _ = query.List("rtable")
 	s.cmd = num(query, "commandType")
 	s.target = num(query, "resultRelation")
@@ -187,7 +190,9 @@ func (a *analyzer) joinTree(s *scope, n *pgtree.Node) (tables []int, cons []cons
 		case ok && kind == joinRight:
 			return tables, rc, append(rj, a.outerJoin(s, "RIGHT JOIN", lt, append(lc, on...), lj, on, rt))
 		case ok && kind == joinFull:
-			return tables, nil, []*outerJoin{a.outerJoin(s, "FULL JOIN", lt, lc, lj, nil, nil), a.outerJoin(s, "FULL JOIN", rt, rc, rj, nil, nil)}
+			left, right := a.outerJoin(s, "FULL JOIN", lt, lc, lj, nil, nil), a.outerJoin(s, "FULL JOIN", rt, rc, rj, nil, nil)
+			left.other, right.other = right, left
+			return tables, nil, []*outerJoin{left, right}
 		}
 	}
 	// Not known: all of it may be NULL.
@@ -196,20 +201,32 @@ func (a *analyzer) joinTree(s *scope, n *pgtree.Node) (tables []int, cons []cons
 
 // outerJoin makes one from its side that may be NULL.
 func (a *analyzer) outerJoin(s *scope, words string, tables []int, cons []constraint, joins []*outerJoin, on []constraint, others []int) *outerJoin {
-	j := &outerJoin{words: words, tables: tables, cons: cons, joins: joins}
+	j := &outerJoin{words: words, on: on, tables: tables, cons: cons, joins: joins}
 	if others == nil {
 		return j
 	}
 	if len(tables) == 1 {
 		rte := s.table(tables[0])
 		kind := num(rte, "rtekind")
-		j.unsure = kind != rteRelation && kind != rteSubquery && kind != rteCTE || a.mustMatch(s, rte, tables[0], on)
+		j.unsure = kind != rteRelation && kind != rteSubquery && kind != rteCTE && !(kind == rteFunction && a.mayGiveNoRow(rte, on))
 		// A subquery that always has one row, joined on true, has it.
 		if always(on) && kind == rteSubquery && oneRow(rte.Node("subquery")) {
 			j.tables = nil
 		}
 	}
 	return j
+}
+
+// mayGiveNoRow reports whether a function in FROM gives no row for some arguments, or the condition excludes it.
+func (a *analyzer) mayGiveNoRow(rte *pgtree.Node, on []constraint) bool {
+	functions, _ := rte.List("functions")
+	if len(functions) != 1 {
+		return false
+	}
+	e := functions[0].Node("funcexpr")
+	f := a.function(e)
+	args, _ := e.List("args")
+	return f.builtin() && f.set && (!always(on) || slices.ContainsFunc(args, func(arg *pgtree.Node) bool { return !isConst(arg) }))
 }
 
 // always reports whether the conditions are none, or the constant true.
@@ -276,13 +293,20 @@ func readsTable(q *pgtree.Node) bool {
 	return found
 }
 
-// mustMatch reports whether a foreign key makes sure that the conditions find a row of the table, or may.
-func (a *analyzer) mustMatch(s *scope, rte *pgtree.Node, number int, on []constraint) bool {
+// mustMatch reports whether a foreign key makes sure that an outer join finds a row, or may.
+func (a *analyzer) mustMatch(s *scope, j *outerJoin, v env) bool {
+	return j.other == nil && len(j.tables) == 1 && a.hasMatch(s, j.tables[0], j.on, v)
+}
+
+// hasMatch reports whether a foreign key makes sure that the conditions find a row of the table, or may.
+func (a *analyzer) hasMatch(s *scope, number int, on []constraint, v env) bool {
+	rte := s.table(number)
 	if kind := num(rte, "rtekind"); kind != rteRelation || len(on) == 0 {
 		return false
 	}
 	type pair struct {
 		scope         *scope
+		expr          *pgtree.Node
 		table, column int
 		ref           int
 	}
@@ -303,7 +327,7 @@ func (a *analyzer) mustMatch(s *scope, rte *pgtree.Node, number int, on []constr
 		if !isColumn(ours, number) || !theirs.Is("VAR") {
 			return false
 		}
-		p := pair{scope: s}
+		p := pair{scope: s, expr: theirs}
 		up := num(theirs, "varlevelsup")
 		for range up {
 			if p.scope = p.scope.parent; p.scope == nil {
@@ -327,7 +351,7 @@ func (a *analyzer) mustMatch(s *scope, rte *pgtree.Node, number int, on []constr
 		return true
 	}
 	for _, p := range pairs {
-		if a.column(r, p.column, other).can&isNull != 0 {
+		if a.eval(p.expr, s, v).can&isNull != 0 {
 			return false
 		}
 	}
@@ -392,7 +416,7 @@ func (a *analyzer) infer(s *scope) {
 				changed = true
 				break
 			}
-			j.unsure = j.unsure || unsure || s.probed(s.relations(j.tables))
+			j.unsure = j.unsure || unsure || s.probed(s.relations(j.tables)) || a.mustMatch(s, j, env{grouped: s.within.grouped})
 		}
 		if changed {
 			clear(s.memo)
@@ -414,6 +438,7 @@ func (a *analyzer) infer(s *scope) {
 			})
 		}
 	}
+	clear(s.memo) // it was filled before all was known of the joins
 }
 
 // relations are the tables that entries of the range table are.

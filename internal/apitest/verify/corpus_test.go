@@ -137,6 +137,16 @@ var right = []statement{
 	q[e, struct{ Body string }]("collate", `select body from posts where body collate "C" > 'x'`),
 	q[e, struct{ Body string }]("paren", `select body from posts where (body) = 'x'`),
 	q[e, struct{ Body string }]("limit 1 sub", `select body from posts where coalesce(body, '') <> ''`),
+	q[e, struct{ ParentID int64 }]("exists of the column", `select parent_id from posts p where exists (select from posts q where q.id = p.parent_id)`),
+	q[e, str]("case of a left join", `select case when p.id is null then '' else p.title end as s from users u left join posts p on p.user_id = u.id`),
+	q[e, struct{ Titles []string }]("filter of a left join", `select coalesce(array_agg(p.title) filter (where p.id is not null), '{}') as titles from users u left join posts p on p.user_id = u.id group by u.id`),
+	q[e, n64]("keys of a full join", `select coalesce(a.user_id, b.user_id) as n from v_count a full join v_count b on b.user_id = a.n`),
+	q[e, n64]("using of a full join", `select id as n from users full join posts using (id)`),
+	q[e, str]("foreign key that is there", `select q.title as s from posts p left join posts q on q.id = p.parent_id where p.parent_id is not null`),
+	q[e, n64]("subquery over the same table", `select n - (select min(n) from posts) as n from posts`),
+	q[e, n64]("having that counts", `select max(p.id) as n from users u left join posts p on p.user_id = u.id group by u.id having count(p.id) > 0`),
+	q[e, n64]("case that counts", `select case when count(*) > 0 then max(id) else 0 end as n from posts`),
+	ex[struct{ Name *string }]("coalesce of a function", `update users set name = coalesce(lower(@name), name)`),
 }
 
 // wrong: each can fail at run time with legal data; Verify should say something (finding or warning).
@@ -165,6 +175,15 @@ var wrong = []statement{
 		Mood string `validate:"oneof=sad glad"`
 	}, id]("w oneof", `select id from users where mood = @mood`),
 	q[e, struct{ Home string }]("w composite in string", `select home from users where home is not null`),
+	q[e, str]("w window in a case", `select case when nick is not null then first_value(nick) over (order by id) else '' end as s from users`),
+	q[e, str]("w other table of the case", `select case when p.id is not null then q.title else '' end as s from users u left join posts p on p.user_id = u.id left join posts q on q.parent_id = p.id`),
+	q[e, n64]("w full join of a nullable key", `select coalesce(u.id, p.parent_id) as n from users u full join posts p on p.parent_id = u.id`),
+	q[e, struct{ V string }]("w left join of a function", `select v from users u left join jsonb_object_keys(u.meta) v on true`),
+	q[e, n64]("w subquery over others", `select (select max(n) from posts q where q.parent_id = p.id) as n from posts p`),
+	q[e, str]("w setting", `select current_setting('app.tenant', true) as s`),
+	q[e, nk]("w set by a subquery", `update users set (nick, price) = (select body, 1 from posts where id = 1) returning nick`),
+	ex[struct{ Name *string }]("w function of nil", `update users set name = lower(@name)`),
+	ex[struct{ V *string }]("w jsonb_set of nil", `update users set meta = jsonb_set(meta, '{a}', to_jsonb(@v::text))`),
 	q[e, struct{ Nums []string }]("w null elements", `select array_agg(nick) as nums from users where id is not null`),
 }
 
