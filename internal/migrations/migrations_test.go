@@ -105,6 +105,24 @@ func TestARoleThatASchemaGrantsToIsCreated(t *testing.T) {
 	assert.True(t, may)
 }
 
+// Roles are those of the server, and stay when a database that was made for one run is dropped.
+func TestARoleThatIsThereIsNotCreatedAgain(t *testing.T) {
+	t.Parallel()
+	server, err := pgcmdtest.Start(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, server.Close()) })
+	conn, err := pgx.Connect(t.Context(), server.URL())
+	require.NoError(t, err)
+	defer conn.Close(t.Context())
+	read, err := migrations.Read(write(t, map[string]string{
+		"1.sql": `CREATE ROLE reader; create user writer login; drop table if exists a; create table a ()`,
+		"2.sql": `grant select on a to reader`,
+	}))
+	require.NoError(t, err)
+	require.NoError(t, migrations.Run(t.Context(), conn, read, nil))
+	require.NoError(t, migrations.Run(t.Context(), conn, read, nil))
+}
+
 func TestAnErrorNamesTheFileAndTheLine(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ sql, want string }{

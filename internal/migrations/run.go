@@ -12,8 +12,8 @@ import (
 )
 
 // Run runs the statements of files, each in a transaction of its own unless the files begin one, so that those run too
-// that cannot be in a transaction. A role that the server does not have is created, since a schema may grant to it. An
-// error names the file and the line.
+// that cannot be in a transaction. A role that the server does not have is created, since a schema may grant to it; one
+// that it has is not created again. An error names the file and the line.
 func Run(ctx context.Context, conn *pgx.Conn, files []File, progress func(f File)) error {
 	for _, f := range files {
 		if progress != nil {
@@ -40,6 +40,9 @@ func run(ctx context.Context, conn *pgx.Conn, sql string) error {
 		if ok && refused.Code == "25P01" { // a lock or a savepoint, which are for a transaction
 			return nil
 		}
+		if ok && refused.Code == "42710" && createsRole.MatchString(sql) && conn.PgConn().TxStatus() == 'I' {
+			return nil
+		}
 		if !ok || refused.Code != "42704" || conn.PgConn().TxStatus() != 'I' {
 			return err
 		}
@@ -53,6 +56,10 @@ func run(ctx context.Context, conn *pgx.Conn, sql string) error {
 	}
 	return errors.New("too many roles that do not exist")
 }
+
+// createsRole is the beginning of a statement that creates a role. Roles are the server's, so that one may be there from
+// another database.
+var createsRole = regexp.MustCompile(`(?i)^create\s+(role|user|group)\s`)
 
 // missingRole is what the server says of one.
 var missingRole = regexp.MustCompile(`^role "(.*)" does not exist$`)
