@@ -301,21 +301,28 @@ func TestFilesOfOneNameAreOneFileOfGo(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	for name, sql := range map[string]string{
-		"people/find.sql": "-- name: FindPerson :one\nselect nick from people where id = $1",
-		"posts/find.sql":  "-- name: FindPost :one\nselect title from posts where id = $1",
+		"people/find_nick.sql": "-- name: FindNick :one\nselect nick from people where id = $1;\n-- name: FindNickByName :many\nselect nick from people where nick = $1",
+		"people/find.sql":      "-- name: FindPerson :one\nselect nick from people where id = $1",
+		"posts/find.sql":       "-- name: FindPost :one\nselect title from posts where id = $1",
 	} {
 		path := filepath.Join(folder, name)
 		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
 		require.NoError(t, os.WriteFile(path, []byte(sql), 0o600))
 	}
 	out := filepath.Join(folder, "db")
-	code, _, stderr := pgcmd(t, "scaffold", "-schema", kindsSchema, "-o", out, filepath.Join(folder, "*/find.sql"))
+	code, _, stderr := pgcmd(t, "scaffold", "-schema", kindsSchema, "-o", out, filepath.Join(folder, "*/find*.sql"))
 	require.Equal(t, exitOK, code, stderr)
-	assert.Equal(t, "2 queries of 2 files; 1 file written\n", stderr)
+	assert.Equal(t, "4 queries of 3 files; 2 files written\n", stderr)
 	source, err := os.ReadFile(filepath.Join(out, "find.sql.go"))
 	require.NoError(t, err)
 	assert.Contains(t, string(source), "var findPerson = ")
 	assert.Contains(t, string(source), "var findPost = ")
+
+	// A file that is named after its queries leaves the first part of the names to its folder.
+	source, err = os.ReadFile(filepath.Join(out, "find_nick.sql.go"))
+	require.NoError(t, err)
+	assert.Contains(t, string(source), `"people.find_nick"`)
+	assert.Contains(t, string(source), `"people.find_nick_by_name"`)
 }
 
 // The example of docs/scaffold.md is what is written.

@@ -18,11 +18,11 @@ func TestNames(t *testing.T) {
 	for name, want := range map[string]string{
 		"user_id": "UserID", "userId": "UserID", "APIKey": "APIKey", "api_keys": "APIKeys", "HTTPServer": "HTTPServer", "ids": "IDs", "createOAuth": "CreateOAuth",
 		"fullName": "FullName", "v1_task": "V1Task", "?column?": "Column", "1st": "X1st", "": "X", "ünder_x": "ÜnderX", "日本": "X日本", "A": "A", "userIDs": "UserIDs",
-		"op!en": "OpEn", "URLPath2": "URLPath2", "AnalyzeV1DAGsOLAP": "AnalyzeV1DAGsOlap", "api_urls": "APIURLs", "Has": "Has",
+		"op!en": "OpEn", "URLPath2": "URLPath2", "AnalyzeV1DAGsOLAP": "AnalyzeV1DAGsOLAP", "ListURNsByKMSKey": "ListURNsByKMSKey", "kms_key": "KmsKey", "KMS_KEY": "KmsKey", "sso_urns": "SSOURNs", "api_urls": "APIURLs", "Has": "Has",
 	} {
 		assert.Equal(t, want, exported(name), name)
 	}
-	for name, want := range map[string]string{"FindUser": "findUser", "IDs": "ids", "APIKeys": "apiKeys", "Type": "typeCommand", "Init": "initCommand", "X": "x"} {
+	for name, want := range map[string]string{"FindUser": "findUser", "IDs": "ids", "APIKeys": "apiKeys", "KMSKey": "kmsKey", "OAuthApps": "oauthApps", "Type": "typeCommand", "Init": "initCommand", "X": "x"} {
 		assert.Equal(t, want, unexported(name), name)
 	}
 	for name, want := range map[string]string{
