@@ -301,7 +301,7 @@ func TestFilesOfOneNameAreOneFileOfGo(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	for name, sql := range map[string]string{
-		"people/find_nick.sql": "-- name: FindNick :one\nselect nick from people where id = $1;\n-- name: FindNickByName :many\nselect nick from people where nick = $1",
+		"people/find_nick.sql": "-- name: FindNick :one\nselect nick from people where id = $1;\n-- name: FindPeopleByNick :many\nselect nick from people where nick = $1",
 		"people/find.sql":      "-- name: FindPerson :one\nselect nick from people where id = $1",
 		"posts/find.sql":       "-- name: FindPost :one\nselect title from posts where id = $1",
 	} {
@@ -322,7 +322,7 @@ func TestFilesOfOneNameAreOneFileOfGo(t *testing.T) {
 	source, err = os.ReadFile(filepath.Join(out, "find_nick.sql.go"))
 	require.NoError(t, err)
 	assert.Contains(t, string(source), `"people.find_nick"`)
-	assert.Contains(t, string(source), `"people.find_nick_by_name"`)
+	assert.Contains(t, string(source), `"people.find_by_nick"`)
 }
 
 // The example of docs/scaffold.md is what is written.

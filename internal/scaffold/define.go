@@ -95,13 +95,13 @@ func (g *generator) groupOf(q *query) string {
 	return group
 }
 
-// filesAfterQueries returns the files that are named after their queries, as find_user.sql of FindUser and FindUserByEmail.
+// filesAfterQueries returns the files that are named after their queries: all begin with the verb of the file's name, as
+// FindUser and FindUserByEmail in find_user.sql.
 func filesAfterQueries(queries []*query) map[string]bool {
 	after := map[string]bool{}
 	for _, q := range queries {
-		file := words(strings.TrimSuffix(filepath.Base(q.File), filepath.Ext(q.File)))
-		name := words(q.Name)
-		begins := len(file) > 1 && len(name) >= len(file) && slices.Equal(name[:len(file)], file)
+		file, name := words(strings.TrimSuffix(filepath.Base(q.File), filepath.Ext(q.File))), words(q.Name)
+		begins := len(file) > 1 && len(name) > 0 && name[0] == file[0]
 		if before, seen := after[q.File]; !seen || before {
 			after[q.File] = begins
 		}
