@@ -272,10 +272,12 @@ func TestScaffoldTellsWhatIsRefusedAndWritesTheRest(t *testing.T) {
 		"-- name: CopyMore :copyfrom", "insert into posts (title) values ($1) on conflict do nothing;", // 20
 		"-- name: CopyNowhere :copyfrom", "insert into nosuch (title) values ($1);", // 22
 		"-- name: CopyNothing :copyfrom", "insert into posts (nosuch) values ($1);", // 24
+		"-- name: Embedded :many", "select sqlc.embed(people), SQLC.EMBED(p), p.person_id from people join posts p on p.person_id = people.id;", // 26
 	}, "\n")), 0o600))
 	code, stdout, stderr := pgcmd(t, "scaffold", "-schema", kindsSchema, path)
 	assert.Equal(t, exitFindings, code)
 	assert.Contains(t, stdout, "var good = pgcmd.QueryOne[int64, int64](\"a.good\",")
+	assert.Contains(t, stdout, "select people.id as person_id_2, people.email as person_email,")
 	for _, want := range []string{
 		":3: NoTable: line 5: relation \"nosuch\" does not exist, SQLSTATE 42P01\n",
 		":6: Twice: returns two columns named x, and a row has one field for both: rename one with AS\n",
@@ -288,7 +290,7 @@ func TestScaffoldTellsWhatIsRefusedAndWritesTheRest(t *testing.T) {
 		":20: CopyMore: a :copyfrom is written as insert into a_table (a, b) values ($1, $2), and nothing after it\n",
 		":22: CopyNowhere: line 23: the table nosuch does not exist\n",
 		":24: CopyNothing: the table posts has no column nosuch\n",
-		"2 queries of 1 file, 10 refused\n",
+		"3 queries of 1 file, 10 refused\n",
 	} {
 		if strings.HasPrefix(want, ":") {
 			want = path + want

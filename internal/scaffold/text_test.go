@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -106,6 +107,20 @@ func TestTheTablesOfFromAreFound(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, want, fromNames(sql, toks), sql)
 	}
+}
+
+func TestTheColumnsOfAnEmbedHaveNamesOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	columns := func(names ...string) (columns []pgconn.FieldDescription) {
+		for _, name := range names {
+			columns = append(columns, pgconn.FieldDescription{Name: name})
+		}
+		return columns
+	}
+	used := names{"person_id": true}
+	assert.Equal(t, []string{"person_id_2", "person_full_name"}, embedNames("person", columns("id", "fullName"), used))
+	assert.Equal(t, []string{"post_id", "post_title"}, embedNames("post", columns("post_id", "title"), used))
+	assert.Equal(t, []string{"key_key_id", "key_id"}, embedNames("key", columns("key_id", "id"), used))
 }
 
 // The literal of Go holds the tokens of the SQL, and the line breaks within them.
