@@ -347,10 +347,12 @@ func TestScaffoldTellsWhatIsRefusedAndWritesTheRest(t *testing.T) {
 		"-- name: Slice :many", "select id from people where id = sqlc.slice(ids);", // 26
 		"-- name: Zero :many", "select id from people where id = $0;", // 28
 		"-- name: Half :exec", "delete from posts; truncate people;", // 30
+		"-- name: Embedded :many", "select sqlc.embed(people), SQLC.EMBED(p), p.person_id from people join posts p on p.person_id = people.id;", // 32
 	}, "\n")), 0o600))
 	code, stdout, stderr := pgcmd(t, "scaffold", "-schema", kindsSchema, path)
 	assert.Equal(t, exitFindings, code)
 	assert.Contains(t, stdout, "var good = pgcmd.QueryOne[int64, int64](\"a.good\",")
+	assert.Contains(t, stdout, "select people.id as person_id_2, people.email as person_email,")
 	for _, want := range []string{
 		":3: NoTable: line 5: relation \"nosuch\" does not exist, SQLSTATE 42P01\n",
 		":6: Twice: returns two columns named x, and a row has one field for both: rename one with AS\n",
@@ -366,13 +368,41 @@ func TestScaffoldTellsWhatIsRefusedAndWritesTheRest(t *testing.T) {
 		":26: Slice: sqlc.slice(ids) is a list, and the SQL takes one bigint there: write x in (sqlc.slice(ids)), or sqlc.arg(ids)\n",
 		":28: Zero: line 29: $0 is no parameter",
 		":31: note: a statement without a name is left out",
-		"3 queries of 1 file, 12 refused\n",
+		"4 queries of 1 file, 12 refused\n",
 	} {
 		if strings.HasPrefix(want, ":") {
 			want = path + want
 		}
 		assert.Contains(t, stderr, want)
 	}
+}
+
+func TestFilesOfOneNameAreOneFileOfGo(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	for name, sql := range map[string]string{
+		"people/find_nick.sql": "-- name: FindNick :one\nselect nick from people where id = $1;\n-- name: FindPeopleByNick :many\nselect nick from people where nick = $1",
+		"people/find.sql":      "-- name: FindPerson :one\nselect nick from people where id = $1",
+		"posts/find.sql":       "-- name: FindPost :one\nselect title from posts where id = $1",
+	} {
+		path := filepath.Join(folder, name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
+		require.NoError(t, os.WriteFile(path, []byte(sql), 0o600))
+	}
+	out := filepath.Join(folder, "db")
+	code, _, stderr := pgcmd(t, "scaffold", "-schema", kindsSchema, "-o", out, filepath.Join(folder, "*/find*.sql"))
+	require.Equal(t, exitOK, code, stderr)
+	assert.Equal(t, "4 queries of 3 files; 2 files written\n", stderr)
+	source, err := os.ReadFile(filepath.Join(out, "find.sql.go"))
+	require.NoError(t, err)
+	assert.Contains(t, string(source), "var findPerson = ")
+	assert.Contains(t, string(source), "var findPost = ")
+
+	// A file that is named after its queries leaves the first part of the names to its folder.
+	source, err = os.ReadFile(filepath.Join(out, "find_nick.sql.go"))
+	require.NoError(t, err)
+	assert.Contains(t, string(source), `"people.find_nick"`)
+	assert.Contains(t, string(source), `"people.find_by_nick"`)
 }
 
 // The example of docs/scaffold.md is what is written.

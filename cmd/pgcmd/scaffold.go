@@ -83,7 +83,7 @@ func (*scaffolding) run(ctx context.Context, a *app, args []string) (int, error)
 	if err != nil {
 		return 0, err
 	}
-	queries, problems, err := readQueries(a, paths, !options.OneFile)
+	queries, problems, err := readQueries(a, paths)
 	if err != nil {
 		return 0, err
 	}
@@ -162,9 +162,8 @@ func packageOf(folder string) string {
 	return name
 }
 
-// readQueries reads files, which have names of their own if each becomes a file of Go.
-func readQueries(a *app, paths []string, apart bool) (queries []queryfile.Query, problems []queryfile.Problem, err error) {
-	files := map[string]string{} // by the names of their Go files
+// readQueries reads files. A query has a name that no other has.
+func readQueries(a *app, paths []string) (queries []queryfile.Query, problems []queryfile.Problem, err error) {
 	names := map[string]queryfile.Query{}
 	for i, path := range paths {
 		a.progress("reading %d of %d files", i+1, len(paths))
@@ -175,11 +174,6 @@ func readQueries(a *app, paths []string, apart bool) (queries []queryfile.Query,
 		}
 		found, wrong := queryfile.Parse(path, string(text))
 		problems = append(problems, wrong...)
-		if other, twice := files[filepath.Base(path)]; apart && twice && len(found) > 0 {
-			a.progressDone()
-			return nil, nil, misuse{fmt.Errorf("%s and %s would be one file of Go: rename one, or run pgcmd scaffold for each", other, path)}
-		}
-		files[filepath.Base(path)] = path
 		for _, q := range found {
 			if other, twice := names[q.Name]; twice {
 				problems = append(problems, queryfile.Problem{File: path, Line: q.Line, Query: q.Name,

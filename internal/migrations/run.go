@@ -12,8 +12,8 @@ import (
 )
 
 // Run runs the statements of files, each in a transaction of its own unless the files begin one, so that those run too
-// that cannot be in a transaction. A role that the server does not have is created, since a schema may grant to it. An
-// error names the file and the line.
+// that cannot be in a transaction. A role that the server does not have is created, since a schema may grant to it; one
+// that it has is not created again. An error names the file and the line.
 func Run(ctx context.Context, conn *pgx.Conn, files []File, progress func(f File)) error {
 	for _, f := range files {
 		if progress != nil {

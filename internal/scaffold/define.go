@@ -82,14 +82,32 @@ func (g *generator) variable(q *query) string {
 	return g.identifiers.take(unexported(q.Name), "Command")
 }
 
-// groupOf is the first part of the names of a file's commands.
+// groupOf is the first part of the names of a file's commands: the name of the file, or of its folder, if the file is
+// named after a query.
 func (g *generator) groupOf(q *query) string {
 	base := strings.TrimSuffix(filepath.Base(q.File), filepath.Ext(q.File))
+	if g.afterQuery[q.File] {
+		base = filepath.Base(filepath.Dir(q.File))
+	}
 	group := strings.Join(words(base), "_")
 	if slices.Contains([]string{"", "query", "queries", "sql"}, group) {
 		group = g.options.Package
 	}
 	return group
+}
+
+// filesAfterQueries returns the files that are named after their queries: all begin with the verb of the file's name, as
+// FindUser and FindUserByEmail in find_user.sql.
+func filesAfterQueries(queries []*query) map[string]bool {
+	after := map[string]bool{}
+	for _, q := range queries {
+		file, name := words(strings.TrimSuffix(filepath.Base(q.File), filepath.Ext(q.File))), words(q.Name)
+		begins := len(file) > 1 && len(name) > 0 && name[0] == file[0]
+		if before, seen := after[q.File]; !seen || before {
+			after[q.File] = begins
+		}
+	}
+	return after
 }
 
 // inputs returns the fields for the parameters of a query.
@@ -238,15 +256,20 @@ func (g *generator) rowType(q *query, src *source, fields []field) string {
 		return name
 	}
 	name := ""
+	var comments []string
 	if v := g.wholeView(q); v != nil {
-		name = exported(singular(qualified(v.visible, v.schema, v.name)))
+		if name = exported(singular(qualified(v.visible, v.schema, v.name))); g.identifiers[name] {
+			name = ""
+		} else {
+			comments = rowComment(name, "view", v)
+		}
 	}
-	if name == "" || g.identifiers[name] {
+	if name == "" {
 		name = exported(q.Name) + "Row"
 	}
 	name = g.identifiers.take(name, "")
 	g.rowTypes[key] = name
-	src.add(src.structSource(name, nil, fields))
+	src.add(src.structSource(name, comments, fields))
 	return name
 }
 
@@ -336,13 +359,18 @@ func (g *generator) tableType(t *table) string {
 		}
 		fields = append(fields, field{column: c.name, typ: typ, comments: commentLines(c.comment)})
 	}
-	comments := commentLines(t.comment)
-	if len(comments) == 0 {
-		comments = []string{fmt.Sprintf("%s is a row of the table %s.", name, t.name)}
-	}
 	src := g.file(typesFile)
-	src.add(src.structSource(name, comments, fields))
+	src.add(src.structSource(name, rowComment(name, "table", t), fields))
 	return name
+}
+
+// rowComment is the comment on the struct of a table or view: a sentence that begins with its name, then the database's.
+func rowComment(name, kind string, t *table) []string {
+	comments := []string{fmt.Sprintf("%s is a row of the %s %s.", name, kind, t.name)}
+	if lines := commentLines(t.comment); len(lines) > 0 {
+		comments = append(append(comments, ""), lines...)
+	}
+	return comments
 }
 
 // A copyTarget is the table of a :copyfrom and the columns that it fills.

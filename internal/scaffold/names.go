@@ -10,11 +10,20 @@ import (
 )
 
 // words splits an identifier of SQL or Go: created_at, createdAt and CreatedAt are created, at.
-func words(name string) (words []string) {
+func words(name string) []string {
+	words := writtenWords(name)
+	for i, word := range words {
+		words[i] = strings.ToLower(word)
+	}
+	return words
+}
+
+// writtenWords are the words of an identifier as they are written there.
+func writtenWords(name string) (words []string) {
 	var word []rune
 	flush := func() {
 		if len(word) > 0 {
-			words = append(words, strings.ToLower(string(word)))
+			words = append(words, string(word))
 			word = nil
 		}
 	}
@@ -37,10 +46,10 @@ func words(name string) (words []string) {
 
 // initialisms are words that Go writes in capitals.
 var initialisms = map[string]string{
-	"acl": "ACL", "ai": "AI", "api": "API", "ascii": "ASCII", "cidr": "CIDR", "cpu": "CPU", "css": "CSS", "csv": "CSV", "dag": "DAG",
-	"db": "DB", "dns": "DNS", "eof": "EOF", "gid": "GID", "html": "HTML", "http": "HTTP", "https": "HTTPS", "id": "ID", "ip": "IP", "isbn": "ISBN", "json": "JSON", "jsonb": "JSONB", "jwt": "JWT", "llm": "LLM", "lsn": "LSN", "oauth": "OAuth", "oid": "OID", "os": "OS",
-	"pid": "PID", "qps": "QPS", "ram": "RAM", "rpc": "RPC", "sha": "SHA", "sla": "SLA", "sms": "SMS", "sql": "SQL", "ssh": "SSH",
-	"tcp": "TCP", "tls": "TLS", "ttl": "TTL", "udp": "UDP", "ui": "UI", "uid": "UID", "uri": "URI", "url": "URL", "utc": "UTC", "utf8": "UTF8", "uuid": "UUID", "vm": "VM", "xml": "XML", "xsrf": "XSRF", "xss": "XSS",
+	"acl": "ACL", "ai": "AI", "api": "API", "ascii": "ASCII", "cdn": "CDN", "cidr": "CIDR", "cpu": "CPU", "css": "CSS", "csv": "CSV", "dag": "DAG",
+	"db": "DB", "dns": "DNS", "eof": "EOF", "gid": "GID", "html": "HTML", "http": "HTTP", "https": "HTTPS", "id": "ID", "ip": "IP", "isbn": "ISBN", "json": "JSON", "jsonb": "JSONB", "jwt": "JWT", "llm": "LLM", "lsn": "LSN", "mcp": "MCP", "mfa": "MFA", "oauth": "OAuth", "oid": "OID", "oidc": "OIDC", "os": "OS",
+	"pid": "PID", "qps": "QPS", "ram": "RAM", "rpc": "RPC", "saml": "SAML", "scim": "SCIM", "sha": "SHA", "sla": "SLA", "sms": "SMS", "sql": "SQL", "ssh": "SSH", "sso": "SSO",
+	"tcp": "TCP", "tls": "TLS", "ttl": "TTL", "udp": "UDP", "ui": "UI", "uid": "UID", "uri": "URI", "url": "URL", "urn": "URN", "utc": "UTC", "utf8": "UTF8", "uuid": "UUID", "vm": "VM", "xml": "XML", "xsrf": "XSRF", "xss": "XSS",
 }
 
 // initialismOf returns how Go writes a word that is an initialism, or several; "" for any other.
@@ -54,33 +63,44 @@ func initialismOf(word string) string {
 	return ""
 }
 
+// isCapitals reports whether a word is written in capitals, as MCP and URNs.
+func isCapitals(word string) bool {
+	word = strings.TrimSuffix(word, "s")
+	return len(word) > 1 && word == strings.ToUpper(word) && word != strings.ToLower(word)
+}
+
+// exportedWords are the words of an exported identifier of Go for a name. A word that is in capitals stays so, unless the
+// whole name is.
+func exportedWords(name string) []string {
+	all := writtenWords(name)
+	mixed := strings.ContainsFunc(name, unicode.IsLower)
+	for i, word := range all {
+		lower := strings.ToLower(word)
+		if initialism := initialismOf(lower); initialism != "" {
+			all[i] = initialism
+		} else if !mixed || !isCapitals(word) {
+			first, size := utf8.DecodeRuneInString(lower)
+			all[i] = string(unicode.ToUpper(first)) + lower[size:]
+		}
+	}
+	return all
+}
+
 // exported writes a name as an exported identifier of Go.
 func exported(name string) string {
-	var b strings.Builder
-	for _, word := range words(name) {
-		if initialism := initialismOf(word); initialism != "" {
-			b.WriteString(initialism)
-			continue
-		}
-		first, size := utf8.DecodeRuneInString(word)
-		b.WriteRune(unicode.ToUpper(first))
-		b.WriteString(word[size:])
-	}
-	first, _ := utf8.DecodeRuneInString(b.String())
+	full := strings.Join(exportedWords(name), "")
+	first, _ := utf8.DecodeRuneInString(full)
 	if !unicode.IsUpper(first) { // digits, a script without capitals, or nothing
-		return "X" + b.String()
+		return "X" + full
 	}
-	return b.String()
+	return full
 }
 
 // unexported writes a name as an identifier of Go that begins in lower case.
 func unexported(name string) string {
 	full := exported(name)
-	first := words(name)
-	if len(first) > 0 {
-		if initialism := initialismOf(first[0]); initialism != "" {
-			return avoidKeyword(first[0] + full[len(initialism):])
-		}
+	if all := exportedWords(name); len(all) > 0 && (isCapitals(all[0]) || initialismOf(strings.ToLower(all[0])) != "") {
+		return avoidKeyword(strings.ToLower(all[0]) + strings.TrimPrefix(full, all[0]))
 	}
 	r, size := utf8.DecodeRuneInString(full)
 	return avoidKeyword(string(unicode.ToLower(r)) + full[size:])

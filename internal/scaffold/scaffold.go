@@ -75,6 +75,7 @@ func Generate(ctx context.Context, conn *pgx.Conn, found []queryfile.Query, opti
 		return nil, err
 	}
 	result := &Result{}
+	g.afterQuery = filesAfterQueries(queries)
 	g.reserve(queries)
 	for _, q := range queries {
 		if q.refused == "" {
@@ -112,6 +113,7 @@ type generator struct {
 	tableTypes  map[uint32]string // the structs of tables that were written
 	rowTypes    map[string]string // the structs of rows that were written, by their fields
 	files       map[string]*source
+	afterQuery  map[string]bool // the SQL files that are named after their queries
 }
 
 func (g *generator) readOverrides() error {

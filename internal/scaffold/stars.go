@@ -1,6 +1,7 @@
 package scaffold
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"regexp"
@@ -162,8 +163,17 @@ func (q *query) expanded(reserved map[string]bool, tables map[uint32]*table) str
 	renamed := newNames(q)
 	conflicts := q.embedConflicts()
 	q.embeds = nil
+	used := names{} // by columns that are of no embed
+	column := 0
+	for i, it := range q.items {
+		for k := column; k < column+q.stars[i] && q.embedAt(it) == ""; k++ {
+			used[cmp.Or(renamed[k], q.columns[k].Name)] = true
+		}
+		column += q.stars[i]
+	}
 	var b strings.Builder
-	copied, column := 0, 0
+	copied := 0
+	column = 0
 	for i, it := range q.items {
 		n := q.stars[i]
 		columns, aliases := q.columns[column:column+n], renamed[column:column+n]
@@ -175,10 +185,7 @@ func (q *query) expanded(reserved map[string]bool, tables map[uint32]*table) str
 				if t := tables[columns[0].TableOID]; t != nil && q.embedsOnce(t, tables) {
 					prefix = t.name
 				}
-				aliases = slices.Clone(aliases)
-				for k, c := range columns {
-					aliases[k] = singular(prefix) + "_" + strings.Join(words(c.Name), "_")
-				}
+				aliases = embedNames(singular(prefix), columns, used)
 			}
 		}
 		column += n
@@ -209,6 +216,34 @@ func (q *query) expanded(reserved map[string]bool, tables map[uint32]*table) str
 		q.embeds = nil // its columns are fields of their own
 	}
 	return b.String()
+}
+
+// embedNames are names for the columns of an embed that begin with the name of its table. A column that begins with it
+// keeps its name, unless another column has to have that.
+func embedNames(table string, columns []pgconn.FieldDescription, used names) []string {
+	var short, full []string
+	for _, c := range columns {
+		name := strings.Join(words(c.Name), "_")
+		full = append(full, table+"_"+name)
+		if !strings.HasPrefix(name, table+"_") {
+			name = table + "_" + name
+		}
+		short = append(short, name)
+	}
+	for i, name := range short {
+		if used[name] || slices.Contains(short[:i], name) {
+			short = full
+			break
+		}
+	}
+	for i, name := range short {
+		if used[name] {
+			name = used.numbered(name)
+		}
+		used[name] = true
+		short[i] = name
+	}
+	return short
 }
 
 // wrap writes a list in one line, or if it is long in several.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -18,11 +19,11 @@ func TestNames(t *testing.T) {
 	for name, want := range map[string]string{
 		"user_id": "UserID", "userId": "UserID", "APIKey": "APIKey", "api_keys": "APIKeys", "HTTPServer": "HTTPServer", "ids": "IDs", "createOAuth": "CreateOAuth",
 		"fullName": "FullName", "v1_task": "V1Task", "?column?": "Column", "1st": "X1st", "": "X", "ünder_x": "ÜnderX", "日本": "X日本", "A": "A", "userIDs": "UserIDs",
-		"op!en": "OpEn", "URLPath2": "URLPath2", "AnalyzeV1DAGsOLAP": "AnalyzeV1DAGsOlap", "api_urls": "APIURLs", "Has": "Has",
+		"op!en": "OpEn", "URLPath2": "URLPath2", "AnalyzeV1DAGsOLAP": "AnalyzeV1DAGsOLAP", "ListURNsByKMSKey": "ListURNsByKMSKey", "kms_key": "KmsKey", "KMS_KEY": "KmsKey", "sso_urns": "SSOURNs", "api_urls": "APIURLs", "Has": "Has",
 	} {
 		assert.Equal(t, want, exported(name), name)
 	}
-	for name, want := range map[string]string{"FindUser": "findUser", "IDs": "ids", "APIKeys": "apiKeys", "Type": "typeCommand", "Init": "initCommand", "X": "x"} {
+	for name, want := range map[string]string{"FindUser": "findUser", "IDs": "ids", "APIKeys": "apiKeys", "KMSKey": "kmsKey", "OAuthApps": "oauthApps", "Type": "typeCommand", "Init": "initCommand", "X": "x"} {
 		assert.Equal(t, want, unexported(name), name)
 	}
 	for name, want := range map[string]string{
@@ -106,6 +107,20 @@ func TestTheTablesOfFromAreFound(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, want, fromNames(sql, toks), sql)
 	}
+}
+
+func TestTheColumnsOfAnEmbedHaveNamesOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	columns := func(names ...string) (columns []pgconn.FieldDescription) {
+		for _, name := range names {
+			columns = append(columns, pgconn.FieldDescription{Name: name})
+		}
+		return columns
+	}
+	used := names{"person_id": true}
+	assert.Equal(t, []string{"person_id_2", "person_full_name"}, embedNames("person", columns("id", "fullName"), used))
+	assert.Equal(t, []string{"post_id", "post_title"}, embedNames("post", columns("post_id", "title"), used))
+	assert.Equal(t, []string{"key_key_id", "key_id"}, embedNames("key", columns("key_id", "id"), used))
 }
 
 // The literal of Go holds the tokens of the SQL, and the line breaks within them.

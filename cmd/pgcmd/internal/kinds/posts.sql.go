@@ -98,6 +98,7 @@ type LeftJoinRow struct {
 var leftJoin = pgcmd.Query[struct{}, LeftJoinRow]("posts.left_join",
 	`select people.id, posts.title, posts.id as id_2, count(*) over () from people left join posts on posts.person_id = people.id`)
 
+// Popular is a row of the view popular.
 type Popular struct {
 	ID    int64
 	Title string

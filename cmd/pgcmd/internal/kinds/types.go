@@ -148,6 +148,8 @@ type Required struct {
 	Must      string
 }
 
+// Person is a row of the table people.
+//
 // People who have signed up.
 type Person struct {
 	ID       int64
