@@ -124,6 +124,7 @@ var notMessages = map[string]string{
 	"cannot scan NULL into a string":                                     behind,
 	"there is no way to encode the value as the column's type":           behind,
 	"the client gave up":                                                 behind,
+	"the value is out of range":                                          behind,
 	"the value is too long":                                              behind,
 	"the transaction does not give its connection":                       behind,
 	"- Rows: at most %d\n":                                               sentence,
