@@ -31,6 +31,7 @@ type statement struct {
 	built    bool // by a function, which returns its arguments
 	readOnly bool // it was declared to be, so that it may run on a replica
 	reads    bool // it changes nothing: by declaration, or by its text
+	writes   bool // it was declared to change what its text and its command tag do not show
 	shared   bool // it may run on a shared connection
 	limits   limits
 }
@@ -58,7 +59,7 @@ func (s *statement) with(command string, o *Options) *statement {
 // under is with for SQL that was checked.
 func (s *statement) under(o *Options) *statement {
 	c := *s
-	c.readOnly, c.limits = o.ReadOnly, limits{rows: o.MaxRows, bytes: o.MaxBytes}
+	c.readOnly, c.writes, c.limits = o.ReadOnly, o.Writes, limits{rows: o.MaxRows, bytes: o.MaxBytes}
 	c.reads = o.reads(&s.text)
 	c.shared = c.reads
 	return &c
