@@ -91,11 +91,17 @@ func holds(v reflect.Value, f func(timeOrFloat any) bool) bool {
 // isExtreme reports whether a value holds a time or a float that not all types have which pgx
 // sends it as.
 func isExtreme(value any) bool {
-	switch value := value.(type) { // the commonest, without reflection
+	switch value := value.(type) { // the commonest, without an allocation
 	case float64:
 		return extreme(value)
+	case *float64:
+		return value != nil && extreme(*value)
+	case float32:
+		return extreme(float64(value))
 	case time.Time:
 		return extremeTime(value)
+	case *time.Time:
+		return value != nil && extremeTime(*value)
 	}
 	return holds(reflect.ValueOf(value), func(found any) bool {
 		if at, ok := found.(time.Time); ok {
