@@ -141,6 +141,7 @@ var notMessages = map[string]string{
 	"mismatched param and argument count":                                foreign,
 	"extended protocol limited to ":                                      foreign,
 	"message body too large":                                             foreign,
+	"cannot use QueryExecModeCache":                                      foreign,
 	"conn busy":                                                          foreign,
 	"failed to encode args[":                                             foreign,
 	"unable to encode ":                                                  foreign,
