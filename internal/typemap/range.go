@@ -20,7 +20,16 @@ const (
 // mayWrap reports whether pgx may send a value of the type as another one: it counts the
 // microseconds of a time that is out of range with an overflow, and converts floats as Go does.
 func mayWrap(typ reflect.Type) bool {
+	if isRange(typ) {
+		typ = typ.Field(0).Type
+	}
 	return typ.Kind() == reflect.Float64 || typ.Kind() == reflect.Float32 || timeOrFloat(reflect.Zero(typ)) != nil
+}
+
+// isRange reports whether the type is a pgtype.Range, which begins with its two bounds.
+func isRange(typ reflect.Type) bool {
+	return typ.Kind() == reflect.Struct && typ.PkgPath() == "github.com/jackc/pgx/v5/pgtype" && typ.NumField() > 2 &&
+		typ.Field(0).Name == "Lower" && typ.Field(1).Name == "Upper"
 }
 
 // timeOrFloat returns the time.Time or the float64 that a value is; nil if it is neither.
@@ -57,7 +66,7 @@ func timeOrFloat(v reflect.Value) any {
 }
 
 // holds reports whether f is true for one of the times and floats in a value: for itself, for
-// what it points to, or for an element.
+// what it points to, for an element or for a bound.
 func holds(v reflect.Value, f func(timeOrFloat any) bool) bool {
 	for range deepest {
 		switch v.Kind() {
@@ -81,6 +90,10 @@ func holds(v reflect.Value, f func(timeOrFloat any) bool) bool {
 				}
 			}
 			return false
+		case reflect.Struct:
+			if isRange(v.Type()) {
+				return holds(v.Field(0), f) || holds(v.Field(1), f)
+			}
 		}
 		found := timeOrFloat(v)
 		return found != nil && f(found)
@@ -132,6 +145,9 @@ func (t Types) IsOutOfRange(oid uint32, v reflect.Value) bool {
 	codec := known.Codec
 	if array, ok := codec.(*pgtype.ArrayCodec); ok {
 		codec = array.ElementType.Codec
+	}
+	if bounds, ok := codec.(*pgtype.RangeCodec); ok {
+		codec = bounds.ElementType.Codec
 	}
 	return holds(v, func(found any) bool {
 		at, isTime := found.(time.Time)

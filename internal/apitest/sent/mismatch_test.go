@@ -103,6 +103,7 @@ func TestATimeOrAFloatOutOfRangeIsNeverStoredAsAnotherOne(t *testing.T) {
 	outOfRange(t, all.column(t, "timestamptz[]"), []time.Time{{}, far}, "300000")
 	outOfRange(t, all.column(t, "timestamp"), far, "300000")
 	outOfRange(t, all.column(t, "date"), farther, "9000000")
+	outOfRange(t, all.column(t, "tstzrange"), pgtype.Range[time.Time]{Upper: far, LowerType: pgtype.Unbounded, UpperType: pgtype.Exclusive, Valid: true}, "300000")
 	outOfRange(t, all.column(t, "float4"), 1e300, "1e")
 	outOfRange(t, all.column(t, "float4[]"), []float64{1, 1e-300}, "1e")
 	outOfRange(t, all.column(t, "int8"), math.NaN(), "NaN")
