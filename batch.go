@@ -11,11 +11,11 @@ import (
 	"sync/atomic"
 )
 
-// A BatchMode determines what the failure of one item means for the others.
+// A BatchMode determines what the error of one item means for the others.
 type BatchMode int
 
 const (
-	// Atomic: one transaction, all or nothing. It stops at the first failure.
+	// Atomic: one transaction, all or nothing. It stops at the first error.
 	Atomic BatchMode = iota
 	// Isolated: one transaction, in which the good items commit together and the bad
 	// ones are reported.
@@ -23,7 +23,7 @@ const (
 	// Independent: a transaction for each item.
 	Independent
 	// Sequential: one after the other, a transaction for each. It stops at the first
-	// failure, and keeps what came before.
+	// error, and keeps what came before.
 	Sequential
 )
 
@@ -55,7 +55,7 @@ func (r BatchResult[Out]) Err() error {
 	var errs []error
 	for _, o := range r.Outcomes {
 		if o.Err == nil || isSkipped(o.Err) || len(errs) > 0 && errs[len(errs)-1] == o.Err {
-			continue // or the failure of all, which they share
+			continue // or the error of all, which they share
 		}
 		errs = append(errs, o.Err)
 	}
@@ -64,19 +64,19 @@ func (r BatchResult[Out]) Err() error {
 
 // Batch makes a command that runs c for many inputs, in one of four modes.
 //
-// A statement command (Query, QueryOne, Exec) goes out in one round trip for every
-// 1,000 items or 8 MiB, except in Sequential. Isolated takes another one for a
-// chunk that held a bad item; and so do Atomic and Isolated in all, if the client
-// has to check the rows before it can send COMMIT: for a QueryOne that may find none, for
-// MaxRows and MaxBytes. Items with Go bodies, hooks, middleware, InTx or Once
-// run one by one with the same meaning; Independent runs them concurrently, as far
-// as the pool allows, so that they must be safe for concurrent use.
+// The items of a statement command (Query, QueryOne, Exec) are sent together, in one round trip
+// for every 1,000 items or 8 MiB, except in Sequential. Isolated takes one more for a chunk in
+// which an item fails. Atomic and Isolated take one more in all if the client has to check the
+// rows before it can send COMMIT: for a QueryOne that may find none, for MaxRows and MaxBytes.
+// Items with Go bodies, hooks, middleware, InTx or Once run one by one with the same meaning;
+// Independent runs them concurrently, as far as the pool allows, so that they must be safe for
+// concurrent use.
 //
 // All items are validated first: one that is refused is reported with the others
 // that fail, and in Atomic nothing is sent. Atomic and Sequential return the error
-// of the culprit, as users.create[17]; Isolated and Independent return an error
+// of the item that failed, as users.create[17]; Isolated and Independent return an error
 // only if the batch failed as a whole, see [BatchResult.Err] for the items'. The Effect of
-// Sequential's error is Unknown if items before the culprit are kept, so that the batch is
+// Sequential's error is Unknown if items before that one are kept, so that the batch is
 // not repeated as a whole; the outcomes have the Effect of each. An item is Applied only once
 // its transaction has ended: what came before a COMMIT that failed is NotApplied. A batch
 // without items succeeds.
@@ -492,7 +492,7 @@ func (p *Pipeline) Run(ctx context.Context, db DB, mode BatchMode) error {
 
 const pipelineName = "pipeline"
 
-// end makes the results known. It returns the failure of all, if there is one, or the
+// end makes the results known. It returns the error of all, if there is one, or the
 // errors of the items.
 func (p *Pipeline) end(failure *Error) error {
 	var errs []error

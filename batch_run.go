@@ -103,7 +103,7 @@ func (r *batchRun) runItems(ctx context.Context, db DB) *Error {
 	return r.independent(ctx, db)
 }
 
-// failAll is a failure that is every item's.
+// failAll gives every item the same error.
 func (r *batchRun) failAll(items []int, e *Error) *Error {
 	e.prefixCommand(r.name)
 	for _, i := range items {
@@ -112,7 +112,8 @@ func (r *batchRun) failAll(items []int, e *Error) *Error {
 	return e
 }
 
-// stopAt is the failure of an Atomic or Sequential batch: its culprit's.
+// stopAt ends an Atomic or Sequential batch: the items from number kept on are skipped, and the
+// error is that of the item that failed.
 func (r *batchRun) stopAt(culprit *Error, kept int) *Error {
 	r.markSkipped(r.values, kept, culprit)
 	return culprit
@@ -339,7 +340,7 @@ func (r *batchRun) onlyReads() bool {
 }
 
 // retryFailed runs items, and runs those again that failed and may be retried, until the
-// policy allows no more. It returns the last failure of all.
+// policy allows no more. It returns the last error of all.
 func (r *batchRun) retryFailed(ctx context.Context, db DB, items []int, pass func(items []int) *Error) (failure *Error) {
 	target := resolve(db)
 	retries := target.retryBucket()

@@ -20,7 +20,8 @@ import (
 )
 
 // A Command is a named operation on PostgreSQL with an input of type In and an output of
-// type Out. [New] makes one of a Go function, [Query], [QueryOne] and [Exec] of a statement.
+// type Out. [New] and [Transaction] make one of a Go function; [Query], [QueryOne] and [Exec] of
+// SQL; [QueryFunc], [QueryOneFunc] and [ExecFunc] of a function that returns SQL; [Copy] of a table.
 //
 // It is immutable: keep it in a package variable and run it from any goroutine. What adds
 // to it, such as [Command.With] and [Before], returns a copy.
@@ -414,7 +415,7 @@ func OnError[In, Out any](c *Command[In, Out], f func(ctx context.Context, in In
 }
 
 // Cleanup returns a copy of c with a function that always runs at the end of a run whose
-// input was accepted: after success, failure, panic and [runtime.Goexit]. The last added
+// input was accepted: after success, an error, a panic and [runtime.Goexit]. The last added
 // runs first, on a context that is not cancelled with the caller's and ends after
 // 5 seconds.
 func Cleanup[In, Out any](c *Command[In, Out], f func(ctx context.Context, in In)) *Command[In, Out] {

@@ -96,7 +96,7 @@ type Config struct {
 	// the shared ones of Multiplex too: enums, composites (tables too), domains, ranges and
 	// types of extensions, named as PostgreSQL resolves names ("mood", "app.mood"). Each brings its
 	// array, its multirange and the types that it is made of; their order does not matter.
-	// Connect refuses a type that the database does not have. A new connection loads them again, so
+	// Connect refuses a type that the database does not have, with CodeInvalid. A new connection loads them again, so
 	// call [Pool.Reset] after a migration that drops and creates one. See docs/types.md for
 	// which Go types need it. Nil: none.
 	Types []string

@@ -205,7 +205,7 @@ func (c *copyDefinition) stream(ctx context.Context, l *copyLease, columns []cop
 const progressRows = 10_000
 
 // copyRows encodes the rows until the sequence ends or the copy does, and returns how
-// many there were. Its failure is the sequence's, or a bad row.
+// many there were. Its error is the sequence's, or that of a bad row.
 func (c *copyDefinition) copyRows(ctx context.Context, f *copybin.Reader, report func(done, total int), enc *copybin.Encoder, rows func(row any, each func(error) bool)) (n int, failure *Error) {
 	buf := append(f.Buffer(), enc.Header()...)
 	stopped := false

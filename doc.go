@@ -15,7 +15,7 @@
 //  3. Attempts: a connection, BEGIN if the command has a transaction, the body, then
 //     After hooks in reverse order, COMMIT. Options.Retry repeats the whole of it
 //     where that is proven to be safe.
-//  4. After a failure, OnError hooks, which may translate the error.
+//  4. After an error, OnError hooks, which may translate the error.
 //  5. After a COMMIT, the functions of [Tx.AfterCommit].
 //  6. Cleanup hooks, always, if step 2 was reached.
 //

@@ -75,6 +75,22 @@ func ExampleQueryOne() {
 	// Output: true
 }
 
+// With a pointer as its row, a QueryOne returns nil if there is no row, and no error.
+func ExampleQueryOne_optional() {
+	pool, ctx := examplePool()
+	defer pool.Close()
+
+	lookUpUser := pgcmd.QueryOne[FindUser, *User]("users.look_up",
+		`select id, email, created_at from users where email = @email`)
+	for _, email := range []string{"ada@example.com", "nobody@example.com"} {
+		user, err := lookUpUser.Run(ctx, pool, FindUser{Email: email})
+		fmt.Println(user != nil, err)
+	}
+	// Output:
+	// true <nil>
+	// false <nil>
+}
+
 func ExampleExec() {
 	pool, ctx := examplePool()
 	defer pool.Close()

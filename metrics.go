@@ -120,7 +120,7 @@ func (m *metrics) command(name string) *commandMetrics {
 	if m.names.Add(1) > maxNames {
 		name = "(others)"
 	}
-	c, _ := m.commands.LoadOrStore(name, &commandMetrics{def: m, name: name})
+	c, _ := m.commands.LoadOrStore(name, &commandMetrics{metrics: m, name: name})
 	return c.(*commandMetrics)
 }
 
@@ -130,7 +130,7 @@ func (c *definition) countedBy(m *metrics) *commandMetrics {
 		return m.command(c.name)
 	}
 	counts := c.metricsCache.Load()
-	if counts == nil || counts.def != m {
+	if counts == nil || counts.metrics != m {
 		counts = m.command(c.name)
 		c.metricsCache.Store(counts)
 	}
@@ -165,7 +165,7 @@ func (e *Error) ofServer() bool {
 
 // commandMetrics counts the runs of one name.
 type commandMetrics struct {
-	def                     *metrics
+	metrics                 *metrics
 	name                    string
 	inFlight, rows, retries atomic.Int64
 	latency                 latency.Histogram

@@ -161,7 +161,7 @@ type Handler func(ctx context.Context, call *Call) error
 // A Middleware wraps the runs of a command: logging, tracing, metrics, admission.
 // It returns what next returned, or an error of its own. It must call next with
 // the Call that it was given, at most once (trying again is not its business),
-// wait for it, and cannot turn a failure into a success: a nil in place of an error is ignored.
+// wait for it, and cannot turn an error into a success: a nil in place of an error is ignored.
 type Middleware func(next Handler) Handler
 
 // chain composes the middleware once, at definition.

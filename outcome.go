@@ -11,8 +11,7 @@ import (
 	"github.com/pgcmd/pgcmd/internal/rowjson"
 )
 
-// An Outcome is how a run went: its value or its error, the attempts and the
-// time. It is a few words, returned by value.
+// An Outcome is the result of a run: its value or its error, the attempts and the time.
 //
 // Its renderings (%v, %+v, %#v, JSON) hide the fields of Value that are tagged
 // `secret:"true"`, and of Err all that an [Error] hides.
@@ -42,8 +41,8 @@ func (o Outcome[Out]) Get() (Out, error) { return o.Value, o.Err }
 //	{"ok":true,"value":...,"attempts":1,"elapsed_ms":1.2,"replayed":true,"durability_warning":true}
 //	{"ok":false,"error":{"code":...,"effect":...,"message":...,...}}
 //
-// with replayed and durability_warning only if they are true. What pgx has no JSON form for is, in a row that is a map, the text that PostgreSQL has
-// for it.
+// with replayed and durability_warning only if they are true. In a row that is a map, a value for
+// which pgx has no JSON form is rendered as PostgreSQL's text for it.
 func (o Outcome[Out]) MarshalJSON() ([]byte, error) {
 	if o.Err != nil {
 		return json.Marshal(struct {

@@ -14,7 +14,10 @@ import (
 	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
 
-var allItems = pgcmd.Query[struct{}, int64]("items.all", `select id from items order by id`)
+var (
+	allItems  = pgcmd.Query[struct{}, int64]("items.all", `select id from items order by id`)
+	findItems = pgcmd.Query[int64, string]("items.list", `select name from items where id = $1`)
+)
 
 func TestAPipelineSendsDifferentCommandsInOneRoundTrip(t *testing.T) {
 	t.Parallel()
@@ -26,7 +29,7 @@ func TestAPipelineSendsDifferentCommandsInOneRoundTrip(t *testing.T) {
 			var p pgcmd.Pipeline
 			added := pgcmd.Queue(&p, addItem, goods{ID: 1, Name: "one", Qty: 1})
 			inserted := pgcmd.Queue(&p, insertItem, goods{ID: 2, Name: "two", Qty: 1})
-			found := pgcmd.Queue(&p, findItem, 2)
+			found := pgcmd.Queue(&p, findItems, 2)
 			all := pgcmd.Queue(&p, allItems, struct{}{})
 			_, err := all.Get()
 			assert.Equal(t, "pgcmd: the pipeline of this result was not run: call its Run before Get [internal, not applied]", err.Error())
@@ -39,9 +42,9 @@ func TestAPipelineSendsDifferentCommandsInOneRoundTrip(t *testing.T) {
 			id, err := inserted.Get()
 			require.NoError(t, err)
 			assert.EqualValues(t, 2, id)
-			name, err := found.Get()
+			names, err := found.Get()
 			require.NoError(t, err)
-			assert.Equal(t, "two", name)
+			assert.Equal(t, []string{"two"}, names)
 			ids, err := all.Get()
 			require.NoError(t, err)
 			assert.Equal(t, []int64{1, 2}, ids)
@@ -98,14 +101,19 @@ func TestAPipelineWithABadItem(t *testing.T) {
 	}
 
 	// What the client finds fault with is rolled back.
-	must(t, pool.Exec, `truncate items`, pool)
-	p = pgcmd.Pipeline{}
-	pgcmd.Queue(&p, insertItem, goods{ID: 1, Qty: 1})
-	missing := pgcmd.Queue(&p, pgcmd.QueryOne[int64, string]("items.take", `update items set qty = 2 where id = $1 returning name`), 99)
-	require.ErrorIs(t, p.Run(t.Context(), pool, pgcmd.Atomic), pgx.ErrNoRows)
-	_, err = missing.Get()
-	assert.Equal(t, pgcmd.CodeNotFound, pgcmd.CodeOf(err))
-	assert.Zero(t, count(t, pool, countItems))
+	take := pgcmd.QueryOne[int64, string]("items.take", `update items set qty = 2 where id = $1 returning name`)
+	for _, find := range []*pgcmd.Command[int64, string]{take, findItem, findItem.With(pgcmd.Options{ReadOnly: true})} {
+		must(t, pool.Exec, `truncate items`, pool)
+		p = pgcmd.Pipeline{}
+		pgcmd.Queue(&p, insertItem, goods{ID: 1, Qty: 1})
+		missing := pgcmd.Queue(&p, find, 99)
+		err = p.Run(t.Context(), pool, pgcmd.Atomic)
+		require.ErrorIs(t, err, pgx.ErrNoRows)
+		assert.Equal(t, pgcmd.NotApplied, pgcmd.EffectOf(err))
+		_, err = missing.Get()
+		assert.Equal(t, pgcmd.CodeNotFound, pgcmd.CodeOf(err))
+		assert.Zero(t, count(t, pool, countItems))
+	}
 
 	// SQL that is wrong blames its own item.
 	for mode, kept := range map[pgcmd.BatchMode]int{pgcmd.Atomic: 0, pgcmd.Independent: 2} {

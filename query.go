@@ -173,7 +173,7 @@ func (q *query) run(ctx context.Context, db DB, inv *invocation) error {
 	if failure := q.begin(ctx, db, inv); failure != nil {
 		return failure
 	}
-	r := &inv.result
+	r := inv.result
 	defer q.close(ctx, r) // also if user code panics while pgx encodes or traces
 	if r.direct == nil {
 		return q.readReply(ctx, inv, r)
@@ -183,26 +183,29 @@ func (q *query) run(ctx context.Context, db DB, inv *invocation) error {
 
 // begin reads the arguments and calls prepareSend.
 func (q *query) begin(ctx context.Context, db DB, inv *invocation) (failure *Error) {
+	inv.freeResult()       // of the attempt before
 	if len(q.fields) > 0 { // an AdHoc has its arguments already
 		args := inv.args
-		if !inv.result.argsFree || len(args) != len(q.fields) { // the last run's may be kept, or not have been read
+		if !inv.argsFree || len(args) != len(q.fields) { // the last run's may be kept, or not have been read
 			args = make([]any, len(q.fields))
 		}
 		if inv.args, failure = q.readArguments(args, inv); failure != nil {
 			return failure
 		}
 	}
-	inv.result = result{}
+	var l limits
 	if q.kind != queryExec {
 		t := resolve(db)
-		inv.result.limits = q.limits.or(t.limits())
+		l = q.limits.or(t.limits())
 	}
-	return q.prepareSend(ctx, db, inv.args, &inv.result)
+	inv.argsFree = false
+	inv.result, failure = q.prepareSend(ctx, db, inv.args, l)
+	return failure
 }
 
 // readQuery reads the reply, if query returned no error.
 func (q *query) readQuery(ctx context.Context, inv *invocation, err error) error {
-	r := &inv.result
+	r := inv.result
 	if failure := q.sent(ctx, inv.args, r, err); failure != nil {
 		return failure
 	}
@@ -328,7 +331,7 @@ func (q *query) collectOneRow(b *rowscan.Buffer, rows rowscan.Rows, limit limits
 }
 
 // readItem reads the reply of an item of a pipeline into out, which must be zero. Its
-// failure is one of the client's, as with collect.
+// error is one of the client, as with collect.
 func (q *query) readItem(b *rowscan.Buffer, rows rowscan.Rows, limit limits, out reflect.Value) *Error {
 	if q.kind == queryExec {
 		rows.Close()
@@ -347,7 +350,7 @@ func (q *query) readItem(b *rowscan.Buffer, rows rowscan.Rows, limit limits, out
 // limits l, so that COMMIT may be sent with it.
 func (q *query) isCommitSafe(l limits) bool {
 	switch {
-	case q.kind == queryExec, q.readOnly, q.reads && q.text.CallsNothing():
+	case q.kind == queryExec:
 		return true
 	case q.kind == queryAll:
 		return l.rows == 0 && l.bytes == 0

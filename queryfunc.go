@@ -29,8 +29,8 @@ import (
 // without a connection. build must put values into args and never into the SQL.
 //
 // build runs once for each attempt, after validation and Before, in the caller's goroutine;
-// many may run at once. Its error ends the run, with CodeFailed or the code of an [*Error], and
-// its panic goes on: nothing was sent. SQL that is not one statement, that ends a transaction,
+// many may run at once. Its error ends the run, with CodeFailed or the code of an [*Error], and a
+// panic in it reaches the caller: nothing was sent. SQL that is not one statement, that ends a transaction,
 // that is plainly a write in a ReadOnly command, or that has another number of arguments, is
 // CodeInternal, and is not sent either.
 //
@@ -86,7 +86,7 @@ func (b *builder) resolve(q *query, inv *invocation) (*query, []any, *Error) {
 	if len(args) == 1 {
 		if rewriter, ok := args[0].(pgx.QueryRewriter); ok {
 			if sql, args, err = rewriter.RewriteQuery(context.Background(), nil, sql, nil); err != nil {
-				return nil, nil, builtWrong(err, "cannot be given its arguments by a %T: see the cause", rewriter)
+				return nil, nil, builtSQLError(err, "cannot be given its arguments by a %T: see the cause", rewriter)
 			}
 		}
 	}
@@ -104,7 +104,7 @@ func (b *builder) resolve(q *query, inv *invocation) (*query, []any, *Error) {
 	return built, slices.Clone(args), nil // pgx may change them
 }
 
-// buildError is the error of a build function.
+// buildError returns the error of a run whose build function returned err.
 func buildError(err error) *Error {
 	e := classify(context.Background(), err)
 	if inner, _ := findError(err); inner == nil && e.hasWithheldText() {
@@ -117,8 +117,8 @@ func buildError(err error) *Error {
 	return e
 }
 
-// builtWrong is the error of SQL that cannot be sent.
-func builtWrong(err error, format string, args ...any) *Error {
+// builtSQLError returns the error of a function whose SQL or arguments cannot be sent.
+func builtSQLError(err error, format string, args ...any) *Error {
 	return &Error{Code: CodeInternal, Effect: NotApplied, Err: err, Message: "the SQL that was made of the input " + fmt.Sprintf(format, args...)}
 }
 
@@ -127,20 +127,20 @@ func (b *builder) statement(command, sql string) (*statement, *Error) {
 	text, err := sqltext.Parse(sql)
 	switch {
 	case err != nil:
-		return nil, builtWrong(err, "is no statement: %v", err)
+		return nil, builtSQLError(err, "is no statement: %v", err)
 	case len(text.Names) > 0:
-		return nil, builtWrong(nil, "names @%s: return pgx.NamedArgs as its only argument, or name the arguments $1, $2", text.Names[0])
+		return nil, builtSQLError(nil, "names @%s: return pgx.NamedArgs as its only argument, or name the arguments $1, $2", text.Names[0])
 	case text.Ends:
-		return nil, builtWrong(nil, "ends a transaction: leave that to the command (Options.InTx, Transaction)")
+		return nil, builtSQLError(nil, "ends a transaction: leave that to the command (Options.InTx, Transaction)")
 	case b.options.ReadOnly && text.Writes:
-		return nil, builtWrong(nil, "is plainly a write, and the command is ReadOnly: take one of them away")
+		return nil, builtSQLError(nil, "is plainly a write, and the command is ReadOnly: take one of them away")
 	}
 	s := &statement{name: command, text: text, params: make([]string, text.MaxParam), built: true}
 	for i := range s.params {
 		s.params[i] = fmt.Sprintf("$%d", i+1)
 		s.checks.Add(i, len(s.params), typemap.CheckOf(reflect.TypeFor[any]()))
 	}
-	return s.under(b.options), nil
+	return s.withChecked(b.options), nil
 }
 
 // checkBuilt returns why the arguments cannot be sent.
@@ -152,10 +152,10 @@ func (s *statement) checkBuilt(args []any) *Error {
 		} else if strings.Contains(s.text.SQL, "?") {
 			names += " (? is no placeholder: set the builder to $1, $2)"
 		}
-		return builtWrong(nil, "%s, and %d came with it", names, len(args))
+		return builtSQLError(nil, "%s, and %d came with it", names, len(args))
 	}
 	if refused := bind.RejectPgxOption(args); refused != nil {
-		return builtWrong(errors.New("pgcmd: "+refused.Message), "came with an option of pgx as its first argument, or with a pgx.QueryRewriter beside others: return values alone")
+		return builtSQLError(errors.New("pgcmd: "+refused.Message), "came with an option of pgx as its first argument, or with a pgx.QueryRewriter beside others: return values alone")
 	}
 	for i, arg := range args {
 		if text, ok := arg.(string); ok {

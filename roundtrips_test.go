@@ -214,6 +214,13 @@ func roundTripsOf(t *testing.T, pool *pgcmd.Pool) map[string]func(ctx context.Co
 			pgcmd.Queue(&p, countTo, 5)
 			return p.Run(ctx, pool, pgcmd.Atomic)
 		},
+		"the same with a `QueryOne` of a SELECT": func(ctx context.Context) error {
+			var p pgcmd.Pipeline
+			pgcmd.Queue(&p, addTrip, one)
+			pgcmd.Queue(&p, addTrip, one)
+			pgcmd.Queue(&p, countTrips, struct{}{})
+			return p.Run(ctx, pool, pgcmd.Atomic)
+		},
 		"`Copy` of any number of rows": func(ctx context.Context) error {
 			_, err := copyTrips.Run(ctx, pool, pgcmd.Rows([]trip{one}))
 			return err

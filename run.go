@@ -394,9 +394,10 @@ type invocation struct {
 	outValue     reflect.Value
 	fields       []any           // of the fast path: pointers to the fields of in that are arguments
 	ctx          context.Context // of the fast path, to close the result with
-	result       result          // of the statement
+	result       *result         // of the statement that was sent last; nil before, so that a run that waits for a connection is small
 	args         []any           // of the statement
 	refused      []*Error        // of a batch, by the number of the item; nil if none was
+	argsFree     bool            // nobody keeps the array of args
 	unreplicated bool            // what it did is committed, and the synchronous standby has not got it
 }
 
@@ -443,13 +444,22 @@ func (inv *invocation) free() {
 	inv.def, inv.ctx, inv.unreplicated = nil, nil, false
 	inv.inValue.SetZero()
 	inv.outValue.SetZero()
-	free := inv.result.argsFree
-	if inv.result = (result{argsFree: free}); free {
+	inv.freeResult()
+	if inv.argsFree {
 		clear(inv.args) // the next run uses the array again
 	} else {
 		inv.args = nil
 	}
 	d.invocations.Put(inv)
+}
+
+// freeResult gives the memory of the result to a later statement.
+func (inv *invocation) freeResult() {
+	if r := inv.result; r != nil {
+		inv.result, inv.argsFree = nil, r.argsFree
+		*r = result{}
+		results.Put(r)
+	}
 }
 
 // run runs the command on any DB, and leaves its output in inv.
@@ -499,14 +509,14 @@ func (d *definition) beginQuery(ctx context.Context, db DB, inv *invocation) *Er
 }
 
 func (d *definition) readReply(ctx context.Context, inv *invocation) error {
-	return d.ended(ctx, inv, d.query.readReply(ctx, inv, &inv.result))
+	return d.ended(ctx, inv, d.query.readReply(ctx, inv, inv.result))
 }
 
 func (d *definition) readQuery(ctx context.Context, inv *invocation, err error) error {
 	return d.ended(ctx, inv, d.query.readQuery(ctx, inv, err))
 }
 
-func (inv *invocation) closeResult() { inv.def.query.close(inv.ctx, &inv.result) }
+func (inv *invocation) closeResult() { inv.def.query.close(inv.ctx, inv.result) }
 
 // ended makes the error of a run on the fast path of what its body returned.
 func (d *definition) ended(ctx context.Context, inv *invocation, err error) error {

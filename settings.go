@@ -11,8 +11,10 @@ import (
 )
 
 // A Setting is a setting of the server that [Config.Settings] returns for a caller. Name is that of
-// a setting of your own, such as app.tenant, or of PostgreSQL's. The Value is a secret: it is sent
-// as a parameter, and no error, log line or metric holds it.
+// a setting of your own, such as app.tenant, or of PostgreSQL's; an empty one is refused with
+// CodeInternal, as is a name that the server does not know. The Value is a secret: it is sent as a
+// parameter, and no error, log line or metric holds it. An empty Value sets the empty text; a Value
+// that the setting cannot have is CodeInvalid.
 type Setting struct{ Name, Value string }
 
 // Format renders the setting without its value, for every verb.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -48,16 +49,16 @@ func newStatement(command string, in reflect.Type, text sqltext.Text) *statement
 	return s
 }
 
-// with is the statement under options, which panic if the SQL does not allow them.
+// with returns the statement with options, and panics if its SQL does not allow them.
 func (s *statement) with(command string, o *Options) *statement {
 	if o.ReadOnly && s.text.Writes {
 		panic(fmt.Sprintf("pgcmd: %s: Options.ReadOnly, but the SQL is plainly a write: take one of them away", command))
 	}
-	return s.under(o)
+	return s.withChecked(o)
 }
 
-// under is with for SQL that was checked.
-func (s *statement) under(o *Options) *statement {
+// withChecked is with for options that the SQL is known to allow.
+func (s *statement) withChecked(o *Options) *statement {
 	c := *s
 	c.readOnly, c.writes, c.limits = o.ReadOnly, o.Writes, limits{rows: o.MaxRows, bytes: o.MaxBytes}
 	c.reads = o.reads(&s.text)
@@ -96,14 +97,24 @@ func (r *result) bind(conn *pgx.Conn) {
 	}
 }
 
-// send sends the statement and fills in its result. Unless it returns an error, the caller
-// must close that.
-func (s *statement) send(ctx context.Context, db DB, args []any, r *result) *Error {
-	if failure := s.prepareSend(ctx, db, args, r); failure != nil || r.direct == nil {
-		return failure
+// results are used again by later statements.
+var results = sync.Pool{New: func() any { return new(result) }}
+
+func newResult(l limits) *result {
+	r := results.Get().(*result)
+	r.limits = l
+	return r
+}
+
+// send sends the statement, without limits. Unless it returns an error, the caller must close
+// the result.
+func (s *statement) send(ctx context.Context, db DB, args []any) (*result, *Error) {
+	r, failure := s.prepareSend(ctx, db, args, limits{})
+	if failure != nil || r.direct == nil {
+		return r, failure
 	}
 	defer s.closeUnsent(ctx, r)
-	return s.sent(ctx, args, r, r.query(ctx, s.text.SQL, args))
+	return r, s.sent(ctx, args, r, r.query(ctx, s.text.SQL, args))
 }
 
 // query sends a statement on r.direct.
@@ -120,31 +131,37 @@ func (r *result) query(ctx context.Context, sql string, args []any) (err error) 
 // prepareSend finds or acquires the connection, r.direct; the caller calls query, and then
 // sent. In a transaction, and on a shared connection, it sends the statement itself, and
 // r.direct is nil.
-func (s *statement) prepareSend(ctx context.Context, db DB, args []any, r *result) (failure *Error) {
+func (s *statement) prepareSend(ctx context.Context, db DB, args []any, limits limits) (r *result, failure *Error) {
 	if err := ctx.Err(); err != nil {
-		return newUnsentError(ctx, err)
+		return nil, newUnsentError(ctx, err)
 	}
 	unverified, refused := s.checks.Check(args)
 	if refused != nil {
-		return s.argError(refused)
+		return nil, s.argError(refused)
 	}
 	t := resolve(db)
 	settings, failure := t.own.settingsFor(ctx)
 	switch {
 	case failure != nil:
-		return failure
+		return nil, failure
 	case t.own != nil && s.shared && t.own.mux != nil:
+		r = newResult(limits)
 		if failure, done := s.runShared(ctx, t.own, settings, args, unverified, r); done {
-			return failure
+			return r, failure
 		}
 	case t.tx != nil:
-		return s.sendInTx(ctx, t.tx, args, unverified, r)
+		r = newResult(limits)
+		return r, s.sendInTx(ctx, t.tx, args, unverified, r)
 	case t.pool == nil && t.conn == nil:
-		return s.sendForeign(ctx, &t, args, unverified, r)
+		r = newResult(limits)
+		return r, s.sendForeign(ctx, &t, args, unverified, r)
 	}
 	l, failure := t.acquire(ctx, &s.name, s.readOnly)
 	if failure != nil {
-		return failure
+		return nil, failure
+	}
+	if r == nil {
+		r = newResult(limits)
 	}
 	r.direct, r.conn, r.settings = l.conn, l.pooled, settings
 	r.described = len(settings) > 0
@@ -152,14 +169,14 @@ func (s *statement) prepareSend(ctx context.Context, db DB, args []any, r *resul
 	r.netConn = connpool.Of(l.conn)
 	if len(unverified) > 0 {
 		if failure := s.verifyBeforeSend(ctx, args, unverified, r); failure != nil {
-			return failure
+			return nil, failure
 		}
 	}
 	if r.netConn != nil {
 		r.sent, r.unreplicated = r.netConn.Sent(), r.netConn.Unreplicated()
 	}
 	r.bind(l.conn)
-	return nil
+	return r, nil
 }
 
 // closeUnsent gives the connection back if the statement was not sent: user code panicked

@@ -141,7 +141,7 @@ func (s *stream) prepare(inv *invocation) (args []any, failure *Error) {
 	}
 	opts := s.def.opts
 	opts.MaxRows, opts.MaxBytes = 0, 0
-	s.q = q.variant(q.statement.under(&opts))
+	s.q = q.variant(q.statement.withChecked(&opts))
 	s.q.shared = false // a shared reply is read whole
 	if args != nil {
 		return args, nil
@@ -159,12 +159,11 @@ func (s *stream) give(row any) bool {
 
 // direct yields the rows as they are received.
 func (s *stream) direct(ctx context.Context, db DB, args []any) *Error {
-	var r result
-	failure := s.q.send(ctx, db, args, &r)
+	r, failure := s.q.send(ctx, db, args)
 	if failure != nil {
 		return failure
 	}
-	defer s.q.close(ctx, &r)
+	defer s.q.close(ctx, r)
 	b := s.q.rowType.Buffer()
 	more := r.rows.Next()
 	if r.rows.Err() == nil {
@@ -190,13 +189,13 @@ func (s *stream) direct(ctx context.Context, db DB, args []any) *Error {
 		}
 	}
 	if err := r.rows.Err(); err != nil && failure == nil {
-		return s.q.statementError(ctx, &r, err)
+		return s.q.statementError(ctx, r, err)
 	}
 	if failure == nil && gaveUp != nil {
 		failure = classify(ctx, gaveUp)
 	}
 	if failure != nil {
-		return s.q.resultError(ctx, &r, failure)
+		return s.q.resultError(ctx, r, failure)
 	}
 	b.Free()
 	s.warning = r.warning()

@@ -104,7 +104,7 @@ func (v *variants) configure(o *Options) source {
 func (v *variants) resolve(q *query, inv *invocation) (*query, []any, *Error) {
 	variant, refused := v.fields.Of(inv.inValue)
 	if refused != nil {
-		p := noOption(refused)
+		p := choiceProblem(refused)
 		return nil, nil, newFieldError(p.Field, p.Rule, p.Message, nil)
 	}
 	if known := v.known.get(variant); known != nil {
@@ -128,7 +128,7 @@ func (v *variants) statement(command string, variant sqltext.Variant) (*statemen
 		return nil, &Error{Code: CodeInternal, Effect: NotApplied,
 			Message: "the SQL " + v.describe(variant) + " is plainly a write, and the command is ReadOnly: take one of them away"}
 	}
-	return newStatement(command, v.in, text).under(v.options), nil
+	return newStatement(command, v.in, text).withChecked(v.options), nil
 }
 
 // describe names a variant for people, as in: with email, name; sort newest.
@@ -136,7 +136,7 @@ func (v *variants) describe(variant sqltext.Variant) string {
 	return v.fields.Describe(v.template, variant)
 }
 
-// variant is q with another statement, and without a source.
+// variant returns q with another statement, and without a source.
 func (q *query) variant(s *statement) *query {
 	return &query{statement: s, kind: q.kind, rowType: q.rowType, optional: q.optional}
 }
@@ -149,15 +149,15 @@ func (v *variants) withChoices(c *validation.Checks) *validation.Checks {
 	return c.With(v.in, func(in reflect.Value) (problems []problem.Problem) {
 		for i := range v.fields.Choices {
 			if choice := &v.fields.Choices[i]; !choice.Has(in) {
-				problems = append(problems, noOption(choice))
+				problems = append(problems, choiceProblem(choice))
 			}
 		}
 		return problems
 	})
 }
 
-// noOption is the problem of a field that names no text of its choice.
-func noOption(c *bind.ChoiceField) problem.Problem {
+// choiceProblem returns the problem of a field that names no option of its choice.
+func choiceProblem(c *bind.ChoiceField) problem.Problem {
 	return problem.Problem{Field: c.Path, Rule: "choice",
 		Message: problem.LastName(c.Path) + " must be one of " + c.Names() + ", or empty for the default"}
 }

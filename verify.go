@@ -2,10 +2,19 @@ package pgcmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pgcmd/pgcmd/internal/liveschema"
+	"github.com/pgcmd/pgcmd/internal/sqlstate"
+	"github.com/pgcmd/pgcmd/internal/txn"
 	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
@@ -90,16 +99,16 @@ func notVerified(e *Error) *Error {
 	return e
 }
 
-// A checker is what one Verify knows.
+// A checker is the state of one Verify.
 type checker struct {
 	commands int
 	names    map[string]int
 	subjects []*descriptor // the commands, of one with variants each of these instead
 	types    typemap.Types
-	live     *liveSchema
+	live     *liveschema.Schema
 }
 
-// add takes in the definition that was given at place i.
+// add adds definition i.
 func (v *checker) add(i int, def Definition) {
 	var s *descriptor
 	if def != nil && def.definition() != nil {
@@ -129,6 +138,177 @@ func (v *checker) add(i int, def Definition) {
 		v.subjects = append(v.subjects, &of)
 	}
 }
+
+// A description is what the server said of one statement: what it takes and
+// returns, or why it refuses it.
+type description struct {
+	sd      *pgconn.StatementDescription
+	refused *pgconn.PgError
+}
+
+// collect asks the server everything that has to be known, and leaves the connection,
+// or the transaction, as it was.
+func (v *checker) collect(ctx context.Context, db DB) (failure *Error) {
+	switch db.(type) {
+	case *Pool, *pgxpool.Pool, *pgxpool.Conn, *pgx.Conn, pgx.Tx:
+	default:
+		return &Error{Code: CodeInternal, Message: fmt.Sprintf("a %T does not give its connection: pass a pool, a connection or a transaction of pgcmd's or pgx's", db)}
+	}
+	l, failure := copyLeaseOf(ctx, db, &verifying)
+	if failure != nil {
+		return failure
+	}
+	defer l.leave()
+	if l.err = v.describeStatements(ctx, l); l.err == nil {
+		return nil
+	}
+	e, _ := new(statement).classifyStatement(ctx, l.err)
+	if e.SQLState == sqlstate.InFailedTransaction {
+		e.Message = "the transaction is aborted, and nothing can be asked in it: verify before it, or on a connection"
+	}
+	return e
+}
+
+func (v *checker) describeStatements(ctx context.Context, l *copyLease) error {
+	if l.joined {
+		// By way of the transaction, which knows whether it has ended.
+		if _, err := l.prepare.Prepare(ctx, "", "savepoint "+verifySavepoint); err != nil {
+			return err
+		}
+		if err := execute(ctx, l.conn, "savepoint "+verifySavepoint); err != nil {
+			return err
+		}
+		defer func() {
+			// Of its own, since the transaction is the caller's and goes on.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), txn.EndTime)
+			defer cancel()
+			if !l.conn.IsClosed() {
+				_ = execute(ctx, l.conn, "rollback to savepoint "+verifySavepoint+"; release savepoint "+verifySavepoint)
+			}
+		}()
+	}
+	if err := v.describeAll(ctx, l); err != nil {
+		return err
+	}
+	if err := v.analyze(ctx, l.conn); err != nil {
+		return err
+	}
+	live, err := liveschema.Load(ctx, l.conn, v.wanted())
+	if err != nil {
+		return err
+	}
+	v.live, v.types = live, typemap.Types{Known: l.conn.TypeMap(), Live: live.Types}
+	return nil
+}
+
+// wanted lists what has to be looked up in the catalog.
+func (v *checker) wanted() (w liveschema.Wanted) {
+	for _, s := range v.subjects {
+		w.Tables = append(w.Tables, s.columnTables()...)
+		w.Constraints = slices.AppendSeq(w.Constraints, maps.Keys(s.options.OnConstraint))
+		if sd := s.described.sd; sd != nil {
+			w.Types = append(w.Types, sd.ParamOIDs...)
+			for _, f := range sd.Fields {
+				w.Types = append(w.Types, f.DataTypeOID)
+				w.Origins = append(w.Origins, liveschema.Origin{Table: f.TableOID, Column: f.TableAttributeNumber})
+			}
+		}
+		if s.analysis == nil {
+			continue
+		}
+		for _, t := range s.analysis.Tables {
+			w.TableOIDs = append(w.TableOIDs, t.OID)
+		}
+		for _, p := range s.analysis.Params {
+			for _, cast := range p.Casts {
+				w.Types = append(w.Types, cast.To)
+			}
+		}
+	}
+	return w
+}
+
+const verifySavepoint = "pgcmd_verify"
+
+func execute(ctx context.Context, conn *pgx.Conn, sql string) error {
+	return conn.PgConn().Exec(ctx, sql).Close()
+}
+
+// describeAll asks for every statement in one round trip. Each is a unit of its
+// own, so that one that is refused leaves the others alone. They have no name:
+// nothing stays prepared.
+func (v *checker) describeAll(ctx context.Context, l *copyLease) error {
+	p := l.conn.PgConn().StartPipeline(ctx)
+	for _, s := range v.subjects {
+		if s.statement == nil {
+			continue
+		}
+		p.SendPrepare("", s.statement.text.SQL, nil)
+		p.SendPipelineSync()
+		if l.joined {
+			p.SendQueryParams("rollback to savepoint "+verifySavepoint, nil, nil, nil, nil)
+			p.SendPipelineSync()
+		}
+	}
+	err := p.Flush()
+	for _, s := range v.subjects {
+		if s.statement == nil || err != nil {
+			continue
+		}
+		if s.described, err = readDescription(p); err == nil && l.joined {
+			var restored description
+			if restored, err = readDescription(p); err == nil && restored.refused != nil {
+				err = restored.refused
+			}
+		}
+		if refused := s.described.refused; err == nil && refused != nil && !isVerdict(refused) {
+			err = refused
+		}
+	}
+	if closing := p.Close(); err == nil {
+		err = closing
+	}
+	return err
+}
+
+// readDescription reads to the end of one unit.
+func readDescription(p *pgconn.Pipeline) (d description, err error) {
+	for {
+		results, err := p.GetResults()
+		if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
+			d.refused = refused
+			continue
+		}
+		if err != nil {
+			return d, err
+		}
+		switch r := results.(type) {
+		case *pgconn.StatementDescription:
+			d.sd = r
+		case *pgconn.ResultReader:
+			if _, err := r.Close(); err != nil {
+				return d, err
+			}
+		case *pgconn.PipelineSync:
+			return d, nil
+		default:
+			return d, errors.New("the server did not answer what was asked")
+		}
+	}
+}
+
+// isVerdict reports whether an error is about the statement, and not, as a timeout or a
+// shutdown is, about the attempt to describe it.
+func isVerdict(e *pgconn.PgError) bool {
+	switch code, _ := sqlstate.Lookup(e.Code); Code(code) {
+	case CodeTimeout, CodeCanceled, CodeUnavailable, CodeExhausted, CodeAborted:
+		return false
+	}
+	return true
+}
+
+// verifying is the holder of the connection, as messages about leases name it.
+var verifying = "pgcmd.Verify"
 
 // report adds a finding about a part of the command, or about all of it if what is
 // empty.

@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgcmd/pgcmd/internal/analysis"
+	"github.com/pgcmd/pgcmd/internal/liveschema"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/structfields"
 	"github.com/pgcmd/pgcmd/internal/typemap"
@@ -84,7 +86,7 @@ func (v *checker) params(s *descriptor) {
 				l.WarningOnly = true
 			}
 		}
-		s.lost(s.inputField(f), f, l, placeholder+" ("+v.types.Name(oids[i])+")")
+		s.reportMismatch(s.inputField(f), f, l, placeholder+" ("+v.types.Name(oids[i])+")")
 		v.labels(s, s.in, f, oids[i])
 		v.assigned(s, f, i, placeholder)
 	}
@@ -109,8 +111,8 @@ func (v *checker) labels(s *descriptor, in reflect.Type, f structfields.Field, o
 	}
 }
 
-// lost reports a loss between a field and what it is sent as or scanned from.
-func (s *descriptor) lost(what string, f structfields.Field, l typemap.Mismatch, other string) {
+// reportMismatch reports that a field and what it is sent as or scanned from do not fit.
+func (s *descriptor) reportMismatch(what string, f structfields.Field, l typemap.Mismatch, other string) {
 	if l.Why == "" {
 		return
 	}
@@ -185,19 +187,19 @@ func (v *checker) columns(s *descriptor) {
 // column compares column i with its field.
 func (v *checker) column(s *descriptor, f structfields.Field, c pgconn.FieldDescription, i int) {
 	l := v.types.Read(c.DataTypeOID, c.TypeModifier, f.Type)
-	s.lost(s.rowField(s.rowType.Type, f), f, l, fmt.Sprintf("column %q (%s)", c.Name, v.types.Name(c.DataTypeOID)))
+	s.reportMismatch(s.rowField(s.rowType.Type, f), f, l, fmt.Sprintf("column %q (%s)", c.Name, v.types.Name(c.DataTypeOID)))
 	if l.Rule == "type" && !l.WarningOnly {
 		return
 	}
 	v.null(s, f, c, i)
-	if from := v.live.origins[origin{c.TableOID, c.TableAttributeNumber}]; from != nil && !from.may["select"] {
-		s.report("column "+c.Name, "permission", "may not be read by the role %s: grant select on %s", v.live.role, from.table)
+	if from := v.live.Origins[liveschema.Origin{Table: c.TableOID, Column: c.TableAttributeNumber}]; from != nil && !from.Privileges["select"] {
+		s.report("column "+c.Name, "permission", "may not be read by the role %s: grant select on %s", v.live.Role, from.Table)
 	}
 }
 
 // columnTables lists the tables whose columns matter, one by one.
-func (s *descriptor) columnTables() []tableName {
-	var tables []tableName
+func (s *descriptor) columnTables() []liveschema.TableName {
+	var tables []liveschema.TableName
 	if s.table != nil {
 		tables = append(tables, s.target())
 	}
@@ -208,15 +210,15 @@ func (s *descriptor) columnTables() []tableName {
 }
 
 // written lists the tables that the command inserts into or updates.
-func (v *checker) written(s *descriptor) (written []*relation) {
+func (v *checker) written(s *descriptor) (written []*liveschema.Table) {
 	if s.analysis != nil {
 		for _, t := range s.analysis.Tables {
-			if r := v.live.byOID[t.OID]; r != nil && (t.Inserted || t.Updated) {
+			if r := v.live.TablesByOID[t.OID]; r != nil && (t.Inserted || t.Updated) {
 				written = append(written, r)
 			}
 		}
 	}
-	if r := v.live.relations[s.target()]; r != nil && s.table != nil {
+	if r := v.live.Tables[s.target()]; r != nil && s.table != nil {
 		written = append(written, r)
 	}
 	return written
@@ -229,7 +231,7 @@ func (v *checker) rights(s *descriptor) {
 		return
 	}
 	for _, t := range s.analysis.Tables {
-		r := v.live.byOID[t.OID]
+		r := v.live.TablesByOID[t.OID]
 		if r == nil || t.Through != "" { // the owner of a view has the rights to what is in it
 			continue
 		}
@@ -237,27 +239,55 @@ func (v *checker) rights(s *descriptor) {
 			right string
 			is    bool
 		}{{"select", t.Selected}, {"insert", t.Inserted}, {"update", t.Updated || t.Locked}, {"delete", t.Deleted}} {
-			if !need.is || r.may[need.right] {
+			if !need.is || r.Privileges[need.right] {
 				continue
 			}
 			s.findings = slices.DeleteFunc(s.findings, func(p Problem) bool { // said for the table as a whole
 				return need.right == "select" && p.Rule == "permission" && strings.HasSuffix(p.Message, "grant select on "+r.String())
 			})
-			s.report("table "+r.String(), "permission", "does not allow the role %s to %s: grant %s on %s", v.live.role, need.right, need.right, r)
+			s.report("table "+r.String(), "permission", "does not allow the role %s to %s: grant %s on %s", v.live.Role, need.right, need.right, r)
 		}
+	}
+}
+
+// reads looks for what a command that counts as a read does besides.
+func (v *checker) reads(s *descriptor) {
+	if !s.statement.reads || s.analysis == nil {
+		return
+	}
+	first := func(f func(w analysis.Write) bool) string {
+		if i := slices.IndexFunc(s.analysis.Writes, f); i >= 0 {
+			return s.analysis.Writes[i].What
+		}
+		return ""
+	}
+	change := first(func(w analysis.Write) bool { return w.Certain && !w.Lock })
+	lock := first(func(w analysis.Write) bool { return w.Lock })
+	other := first(func(w analysis.Write) bool { return true })
+	switch {
+	case change != "" && !s.options.ReadOnly:
+		s.report("SQL", "writes", "counts as a read, and writes by way of %s: set Options.Writes, or a retry applies that twice", change)
+	case change != "":
+		s.report("ReadOnly", "read_only", "is set for SQL that writes, by way of %s: take it away, or a retry applies that twice", change)
+	case lock != "" && s.options.ReadOnly:
+		s.report("ReadOnly", "read_only", "is set for SQL that %s, which a replica and a read-only transaction refuse: take it away, or the lock", lock)
+	case other != "" && !s.options.ReadOnly:
+		s.reportWarning("SQL", "writes", "counts as a read, and calls %s: set Options.Writes if that writes, else declare the function stable", other)
+	case other != "":
+		s.reportWarning("ReadOnly", "read_only", "is set for SQL that calls %s: declare the function stable if it only reads, else take ReadOnly away", other)
 	}
 }
 
 // constraints looks for the names in OnConstraint.
 func (v *checker) constraints(s *descriptor) {
 	for _, name := range slices.Sorted(maps.Keys(s.options.OnConstraint)) {
-		if v.live.constraints[name] {
+		if v.live.Constraints[name] {
 			continue
 		}
 		has := ""
 		for _, r := range v.written(s) {
-			if len(r.constraints) > 0 {
-				has = fmt.Sprintf(" (%s has %s)", r, strings.Join(r.constraints, ", "))
+			if len(r.Constraints) > 0 {
+				has = fmt.Sprintf(" (%s has %s)", r, strings.Join(r.Constraints, ", "))
 				break
 			}
 		}
@@ -277,11 +307,11 @@ func (v *checker) unmapped() {
 	warned := map[string]string{} // the command that was told of a table
 	for _, s := range v.subjects {
 		for _, r := range v.written(s) {
-			if warned[r.oid] != "" && warned[r.oid] != s.name {
+			if warned[r.OID] != "" && warned[r.OID] != s.name {
 				continue
 			}
-			warned[r.oid] = s.name
-			open := slices.DeleteFunc(slices.Clone(r.constraints), func(name string) bool { return mapped[name] })
+			warned[r.OID] = s.name
+			open := slices.DeleteFunc(slices.Clone(r.Constraints), func(name string) bool { return mapped[name] })
 			if len(open) > 0 {
 				s.reportWarning("table "+r.String(), "unmapped", "has constraints that no OnConstraint names: %s (map those that an input can violate to errors of your own)", strings.Join(open, ", "))
 			}

@@ -41,7 +41,7 @@ func (v *checker) analyze(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-// notAnalyzed is the warning about the statements whose analysis could not be had, one for each reason.
+// notAnalyzed returns a warning for each reason for which statements could not be analyzed.
 func (v *checker) notAnalyzed() (warnings []Problem) {
 	of := map[string][]string{}
 	var order []string
@@ -76,7 +76,7 @@ func nullOfSet(t reflect.Type) analysis.Null {
 		return analysis.Maybe
 	case kind == reflect.Pointer:
 		return nullOfSet(t.Elem())
-	case kind == reflect.Interface, typemap.IsOwn(t):
+	case kind == reflect.Interface, typemap.HasCodecMethods(t):
 		return analysis.Unknown
 	}
 	return analysis.Never
@@ -98,9 +98,9 @@ func (s *descriptor) nullOf(f structfields.Field) analysis.Null {
 		return analysis.Unknown // it may be that it never is nil
 	}
 	switch {
-	case f.Type.PkgPath() == "database/sql" && reflect.PointerTo(f.Type).Implements(reflect.TypeFor[sql.Scanner]()), chosenForNull(f.Type):
+	case f.Type.PkgPath() == "database/sql" && reflect.PointerTo(f.Type).Implements(reflect.TypeFor[sql.Scanner]()), isNullablePgtype(f.Type):
 		return analysis.Maybe
-	case typemap.IsOwn(f.Type), len(f.Index) > 1: // its method decides, or an embedded pointer
+	case typemap.HasCodecMethods(f.Type), len(f.Index) > 1: // its method decides, or an embedded pointer
 		return analysis.Unknown
 	}
 	return analysis.Never
@@ -112,13 +112,14 @@ func (s *descriptor) isRequired(of reflect.Type, f structfields.Field) bool {
 		func(rule validation.Rule) bool { return rule.Name == "required" })
 }
 
-// chosenForNull reports whether a type is one of pgtype's that hold no more than a type of Go does, and NULL.
-func chosenForNull(t reflect.Type) bool {
+// isNullablePgtype reports whether t is a type of pgtype that holds NULL, and else no more than a
+// type of Go does. It is chosen for the NULL.
+func isNullablePgtype(t reflect.Type) bool {
 	return t.PkgPath() == "github.com/jackc/pgx/v5/pgtype" &&
 		slices.Contains([]string{"Text", "Int2", "Int4", "Int8", "Bool", "Float4", "Float8", "Timestamp", "Timestamptz"}, t.Name())
 }
 
-// at is where in the SQL something is, if that helps.
+// at says at which line of the SQL something is, unless the SQL is one line.
 func (s *descriptor) at(line int) string {
 	if line == 0 || !strings.Contains(s.statement.text.SQL, "\n") {
 		return ""

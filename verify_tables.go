@@ -6,40 +6,41 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pgcmd/pgcmd/internal/liveschema"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
 // target is the table of a Copy.
-func (s *descriptor) target() tableName {
+func (s *descriptor) target() liveschema.TableName {
 	if len(s.table) == 0 {
-		return tableName{}
+		return liveschema.TableName{}
 	}
-	t := tableName{name: s.table[len(s.table)-1]}
+	t := liveschema.TableName{Name: s.table[len(s.table)-1]}
 	if len(s.table) > 1 {
-		t.schema = s.table[len(s.table)-2]
+		t.Schema = s.table[len(s.table)-2]
 	}
 	return t
 }
 
 // copied compares the table of a Copy with the fields of its rows.
 func (v *checker) copied(s *descriptor) {
-	r := v.live.relations[s.target()]
+	r := v.live.Tables[s.target()]
 	what := "table " + s.table.Sanitize()
 	switch {
 	case r == nil:
 		s.report(what, "table", "does not exist: is it dropped or renamed, or in a schema that is not in the search_path?")
 		return
-	case !r.usage:
-		s.report(what, "permission", "is in a schema that the role %s may not use: grant usage on schema %s", v.live.role, r.schema)
+	case !r.SchemaUsage:
+		s.report(what, "permission", "is in a schema that the role %s may not use: grant usage on schema %s", v.live.Role, r.Schema)
 		return
-	case r.kind == "m" || r.kind == "v" && !r.instead:
+	case r.Kind == "m" || r.Kind == "v" && !r.InsteadOfInsert:
 		s.report(what, "table", "is a view, and a copy needs a table: name the table, or give the view an INSTEAD OF trigger")
 		return
 	}
-	names := make([]string, len(r.columns))
-	for i, c := range r.columns {
-		names[i] = c.name
+	names := make([]string, len(r.Columns))
+	for i, c := range r.Columns {
+		names[i] = c.Name
 	}
 	takers := make([]string, len(names))
 	granted := true
@@ -55,43 +56,46 @@ func (v *checker) copied(s *descriptor) {
 			continue
 		}
 		takers[i] = f.Path
-		c := r.columns[i]
-		l := v.types.Write(v.types.BaseOf(c.oid), f.Type)
+		c := r.Columns[i]
+		l := v.types.Write(v.types.BaseOf(c.Type), f.Type)
 		if !l.WarningOnly && strings.Contains(l.Hint, "in the SQL") {
 			l.Hint = "change the field's type, or the column's" // there is no SQL to cast in
 		}
-		s.lost(field, f, l, fmt.Sprintf("column %q (%s)", c.name, v.types.Name(c.oid)))
+		s.reportMismatch(field, f, l, fmt.Sprintf("column %q (%s)", c.Name, v.types.Name(c.Type)))
 		v.copiedNull(s, f, c)
-		v.labels(s, s.row, f, v.types.BaseOf(c.oid))
-		if c.generated {
-			s.report(field, "column", "is for column %q, which is generated and cannot be copied into: tag the field `db:\"-\"`", c.name)
+		v.labels(s, s.row, f, v.types.BaseOf(c.Type))
+		if c.Generated {
+			s.report(field, "column", "is for column %q, which is generated and cannot be copied into: tag the field `db:\"-\"`", c.Name)
 		}
-		granted = granted && c.may["insert"]
+		granted = granted && c.Privileges["insert"]
 	}
-	for i, c := range r.columns {
-		if takers[i] == "" && c.notNull && !c.fills && !c.filled && !c.generated && r.kind != "v" {
-			s.report("column "+c.name, "null", "is NOT NULL without a default, and no field fills it: add one to %s", structfields.TypeOr(s.row, "the row"))
+	for i, c := range r.Columns {
+		if takers[i] == "" && c.NotNull && !c.HasDefault && !c.HasTrigger && !c.Generated && r.Kind != "v" {
+			s.report("column "+c.Name, "null", "is NOT NULL without a default, and no field fills it: add one to %s", structfields.TypeOr(s.row, "the row"))
 		}
 	}
 	if !granted {
-		s.report("table "+r.String(), "permission", "does not allow the role %s to insert: grant insert on %s", v.live.role, r)
+		s.report("table "+r.String(), "permission", "does not allow the role %s to insert: grant insert on %s", v.live.Role, r)
 	}
 }
 
 // copiedNull reports a field that may be nil where the column of a Copy is NOT NULL. COPY writes the NULL: it takes no
 // default for it.
-func (v *checker) copiedNull(s *descriptor, f structfields.Field, c *column) {
-	if !c.notNull || c.generated || f.NotNull || c.filled || s.isRequired(s.row, f) {
+func (v *checker) copiedNull(s *descriptor, f structfields.Field, c *liveschema.Column) {
+	if !c.NotNull || c.Generated || f.NotNull || c.HasTrigger || s.isRequired(s.row, f) {
 		return
 	}
 	const format = "(%s) may be nil, which is NULL, and column %q is NOT NULL: %s"
 	switch kind := f.Type.Kind(); {
 	case kind == reflect.Pointer:
-		s.report(s.rowField(s.row, f), "null", format, f.Type, c.name, "make it "+f.Type.Elem().String())
+		s.report(s.rowField(s.row, f), "null", format, f.Type, c.Name, "make it "+f.Type.Elem().String())
 	case kind == reflect.Slice && f.Type.Elem().Kind() != reflect.Uint8, kind == reflect.Map:
-		s.reportWarning(s.rowField(s.row, f), "null", format, f.Type, c.name, "tag it validate:\"required\", or db:\""+c.name+",notnull\" if it never is")
+		s.reportWarning(s.rowField(s.row, f), "null", format, f.Type, c.Name, "tag it validate:\"required\", or db:\""+c.Name+",notnull\" if it never is")
 	}
 }
+
+// ledger is the table of Once.
+var ledger = liveschema.TableName{Schema: "pgcmd", Name: "once"}
 
 // ledgerColumns are what the statements of Once need of each column.
 var ledgerColumns = []struct {
@@ -109,42 +113,42 @@ var ledgerColumns = []struct {
 // onceLedger compares the ledger with what Once needs.
 func (v *checker) onceLedger(s *descriptor) {
 	const what, fix = "Once", "run pgcmd.OnceSchema"
-	r := v.live.relations[ledger]
+	r := v.live.Tables[ledger]
 	switch {
 	case r == nil:
 		s.report(what, "ledger", "needs the table pgcmd.once, which does not exist: %s", fix)
 		return
-	case !r.usage:
-		s.report(what, "permission", "needs the table pgcmd.once, in a schema that the role %s may not use: grant usage on schema pgcmd", v.live.role)
+	case !r.SchemaUsage:
+		s.report(what, "permission", "needs the table pgcmd.once, in a schema that the role %s may not use: grant usage on schema pgcmd", v.live.Role)
 		return
 	}
 	var missing []string
 	for _, want := range ledgerColumns {
-		i := slices.IndexFunc(r.columns, func(c *column) bool { return c.name == want.name })
+		i := slices.IndexFunc(r.Columns, func(c *liveschema.Column) bool { return c.Name == want.name })
 		if i < 0 {
 			s.report(what, "ledger", "needs column %q of pgcmd.once, which does not exist: is the table another one? %s", want.name, fix)
 			continue
 		}
-		c := r.columns[i]
-		if !slices.Contains(want.types, c.typ) {
-			s.report(what, "ledger", "needs column %q of pgcmd.once to be %s, and it is %s: change its type", want.name, want.types[0], c.typ)
+		c := r.Columns[i]
+		if !slices.Contains(want.types, c.TypeName) {
+			s.report(what, "ledger", "needs column %q of pgcmd.once to be %s, and it is %s: change its type", want.name, want.types[0], c.TypeName)
 		}
 		for _, right := range want.rights {
-			if !c.may[right] && !slices.Contains(missing, right) {
+			if !c.Privileges[right] && !slices.Contains(missing, right) {
 				missing = append(missing, right)
 			}
 		}
 	}
-	for _, c := range r.columns {
-		inserted := c.name == "scope" || c.name == "key" || c.name == "fingerprint" || c.name == "run"
-		if !inserted && c.notNull && !c.fills {
-			s.report(what, "ledger", "leaves column %q of pgcmd.once to its default, and it is NOT NULL without one: give it one", c.name)
+	for _, c := range r.Columns {
+		inserted := c.Name == "scope" || c.Name == "key" || c.Name == "fingerprint" || c.Name == "run"
+		if !inserted && c.NotNull && !c.HasDefault {
+			s.report(what, "ledger", "leaves column %q of pgcmd.once to its default, and it is NOT NULL without one: give it one", c.Name)
 		}
 	}
-	if !r.claims {
+	if !r.HasOnceKey {
 		s.report(what, "ledger", "needs a unique constraint on (scope, key) of pgcmd.once, without which a key can be taken twice: add the primary key")
 	}
 	for _, right := range missing {
-		s.report(what, "permission", "needs to %s pgcmd.once, which the role %s may not: grant %s on pgcmd.once", right, v.live.role, right)
+		s.report(what, "permission", "needs to %s pgcmd.once, which the role %s may not: grant %s on pgcmd.once", right, v.live.Role, right)
 	}
 }

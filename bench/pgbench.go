@@ -43,6 +43,7 @@ var (
 	updateTeller  = pgcmd.Exec[tpcb]("pgbench.teller", `UPDATE pgbench_tellers SET tbalance = tbalance + @delta WHERE tid = @tid`)
 	updateBranch  = pgcmd.Exec[tpcb]("pgbench.branch", `UPDATE pgbench_branches SET bbalance = bbalance + @delta WHERE bid = @bid`)
 	insertHistory = pgcmd.Exec[tpcb]("pgbench.history", `INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (@tid, @bid, @aid, @delta, CURRENT_TIMESTAMP)`)
+	listBalance   = pgcmd.Query[tpcb, int64]("pgbench.balances", `SELECT abalance FROM pgbench_accounts WHERE aid = @aid`)
 	tpcbLike      = pgcmd.Transaction("pgbench.tpcb", runTPCB)
 )
 
@@ -144,11 +145,12 @@ func selectCommand(ctx context.Context, db pgcmd.DB, _ *pgx.Conn, in tpcb) error
 	return err
 }
 
-// tpcbPipeline is what none of whose statements waits for another: a transaction in one round trip.
+// tpcbPipeline is what none of whose statements waits for another: a transaction in one round trip. It is a Query that
+// reads the balance, as for pgbench no row is no error: before COMMIT a QueryOne would have to be looked at.
 func tpcbPipeline(ctx context.Context, db pgcmd.DB, _ *pgx.Conn, in tpcb) error {
 	var p pgcmd.Pipeline
 	pgcmd.Queue(&p, updateAccount, in)
-	balance := pgcmd.Queue(&p, selectBalance, in)
+	balance := pgcmd.Queue(&p, listBalance, in)
 	pgcmd.Queue(&p, updateTeller, in)
 	pgcmd.Queue(&p, updateBranch, in)
 	pgcmd.Queue(&p, insertHistory, in)

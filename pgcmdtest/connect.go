@@ -9,10 +9,11 @@ import (
 	"github.com/pgcmd/pgcmd"
 )
 
-// Connect is [Pool] for a test that needs a *[pgcmd.Pool]: replicas, shared connections, types, settings and
-// everything else of cfg. It fills in the URL, and the server may be insecure; a cfg that says where to connect fails
-// the test. Types that the ddl creates can be in [pgcmd.Config.Types]. When the test has ended the pool is closed; a
-// command that holds a connection then fails it, and is named.
+// Connect returns a *[pgcmd.Pool] on a new database of the test's own, as [Pool] returns one of pgxpool: with the
+// replicas, shared connections, types, settings and everything else of cfg. It fills in the URL, and the server may be
+// insecure; a cfg that says where to connect fails the test. Types that the ddl creates can be in
+// [pgcmd.Config.Types]. When the test has ended the pool is closed; a command that holds a connection then fails the
+// test, and is named. Without a server the test fails, it never skips. Parallel tests may call it at once.
 func Connect(t testing.TB, cfg pgcmd.Config, ddl ...string) *pgcmd.Pool {
 	t.Helper()
 	if cfg.URL != "" || cfg.Host != "" {

@@ -6,6 +6,12 @@
 // A statement is analyzed by creating a temporary function with it as the body, in a
 // transaction or a savepoint that is rolled back: the server stores the query tree in
 // pg_proc.prosqlbody, since PostgreSQL 14. What is not known is Unknown, never a guess.
+//
+// Where to begin: ask.go gets the trees from the server, catalog.go what they name, form.go checks
+// that their form is known. effects.go finds the tables, functions and writes. For NULL, null.go
+// evaluates an expression to an outcome, with expr.go, functions.go, aggregates.go and elements.go
+// for its kinds; scope.go has the queries, with their joins and conditions; output.go and
+// returning.go have the columns of the result.
 package analysis
 
 import (
@@ -32,8 +38,8 @@ type Query struct {
 type Statement struct {
 	// Refused is why the server does not accept the SQL; the rest is then empty.
 	Refused *pgconn.PgError
-	// Unlooked says why the query tree could not be had, in words for a person ("PostgreSQL 13 does not store
-	// query trees"). Params and Columns then hold types alone, and the rest is empty. Empty if it was had.
+	// Unlooked says for people why there is no query tree ("PostgreSQL 13 does not store query trees"): Params
+	// and Columns then hold types alone, and the rest is empty. It is empty if there is one.
 	Unlooked string
 
 	Params  []Param  // in the order of their numbers

@@ -116,7 +116,7 @@ func inUnits(ctx context.Context, conn *pgx.Conn, writes bool, n int, send func(
 	return err
 }
 
-// isTrouble reports whether the server could not look at a statement, as opposed to not accepting it.
+// isTrouble reports whether the error is not about the statement: a timeout, a shutdown.
 func isTrouble(e *pgconn.PgError) bool {
 	code, _ := sqlstate.Lookup(e.Code)
 	switch code {
@@ -126,8 +126,7 @@ func isTrouble(e *pgconn.PgError) bool {
 	return false
 }
 
-// describe asks for what the server says of the queries of which it is not known. They have no name: nothing stays
-// prepared.
+// describe describes the queries that have no description yet. The statements have no name: nothing stays prepared.
 func describe(ctx context.Context, conn *pgx.Conn, queries []Query, statements []*Statement) error {
 	var open []int
 	for i, q := range queries {

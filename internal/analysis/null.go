@@ -7,7 +7,7 @@ import (
 	"github.com/pgcmd/pgcmd/internal/pgtree"
 )
 
-// A mask is a set of what an expression can be.
+// A mask is a set of the values that an expression can have.
 type mask uint8
 
 const (
@@ -22,8 +22,8 @@ const (
 
 const boolOID = 16
 
-// An outcome is what an expression can be: can leaves out what is proven impossible, does holds what some data surely
-// give. What is in can alone is not known.
+// An outcome says which values an expression can have. can holds those that are not proven impossible, and does those
+// that it surely has for some data. Whether it ever has a value that is in can alone is not known.
 type outcome struct {
 	can, does mask
 	why       *reason // of NULL in does
@@ -41,7 +41,7 @@ func maybe(values mask, why *reason) outcome {
 	return outcome{can: values | isNull, does: values | isNull, why: why}
 }
 
-// or is what one of two can be.
+// or returns the outcome of an expression that is one of two.
 func (o outcome) or(p outcome) outcome {
 	if o.why == nil {
 		o.why = p.why
@@ -64,7 +64,7 @@ func (o outcome) withValues(values mask) outcome {
 	return out
 }
 
-// An env is what holds where an expression is evaluated.
+// An env holds what is known at the place where an expression is evaluated.
 type env struct {
 	facts     *fact
 	cons      []constraint // of the branch of a CASE or the like

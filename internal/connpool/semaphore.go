@@ -27,10 +27,10 @@ type semaphore struct {
 // A waiter waits for a slot.
 type waiter struct {
 	prev, next *waiter
-	queued     bool
 	since      time.Duration // on the tracker's clock
 	ready      chan struct{} // once
-	timedOut   bool          // it has no slot
+	queued     bool
+	timedOut   bool // it has no slot
 }
 
 var waiters = sync.Pool{New: func() any { return &waiter{ready: make(chan struct{}, 1)} }}

@@ -1,7 +1,7 @@
 // Package dbtypes registers the types of a database (enums, composites, domains, ranges, the
 // types of extensions) with pgx, on each connection of a pool. It does not know commands.
 //
-// pgx has Conn.LoadTypes for that. It ignores a type that there is not, and the search_path;
+// pgx has Conn.LoadTypes for that. It ignores a type that does not exist, and the search_path;
 // it fails for a composite with a column of an extension's type, and for a range over a type
 // of the database; and the codec that it gives an enum has a cache, so that goroutines cannot
 // share it.
@@ -56,8 +56,8 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // Load registers the types on a new connection to the primary, in one round trip. A type that
-// is missing is an error as long as no connection has found all of them. Later it is one of
-// OnMissing's, so that a type that was dropped harms the statements that need it alone.
+// is missing is an error as long as no connection has found all of them. After that OnMissing is
+// called with it, so that only the statements that need a type fail when it was dropped.
 func (l *Loader) Load(ctx context.Context, conn *pgx.Conn) error {
 	types, missing, err := l.query(ctx, conn)
 	if err != nil {
@@ -112,16 +112,16 @@ func IsLoaded(conn *pgx.Conn, t *pgtype.Type) bool {
 	return t != nil && loaded[t.OID] == t
 }
 
-// pgxTypes are the types that pgx knows without being told. It is not changed.
+// pgxTypes are the types that pgx knows by default. It is not changed.
 var pgxTypes = sync.OnceValue(pgtype.NewMap)
 
-// KnownToPgx reports whether pgx knows the type without being told.
+// KnownToPgx reports whether pgx knows the type by default.
 func KnownToPgx(oid uint32) bool {
 	_, known := pgxTypes().TypeForOID(oid)
 	return known
 }
 
-// query returns the types and the names of those that there are not. It leaves nothing on
+// query returns the types, and the names of those that do not exist. It leaves nothing on
 // the server, so that a pooler may be in between.
 func (l *Loader) query(ctx context.Context, conn *pgx.Conn) (types []*pgtype.Type, missing []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.Timeout)
@@ -293,7 +293,7 @@ func As(err error) *Error {
 	return e
 }
 
-// Refusal is what the server says of a name that cannot be one, or "".
+// Refusal returns the server's message about a name that is not valid, or "".
 func (e *Error) Refusal() string {
 	refused, ok := errors.AsType[*pgconn.PgError](e.Err)
 	if !ok {

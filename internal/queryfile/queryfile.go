@@ -54,15 +54,8 @@ type Problem struct {
 	Line    int
 	Query   string // its name; empty if it has none
 	Message string
-	// Note says that nothing is missing because of it.
+	// Note says that it is only a remark: no query is left out because of it.
 	Note bool
-}
-
-func (p Problem) Error() string {
-	if p.Query == "" {
-		return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Message)
-	}
-	return fmt.Sprintf("%s:%d: %s: %s", p.File, p.Line, p.Query, p.Message)
 }
 
 // Parse reads the text of a file. A query with a problem is left out; the others are read.

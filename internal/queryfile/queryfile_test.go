@@ -1,6 +1,7 @@
 package queryfile_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -77,8 +78,13 @@ func TestWhatCannotBeReadIsToldWithItsLine(t *testing.T) {
 			t.Parallel()
 			queries, problems := queryfile.Parse("q.sql", c.sql)
 			require.Len(t, problems, 1)
-			assert.Equal(t, c.want, problems[0].Error())
-			assert.Equal(t, c.note, problems[0].Note)
+			p := problems[0]
+			where := fmt.Sprintf("%s:%d: ", p.File, p.Line)
+			if p.Query != "" {
+				where += p.Query + ": "
+			}
+			assert.Equal(t, c.want, where+p.Message)
+			assert.Equal(t, c.note, p.Note)
 			assert.LessOrEqual(t, len(queries), 1)
 		})
 	}

@@ -32,7 +32,7 @@ type condition struct {
 	state   string   // the SQLSTATE; empty if the server says nothing
 	code    pgcmd.Code
 	cause   func(error) bool // beside the server's word
-	letters string           // where they are not the row's: "R W T C"
+	entries string           // where they are not the row's: "R W T C"
 	truth   map[column]int   // of what is Unknown; without an entry either
 	lasting bool             // the next attempt goes wrong too
 	down    bool             // the truth cannot be asked before it is repaired
@@ -45,25 +45,25 @@ type condition struct {
 
 // column runs a condition in its nth column: on the pool, as it is and with retries, and on a plain one. The short form
 // leaves out the retries nowhere, and has the other two in one column of three each.
-func (k condition) column(s *stage, c column, letters string, nth int) {
-	letter := c.letter(letters)
-	require.NotEqual(s, "-", letter, "the table has no entry")
+func (k condition) column(s *stage, c column, entries string, nth int) {
+	entry := c.entry(entries)
+	require.NotEqual(s, "-", entry, "the table has no entry")
 	turn := (k.row + nth) % 3
 	if !k.once && (!testing.Short() || turn == 0) {
-		k.run(s, c, letter, s.pool, s.pool.Pool, 1)
+		k.run(s, c, entry, s.pool, s.pool.Pool, 1)
 	}
 	if !k.once && (!testing.Short() || turn == 1) {
-		k.run(s, c, letter, s.plain, s.plain, 3)
+		k.run(s, c, entry, s.plain, s.plain, 3)
 	}
-	k.run(s, c, letter, s.pool, s.pool.Pool, 3)
+	k.run(s, c, entry, s.pool, s.pool.Pool, 3)
 	if c == read && !k.once {
 		s.untold = true
-		k.run(s, c, letter, s.pool, s.pool.Pool, 3)
+		k.run(s, c, entry, s.pool, s.pool.Pool, 3)
 		s.untold = false
 	}
 }
 
-func (k condition) run(s *stage, c column, letter string, db pgcmd.DB, pool *pgxpool.Pool, attempts int) {
+func (k condition) run(s *stage, c column, entry string, db pgcmd.DB, pool *pgxpool.Pool, attempts int) {
 	s.Helper()
 	what := fmt.Sprintf("row %d, %s, %s, %d attempts on a %T", k.row, k.how, c, attempts, db)
 	counted := db == pgcmd.DB(s.pool)
@@ -129,14 +129,14 @@ func (k condition) run(s *stage, c column, letter string, db pgcmd.DB, pool *pgx
 		return
 	}
 
-	again := letter == "Y" || letter == "1"
+	again := entry == "Y" || entry == "1"
 	wantAttempts := 1
 	switch {
 	case again && !k.lasting:
 		wantAttempts = min(2, attempts)
-	case letter == "Y":
+	case entry == "Y":
 		wantAttempts = attempts
-	case letter == "1":
+	case entry == "1":
 		wantAttempts = min(2, attempts)
 	}
 	if !assert.Error(s, first, what) {
@@ -147,7 +147,7 @@ func (k condition) run(s *stage, c column, letter string, db pgcmd.DB, pool *pgx
 	if !counted {
 		// More cautious it may be, and wrong never.
 		assert.LessOrEqual(s, out.Attempts, wantAttempts, what)
-		assert.Contains(s, []pgcmd.Effect{pgcmd.Unknown, k.effect(letter)}, e.Effect, what)
+		assert.Contains(s, []pgcmd.Effect{pgcmd.Unknown, k.effect(entry)}, e.Effect, what)
 		k.checkCause(s, e, what)
 		return
 	}
@@ -157,13 +157,13 @@ func (k condition) run(s *stage, c column, letter string, db pgcmd.DB, pool *pgx
 	} else {
 		assert.Error(s, out.Err, what)
 	}
-	assert.Equal(s, k.effect(letter).String(), e.Effect.String(), "%s: %v", what, e)
+	assert.Equal(s, k.effect(entry).String(), e.Effect.String(), "%s: %v", what, e)
 	assert.Equal(s, again, pgcmd.Retryable(first), "%s: Retryable(%v)", what, e)
 	want := k.code
 	switch {
-	case letter != "U" && want == pgcmd.CodeUnknownEffect:
+	case entry != "U" && want == pgcmd.CodeUnknownEffect:
 		want = pgcmd.CodeUnavailable
-	case letter == "U" && want == pgcmd.CodeUnavailable:
+	case entry == "U" && want == pgcmd.CodeUnavailable:
 		want = pgcmd.CodeUnknownEffect
 	}
 	assert.Equal(s, want, e.Code, "%s: %v", what, e)
@@ -171,13 +171,13 @@ func (k condition) run(s *stage, c column, letter string, db pgcmd.DB, pool *pgx
 		assert.Equal(s, k.state, e.SQLState, "%s: %v", what, e)
 	}
 	k.checkCause(s, e, what)
-	if n, ok := k.truth[c]; ok && letter == "U" {
+	if n, ok := k.truth[c]; ok && entry == "U" {
 		require.Eventually(s, func() bool { return s.count(id) == n }, patience, 2*time.Millisecond, "%s: what is Unknown is there %d times", what, n)
 	}
 }
 
-func (k condition) effect(letter string) pgcmd.Effect {
-	switch letter {
+func (k condition) effect(entry string) pgcmd.Effect {
+	switch entry {
 	case "U":
 		return pgcmd.Unknown
 	case "A":

@@ -36,7 +36,7 @@ func TestRowsThatNeedAServerOfTheirOwn(t *testing.T) {
 	database, err := server.Database(t.Context(), effectsDDL, `create role secretive login password 'open sesame'`)
 	require.NoError(t, err)
 
-	letters := func(row int) string { return theTable[row] }
+	entries := func(row int) string { return theTable[row] }
 	run := func(name string, k condition) {
 		t.Run(name, func(t *testing.T) {
 			k.how, k.once = name, true
@@ -45,7 +45,7 @@ func TestRowsThatNeedAServerOfTheirOwn(t *testing.T) {
 				if testing.Short() && i > 0 { // each start of the server takes seconds
 					break
 				}
-				k.column(s, c, letters(k.row), i)
+				k.column(s, c, entries(k.row), i)
 			}
 		})
 	}

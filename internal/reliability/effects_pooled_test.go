@@ -17,9 +17,9 @@ import (
 // pooledConditions are the rows 11, 18, 20, 21 and 23 as far as only a pooler, or a server in trouble, says such things.
 func pooledConditions() []condition {
 	var conditions []condition
-	add := func(row int, letters, severity, state string, code pgcmd.Code, message string) {
+	add := func(row int, entries, severity, state string, code pgcmd.Code, message string) {
 		for _, done := range []bool{false, true} {
-			k := condition{row: row, letters: letters, how: severity + " " + state + " before the work", columns: allColumns, state: state, code: code,
+			k := condition{row: row, entries: entries, how: severity + " " + state + " before the work", columns: allColumns, state: state, code: code,
 				set: setting{pooled: true}, truth: neverDone,
 				play: says(trick{serve: done, say: refusal(severity, state, message), hangUp: severity != "ERROR"})}
 			if done {
@@ -47,7 +47,7 @@ func pooledConditions() []condition {
 
 	return append(conditions,
 		// It commits, fails while it cleans up, says so, and panics.
-		condition{row: 23, letters: "N N N U", how: "ERROR XX000 after the work", columns: []column{commit}, state: "XX000", code: pgcmd.CodeInternal,
+		condition{row: 23, entries: "N N N U", how: "ERROR XX000 after the work", columns: []column{commit}, state: "XX000", code: pgcmd.CodeInternal,
 			set: setting{pooled: true}, truth: wasDone,
 			play: says(trick{serve: true, say: refusal("ERROR", "XX000", "cannot abort transaction 7, it was already committed")})},
 		condition{row: 18, how: "COMMIT answered by ROLLBACK", columns: []column{commit}, code: pgcmd.CodeInternal,
@@ -99,7 +99,7 @@ func bodyConditions() []condition {
 					return err
 				})}
 			}},
-		{row: 17, how: "a deadlock before it", columns: []column{inTx}, letters: "- - Y -", state: "40P01", code: pgcmd.CodeAborted,
+		{row: 17, how: "a deadlock before it", columns: []column{inTx}, entries: "- - Y -", state: "40P01", code: pgcmd.CodeAborted,
 			play: func(s *stage, c column) play {
 				return play{cmd: s.body(func(ctx context.Context, tx *pgcmd.Tx, id int64) error {
 					_, err := tx.Exec(ctx, insertOp, id)
@@ -128,7 +128,7 @@ func bodyConditions() []condition {
 					return err
 				})}
 			}},
-		{row: 24, how: "a row that does not fit, of a statement that fails when it commits", columns: []column{atSync}, letters: "N N N -",
+		{row: 24, how: "a row that does not fit, of a statement that fails when it commits", columns: []column{atSync}, entries: "N N N -",
 			state: "23505", code: pgcmd.CodeConflict, cause: anything,
 			play: func(s *stage, c column) play {
 				return play{cmd: pgcmd.QueryOne[int64, int64]("ops.write",

@@ -133,11 +133,11 @@ func serverConditions() []condition {
 				return p
 			}},
 		condition{row: 20, how: "idle_in_transaction_session_timeout", columns: []column{inTx, commit}, state: "25P03", code: pgcmd.CodeTimeout, truth: neverDone,
-			letters: "N U N U", play: idleInTransaction},
+			entries: "N U N U", play: idleInTransaction},
 	)
 	for _, state := range []string{"XX000", "XX001", "XX002"} {
 		k := raised(23, state, pgcmd.CodeInternal, everywhere)
-		k.letters = "N N N U" // after an ERROR of its own the server may have committed, if it was at COMMIT
+		k.entries = "N N N U" // after an ERROR of its own the server may have committed, if it was at COMMIT
 		if state != "XX000" {
 			k.columns = []column{read, write, inTx, commit}
 		}

@@ -75,8 +75,8 @@ const (
 	atSync column = "W, deferred" // a statement that fails when it commits, after its row count
 )
 
-// letter finds a column in a row of the table, which is written "R W T C".
-func (c column) letter(row string) string {
+// entry returns the entry of a column in a row of the table, which is written "R W T C".
+func (c column) entry(row string) string {
 	return strings.Fields(row)[strings.Index("RWTC", string(c[0]))]
 }
 

@@ -68,19 +68,19 @@ func TestEveryRowOfTheTable(t *testing.T) {
 		}
 		t.Run(fmt.Sprintf("%d %s", k.row, k.how), func(t *testing.T) {
 			t.Parallel()
-			letters := theTable[k.row]
-			if k.letters != "" {
-				letters = k.letters
+			entries := theTable[k.row]
+			if k.entries != "" {
+				entries = k.entries
 			}
 			s := newStage(t, database, k.set)
 			for i, c := range k.columns {
-				k.column(s, c, letters, i)
+				k.column(s, c, entries, i)
 			}
 		})
 	}
-	for row, letters := range theTable {
-		for i, letter := range strings.Fields(letters) {
-			if letter != "-" {
+	for row, entries := range theTable {
+		for i, entry := range strings.Fields(entries) {
+			if entry != "-" {
 				assert.NotEmpty(t, covered[row]["RWTC"[i]], "row %d, column %c is not provoked", row, "RWTC"[i])
 			}
 		}

@@ -106,7 +106,7 @@ func unsentConditions(t *testing.T, database string) []condition {
 				}}
 			}},
 		{row: 5, how: "a connection that the body closed", columns: []column{commit}, code: pgcmd.CodeUnavailable, cause: anything,
-			letters: "- - - Y", lasting: true, // more than the table asks for: COMMIT was not sent, as in T
+			entries: "- - - Y", lasting: true, // more than the table asks for: COMMIT was not sent, as in T
 			play: func(s *stage, _ column) play {
 				return play{cmd: s.body(func(ctx context.Context, tx *pgcmd.Tx, id int64) error {
 					if _, err := tx.Exec(ctx, insertOp, id); err != nil {
@@ -117,7 +117,7 @@ func unsentConditions(t *testing.T, database string) []condition {
 			}},
 
 		{row: 5, how: "rows that the transaction is still reading", columns: []column{inTx, rawTx}, code: pgcmd.CodeInternal,
-			letters: "- - N -", play: stillReading},
+			entries: "- - N -", play: stillReading},
 
 		{row: 6, how: "a value that its parameter cannot hold", columns: []column{read, write, inTx}, code: pgcmd.CodeInvalid,
 			play: func(s *stage, c column) play {

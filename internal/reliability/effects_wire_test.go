@@ -63,9 +63,9 @@ func wireConditions() []condition {
 		condition{row: 8, how: "our deadline", columns: statements,
 			code: pgcmd.CodeTimeout, cause: isContext(context.DeadlineExceeded), play: doneWhileItWaits(pastDeadline)},
 		// The client asks the server to cancel, and waits for its word.
-		condition{row: 8, how: "our deadline, by a cancel request", columns: statements, letters: "N N N -", state: "57014",
+		condition{row: 8, how: "our deadline, by a cancel request", columns: statements, entries: "N N N -", state: "57014",
 			code: pgcmd.CodeTimeout, cause: isContext(context.DeadlineExceeded), set: setting{tune: byCancelRequest}, play: doneWhileItWaits(pastDeadline)},
-		condition{row: 8, how: "cancelled by the caller, by a cancel request", columns: statements, letters: "N N N -", state: "57014",
+		condition{row: 8, how: "cancelled by the caller, by a cancel request", columns: statements, entries: "N N N -", state: "57014",
 			code: pgcmd.CodeCanceled, cause: isContext(context.Canceled), set: setting{tune: byCancelRequest},
 			play: doneWhileItWaits(asItIs)},
 		condition{row: 8, how: "the deadline of a COMMIT", columns: []column{commit}, once: true,
@@ -184,7 +184,7 @@ func shortWrite(taken int) condition {
 		}}
 	if taken == 0 {
 		// Not a byte has left: that is a proof.
-		k.row, k.how, k.letters = 5, "a write that takes no byte", "Y Y Y Y"
+		k.row, k.how, k.entries = 5, "a write that takes no byte", "Y Y Y Y"
 	}
 	return k
 }

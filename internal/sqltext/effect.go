@@ -170,10 +170,6 @@ func (t Text) Analyzed() bool {
 	return false
 }
 
-// CallsNothing reports whether the statement is a query without a parenthesis, so that it
-// calls no function.
-func (t Text) CallsNothing() bool { return t.Reads && !strings.Contains(t.SQL, "(") }
-
 // InsertsLiteralRows reports whether the statement inserts the rows that it spells out, so
 // that it returns as many or fails.
 func (t Text) InsertsLiteralRows() bool {

@@ -103,7 +103,7 @@ func locks(toks []token) bool {
 // callsKnown reports whether every call in a statement is of a function of PostgreSQL that is known to change nothing,
 // or, with sequences, of nextval.
 func callsKnown(sql string, toks []token, sequences bool) bool {
-	c := calls{sql: sql, toks: toks, other: make([]int, len(toks))}
+	c := calls{sql: sql, toks: toks, match: make([]int, len(toks))}
 	var open []int
 	for i, t := range toks {
 		switch {
@@ -112,7 +112,7 @@ func callsKnown(sql string, toks []token, sequences bool) bool {
 		case t.kind == ')' && len(open) > 0:
 			begin := open[len(open)-1]
 			open = open[:len(open)-1]
-			c.other[begin], c.other[i] = i, begin
+			c.match[begin], c.match[i] = i, begin
 		case t.kind == ')', t.is("uescape"): // U&"..." uescape '!' may be any name
 			return false
 		}
@@ -132,7 +132,7 @@ func callsKnown(sql string, toks []token, sequences bool) bool {
 type calls struct {
 	sql   string
 	toks  []token
-	other []int // the parenthesis that belongs to each
+	match []int // the index of the parenthesis that matches the one at an index
 }
 
 // at is the token at i; the zero token if there is none.
@@ -207,7 +207,7 @@ func (c *calls) isCast(i int) bool {
 func (c *calls) endsOperand(i int) bool {
 	switch t := c.at(i); t.kind {
 	case ')':
-		return !c.at(c.other[i]-1).is("on", "operator")
+		return !c.at(c.match[i]-1).is("on", "operator")
 	case ']', parameter, placeholder:
 		return true
 	case other:
@@ -222,7 +222,7 @@ func (c *calls) endsOperand(i int) bool {
 // isCTE reports whether the parenthesis at i is that of the columns of a common table expression, as in
 // with t (a, b) as (select. The columns of a function, as in f(x) as (a int), have names that are no such keywords.
 func (c *calls) isCTE(i int) bool {
-	i = c.other[i] + 1
+	i = c.match[i] + 1
 	if !c.at(i).is("as") {
 		return false
 	}

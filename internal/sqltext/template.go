@@ -290,7 +290,7 @@ func (p *templateParser) spanOf(start, end int) span {
 	return s
 }
 
-// afterLiteral reports whether a literal is before m, which one after it must not continue.
+// afterLiteral reports whether m comes after a literal, which PostgreSQL would join with one that follows.
 func (p *templateParser) afterLiteral(m span) bool {
 	i, _ := slices.BinarySearchFunc(p.toks, m.start, func(t token, pos int) int { return t.start - pos })
 	return i > 0 && p.SQL[p.toks[i-1].end-1] == '\''
@@ -333,8 +333,8 @@ func (t *Template) write(v Variant) string {
 	return out.String()
 }
 
-// writeGap writes space of as many lines as what is left out. Between two literals it is a comment, as in the source:
-// a literal goes on after a new line, and not after such a comment.
+// writeGap writes white space with as many lines as what is left out. After a literal it begins with a comment, since
+// PostgreSQL joins two literals that are separated by white space with a new line in it alone.
 func writeGap(out *strings.Builder, skipped string, afterLiteral bool) {
 	if afterLiteral {
 		out.WriteString("/**/")

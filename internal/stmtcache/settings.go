@@ -24,15 +24,15 @@ type Setting struct {
 // A SecretText is sent as text, and rendered as [secret] wherever a tracer of pgx prints it.
 type SecretText string
 
-// TextValue is for pgx.
+// TextValue implements pgtype.TextValuer.
 func (s SecretText) TextValue() (pgtype.Text, error) {
 	return pgtype.Text{String: string(s), Valid: true}, nil
 }
 
-// Format renders it, for every verb.
+// Format renders [secret], for every verb.
 func (s SecretText) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[secret]")) }
 
-// MarshalJSON renders it.
+// MarshalJSON renders [secret].
 func (s SecretText) MarshalJSON() ([]byte, error) { return json.Marshal("[secret]") }
 
 // SetSQL sets a setting for the transaction that it is part of: a transaction of an extended
@@ -95,8 +95,8 @@ type SettingError struct {
 func (e *SettingError) Error() string { return "the setting " + e.Name + ": " + e.Err.Error() }
 func (e *SettingError) Unwrap() error { return e.Err }
 
-// RefusedSetting is the error of the server for a setting, or err if it is another one: of the
-// connection, or of a server that stops what it is told to.
+// RefusedSetting returns a SettingError if err is the server's error about the setting. It returns
+// other errors as they are: those of the connection, a cancellation, a shutdown.
 func RefusedSetting(name string, err error) error {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok || !sqlstate.IsDefinite(pgErr) || pgErr.Code == sqlstate.UndefinedStatement || strings.HasPrefix(pgErr.Code, "57") {

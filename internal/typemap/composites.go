@@ -28,7 +28,7 @@ func (t Types) lacksFields(oid uint32, typ reflect.Type) Mismatch {
 // if the two are not a struct and a composite.
 func (t Types) attributes(oid uint32, typ reflect.Type, strict bool, compare func(oid uint32, typ reflect.Type) Mismatch) Mismatch {
 	known, _ := t.Known.TypeForOID(oid)
-	if known == nil || typ.Kind() != reflect.Struct || hasOwnWay(typ) {
+	if known == nil || typ.Kind() != reflect.Struct || HasCodecMethods(typ) {
 		return Mismatch{}
 	}
 	codec, ok := known.Codec.(*pgtype.CompositeCodec)

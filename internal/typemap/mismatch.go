@@ -46,7 +46,7 @@ func (t Types) Read(oid uint32, modifier int32, typ reflect.Type) Mismatch {
 	if m := t.attributes(oid, typ, true, read); m.Why != "" {
 		return m
 	}
-	if typ.Kind() == reflect.String && t.Live[oid].Kind == "c" && !hasOwnWay(typ) {
+	if typ.Kind() == reflect.String && t.Live[oid].Kind == "c" && !HasCodecMethods(typ) {
 		return Mismatch{Rule: "type", Why: "gets the text of a row of", Hint: "select its fields, or load the type (Config.Types) and use a struct, if that is not meant", WarningOnly: true}
 	}
 	if rowscan.PlanScan(t.Known, oid, t.Known.FormatCodeForOID(oid), reflect.New(typ).Interface()) == nil {
@@ -59,7 +59,7 @@ func (t Types) Read(oid uint32, modifier int32, typ reflect.Type) Mismatch {
 	if !t.fitsEnum(oid, typ) {
 		return Mismatch{Rule: "type", Why: "cannot hold", Hint: "use a string"}
 	}
-	if hasOwnWay(typ) {
+	if HasCodecMethods(typ) {
 		return Mismatch{}
 	}
 	if elem, elemOID, ok := t.elements(typ, oid); ok {
@@ -106,7 +106,7 @@ func (t Types) Write(oid uint32, typ reflect.Type) Mismatch {
 	_, known := t.Known.TypeForOID(oid)
 	oid = t.base(oid)
 	typ = rowscan.ValueType(typ)
-	if hasOwnWay(typ) {
+	if HasCodecMethods(typ) {
 		return Mismatch{}
 	}
 	if m := t.attributes(oid, typ, true, t.Write); m.Why != "" {
@@ -145,7 +145,7 @@ func (t Types) TakesNull(oid uint32, typ reflect.Type) bool {
 	case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
 		return true
 	}
-	if hasOwnWay(typ) {
+	if HasCodecMethods(typ) {
 		return true
 	}
 	oid = t.base(oid)
@@ -156,7 +156,7 @@ func (t Types) TakesNull(oid uint32, typ reflect.Type) bool {
 
 // TakesNullElements reports whether a field can take an array with NULL in it; also if it is no slice of Go's own.
 func (t Types) TakesNullElements(oid uint32, typ reflect.Type) bool {
-	if hasOwnWay(typ) {
+	if HasCodecMethods(typ) {
 		return true
 	}
 	for typ.Kind() == reflect.Pointer {
@@ -170,7 +170,7 @@ func (t Types) TakesNullElements(oid uint32, typ reflect.Type) bool {
 // type, and would guess one from the field.
 func (t Types) fitsEnum(oid uint32, typ reflect.Type) bool {
 	live, ok := t.Live[oid]
-	if !ok || live.Kind != "e" || hasOwnWay(typ) {
+	if !ok || live.Kind != "e" || HasCodecMethods(typ) {
 		return true
 	}
 	return typ.Kind() == reflect.String || typ.Kind() == reflect.Slice && typ.Elem().Kind() == reflect.Uint8
@@ -192,17 +192,14 @@ func (t Types) elements(typ reflect.Type, oid uint32) (elem reflect.Type, elemOI
 	return elem, array.ElementType.OID, true
 }
 
-// hasOwnWay reports whether the type says by methods how it is scanned or encoded.
-func hasOwnWay(typ reflect.Type) bool {
+// HasCodecMethods reports whether the type has methods that decide how it is scanned or encoded.
+func HasCodecMethods(typ reflect.Type) bool {
 	if typ.Kind() == reflect.Interface {
 		return true
 	}
 	pointer := reflect.PointerTo(typ)
 	return pointer.Implements(reflect.TypeFor[sql.Scanner]()) || slices.ContainsFunc(structfields.ScalarInterfaces, pointer.Implements)
 }
-
-// IsOwn reports whether a type says by methods how it is scanned or encoded.
-func IsOwn(typ reflect.Type) bool { return hasOwnWay(typ) }
 
 // intBits is the size of an integer type of PostgreSQL; 0 for others.
 func intBits(oid uint32) int {
