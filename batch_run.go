@@ -95,7 +95,7 @@ func (r *batchRun) runItems(ctx context.Context, db DB) *Error {
 			what, modes = "pipeline", "Atomic"
 		}
 		return r.failAll(r.left(), &Error{Code: CodeInternal, Effect: NotApplied,
-			Message: "an " + r.mode.String() + " " + what + " has a transaction for each item, and cannot join one: use " + modes + ", or run it on the pool"})
+			Message: "the " + r.mode.String() + " " + what + " has a transaction for each item, and cannot join one: use " + modes + ", or run it on the pool"})
 	}
 	if r.mode == Sequential {
 		return r.sequential(ctx, db)

@@ -293,8 +293,7 @@ func (s *statement) resultError(ctx context.Context, r *result, e *Error) *Error
 
 // noRowError makes the error of a QueryOne that found no row.
 func (s *statement) noRowError(tag pgconn.CommandTag) *Error {
-	// A SELECT that changes nothing by its text, and is no read, has Options.Writes.
-	none := s.text.ChangesOnlyRows && !s.text.ChangesNothing && tag.String() != "" && tag.RowsAffected() == 0
+	none := !s.writes && s.text.ChangesOnlyRows && tag.String() != "" && tag.RowsAffected() == 0
 	return &Error{Code: CodeNotFound, Message: "no row was found", Err: pgx.ErrNoRows, unchanged: s.reads || none}
 }
 

@@ -60,7 +60,8 @@ const maxKey = 255
 // CodeConflict.
 //
 // The key, of 1 to 255 bytes, is made from the caller's input, before the Before hooks run.
-// Each command has its own keys, by its name. The database needs [OnceSchema].
+// Each command has its own keys, by its name. With [Config].Settings all tenants share them:
+// docs/tenants.md has the SQL that gives each its own. The database needs [OnceSchema].
 //
 // Two inputs are the same if their fields are, whatever their JSON is: a field that JSON
 // omits, or a secret, counts like any other. Of the input only a SHA-256 is stored.

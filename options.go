@@ -42,8 +42,9 @@ type Options struct {
 	ReadOnly bool
 
 	// Writes takes back what is inferred of a plain SELECT, see [Query]: a view, a rule, a
-	// policy, an operator or a function of it writes. It changes nothing for other
-	// commands, and panics together with ReadOnly.
+	// policy, an operator or a function of it writes. It also takes back that a [QueryOne]
+	// without a row changed nothing if no row was changed: a trigger of the table writes.
+	// It changes nothing for other commands, and panics together with ReadOnly.
 	Writes bool
 
 	// MaxRows is the most rows that a Query may return: one more is

@@ -77,7 +77,9 @@ func Query[In, Row any](name, sql string) *Command[In, []Row] {
 // for CodeNotFound if the server reports that no row was changed: UPDATE 0, DELETE 0,
 // INSERT 0 0, MERGE 0, or SELECT 0 of one that only locks rows. The statement must write
 // nothing in WITH, and call no functions but those of PostgreSQL that change nothing, and
-// nextval. A trigger or a rule of the whole statement may have run.
+// nextval. What a trigger or a rule did is not counted: if it writes elsewhere although no
+// row is changed, as a trigger does that puts a row into another table and returns NULL,
+// set Options.Writes.
 func QueryOne[In, Row any](name, sql string) *Command[In, Row] {
 	return &Command[In, Row]{defineQuery(queryOne, name, sql, (*In)(nil), (*Row)(nil))}
 }

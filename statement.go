@@ -32,6 +32,7 @@ type statement struct {
 	built    bool // by a function, which returns its arguments
 	readOnly bool // it was declared to be, so that it may run on a replica
 	reads    bool // it changes nothing: by declaration, or by its text
+	writes   bool // it was declared to change what its text and its command tag do not show
 	shared   bool // it may run on a shared connection
 	limits   limits
 }
@@ -59,7 +60,7 @@ func (s *statement) with(command string, o *Options) *statement {
 // withChecked is with for options that the SQL is known to allow.
 func (s *statement) withChecked(o *Options) *statement {
 	c := *s
-	c.readOnly, c.limits = o.ReadOnly, limits{rows: o.MaxRows, bytes: o.MaxBytes}
+	c.readOnly, c.writes, c.limits = o.ReadOnly, o.Writes, limits{rows: o.MaxRows, bytes: o.MaxBytes}
 	c.reads = o.reads(&s.text)
 	c.shared = c.reads
 	return &c

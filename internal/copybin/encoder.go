@@ -250,7 +250,7 @@ func (c *Column) planned(t typemap.Types) encodeFunc {
 	dynamic := rowscan.ValueType(typ).Kind() == reflect.Interface
 	known, _ := types.TypeForOID(c.OID)
 	isText := typemap.IsTextCodec(known.Codec)
-	mayBeRagged := typemap.CheckOf(typ)&typemap.CheckRectangular != 0
+	check := typemap.CheckOf(typ)
 	// A plan is the type's, and serves every value of it.
 	var plan pgtype.EncodePlan
 	if !dynamic {
@@ -259,8 +259,11 @@ func (c *Column) planned(t typemap.Types) encodeFunc {
 	return func(buf []byte, p any) ([]byte, error) {
 		v := reflect.ValueOf(p).Elem()
 		value := v.Interface()
-		if mayBeRagged && t.IsMisshapen(c.OID, v) {
+		if check&typemap.CheckRectangular != 0 && t.IsMisshapen(c.OID, v) {
 			return nil, &Error{Field: c.Field.Path, Rule: "array", Message: typemap.NotRectangular}
+		}
+		if check&typemap.CheckRange != 0 && t.IsOutOfRange(c.OID, v) {
+			return nil, c.outOfRange()
 		}
 		start := len(buf)
 		buf = appendNull(buf)

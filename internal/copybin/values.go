@@ -179,13 +179,8 @@ func appendUUID(buf []byte, v *[16]byte) ([]byte, error) {
 	return append(append(buf, 0, 0, 0, 16), v[:]...), nil
 }
 
-// PostgreSQL counts microseconds since 2000-01-01, from 4714-11-24 BC to the end of
-// 294276 (MIN_TIMESTAMP and END_TIMESTAMP in datatype/timestamp.h).
-const (
-	epoch2000    = 946684800 // in Unix seconds
-	minTimestamp = -211813488000
-	endTimestamp = 9223371331200
-)
+// epoch2000 is the start of 2000 in Unix seconds, from which PostgreSQL counts.
+const epoch2000 = 946_684_800
 
 func (c *Column) appendTimestamptz(buf []byte, v *time.Time) ([]byte, error) {
 	return c.appendSeconds(buf, v.Unix(), v.Nanosecond())
@@ -198,7 +193,7 @@ func (c *Column) appendTimestamp(buf []byte, v *time.Time) ([]byte, error) {
 }
 
 func (c *Column) appendSeconds(buf []byte, seconds int64, nanoseconds int) ([]byte, error) {
-	if seconds < minTimestamp+epoch2000 || seconds >= endTimestamp+epoch2000 {
+	if seconds < typemap.MinTimestamp || seconds >= typemap.EndTimestamp {
 		return nil, c.outOfRange()
 	}
 	return append64(buf, uint64((seconds-epoch2000)*1_000_000+int64(nanoseconds/1000))), nil

@@ -40,8 +40,8 @@ func (e *Encoder) Build(types *pgtype.Map, sd *pgconn.StatementDescription, args
 
 // Free gives back the memory of large arguments.
 func (e *Encoder) Free() {
+	clear(e.ParamValues) // pgx's reset leaves them behind its length
 	if cap(e.bytes) > maxKept {
-		clear(e.ParamValues)
 		e.bytes = nil
 	}
 	_ = e.Build(nil, nil, nil)

@@ -94,4 +94,10 @@ func TestTheMemoryOfAnEncoderIsUsedAgain(t *testing.T) {
 	require.NoError(t, e.Build(types, sd, []any{int64(1), strings.Repeat("x", 1<<20)}))
 	e.Free()
 	assert.LessOrEqual(t, cap(e.bytes), maxKept)
+	sd.ParamOIDs[1] = pgtype.ByteaOID // which pgx encodes
+	require.NoError(t, e.Build(types, sd, []any{int64(1), make([]byte, 1<<20)}))
+	e.Free()
+	for _, value := range e.ParamValues[:cap(e.ParamValues)] {
+		assert.Nil(t, value, "pgx leaves them behind the length of the slice")
+	}
 }

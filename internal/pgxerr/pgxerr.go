@@ -76,6 +76,8 @@ func Refusal(err error) (message string, ofCode bool) {
 	switch {
 	case strings.Contains(text, "message body too large"):
 		return "the values are too large for one message, which holds 1 GiB", false
+	case strings.HasPrefix(text, "cannot use QueryExecModeCache"): // StatementCacheCapacity or DescriptionCacheCapacity is 0
+		return "pgx is set to cache no statements, and to use those that it caches: set another DefaultQueryExecMode, or a capacity", true
 	case text == "conn busy":
 		return "the connection is busy: rows of an earlier query are still open on it", true
 	}

@@ -49,7 +49,7 @@ func PlanScan(types *pgtype.Map, oid uint32, format int16, target any) pgtype.Sc
 		if reflect.TypeOf(plan) == NoScan() {
 			return nil
 		}
-		return plan
+		return withRange(plan, types, oid, format, typ)
 	}
 	// The server sends text to a connection that describes no statements.
 	there := types.PlanScan(oid, usual, target)
@@ -64,7 +64,7 @@ func PlanScan(types *pgtype.Map, oid uint32, format int16, target any) pgtype.Sc
 	if reflect.TypeOf(plan) == NoScan() {
 		return nil
 	}
-	return plan
+	return withRange(plan, types, oid, format, typ)
 }
 
 // NoScan is the type of pgx's plan for what cannot be scanned, which has no name outside

@@ -162,8 +162,7 @@ func (l *lexer) token() (kind, error) {
 		}
 		return word, nil
 	case isDigit(b):
-		// With its exponent (1e5), radix (0x1F) and separators (1_000); . and signs may well be tokens of their own here.
-		l.skip(isName)
+		l.number()
 		return other, nil
 	case b == '\'':
 		return other, l.literal(start, false)
@@ -176,6 +175,31 @@ func (l *lexer) token() (kind, error) {
 	}
 	l.pos++
 	return kind(b), nil
+}
+
+// number moves past a number that begins with a digit: with its fraction (1. and 1.5), exponent (1e5), radix (0x1F) and
+// separators (1_000); the sign of an exponent may well be a token of its own. A word that follows directly is the next
+// token, as PostgreSQL 14 reads 1then. Later versions refuse it.
+func (l *lexer) number() {
+	l.skip(isDigit)
+	if l.has(".") && !l.has("..") {
+		l.pos++
+		l.skip(isDigit)
+	}
+	digit := l.pos+1 < len(l.src) && isDigit(l.src[l.pos+1])
+	switch lower(rune(l.peek())) {
+	case 'e':
+		if digit {
+			l.pos++
+			l.skip(isDigit)
+		}
+	case 'o', 'b':
+		if digit {
+			l.skip(isName)
+		}
+	case 'x', '_':
+		l.skip(isName)
+	}
 }
 
 // literal moves past a literal whose opening quote is next, and past its continuations on later lines, which escape as

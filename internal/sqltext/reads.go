@@ -203,11 +203,11 @@ func (c *calls) isCast(i int) bool {
 
 // endsOperand reports whether the token at i surely ends an expression or a table, so that what comes next calls
 // nothing: it names the columns of a table, as in generate_series(1, 3) t(n), or is a keyword such as OVER. Only the
-// parentheses of DISTINCT ON do not.
+// parentheses of DISTINCT ON and OPERATOR do not.
 func (c *calls) endsOperand(i int) bool {
 	switch t := c.at(i); t.kind {
 	case ')':
-		return !c.at(c.match[i] - 1).is("on")
+		return !c.at(c.match[i]-1).is("on", "operator")
 	case ']', parameter, placeholder:
 		return true
 	case other:

@@ -63,6 +63,10 @@ var queries = []string{
 	"select xmlserialize(content '<a/>' as text), ?",
 	"select * from xmltable('/a' passing xml '<a/>' columns b numeric(10, 2) path 'b' default (?))",
 	"select $1::int + (?)",
+	"select 1 operator(pg_catalog.+) ?",
+	"select operator(pg_catalog.-) ?",
+	"select a from t where a = 1. and ? > 0",
+	"select a from t where a = 1.5e3 and ? > 0",
 	"select 1 where 1 = ? -- abs(",
 	"select /* now( */ 'f(' || $$f($$, ?",
 	"select *, ? from (values (1, 2)) as v(a, b)",
@@ -148,6 +152,7 @@ func TestWhatIsNoRead(t *testing.T) {
 		"select \"abs\nage\"(1)", `select "abs""age"(1)`, `select "a(", f(1)`,
 		"select * from f(1) as (select_ int)", "select * from f(1) as materialized (a int)", "select * from f(1) as (values int)",
 		"select a.b f(1), g(2)",
+		"select case when 1=1then f(1) end", "select 1 where 1=1.and f(1)", "select 1 limit 1for update", // on PostgreSQL 14
 	} {
 		t.Run(sql, func(t *testing.T) {
 			t.Parallel()

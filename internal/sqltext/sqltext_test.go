@@ -36,7 +36,8 @@ func TestPlaceholders(t *testing.T) {
 		{"a backslash escapes a quote in an E string", `select E'\' @a', e'\\', @b`, `select E'\' @a', e'\\', $1`, "b"},
 		{"a doubled quote stays in an E string", `select E'x''\' @a', @b`, `select E'x''\' @a', $1`, "b"},
 		{"an identifier that ends in e is no prefix", `select type'\', @a`, `select type'\', $1`, "a"},
-		{"a number that ends in e is no prefix", `select 1E'\', 0xE'\', @a`, `select 1E'\', 0xE'\', $1`, "a"},
+		{"a number that ends in e is no prefix", `select 0xE'\', @a`, `select 0xE'\', $1`, "a"},
+		{"an E string may follow a number", `select 1E'\'', @a`, `select 1E'\'', $1`, "a"},
 		{"a quoted e is no prefix", `select "e"'\', @a`, `select "e"'\', $1`, "a"},
 		{"an e before a space is no prefix", `select e '\', @a`, `select e '\', $1`, "a"},
 		{"a placeholder named e is no prefix", `select @e'\', @a`, `select $1'\', $2`, "e a"},
@@ -248,6 +249,8 @@ func TestWrites(t *testing.T) {
 		{"nothing in parentheses reads", "((", false},
 
 		{"select into writes", "select a, b into temp c from t", true},
+		{"select into behind a fraction writes", "select 1. into t", true},
+		{"select into behind a number writes", "select 1into t", true}, // on PostgreSQL 14
 		{"select into of no column writes", "select into c from t", true},
 		{"select into in parentheses writes", "((select 1 as a into t) union select 2)", true},
 		{"into deeper in a select is no business of ours", "select (select 1 into t)", false},

@@ -253,6 +253,8 @@ func Unsupported(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Chan, reflect.Func, reflect.UnsafePointer, reflect.Complex64, reflect.Complex128, reflect.Uintptr:
 		return t.String() + " has no PostgreSQL type"
+	case reflect.Pointer, reflect.Slice, reflect.Array: // type Tree []Tree
+		return t.String() + " is made of itself alone, and has no PostgreSQL type"
 	}
 	return ""
 }

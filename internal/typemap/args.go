@@ -16,6 +16,7 @@ const (
 	CheckByType                        // and may be sent by a method of pgtype's instead
 	CheckBytes                         // it may be bytes, or an array of them
 	CheckRectangular                   // it may hold an array that is not rectangular
+	CheckRange                         // it may hold a time or a float that pgx would send as another one
 )
 
 // CheckOf returns what has to be checked in values of the type.
@@ -24,10 +25,13 @@ func CheckOf(typ reflect.Type) (c Check) {
 	for {
 		switch {
 		case elem.Kind() == reflect.Interface:
-			return CheckOwnValue | CheckBytes | CheckRectangular
+			return CheckOwnValue | CheckBytes | CheckRectangular | CheckRange
 		case isValuer(elem) || elem.Implements(textValuerType):
 			if c = CheckOwnValue; SentByType(elem) {
 				c |= CheckByType
+			}
+			if mayWrap(elem) {
+				c |= CheckRange
 			}
 			return c
 		case isDimensioned(elem):
@@ -43,6 +47,9 @@ func CheckOf(typ reflect.Type) (c Check) {
 	}
 	if mayBeRagged(typ) {
 		c |= CheckRectangular
+	}
+	if mayWrap(elem) {
+		c |= CheckRange
 	}
 	return c
 }

@@ -78,6 +78,17 @@ func IsRagged(v reflect.Value) bool { return isRaggedAt(v, 0) }
 // deepest bounds how far a value is followed, which may lead back to itself.
 const deepest = 64
 
+// innermost is the type of what is in slices of slices. A type may be made of slices of itself alone, in JSON.
+func innermost(typ reflect.Type) reflect.Type {
+	for range deepest {
+		if typ.Kind() != reflect.Slice {
+			break
+		}
+		typ = typ.Elem()
+	}
+	return typ
+}
+
 func isRaggedAt(v reflect.Value, depth int) bool {
 	v = pointedTo(v)
 	if !v.IsValid() || depth > deepest {
@@ -105,9 +116,7 @@ func isRaggedAt(v reflect.Value, depth int) bool {
 			if !isRectangular(v) {
 				return true
 			}
-			for typ = typ.Elem(); typ.Kind() == reflect.Slice; typ = typ.Elem() {
-			}
-			if !mayBeRagged(typ) {
+			if !mayBeRagged(innermost(typ.Elem())) {
 				return false
 			}
 		}

@@ -207,16 +207,13 @@ func (t Types) elementOf(typ reflect.Type, elem uint32) reflect.Type {
 	if typ.Kind() != reflect.Slice || inner.Kind() != reflect.Slice {
 		return inner
 	}
-	deepest := inner
-	for deepest.Kind() == reflect.Slice {
-		deepest = deepest.Elem()
-	}
+	last := innermost(inner)
 	for _, format := range []int16{pgtype.BinaryFormatCode, pgtype.TextFormatCode} {
 		switch {
 		case t.encodesAs(elem, format, inner):
 			return inner
-		case t.encodesAs(elem, format, deepest):
-			return deepest
+		case t.encodesAs(elem, format, last):
+			return last
 		}
 	}
 	return inner

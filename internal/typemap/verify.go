@@ -58,7 +58,8 @@ func (c *Checks) Add(i, of int, check Check) {
 }
 
 // Unverified are the numbers of arguments that can be verified only when the type of their
-// parameter is known: bytes, and slices of slices that are not rectangular.
+// parameter is known: bytes, slices of slices that are not rectangular, and times and floats
+// that few types have.
 type Unverified []int
 
 // Check checks the arguments before anything is sent. It runs user code.
@@ -83,6 +84,7 @@ func (c Checks) Check(args []any) (u Unverified, e *ArgError) {
 		}
 		toVerify = toVerify || check&CheckBytes != 0 && MayHoldBytes(args[i])
 		toVerify = toVerify || check&CheckRectangular != 0 && IsRagged(reflect.ValueOf(args[i]))
+		toVerify = toVerify || check&CheckRange != 0 && isExtreme(args[i])
 		if toVerify {
 			u = append(u, i)
 		}
@@ -149,6 +151,9 @@ func (u Unverified) verify(t Types, oids []uint32, args []any, blind bool) *ArgE
 		if t.IsMisshapen(oid, reflect.ValueOf(args[i])) {
 			return &ArgError{Param: i, Rule: "array", Message: NotRectangular}
 		}
+		if !blind && t.IsOutOfRange(oid, reflect.ValueOf(args[i])) {
+			return &ArgError{Param: i, Rule: "encode", Message: t.doesNotFit(oid, reflect.TypeOf(args[i]))}
+		}
 		why := ""
 		if typ, known := t.Known.TypeForOID(oid); known && !blind {
 			if b, ok := BytesIn(args[i]); ok && IsTextCodec(typ.Codec) {
@@ -171,6 +176,11 @@ func (u Unverified) verify(t Types, oids []uint32, args []any, blind bool) *ArgE
 		}
 	}
 	return nil
+}
+
+// doesNotFit says that the type of a parameter does not have a value.
+func (t Types) doesNotFit(oid uint32, typ reflect.Type) string {
+	return fmt.Sprintf("(%s) has a value that does not fit %s, the type of its parameter in the SQL", typ, t.Name(oid))
 }
 
 // EncodeError returns the error of an argument that pgx could not encode: of the value, or of
@@ -206,7 +216,7 @@ func EncodeError(ctx context.Context, known *pgtype.Map, conn *pgx.Conn, names [
 	}
 	if ofValue {
 		if oid != 0 {
-			e.Message = fmt.Sprintf("(%s) has a value that does not fit %s, the type of its parameter in the SQL", typ, t.Name(oid))
+			e.Message = t.doesNotFit(oid, typ)
 		}
 		return e
 	}

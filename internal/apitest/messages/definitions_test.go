@@ -24,6 +24,7 @@ type (
 	}
 	hidden   struct{ email string }
 	channels struct{ Events chan int }
+	tree     []tree
 	raw      struct{ Data sql.RawBytes }
 	twice    struct {
 		Email  string
@@ -99,6 +100,7 @@ func definitions(p *page) {
 		exec[hidden](`select @id`),
 		exec[none](`select @email`),
 		exec[channels](`select @events`),
+		exec[struct{ Tree tree }](`select @tree`),
 		exec[struct{ Events chan int }](`select @events`),
 		exec[misruled](`select @email`),
 	)

@@ -116,6 +116,10 @@ func pools(p *page) {
 		c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error { _, err := conn.Exec(ctx, `begin`); return err }
 	}}))
 
+	p.fails(errOf(list.Run(ctx, open(pgcmd.Config{Pgx: func(c *pgxpool.Config) {
+		c.ConnConfig.DefaultQueryExecMode, c.ConnConfig.DescriptionCacheCapacity = pgx.QueryExecModeCacheDescribe, 0
+	}}), none{})))
+
 	p.heading("Settings of the caller")
 	set := func(settings ...pgcmd.Setting) error {
 		pool := open(pgcmd.Config{Settings: func(context.Context) ([]pgcmd.Setting, error) { return settings, nil }})

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"strings"
@@ -50,6 +51,26 @@ func TestAColumnThatDoesNotFitIsRefusedWhateverTheRowsHold(t *testing.T) {
 	refusedEverywhere[float64](t, s, "select null::point as v", "point", "float64", "make it pgtype.Point")
 	refusedEverywhere[*int](t, s, "select null as v", "text", "*int", "make it string")
 	refusedEverywhere[struct{ A, B int }](t, s, "select null::pair as v", fmt.Sprint("type ", oidOf(t, s, "pair")), "struct { A int; B int }")
+}
+
+// pgx multiplies the months of an interval with an overflow, and converts a float as Go does.
+func TestAValueOutOfRangeIsNeverReadAsAnotherOne(t *testing.T) {
+	t.Parallel()
+	s := serverWith(t)
+	for _, text := range []string{"300 years", "-300 years", "178000000 years", "106752 days"} {
+		refusedEverywhere[time.Duration](t, s, "select '"+text+"'::interval as v", "interval", "time.Duration", "has a value that does not fit")
+	}
+	refusedEverywhere[*time.Duration](t, s, "select '300 years'::interval as v", "interval", "*time.Duration", "has a value that does not fit")
+	refusedEverywhere[[]time.Duration](t, s, "select '{1 day,300 years}'::interval[] as v", "interval[]", "[]time.Duration", "has a value that does not fit")
+	refusedEverywhere[float32](t, s, "select 1e300::float8 as v", "float8", "float32", "has a value that does not fit")
+	refusedEverywhere[float32](t, s, "select 1e-300::float8 as v", "float8", "float32", "has a value that does not fit")
+	refusedEverywhere[float32](t, s, "select 1e100::numeric as v", "numeric", "float32", "has a value that does not fit")
+	refusedEverywhere[[]float32](t, s, "select '{0,1e300}'::float8[] as v", "float8[]", "[]float32", "has a value that does not fit")
+
+	assert.Equal(t, 106751*24*time.Hour, reads[time.Duration](t, s, "select '106751 days'::interval as v"))
+	assert.Equal(t, []time.Duration{-time.Second, 0}, reads[[]time.Duration](t, s, "select '{-1 s,0}'::interval[] as v"))
+	assert.Nil(t, reads[*time.Duration](t, s, "select null::interval as v"))
+	assert.Equal(t, []float32{0, 1.5, float32(math.Inf(1))}, reads[[]float32](t, s, "select '{0,1.5,Infinity}'::float8[] as v"))
 }
 
 func oidOf(t *testing.T, s *server, typ string) (oid uint32) {

@@ -210,3 +210,26 @@ func TestNoRowOfAnItemThatATriggerLeavesOut(t *testing.T) {
 	notFound(t, r.Outcomes[1].Err, pgcmd.NotApplied, "an item of an Isolated batch")
 	assert.NoError(t, r.Outcomes[0].Err)
 }
+
+// A trigger may put the row elsewhere, and the command tag counts none then: Options.Writes says so.
+func TestNoRowThatATriggerPutsElsewhere(t *testing.T) {
+	t.Parallel()
+	pool := pgcmdtest.Pool(t, seatsDDL, `
+		create table archive (id int8); create view seat_view as select * from seats;
+		create function archive() returns trigger language plpgsql as $$ begin insert into archive values (new.id); return null; end $$;
+		create trigger archive before insert on seats for each row execute function archive();
+		create trigger archive instead of insert on seat_view for each row execute function archive()`)
+	for _, table := range []string{"seats", "seat_view"} {
+		take := pgcmd.QueryOne[int64, int64]("seats.take", `insert into `+table+` (id, name) values ($1, 'new') returning id`).With(pgcmd.Options{Writes: true})
+		_, err := take.Run(t.Context(), pool, 1)
+		notFound(t, err, pgcmd.Applied, table)
+		_, err = take.With(pgcmd.Options{InTx: true}).Run(t.Context(), pool, 1)
+		notFound(t, err, pgcmd.NotApplied, "its own transaction is rolled back")
+		r, err := pgcmd.Batch(take, pgcmd.Independent).Run(t.Context(), pool, []int64{1})
+		require.NoError(t, err)
+		notFound(t, r.Outcomes[0].Err, pgcmd.Applied, "an item of an Independent batch")
+	}
+	var archived int
+	require.NoError(t, pool.QueryRow(t.Context(), `select count(*) from archive`).Scan(&archived))
+	assert.Equal(t, 4, archived)
+}

@@ -2,10 +2,12 @@ package sent_test
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"math"
 	"math/big"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -84,6 +86,33 @@ func TestAValueOutOfRangeIsTheCallersError(t *testing.T) {
 	outOfRange(t, all.column(t, "oid"), int64(-4242), "4242")
 	outOfRange(t, all.column(t, "int2[]"), []int{1, 40000}, "40000")
 	outOfRange(t, all.column(t, "int4"), pgtype.Numeric{Int: big.NewInt(15), Exp: -1, Valid: true}, "15")
+}
+
+// pgx counts the microseconds of a time with an overflow, and converts floats as Go does: the row would hold another
+// value.
+func TestATimeOrAFloatOutOfRangeIsNeverStoredAsAnotherOne(t *testing.T) {
+	t.Parallel()
+	all := database(t, ``)
+	far := time.Date(300_000, 1, 1, 0, 0, 0, 0, time.UTC)
+	farther := time.Date(9_000_000, 1, 1, 0, 0, 0, 0, time.UTC)
+	outOfRange(t, all.column(t, "timestamptz"), far, "300000")
+	outOfRange(t, all.column(t, "timestamptz"), &far, "300000")
+	outOfRange(t, all.column(t, "timestamptz"), time.Date(-500_000, 1, 1, 0, 0, 0, 0, time.UTC), "500000")
+	outOfRange(t, all.column(t, "timestamptz"), pgtype.Timestamptz{Time: far, Valid: true}, "300000")
+	outOfRange(t, all.column(t, "timestamptz"), sql.NullTime{Time: far, Valid: true}, "300000")
+	outOfRange(t, all.column(t, "timestamptz[]"), []time.Time{{}, far}, "300000")
+	outOfRange(t, all.column(t, "timestamp"), far, "300000")
+	outOfRange(t, all.column(t, "date"), farther, "9000000")
+	outOfRange(t, all.column(t, "tstzrange"), pgtype.Range[time.Time]{Upper: far, LowerType: pgtype.Unbounded, UpperType: pgtype.Exclusive, Valid: true}, "300000")
+	outOfRange(t, all.column(t, "float4"), 1e300, "1e")
+	outOfRange(t, all.column(t, "float4[]"), []float64{1, 1e-300}, "1e")
+	outOfRange(t, all.column(t, "int8"), math.NaN(), "NaN")
+	outOfRange(t, all.column(t, "int8"), float64(1<<63), "922")
+
+	stores(t, all.column(t, "date"), []time.Time{far}, "300000-01-01")
+	stores(t, all.column(t, "float8"), []float64{1e300, math.NaN(), math.Inf(1)}, "1e+300", "NaN", "Infinity")
+	stores(t, all.column(t, "float4"), []float64{1.5, math.NaN(), math.Inf(-1), 0}, "1.5", "NaN", "-Infinity", "0")
+	stores(t, all.column(t, "timestamptz"), []pgtype.Timestamptz{{InfinityModifier: pgtype.Infinity, Valid: true}, {}}, "infinity", "NULL")
 }
 
 func outOfRange[T any](t *testing.T, s *server, v T, hidden string) {

@@ -19,6 +19,9 @@ type (
 	Matrix []Row
 )
 
+// tree is made of itself alone.
+type tree []tree
+
 func dims(lengths ...int32) (d []pgtype.ArrayDimension) {
 	for _, n := range lengths {
 		d = append(d, pgtype.ArrayDimension{Length: n, LowerBound: 1})
@@ -63,6 +66,7 @@ func TestSlicesOfSlicesThatAreNoArraysOfSeveralDimensionsMayBeRagged(t *testing.
 	stores(t, all.column(t, "json"), []any{ragged, []any{[]any{1}, []any{2, "x"}, 3}, map[string]any{"a": ragged}}, "[[1],[2,3],[]]", `[[1],[2,"x"],3]`, `{"a":[[1],[2,3],[]]}`)
 	stores(t, all.column(t, "jsonb[]"), [][][]int32{ragged}, `{[1],"[2, 3]",[]}`)
 	stores(t, all.column(t, "bytea[]"), [][][]byte{{{1}, {2, 3}, {}, nil}}, `{"\\x01","\\x0203","\\x",NULL}`)
+	stores(t, all.column(t, "jsonb"), []struct{ Tree tree }{{tree{{}, {{}, nil}}}, {}}, `{"Tree": [[], [[], null]]}`, `{"Tree": null}`)
 	s := all.column(t, "int4[]")
 	stores(t, s, [][][]int32{{{1, 2}, {3, 4}}, {}, nil, {{}, {}}}, "{{1,2},{3,4}}", "{}", "NULL", "{}")
 	stores(t, s, [][][][]int32{{{{1}, {2}}, {{3}, {4}}}}, "{{{1},{2}},{{3},{4}}}")
