@@ -276,7 +276,7 @@ func (v *checker) reads(s *descriptor) {
 	case lock != "" && s.options.ReadOnly:
 		s.report("ReadOnly", "read_only", "is set for SQL that %s, which a replica and a read-only transaction refuse: take it away, or the lock", lock)
 	case lock != "":
-		s.reportWarning("SQL", "writes", "counts as a read, and by way of %s, which a replica and a read-only transaction refuse: set Options.Writes", lock)
+		s.reportWarning("SQL", "writes", "counts as a read, and takes locks by way of %s, which a replica and a read-only transaction refuse: set Options.Writes", lock)
 	case other.What != "" && !s.options.ReadOnly:
 		s.reportWarning("SQL", "writes", "counts as a read, and calls %s: %sset Options.Writes", other.What, fix)
 	case other.What != "":

@@ -328,7 +328,7 @@ func TestReadOnlyCommandsThatWriteAreFound(t *testing.T) {
 	require.NoError(t, err)
 	same(t, "a function in PL/pgSQL", want{"peek: ReadOnly": "function reads, which is volatile, in plpgsql: declare the function stable"}, warnings)
 	for sql, how := range map[string]string{
-		`select id from locking`:          "SQL: counts as a read, and by way of view locking, locks rows of users, which a replica",
+		`select id from locking`:          "SQL: counts as a read, and takes locks by way of view locking, locks rows of users, which a replica",
 		`select pg_advisory_xact_lock(1)`: "ReadOnly: is set for SQL that calls function pg_advisory_xact_lock, which is volatile: take ReadOnly away",
 	} {
 		what, want, _ := strings.Cut(how, ": ")

@@ -246,7 +246,8 @@ func effects(p *page, report func([]pgcmd.Problem)) {
 		create function add() returns int language sql as 'insert into users values (1) returning 1';
 		create function drop() returns int language sql as 'delete from users returning 1';
 		create function toll() returns int language plpgsql as 'begin return 1; end';
-		create view added as select add(); create view dropped as select drop(); create view tolls as select toll(); create view backed as select pg_switch_wal()`)
+		create view added as select add(); create view dropped as select drop(); create view tolls as select toll(); create view backed as select pg_switch_wal();
+		create view locking as select id from users for update`)
 	several := func(sql ...string) (defs []pgcmd.Definition) {
 		for _, text := range sql {
 			defs = append(defs, gives[any](text))
@@ -257,7 +258,7 @@ func effects(p *page, report func([]pgcmd.Problem)) {
 	e, ok := err.(*pgcmd.Error)
 	require.True(p.t, ok, "%v", err)
 	report(e.Problems)
-	problems, err := pgcmd.VerifyWarnings(ctx, pool, append(several(`select * from tolls`, `select * from backed`, `explain select 1`),
+	problems, err := pgcmd.VerifyWarnings(ctx, pool, append(several(`select * from tolls`, `select * from backed`, `select id from locking`, `explain select 1`),
 		pgcmd.Query[none, int]("users.toll", `select toll()`).With(pgcmd.Options{ReadOnly: true}),
 		takes[int64](`update users set age = $1::int8::int2`))...)
 	require.NoError(p.t, err)
