@@ -91,6 +91,8 @@ func TestWhatIsNoUseIsMisuse(t *testing.T) {
 		"an empty statement":      {[]string{"describe", "-- nothing\n;"}, "give one statement: this is none"},
 		"a name that is none":     {[]string{"describe", "-name", "a b", "select 1"}, "-name a b: not a name of Go"},
 		"a type not of Go":        {[]string{"describe", "-schema", kindsSchema, "-type", "int4=a b", "select 1"}, "the type int4=a b is not one of Go"},
+		"an unknown type":         {[]string{"scaffold", "-schema", kindsSchema, "-type", "nosuch=a.B", "-type", "Person=a.B", kindsQueries}, "-type Person: the database has no type and no column of this name: write"},
+		"an unknown column":       {[]string{"describe", "-schema", kindsSchema, "-type", "people.nosuch=a.B", "select 1"}, "-type people.nosuch: the database has no type and no column of this name: write"},
 		"files for packages":      {[]string{"verify", "-d", "postgres://x", "testdata/wrong/main.go"}, "give packages, as in ./internal/db or ./..., not files"},
 		"packages of no commands": {[]string{"verify", "-d", "postgres://x", "../../internal/queryfile"}, "no package of ../../internal/queryfile has a command in a package-level variable"},
 	} {
@@ -113,6 +115,18 @@ func TestWhatIsNoUseIsMisuse(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A type is named as PostgreSQL writes it, or as it stores it, and a column with its table; the statement need not use them.
+func TestTypesThatTheDatabaseHas(t *testing.T) {
+	t.Parallel()
+	args := []string{"describe", "-schema", kindsSchema}
+	for _, name := range []string{"int4", "integer", "timestamp with time zone", "bigint[]", "_int8", "mood", "people.born", "public.people.fullName", "popular.title"} {
+		args = append(args, "-type", name+"=example.com/a.B")
+	}
+	code, stdout, stderr := pgcmd(t, append(args, "select count(*) from people")...)
+	assert.Equal(t, exitOK, code, stderr)
+	assert.Contains(t, stdout, "int64")
 }
 
 // A full is a file on a disk that is full, or a pipe that nobody reads.
@@ -290,7 +304,7 @@ func TestScaffoldWritesReplacesAndLeavesAlone(t *testing.T) {
 	assert.Equal(t, exitFindings, code)
 	types := filepath.Join(out, "types.go")
 	assert.Contains(t, stdout, "--- "+types+"\n+++ "+types+" (as it would be written)\n@@ ")
-	assert.Contains(t, stdout, "-\tName string\n+\tName *string\n+\tBorn *time.Time\n")
+	assert.Contains(t, stdout, "-\tName string\n+\tName *string\n+\tBorn pgtype.Date\n")
 	assert.Equal(t, "1 query of 1 file; "+types+", "+filepath.Join(out, "users.sql.go")+" would change: run pgcmd scaffold without -check\n", stderr)
 	code, stdout, _ = scaffold("-o", out, "-check", "-json")
 	assert.Equal(t, exitFindings, code)

@@ -48,7 +48,7 @@ var ownTypes = map[string]goType{
 	"bytea": {source: "[]byte", ownNull: true},
 	"json":  {source: "json.RawMessage", imports: []string{"encoding/json"}, ownNull: true},
 	"jsonb": {source: "json.RawMessage", imports: []string{"encoding/json"}, ownNull: true},
-	"date":  plainType("time.Time", "time"), "timestamp": plainType("time.Time", "time"), "timestamptz": plainType("time.Time", "time"),
+	"date":  pgtypeOf("Date"), "timestamp": plainType("time.Time", "time"), "timestamptz": plainType("time.Time", "time"),
 	"time": pgtypeOf("Time"), "interval": pgtypeOf("Interval"),
 	"inet": plainType("netip.Addr", "net/netip"), "cidr": plainType("netip.Prefix", "net/netip"),
 	"macaddr":  {source: "net.HardwareAddr", imports: []string{"net"}, ownNull: true},

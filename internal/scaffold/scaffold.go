@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"go/parser"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgcmd/pgcmd/internal/analysis"
+	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/queryfile"
 )
 
@@ -61,6 +63,9 @@ func Generate(ctx context.Context, conn *pgx.Conn, found []queryfile.Query, opti
 		goTypes: map[uint32]goType{}, tableTypes: map[uint32]string{}, rowTypes: map[string]string{}, files: map[string]*source{}, variables: map[*query]string{},
 	}
 	if err := g.readOverrides(); err != nil {
+		return nil, err
+	}
+	if err := g.checkOverrides(ctx, conn); err != nil {
 		return nil, err
 	}
 	var queries []*query
@@ -151,6 +156,27 @@ func (g *generator) readOverrides() error {
 		g.overrides[name] = typ
 	}
 	return nil
+}
+
+// checkOverrides refuses a type for what the database does not have, which may be misspelt.
+func (g *generator) checkOverrides(ctx context.Context, conn *pgx.Conn) error {
+	names := slices.Sorted(maps.Keys(g.overrides))
+	if len(names) == 0 {
+		return nil
+	}
+	unknown, err := pgrows.Query(ctx, conn, `
+		select name from pg_catalog.unnest($1::text[]) with ordinality wanted(name, i)
+		where not exists (select from pg_catalog.pg_type where name in (typname, pg_catalog.format_type(oid, null)))
+			and not exists (select from pg_catalog.pg_attribute a
+				join pg_catalog.pg_class c on c.oid = a.attrelid and c.relkind in ('r', 'p', 'f', 'v', 'm')
+				join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+				where a.attnum > 0 and not a.attisdropped
+					and name in (c.relname || '.' || a.attname, n.nspname || '.' || c.relname || '.' || a.attname))
+		order by i limit 1`, names)
+	if err != nil || len(unknown) == 0 {
+		return err
+	}
+	return fmt.Errorf("-type %s: the database has no type and no column of this name: write a type as integer, int4 or app.mood, and a column as users.id", unknown[0][0])
 }
 
 // load reads the types and the tables that queries use.

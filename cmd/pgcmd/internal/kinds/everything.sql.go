@@ -38,7 +38,7 @@ type InsertEverythingParams struct {
 	XML            *string
 	UUID           *string
 	Money          *string
-	Date           *time.Time
+	Date           pgtype.Date
 	Timestamp      *time.Time
 	Timestamptz    *time.Time
 	Time           pgtype.Time
@@ -90,7 +90,7 @@ type InsertEverythingParams struct {
 	Byteas         [][]byte
 	JSONBs         []json.RawMessage
 	UUIDs          []string
-	Dates          []time.Time
+	Dates          []pgtype.Date
 	Timestamptzs   []time.Time
 	Intervals      []pgtype.Interval
 	Inets          []netip.Addr
@@ -144,7 +144,7 @@ type CopyEverythingParams struct {
 	XML            *string
 	UUID           *string
 	Money          *string
-	Date           *time.Time
+	Date           pgtype.Date
 	Timestamp      *time.Time
 	Timestamptz    *time.Time
 	Time           pgtype.Time
@@ -196,7 +196,7 @@ type CopyEverythingParams struct {
 	Byteas         [][]byte
 	JSONBs         []json.RawMessage
 	UUIDs          []string
-	Dates          []time.Time
+	Dates          []pgtype.Date
 	Timestamptzs   []time.Time
 	Intervals      []pgtype.Interval
 	Inets          []netip.Addr
@@ -228,7 +228,7 @@ type InsertRequiredParams struct {
 	Bytea     []byte          `validate:"required"`
 	JSONB     json.RawMessage `validate:"required"`
 	UUID      string
-	Date      time.Time
+	Date      pgtype.Date     `validate:"required"`
 	Time      pgtype.Time     `validate:"required"`
 	Interval  pgtype.Interval `validate:"required"`
 	Inet      netip.Addr
@@ -258,7 +258,7 @@ type CopyRequiredParams struct {
 	Bytea     []byte          `validate:"required"`
 	JSONB     json.RawMessage `validate:"required"`
 	UUID      string
-	Date      time.Time
+	Date      pgtype.Date     `validate:"required"`
 	Time      pgtype.Time     `validate:"required"`
 	Interval  pgtype.Interval `validate:"required"`
 	Inet      netip.Addr

@@ -79,7 +79,7 @@ type CreatePersonParams struct {
 	Home     *Address
 	Tags     []string        `validate:"required"`
 	Settings json.RawMessage `validate:"required"`
-	Born     *time.Time
+	Born     pgtype.Date
 }
 
 // Below a comment that is directly above the annotation,

@@ -56,7 +56,7 @@ type ListPostsWithPeopleRow struct {
 	PersonGrid      [][]int32
 	PersonBalance   pgtype.Numeric
 	PersonSettings  json.RawMessage
-	PersonBorn      *time.Time
+	PersonBorn      pgtype.Date
 	PersonCreatedAt time.Time
 	Lower           string
 	Column20        int32

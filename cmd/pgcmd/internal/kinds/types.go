@@ -26,7 +26,7 @@ const (
 
 type Part struct {
 	Number *int32
-	Made   *time.Time
+	Made   pgtype.Date
 	Colors []string
 	Mood   *Mood
 }
@@ -61,7 +61,7 @@ type Everything struct {
 	XML            *string
 	UUID           *string
 	Money          *string
-	Date           *time.Time
+	Date           pgtype.Date
 	Timestamp      *time.Time
 	Timestamptz    *time.Time
 	Time           pgtype.Time
@@ -113,7 +113,7 @@ type Everything struct {
 	Byteas         [][]byte
 	JSONBs         []json.RawMessage
 	UUIDs          []string
-	Dates          []time.Time
+	Dates          []pgtype.Date
 	Timestamptzs   []time.Time
 	Intervals      []pgtype.Interval
 	Inets          []netip.Addr
@@ -133,7 +133,7 @@ type Required struct {
 	Bytea     []byte
 	JSONB     json.RawMessage
 	UUID      string
-	Date      time.Time
+	Date      pgtype.Date
 	Time      pgtype.Time
 	Interval  pgtype.Interval
 	Inet      netip.Addr
@@ -165,7 +165,7 @@ type Person struct {
 	Grid      [][]int32
 	Balance   pgtype.Numeric
 	Settings  json.RawMessage
-	Born      *time.Time
+	Born      pgtype.Date
 	CreatedAt time.Time
 }
 
