@@ -285,6 +285,7 @@ func TestDriftIsFound(t *testing.T) {
 		"a column of the ledger":        {ddl: `alter table pgcmd.once drop fingerprint`, findings: want{"log.add: Once": `needs column "fingerprint" of pgcmd.once, which does not exist`}},
 		"a type of the ledger":          {ddl: `alter table pgcmd.once alter run type text`, findings: want{"log.add: Once": `needs column "run" of pgcmd.once to be uuid, and it is text`}},
 		"a column more of the ledger":   {ddl: `alter table pgcmd.once add who text not null`, findings: want{"log.add: Once": `leaves column "who" of pgcmd.once to its default, and it is NOT NULL without one`}},
+		"a ledger with a larger key":    {ddl: `alter table pgcmd.once drop constraint once_pkey, add primary key (scope, key, run)`, findings: want{"log.add: Once": "needs a unique constraint on (scope, key)"}},
 		"a ledger without its key":      {ddl: `alter table pgcmd.once drop constraint once_pkey`, findings: want{"log.add: Once": "needs a unique constraint on (scope, key)"}},
 		"no right to write the ledger":  {ddl: `revoke update on pgcmd.once from shop_clerk; set local role shop_clerk`, findings: want{"log.add: Once": "needs to update pgcmd.once, which the role shop_clerk may not: grant update on pgcmd.once"}},
 		"no right to the ledger's home": {ddl: `revoke usage on schema pgcmd from shop_clerk; set local role shop_clerk`, findings: want{"log.add: Once": "grant usage on schema pgcmd"}},

@@ -53,7 +53,7 @@ type Table struct {
 	InsteadOfInsert bool            // it is a view with an INSTEAD OF INSERT trigger
 	Constraints     []string        // the names of those that a writer can violate
 	Columns         []*Column       // of one of Wanted.Tables
-	HasOnceKey      bool            // it is unique in (scope, key), as the ledger of Once has to be
+	HasOnceKey      bool            // it is unique in (scope, key), as the ledger of Once has to be, among the rows that a policy shows
 	OID             string
 }
 
@@ -123,9 +123,10 @@ func (s *Schema) loadTables(ctx context.Context, conn *pgx.Conn, wanted *Wanted)
 			pg_catalog.has_any_column_privilege(c.oid, 'select'), pg_catalog.has_any_column_privilege(c.oid, 'insert'),
 			pg_catalog.has_any_column_privilege(c.oid, 'update'), pg_catalog.has_table_privilege(c.oid, 'delete'),
 			exists (select from pg_catalog.pg_trigger t where t.tgrelid = c.oid and t.tgtype & 68 = 68),
-			exists (select from pg_catalog.pg_index x where x.indrelid = c.oid and x.indisunique and x.indpred is null and x.indnkeyatts = 2
+			exists (select from pg_catalog.pg_index x where x.indrelid = c.oid and x.indisunique and x.indpred is null
+				and (x.indnkeyatts = 2 or x.indnkeyatts = 3 and c.relrowsecurity)
 				and 2 = (select pg_catalog.count(*) from pg_catalog.pg_attribute a
-					where a.attrelid = c.oid and a.attname in ('scope', 'key') and a.attnum in (x.indkey[0], x.indkey[1])))
+					where a.attrelid = c.oid and a.attname in ('scope', 'key') and a.attnum = any (x.indkey[0:x.indnkeyatts - 1])))
 		from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::oid[])) with ordinality k(schema, name, number, i)
 		cross join lateral (
 			select * from pg_catalog.pg_class where k.number <> 0 and oid = k.number

@@ -33,6 +33,7 @@ func TestTheKeysOfATenantAreItsOwn(t *testing.T) {
 		do $$ begin create role pgcmd_tenant; exception when duplicate_object or unique_violation then end $$;
 		grant usage on schema pgcmd to pgcmd_tenant; grant select, insert, update on pgcmd.once to pgcmd_tenant`)
 	c := pgcmd.Once(who, func(none) string { return "order-1" })
+	pgcmdtest.VerifyOn(t, pool, c)
 	for _, tenant := range []string{"red", "blue"} {
 		for _, replayed := range []bool{false, true} {
 			o := pgcmd.Try(as(t.Context(), tenant), pool, c, none{})
