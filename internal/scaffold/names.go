@@ -100,7 +100,9 @@ func exported(name string) string {
 func unexported(name string) string {
 	full := exported(name)
 	if all := exportedWords(name); len(all) > 0 && (isCapitals(all[0]) || initialismOf(strings.ToLower(all[0])) != "") {
-		return avoidKeyword(strings.ToLower(all[0]) + strings.TrimPrefix(full, all[0]))
+		if rest, ok := strings.CutPrefix(full, all[0]); ok { // and no X is before it
+			return avoidKeyword(strings.ToLower(all[0]) + rest)
+		}
 	}
 	r, size := utf8.DecodeRuneInString(full)
 	return avoidKeyword(string(unicode.ToLower(r)) + full[size:])

@@ -23,7 +23,7 @@ func TestNames(t *testing.T) {
 	} {
 		assert.Equal(t, want, exported(name), name)
 	}
-	for name, want := range map[string]string{"FindUser": "findUser", "IDs": "ids", "APIKeys": "apiKeys", "KMSKey": "kmsKey", "OAuthApps": "oauthApps", "Type": "typeCommand", "Init": "initCommand", "X": "x"} {
+	for name, want := range map[string]string{"FindUser": "findUser", "IDs": "ids", "APIKeys": "apiKeys", "KMSKey": "kmsKey", "OAuthApps": "oauthApps", "Type": "typeCommand", "Init": "initCommand", "X": "x", "_1STUser": "x1STUser"} {
 		assert.Equal(t, want, unexported(name), name)
 	}
 	for name, want := range map[string]string{
