@@ -46,7 +46,7 @@ type database struct {
 	close func()
 }
 
-// explain says of an error that the connection was lost by it.
+// explain adds to an error that the connection was lost, if it was.
 func (d *database) explain(err error) error {
 	if err != nil && d.conn.IsClosed() {
 		return fmt.Errorf("the connection to the server was lost: %w", err)
@@ -82,7 +82,8 @@ func (f *databaseFlags) open(ctx context.Context, a *app) (*database, error) {
 	if url == "" {
 		url = a.getenv(runningServer)
 	}
-	if url == "" {
+	own := url == ""
+	if own {
 		a.progress("starting PostgreSQL")
 		server, err := pgcmdtest.Start(ctx)
 		if err != nil {
@@ -91,16 +92,17 @@ func (f *databaseFlags) open(ctx context.Context, a *app) (*database, error) {
 		}
 		url, stop = server.URL(), func() { _ = server.Close() }
 	}
-	d, err := create(ctx, url)
+	d, err := create(ctx, a, url)
 	if err != nil {
 		a.progressDone()
 		stop()
 		return nil, err
 	}
-	drop := d.close
-	d.close = func() {
-		drop()
-		stop()
+	if own { // all that is in it is thrown away with it
+		d.close = func() {
+			closeConn(d.conn)
+			stop()
+		}
 	}
 	done := 0
 	err = migrations.Run(ctx, d.conn, files, func(file migrations.File) {
@@ -120,8 +122,8 @@ func (f *databaseFlags) open(ctx context.Context, a *app) (*database, error) {
 	return d, nil
 }
 
-// create makes a database on a server, which close drops.
-func create(ctx context.Context, url string) (*database, error) {
+// create makes a database on a server, which close drops. One that cannot be dropped is named on the standard error.
+func create(ctx context.Context, a *app, url string) (*database, error) {
 	on, err := connect(ctx, url, "")
 	if err != nil {
 		return nil, err
@@ -137,9 +139,14 @@ func create(ctx context.Context, url string) (*database, error) {
 	drop := func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()
-		if on, err := connect(ctx, url, ""); err == nil {
-			_, _ = on.Exec(ctx, "drop database if exists "+name+" with (force)")
+		on, err := connect(ctx, url, "")
+		if err == nil {
+			_, err = on.Exec(ctx, "drop database if exists "+name+" with (force)")
 			closeConn(on)
+		}
+		if err != nil {
+			message := strings.Join(strings.Fields(err.Error()), " ")
+			fmt.Fprintf(a.stderr, "pgcmd: the database %s is left on the server: %s: drop it\n", name, message)
 		}
 	}
 	conn, err := connect(ctx, url, name)

@@ -330,6 +330,7 @@ func TestScaffoldWritesReplacesAndLeavesAlone(t *testing.T) {
 	assert.Contains(t, stderr, "users.sql.go.pgcmd-new: is a directory; nothing was written")
 	assert.NoFileExists(t, types)
 	assert.NoFileExists(t, types+".pgcmd-new")
+	assert.DirExists(t, filepath.Join(out, "users.sql.go.pgcmd-new"), "it was not made by pgcmd")
 
 	one := filepath.Join(folder, "one", "commands.go")
 	code, _, stderr = scaffold("-o", one, "-exported", "-package", "store", "-type", "users.id=example.com/ids/v2.User", "-type", "date=*cloud.google.com/go/civil.Date")
@@ -389,6 +390,28 @@ func TestScaffoldTellsWhatIsRefusedAndWritesTheRest(t *testing.T) {
 		}
 		assert.Contains(t, stderr, want)
 	}
+}
+
+// A rename fails after another one has succeeded: the error says which files are new.
+func TestAFileThatCannotBeReplaced(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	paths := []string{filepath.Join(folder, "a.go"), filepath.Join(folder, "a.go", "b.go")}
+	require.NoError(t, os.Mkdir(paths[0], 0o700))
+	texts := map[string][]byte{paths[0]: []byte("a"), paths[1]: []byte("b")}
+	assert.ErrorContains(t, replaceFiles(paths, texts), "is a directory; nothing was written")
+
+	shared := filepath.Join(folder, "shared.go")
+	require.NoError(t, os.WriteFile(shared, nil, 0o600))
+	require.NoError(t, os.Chmod(shared, 0o666)) // whatever the umask is
+	twice := []string{shared, shared}           // the second has no new file left
+	assert.ErrorContains(t, replaceFiles(twice, map[string][]byte{shared: []byte("new")}), "no such file or directory; written before it: "+shared)
+	info, err := os.Stat(shared)
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o666), info.Mode().Perm())
+	entries, err := os.ReadDir(folder)
+	require.NoError(t, err)
+	assert.Len(t, entries, 2)
 }
 
 func TestFilesOfOneNameAreOneFileOfGo(t *testing.T) {
@@ -492,6 +515,18 @@ func TestVerifyOfADefinitionThatPanics(t *testing.T) {
 	require.Len(t, said.Findings, 1)
 	assert.Contains(t, said.Findings[0].Message, "pgcmd: users.find: SQL names @emial")
 	assert.Equal(t, "testdata/panics/panics.go:7", fmt.Sprintf("%s:%d", said.Findings[0].File, said.Findings[0].Line))
+}
+
+func TestADatabaseThatCannotBeDroppedIsNamed(t *testing.T) {
+	t.Parallel()
+	server, err := pgcmdtest.Start(t.Context())
+	require.NoError(t, err)
+	var stderr bytes.Buffer
+	d, err := create(t.Context(), &app{stderr: &stderr}, server.URL())
+	require.NoError(t, err)
+	require.NoError(t, server.Close())
+	d.close()
+	assert.Regexp(t, "^pgcmd: the database "+d.name+" is left on the server: .*: drop it\n$", stderr.String())
 }
 
 func TestNothingIsLeftOnTheServer(t *testing.T) {

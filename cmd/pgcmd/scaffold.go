@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"go/parser"
 	"go/token"
@@ -302,40 +303,63 @@ func (s *scaffolding) write(a *app, result *scaffold.Result, r *report) error {
 
 // replaceFiles writes all files beside those there are, and then puts them in their place: no file is half written, and
 // if one cannot be written none is replaced.
-func replaceFiles(paths []string, texts map[string][]byte) (err error) {
-	targets := make([]string, len(paths))
-	const suffix = ".pgcmd-new"
+func replaceFiles(paths []string, texts map[string][]byte) error {
+	var written []string // beside the targets
 	defer func() {
-		if err != nil {
-			for _, target := range targets {
-				_ = os.Remove(target + suffix)
-			}
-			err = fmt.Errorf("%w; nothing was written", err)
+		for _, path := range written {
+			_ = os.Remove(path) // it is no longer there if it was put in its place
 		}
 	}()
+	targets := make([]string, len(paths))
 	for i, path := range paths {
+		var err error
 		if targets[i], err = filepath.EvalSymlinks(path); err != nil {
 			targets[i] = path
 		}
-		mode := os.FileMode(0o666)
-		if f, err := os.OpenFile(targets[i], os.O_WRONLY, 0); err == nil { // not where writing is forbidden
-			if info, err := f.Stat(); err == nil {
-				mode = info.Mode().Perm()
-			}
-			_ = f.Close()
-		} else if !os.IsNotExist(err) {
-			return err
+		made, err := writeBeside(targets[i], texts[path])
+		if made != "" {
+			written = append(written, made)
 		}
-		if err = os.WriteFile(targets[i]+suffix, texts[path], mode); err != nil {
-			return err
+		if err != nil {
+			return fmt.Errorf("%w; nothing was written", err)
 		}
 	}
-	for _, target := range targets {
-		if err = os.Rename(target+suffix, target); err != nil {
-			return err
+	for i, target := range targets {
+		if err := os.Rename(written[i], target); err != nil {
+			if i == 0 {
+				return fmt.Errorf("%w; nothing was written", err)
+			}
+			return fmt.Errorf("%w; written before it: %s", err, strings.Join(paths[:i], ", "))
 		}
 	}
 	return nil
+}
+
+// writeBeside writes a new file beside a target, with the mode of the target if there is one, and returns its path. The
+// path is empty if no file was made.
+func writeBeside(target string, text []byte) (path string, err error) {
+	mode := os.FileMode(0)
+	there, err := os.OpenFile(target, os.O_WRONLY, 0) // not where writing is forbidden
+	if err == nil {
+		info, err := there.Stat()
+		_ = there.Close()
+		if err != nil {
+			return "", err
+		}
+		mode = info.Mode().Perm()
+	} else if !os.IsNotExist(err) {
+		return "", err
+	}
+	path = target + ".pgcmd-new"
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+	if err != nil {
+		return "", err
+	}
+	_, err = f.Write(text)
+	if err == nil && mode != 0 {
+		err = f.Chmod(mode)
+	}
+	return path, errors.Join(err, f.Close())
 }
 
 func isFolder(path string) bool {
