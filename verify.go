@@ -46,7 +46,7 @@ import (
 // analyse before it runs it (create, call, set). An
 // int may go into a smaller column without a finding, an int64 may not. Before
 // PostgreSQL 14, on a standby, in a read-only transaction and for a role without the
-// TEMPORARY right the analysis cannot be had: a warning says so, and the rest is
+// TEMPORARY right the analysis cannot be made: a warning says so, and the rest is
 // checked.
 func Verify(ctx context.Context, db DB, defs ...Definition) error {
 	_, err := VerifyWarnings(ctx, db, defs...)

@@ -503,6 +503,25 @@ func TestVerifyOfWhatDoesNot(t *testing.T) {
 	assert.Len(t, files, 2, "something was left in the package")
 }
 
+func TestVerifyOfWhatGoCannotRead(t *testing.T) {
+	t.Parallel()
+	folder, err := os.MkdirTemp("testdata", "unread-")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(folder)) })
+	itself := library + "/cmd/pgcmd/" + filepath.ToSlash(folder)
+	path := filepath.Join(folder, "a.go")
+	for source, want := range map[string]string{
+		"package a\n\nimport \"x\n":                path + ":3:8: string literal not terminated\n",
+		"package a\n\nvar x =\n":                   "# " + itself + "\n" + path + ":4:1: syntax error",
+		"package a\n\nimport _ \"" + itself + "\"": itself + ": import cycle not allowed\n",
+	} {
+		require.NoError(t, os.WriteFile(path, []byte(source), 0o600))
+		code, _, stderr := pgcmd(t, "verify", "-d", "postgres://x", "./"+folder)
+		assert.Equal(t, exitMisuse, code)
+		assert.Contains(t, stderr, "pgcmd verify: go list: "+want)
+	}
+}
+
 func TestVerifyOfADefinitionThatPanics(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {

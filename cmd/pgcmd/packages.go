@@ -70,12 +70,12 @@ func (v *verification) findCommands(ctx context.Context, patterns []string) (fou
 		exports[p.ImportPath] = p.Export
 		if p.DepOnly {
 			if p.Error != nil && imported == "" {
-				imported = strings.TrimPrefix(p.Error.Pos+": "+p.Error.Err, ": ")
+				imported = p.errorText()
 			}
 			continue
 		}
 		if p.Error != nil {
-			return nil, fmt.Errorf("go list: %s", p.Error.Err)
+			return nil, fmt.Errorf("go list: %s", p.errorText())
 		}
 		packages = append(packages, p)
 	}
@@ -97,6 +97,18 @@ func (v *verification) findCommands(ctx context.Context, patterns []string) (fou
 		}
 	}
 	return found, nil
+}
+
+// errorText is the error of go list with its place, or else with the package.
+func (p *goPackage) errorText() string {
+	text := strings.TrimSpace(p.Error.Err)
+	switch {
+	case p.Error.Pos != "":
+		return p.Error.Pos + ": " + text
+	case strings.HasPrefix(text, "# "): // of the compiler, which names both
+		return text
+	}
+	return p.ImportPath + ": " + text
 }
 
 // goCommand makes a run of the go command, which is interrupted when ctx ends, and then ends what it started.

@@ -145,7 +145,7 @@ func (v *verification) verify(ctx context.Context, packages []*goPackage, d *dat
 		if err != nil {
 			f, ok := panicOf(string(output), p)
 			if !ok {
-				return nil, fmt.Errorf("the commands of %s cannot be had: it does not compile as a test, or a variable or an init function panics or exits\n%s", p.ImportPath, bytes.TrimSpace(output))
+				return nil, fmt.Errorf("the commands of %s cannot be read: it does not compile as a test, or a variable or an init function panics or exits\n%s", p.ImportPath, bytes.TrimSpace(output))
 			}
 			findings = append(findings, f)
 			continue
