@@ -240,17 +240,18 @@ func upPart(text, tool string) string {
 
 var copyFromStdin = regexp.MustCompile(`(?i)^copy\s.*\sfrom\s+stdin\b.*;\s*$`)
 
-// ofServer reports whether a statement is about databases as wholes, or the settings of the server. Those are not of the
-// schema: a dump may create, drop and alter the database that it was taken from, which may be on this server too.
+// ofServer reports whether a statement is about databases as wholes, roles that there are, tablespaces, or the settings of
+// the server. Those are not of the schema: a dump may drop and alter the database that it was taken from and its roles,
+// which may be on this server too.
 func ofServer(toks []sqltext.Token) bool {
 	if len(toks) < 3 {
 		return false
 	}
 	switch toks[0].Word {
-	case "create", "drop":
-		return toks[1].Word == "database"
-	case "alter":
-		return toks[1].Word == "database" || toks[1].Word == "system"
+	case "create":
+		return toks[1].Word == "database" || toks[1].Word == "tablespace"
+	case "drop", "alter":
+		return slices.Contains([]string{"database", "system", "tablespace", "role", "group"}, toks[1].Word) || toks[1].Word == "user" && toks[2].Word != "mapping"
 	case "comment":
 		return toks[2].Word == "database"
 	case "grant", "revoke":

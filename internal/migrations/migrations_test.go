@@ -105,16 +105,22 @@ func TestARoleThatASchemaGrantsToIsCreated(t *testing.T) {
 	assert.True(t, may)
 }
 
-// What is about databases as wholes is left out: a dump may drop the one that it is of.
-func TestOtherDatabasesAreLeftAlone(t *testing.T) {
+// What is about databases as wholes is left out: a dump may drop the one that it is of. Roles and tablespaces are not
+// changed either: the server may be one that others use.
+func TestTheServerIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	conn := connect(t)
 	read, err := migrations.Read(write(t, map[string]string{"a.sql": `drop database if exists postgres with (force); create database mine; alter database postgres set work_mem = '4MB';
 		comment on database postgres is 'x'; grant connect on database nosuch to public; alter system set work_mem = '4MB';
-		create role pgcmd_migrations_twice; create role pgcmd_migrations_twice; create table a (id int); comment on table a is 'on database'; grant select on a to public`}))
+		create role pgcmd_migrations_twice; create role pgcmd_migrations_twice; create table a (id int); comment on table a is 'on database'; grant select on a to public;
+		alter role pgcmd_migrations_twice login; alter user pgcmd_migrations_twice set work_mem = '4MB'; alter group pgcmd_migrations_twice add user postgres;
+		drop user mapping if exists for public server nosuch; drop role if exists pgcmd_migrations_twice; create tablespace nosuch location '/nosuch'; drop tablespace nosuch`}))
 	require.NoError(t, err)
-	require.Len(t, read[0].Statements, 5)
+	require.Len(t, read[0].Statements, 6)
 	require.NoError(t, migrations.Run(t.Context(), conn, read, nil))
+	var login bool
+	require.NoError(t, conn.QueryRow(t.Context(), "select rolcanlogin from pg_roles where rolname = 'pgcmd_migrations_twice'").Scan(&login))
+	assert.False(t, login)
 }
 
 func TestAnErrorNamesTheFileAndTheLine(t *testing.T) {
