@@ -290,3 +290,6 @@ var copyDomains = pgcmd.Copy[CopyDomainsParams]("everything.copy_domains", pgx.I
 
 var domains = pgcmd.Query[struct{}, *string]("everything.domains",
 	`select must from domains`)
+
+var nextDate = pgcmd.QueryOne[pgtype.Date, pgtype.Date]("everything.next_date",
+	`select "date" + 1 as next from required where "date" = $1`)

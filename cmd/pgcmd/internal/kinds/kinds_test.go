@@ -38,7 +38,7 @@ var all = []pgcmd.Definition{
 	findPerson, getPerson, listPeople, namesOfPeople, peopleBut, countPeople, nickOfPerson, createPerson, renamePerson, changeBalance,
 	deletePerson, deletePeopleWithTag, eachPerson, copyPeople, addressesOfPeople, createPost, retitlePost, postsOfPerson,
 	getPostWithPerson, listPostsWithPeople, joinAll, leftJoin, popular, anyPopular, note, entries, titlesAndNotes, backtick, setTags, setName, nickEverybody, searchPeople,
-	insertEverything, copyEverything, allEverything, insertRequired, copyRequired, allRequired, insertDomain, copyDomains, domains,
+	insertEverything, copyEverything, allEverything, insertRequired, copyRequired, allRequired, nextDate, insertDomain, copyDomains, domains,
 }
 
 func TestVerifyFindsNothingAndWarnsOfNothing(t *testing.T) {
@@ -162,6 +162,7 @@ func TestAllTypesAreWrittenAndRead(t *testing.T) {
 		Mood: MoodSoSo, Part: part, Texts: []string{}, Moods: []Mood{}, Must: "y"}
 	run(t, insertRequired, pool, required)
 	assert.Equal(t, []Required{Required(required)}, run(t, allRequired, pool, struct{}{}))
+	assert.Equal(t, pgtype.Date{Time: date.Time.AddDate(0, 0, 1), Valid: true}, run(t, nextDate, pool, date))
 	// A domain that is NOT NULL refuses NULL, and may be NULL where it is read: by an outer join, say.
 	run(t, insertDomain, pool, "z")
 	_, err = copyDomains.Run(ctx, pool, one(CopyDomainsParams{"z"}))

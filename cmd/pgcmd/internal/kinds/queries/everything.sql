@@ -64,3 +64,6 @@ insert into domains (must) values ($1);
 
 -- name: Domains :many
 select * from domains;
+
+-- name: NextDate :one
+select "date" + 1 as next from required where "date" = $1;
