@@ -491,13 +491,14 @@ func TestVerifyOfWhatDoesNot(t *testing.T) {
 		`testdata/wrong/main.go:11: finding: people.get: person.Nick (string) cannot hold NULL`,
 		`testdata/wrong/main.go:15: finding: people.drop: SQL is refused by the server: relation "persons" does not exist`,
 		`testdata/wrong/main.go:19: finding: definition 4 is nil: is the variable set before it is verified?`,
+		`testdata/wrong/main.go:40: finding: people.search (with email): SQL is refused by the server: column "mail" does not exist`,
 	} {
 		assert.Contains(t, stdout, want)
 	}
 	assert.NotContains(t, stdout, "people.count")
 	assert.NotContains(t, stdout, "people.delete")
 	assert.NotContains(t, stdout, "two commands")
-	assert.Contains(t, stderr, "8 commands of 1 package: 3 findings, ")
+	assert.Contains(t, stderr, "9 commands of 1 package: 4 findings, ")
 	files, err := filepath.Glob("testdata/wrong/*")
 	require.NoError(t, err)
 	assert.Len(t, files, 2, "something was left in the package")

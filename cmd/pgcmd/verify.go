@@ -220,7 +220,9 @@ func (p *goPackage) finding(o outcome, field, rule, message string, warning bool
 		}
 	}
 	for i, name := range o.Names {
-		if (field == name || strings.HasPrefix(field, name+":")) && (best < 0 || len(name) > len(o.Names[best])) {
+		rest, names := strings.CutPrefix(field, name)
+		names = names && (rest == "" || strings.HasPrefix(rest, ":") || strings.HasPrefix(rest, " (")) // of the command, a part of it, a variant of its SQL
+		if names && (best < 0 || len(name) > len(o.Names[best])) {
 			best = i
 		}
 	}

@@ -35,3 +35,7 @@ var (
 var context, json, testing, pgxpool, os = 1, 2, 3, 4, 5
 
 func main() {}
+
+// A finding about one variant of its SQL has its place too.
+var searchPeople = pgcmd.Query[struct{ Email *string }, int64]("people.search",
+	`select id from people where true /*? and mail = @email */`)
