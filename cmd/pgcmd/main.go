@@ -171,7 +171,7 @@ func newFlags(name string) *flag.FlagSet {
 }
 
 // parse reads flags, which may also be after and between the other arguments, and returns those. An argument of several
-// words after -- is SQL that begins with a comment.
+// words that begins with -- is SQL that begins with a comment.
 func parse(flags *flag.FlagSet, args []string) (rest []string, err error) {
 	for {
 		if i := slices.IndexFunc(args, isSQLComment); i >= 0 {
@@ -201,7 +201,8 @@ func parse(flags *flag.FlagSet, args []string) (rest []string, err error) {
 }
 
 func isSQLComment(arg string) bool {
-	return strings.HasPrefix(arg, "--") && strings.IndexAny(arg, " \t\r\n") == 2
+	name, _, _ := strings.Cut(arg, "=") // of a flag: only its value may have spaces
+	return strings.HasPrefix(arg, "--") && strings.ContainsAny(name, " \t\r\n")
 }
 
 // count writes a number of things.

@@ -214,7 +214,7 @@ func TestDescribeReadsTheStandardInput(t *testing.T) {
 
 func TestDescribeTakesWhatIsPasted(t *testing.T) {
 	t.Parallel()
-	for _, sql := range []string{"-- The number.\nselect 1 as n", "\ufeffselect 1 as n", "select 1 as n; -- done"} {
+	for _, sql := range []string{"-- The number.\nselect 1 as n", "--The number.\nselect 1 as n", "\ufeffselect 1 as n", "select 1 as n; -- done"} {
 		code, stdout, stderr := pgcmd(t, "describe", "-schema", kindsSchema, sql)
 		assert.Equal(t, exitOK, code, stderr)
 		assert.Contains(t, stdout, "n  integer  int32  never NULL")
