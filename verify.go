@@ -261,7 +261,7 @@ func (v *checker) describeAll(ctx context.Context, l *copyLease) error {
 				err = restored.refused
 			}
 		}
-		if refused := s.described.refused; err == nil && refused != nil && !isVerdict(refused) {
+		if refused := s.described.refused; err == nil && refused != nil && !sqlstate.IsOfStatement(refused.Code) {
 			err = refused
 		}
 	}
@@ -295,16 +295,6 @@ func readDescription(p *pgconn.Pipeline) (d description, err error) {
 			return d, errors.New("the server did not answer what was asked")
 		}
 	}
-}
-
-// isVerdict reports whether an error is about the statement, and not, as a timeout or a
-// shutdown is, about the attempt to describe it.
-func isVerdict(e *pgconn.PgError) bool {
-	switch code, _ := sqlstate.Lookup(e.Code); Code(code) {
-	case CodeTimeout, CodeCanceled, CodeUnavailable, CodeExhausted, CodeAborted:
-		return false
-	}
-	return true
 }
 
 // verifying is the holder of the connection, as messages about leases name it.

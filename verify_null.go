@@ -46,10 +46,10 @@ func (v *checker) notAnalyzed() (warnings []Problem) {
 	of := map[string][]string{}
 	var order []string
 	for _, s := range v.subjects {
-		if s.analysis == nil || s.analysis.Unlooked == "" {
+		if s.analysis == nil || s.analysis.NotAnalyzed == "" {
 			continue
 		}
-		why := s.analysis.Unlooked
+		why := s.analysis.NotAnalyzed
 		if of[why] == nil {
 			order = append(order, why)
 		}

@@ -229,7 +229,7 @@ type describedFunction struct {
 func described(result *scaffold.Result) answer {
 	found := result.Answers[0]
 	s := found.Statement
-	a := answer{NotKnown: s.Unlooked, Types: result.Load, Go: definition(result),
+	a := answer{NotKnown: s.NotAnalyzed, Types: result.Load, Go: definition(result),
 		Parameters: []describedParam{}, Columns: []describedColumn{}, Tables: []describedTable{}, Functions: []describedFunction{}, Writes: []string{}}
 	for i, p := range s.Params {
 		d := describedParam{Name: found.Inputs[i].Name, Type: p.Type, Go: found.Inputs[i].Go}
@@ -254,7 +254,7 @@ func described(result *scaffold.Result) answer {
 	for _, f := range s.Functions {
 		a.Functions = append(a.Functions, describedFunction{tableName(f.Schema, f.Name), volatility(f.Volatility), f.Through, f.Schema == "pg_catalog"})
 	}
-	if s.Unlooked == "" {
+	if s.NotAnalyzed == "" {
 		reads := len(s.Writes) == 0
 		a.Reads = &reads
 	}

@@ -38,9 +38,9 @@ type Query struct {
 type Statement struct {
 	// Refused is why the server does not accept the SQL; the rest is then empty.
 	Refused *pgconn.PgError
-	// Unlooked says for people why there is no query tree ("PostgreSQL 13 does not store query trees"): Params
+	// NotAnalyzed says for people why there is no query tree ("PostgreSQL 13 does not store query trees"): Params
 	// and Columns then hold types alone, and the rest is empty. It is empty if there is one.
-	Unlooked string
+	NotAnalyzed string
 
 	Params  []Param  // in the order of their numbers
 	Columns []Column // of the result
@@ -197,7 +197,7 @@ func (a *analyzer) statement(st *Statement, tree *pgtree.Node, sql string) {
 	s := a.newScope(tree, nil, env{})
 	list := columnsOf(s)
 	if len(list) != len(st.Columns) {
-		st.Unlooked = "its query tree has other columns than its result"
+		st.NotAnalyzed = "its query tree has other columns than its result"
 		return
 	}
 	for i := range st.Columns {

@@ -100,7 +100,7 @@ func inUnits(ctx context.Context, conn *pgx.Conn, writes bool, n int, send func(
 		if err == nil && back.refused != nil {
 			err = back.refused
 		}
-		if err == nil && r.refused != nil && isTrouble(r.refused) {
+		if err == nil && r.refused != nil && !sqlstate.IsOfStatement(r.refused.Code) {
 			err = r.refused
 		}
 		if err == nil && sent[i] {
@@ -114,16 +114,6 @@ func inUnits(ctx context.Context, conn *pgx.Conn, writes bool, n int, send func(
 		err = release(ctx, conn)
 	}
 	return err
-}
-
-// isTrouble reports whether the error is not about the statement: a timeout, a shutdown.
-func isTrouble(e *pgconn.PgError) bool {
-	code, _ := sqlstate.Lookup(e.Code)
-	switch code {
-	case "timeout", "canceled", "unavailable", "exhausted", "aborted":
-		return true
-	}
-	return false
 }
 
 // describe describes the queries that have no description yet. The statements have no name: nothing stays prepared.
@@ -166,7 +156,7 @@ func typeNames(ctx context.Context, conn *pgx.Conn, queries []Query) (map[uint32
 	}
 	rows, err := pgrows.Query(ctx, conn, `select oid, pg_catalog.format_type(oid, null) from pg_catalog.pg_type where oid = any ($1::oid[])`, texts(oids))
 	for _, row := range rows {
-		names[parseOID(row[0])] = row[1]
+		names[pgrows.ParseOID(row[0])] = row[1]
 	}
 	return names, err
 }
@@ -183,11 +173,11 @@ func trees(ctx context.Context, conn *pgx.Conn, queries []Query, statements []*S
 		switch {
 		case statements[i].Refused != nil:
 		case why != "":
-			statements[i].Unlooked = why
+			statements[i].NotAnalyzed = why
 		case len(q.Described.ParamOIDs) > maxParams:
-			statements[i].Unlooked = fmt.Sprintf("it has more than %d parameters", maxParams)
+			statements[i].NotAnalyzed = fmt.Sprintf("it has more than %d parameters", maxParams)
 		case !analyzed(q.SQL):
-			statements[i].Unlooked = "the server does not analyze such a statement before it executes it"
+			statements[i].NotAnalyzed = "the server does not analyze such a statement before it executes it"
 		default:
 			open = append(open, i)
 		}
@@ -208,13 +198,13 @@ func trees(ctx context.Context, conn *pgx.Conn, queries []Query, statements []*S
 			st := statements[part[i]]
 			switch {
 			case r.refused != nil:
-				st.Unlooked = "the server does not make a temporary function of it: " + r.refused.Message
+				st.NotAnalyzed = "the server does not make a temporary function of it: " + r.refused.Message
 			case len(r.rows) != 1:
-				st.Unlooked = "the server does not show its query tree"
+				st.NotAnalyzed = "the server does not show its query tree"
 			default:
 				nodes, err := parse(string(r.rows[0][0]))
 				if err != nil || len(nodes) != 1 || !nodes[0].Is("QUERY") || !isKnown(nodes[0]) {
-					st.Unlooked = "its query tree is not of a form that is known"
+					st.NotAnalyzed = "its query tree is not of a form that is known"
 					return nil
 				}
 				bodies[part[i]] = nodes

@@ -152,11 +152,6 @@ func texts(set map[uint32]bool) []string {
 	return out
 }
 
-func parseOID(text string) uint32 {
-	oid, _ := strconv.ParseUint(text, 10, 32)
-	return uint32(oid)
-}
-
 func parseInts(text string) (ints []int) {
 	for _, word := range strings.FieldsFunc(text, func(r rune) bool { return r == '{' || r == '}' || r == ',' || r == ' ' }) {
 		i, err := strconv.Atoi(word)
@@ -241,8 +236,8 @@ func (c *catalog) readOperators(ctx context.Context, conn *pgx.Conn, oids []stri
 	}
 	var missing = map[uint32]bool{}
 	for _, row := range rows {
-		o := &operator{schema: row[1], name: row[2], function: parseOID(row[3]), negator: parseOID(row[4])}
-		c.operators[parseOID(row[0])] = o
+		o := &operator{schema: row[1], name: row[2], function: pgrows.ParseOID(row[3]), negator: pgrows.ParseOID(row[4])}
+		c.operators[pgrows.ParseOID(row[0])] = o
 		if c.functions[o.function] == nil {
 			missing[o.function] = true
 		}
@@ -276,7 +271,7 @@ func (c *catalog) readFunctions(ctx context.Context, conn *pgx.Conn, oids []stri
 	}
 	support := map[uint32]bool{}
 	for _, row := range rows {
-		f := &function{oid: parseOID(row[0]), schema: row[1], name: row[2], strict: row[3] == "t", set: row[4] == "t",
+		f := &function{oid: pgrows.ParseOID(row[0]), schema: row[1], name: row[2], strict: row[3] == "t", set: row[4] == "t",
 			volatility: row[5], kind: row[6], lang: row[7], src: row[8], args: row[10], config: row[11]}
 		if row[9] != "" {
 			nodes, err := pgtree.Parse(row[9])
@@ -284,7 +279,7 @@ func (c *catalog) readFunctions(ctx context.Context, conn *pgx.Conn, oids []stri
 			trees = append(trees, nodes...)
 		}
 		for _, text := range strings.Split(row[12], ",") {
-			if oid := parseOID(text); oid != 0 {
+			if oid := pgrows.ParseOID(text); oid != 0 {
 				f.support = append(f.support, oid)
 				support[oid] = true
 			}
@@ -320,9 +315,9 @@ func (c *catalog) readTypes(ctx context.Context, conn *pgx.Conn, oids []string) 
 	domains := map[uint32]bool{}
 	for _, row := range rows {
 		labels, _ := strconv.Atoi(row[6])
-		oid := parseOID(row[0])
-		c.types[oid] = &sqlType{name: row[1], kind: row[2], base: parseOID(row[3]), notNull: row[4] == "t",
-			elem: parseOID(row[5]), labels: labels, rel: parseOID(row[7])}
+		oid := pgrows.ParseOID(row[0])
+		c.types[oid] = &sqlType{name: row[1], kind: row[2], base: pgrows.ParseOID(row[3]), notNull: row[4] == "t",
+			elem: pgrows.ParseOID(row[5]), labels: labels, rel: pgrows.ParseOID(row[7])}
 		if row[2] == "d" {
 			domains[oid] = true
 		}
@@ -333,7 +328,7 @@ func (c *catalog) readTypes(ctx context.Context, conn *pgx.Conn, oids []string) 
 	rows, err = pgrows.Query(ctx, conn, `select contypid, conbin::text from pg_catalog.pg_constraint where contypid = any ($1::oid[]) and contype = 'c'`, texts(domains))
 	for _, row := range rows {
 		if tree := parseTree(row[1]); tree != nil {
-			t := c.types[parseOID(row[0])]
+			t := c.types[pgrows.ParseOID(row[0])]
 			t.checks = append(t.checks, tree)
 			trees = append(trees, tree)
 		}
@@ -382,7 +377,7 @@ func (c *catalog) readRelations(ctx context.Context, conn *pgx.Conn, oids []stri
 		return nil, err
 	}
 	for _, row := range rows {
-		oid := parseOID(row[0])
+		oid := pgrows.ParseOID(row[0])
 		c.relations[oid] = &relation{oid: oid, schema: row[1], name: row[2], kind: row[3], visible: row[4] == "t",
 			fillsInsert: row[5] == "t", fillsWrite: row[6] == "t", instead: row[7] == "t", parent: row[8] == "t", columns: map[int]*column{}}
 	}
@@ -408,7 +403,7 @@ func (c *catalog) readRelations(ctx context.Context, conn *pgx.Conn, oids []stri
 	types := map[uint32]bool{}
 	for _, row := range rows {
 		number, _ := strconv.Atoi(row[1])
-		col := &column{name: row[2], number: number, typ: parseOID(row[3]), notNull: row[4] == "t", inherited: row[5] == "t",
+		col := &column{name: row[2], number: number, typ: pgrows.ParseOID(row[3]), notNull: row[4] == "t", inherited: row[5] == "t",
 			hasDefault: row[6] == "t", identity: row[7] == "t", generated: row[8] == "t"}
 		if row[9] != "" {
 			col.expr = keep(row[9])
@@ -416,7 +411,7 @@ func (c *catalog) readRelations(ctx context.Context, conn *pgx.Conn, oids []stri
 		if c.types[col.typ] == nil {
 			types[col.typ] = true
 		}
-		if r := c.relations[parseOID(row[0])]; r != nil {
+		if r := c.relations[pgrows.ParseOID(row[0])]; r != nil {
 			r.columns[number] = col
 		}
 	}
@@ -434,12 +429,12 @@ func (c *catalog) readRelations(ctx context.Context, conn *pgx.Conn, oids []stri
 		return nil, err
 	}
 	for _, row := range rows {
-		r := c.relations[parseOID(row[0])]
+		r := c.relations[pgrows.ParseOID(row[0])]
 		if r == nil {
 			continue
 		}
 		if row[1] == "f" {
-			r.keys = append(r.keys, foreignKey{parseInts(row[3]), parseInts(row[5]), parseOID(row[4])})
+			r.keys = append(r.keys, foreignKey{parseInts(row[3]), parseInts(row[5]), pgrows.ParseOID(row[4])})
 		} else if tree := keep(row[6]); tree != nil {
 			r.checks = append(r.checks, check{tree, row[2] == "t"})
 		}
@@ -451,7 +446,7 @@ func (c *catalog) readRelations(ctx context.Context, conn *pgx.Conn, oids []stri
 		return nil, err
 	}
 	for _, row := range rows {
-		r := c.relations[parseOID(row[0])]
+		r := c.relations[pgrows.ParseOID(row[0])]
 		nodes, err := pgtree.Parse(row[4])
 		if r == nil || err != nil {
 			continue
@@ -481,7 +476,7 @@ func (c *catalog) readRelations(ctx context.Context, conn *pgx.Conn, oids []stri
 				p.trees = append(p.trees, tree)
 			}
 		}
-		if r := c.relations[parseOID(row[0])]; r != nil {
+		if r := c.relations[pgrows.ParseOID(row[0])]; r != nil {
 			r.policies = append(r.policies, p)
 		}
 	}

@@ -62,7 +62,7 @@ func TestEffects(t *testing.T) {
 		sts, err := analysis.Analyze(t.Context(), conn, analysis.Query{SQL: sql})
 		require.NoError(t, err)
 		require.Nil(t, sts[0].Refused, sql)
-		require.Empty(t, sts[0].Unlooked, sql)
+		require.Empty(t, sts[0].NotAnalyzed, sql)
 		var writes, tables []string
 		for _, w := range sts[0].Writes {
 			mark := ""

@@ -59,8 +59,8 @@ func nulls(t *testing.T, conn *pgx.Conn, params []analysis.Null, sql string) str
 	if st.Refused != nil {
 		return "refused: " + st.Refused.Message
 	}
-	if st.Unlooked != "" {
-		return "unlooked: " + st.Unlooked
+	if st.NotAnalyzed != "" {
+		return "not analyzed: " + st.NotAnalyzed
 	}
 	var words []string
 	for _, c := range st.Columns {
@@ -336,7 +336,7 @@ func TestAStandbyIsDescribedAlone(t *testing.T) {
 	defer conn.Close(context.Background())
 	sts, err := analysis.Analyze(t.Context(), conn, analysis.Query{SQL: `select id from users where name = $1`}, analysis.Query{SQL: `select x from users`})
 	require.NoError(t, err)
-	assert.Equal(t, "the server is a standby, which cannot make a temporary function", sts[0].Unlooked)
+	assert.Equal(t, "the server is a standby, which cannot make a temporary function", sts[0].NotAnalyzed)
 	assert.Equal(t, []analysis.Param{{OID: 25, Type: "text"}}, sts[0].Params)
 	assert.Equal(t, "bigint", sts[0].Columns[0].Type)
 	require.NotNil(t, sts[1].Refused)

@@ -149,10 +149,10 @@ func play(t *testing.T, conn *pgx.Conn, w *world, seed uint64, n int) (sum tally
 	require.NoError(t, exec("reset search_path; reset statement_timeout"))
 	for i, st := range statements {
 		sum.queries++
-		if st.Refused != nil || st.Unlooked != "" {
+		if st.Refused != nil || st.NotAnalyzed != "" {
 			sum.refused++
-			if st.Unlooked != "" {
-				t.Errorf("seed %d: %s: %s", seed, queries[i].SQL, st.Unlooked)
+			if st.NotAnalyzed != "" {
+				t.Errorf("seed %d: %s: %s", seed, queries[i].SQL, st.NotAnalyzed)
 			}
 			continue
 		}

@@ -76,7 +76,7 @@ func TestATreeOfAVersionThatDoesNotExistProvesNothing(t *testing.T) {
 			after, err := analysis.Analyze(t.Context(), conn, queries...)
 			require.NoError(t, err, name)
 			for i, st := range after {
-				if st.Unlooked != "" {
+				if st.NotAnalyzed != "" {
 					continue
 				}
 				for c := range st.Columns {

@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -166,7 +165,7 @@ func (l *Loader) query(ctx context.Context, conn *pgx.Conn) (types []*pgtype.Typ
 			missing = append(missing, row[0])
 			continue
 		}
-		d := description{oid: parseOID(row[1]), schema: row[2], name: row[3], visible: row[4] == "true", kind: row[5], delimiter: row[6], of: parseOID(row[7]), receive: row[9]}
+		d := description{oid: pgrows.ParseOID(row[1]), schema: row[2], name: row[3], visible: row[4] == "true", kind: row[5], delimiter: row[6], of: pgrows.ParseOID(row[7]), receive: row[9]}
 		if row[8] != "" {
 			if err := json.Unmarshal([]byte(row[8]), &d.attributes); err != nil {
 				return nil, nil, err
@@ -190,11 +189,6 @@ func (l *Loader) query(ctx context.Context, conn *pgx.Conn) (types []*pgtype.Typ
 	}
 	slices.Sort(missing)
 	return types, slices.Compact(missing), nil
-}
-
-func parseOID(text string) uint32 {
-	oid, _ := strconv.ParseUint(text, 10, 32)
-	return uint32(oid)
 }
 
 // A description is what the catalog says of a type.

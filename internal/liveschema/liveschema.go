@@ -147,7 +147,7 @@ func (s *Schema) loadTables(ctx context.Context, conn *pgx.Conn, wanted *Wanted)
 		if i, _ := strconv.Atoi(row[0]); numbers[i-1] == "0" {
 			s.Tables[keys[i-1]] = t
 		} else {
-			s.TablesByOID[typemap.ParseOID(t.OID)] = t
+			s.TablesByOID[pgrows.ParseOID(t.OID)] = t
 		}
 		byOID[t.OID] = append(byOID[t.OID], t)
 		oids = append(oids, t.OID)
@@ -195,7 +195,7 @@ func (s *Schema) loadColumns(ctx context.Context, conn *pgx.Conn, wanted *Wanted
 		where a.attrelid = any ($1::oid[]) and a.attnum > 0 and not a.attisdropped
 		order by a.attrelid, a.attnum`, oids)
 	for _, row := range found {
-		c := &Column{Name: row[1], Type: typemap.ParseOID(row[2]), TypeName: row[3], NotNull: row[4] == "t", HasDefault: row[5] == "t", Generated: row[6] == "t",
+		c := &Column{Name: row[1], Type: pgrows.ParseOID(row[2]), TypeName: row[3], NotNull: row[4] == "t", HasDefault: row[5] == "t", Generated: row[6] == "t",
 			Privileges: map[string]bool{"select": row[7] == "t", "insert": row[8] == "t", "update": row[9] == "t"}, HasTrigger: row[10] == "t"}
 		for _, t := range byOID[row[0]] {
 			t.Columns = append(t.Columns, c)
@@ -226,7 +226,7 @@ func (s *Schema) loadOrigins(ctx context.Context, conn *pgx.Conn, wanted *Wanted
 		join pg_catalog.pg_attribute a on a.attrelid = k.rel and a.attnum = k.num`, tables, numbers)
 	for _, row := range found {
 		number, _ := strconv.ParseInt(row[1], 10, 16)
-		s.Origins[Origin{typemap.ParseOID(row[0]), uint16(number)}] = &Column{
+		s.Origins[Origin{pgrows.ParseOID(row[0]), uint16(number)}] = &Column{
 			Table: (&Table{Schema: row[2], Name: row[3]}).String(), Name: row[4],
 			Privileges: map[string]bool{"select": row[5] == "t"},
 		}

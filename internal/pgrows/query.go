@@ -2,6 +2,7 @@ package pgrows
 
 import (
 	"context"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -25,6 +26,12 @@ func Query(ctx context.Context, conn *pgx.Conn, sql string, args ...[]string) ([
 		}
 	}
 	return out, nil
+}
+
+// ParseOID parses an OID in a row of Query; 0 if there is none, as for NULL.
+func ParseOID(text string) uint32 {
+	oid, _ := strconv.ParseUint(text, 10, 32)
+	return uint32(oid)
 }
 
 func textArray(values []string) []byte {

@@ -4,19 +4,19 @@ import (
 	"errors"
 	"math"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
 // A rangePlan reads what pgx would read with an overflow: an interval into a time.Duration, and
 // a float8 or a numeric into a float32, or arrays of them. It refuses a value that does not fit.
 type rangePlan struct {
 	pgtype.ScanPlan
-	types  *pgtype.Map
-	oid    uint32
-	format int16
-	fits   func(p *rangePlan, src []byte, value reflect.Value) (bool, error)
+	fits func(src []byte) (bool, error)
 }
 
 var errOutOfRange = errors.New("the value is out of range")
@@ -29,69 +29,66 @@ func withRange(plan pgtype.ScanPlan, types *pgtype.Map, oid uint32, format int16
 		return plan
 	}
 	t, codec := ValueType(t), known.Codec
-	if array, isArray := codec.(*pgtype.ArrayCodec); isArray && t.Kind() == reflect.Slice {
-		t, codec = ValueType(t.Elem()), array.ElementType.Codec
+	array, isArray := codec.(*pgtype.ArrayCodec)
+	if isArray {
+		codec = array.ElementType.Codec
+		for t.Kind() == reflect.Slice || t.Kind() == reflect.Array {
+			t = ValueType(t.Elem())
+		}
 	}
-	p := &rangePlan{ScanPlan: plan, types: types, oid: oid, format: format}
 	switch codec.(type) {
 	case pgtype.IntervalCodec:
 		if t == reflect.TypeFor[time.Duration]() {
-			p.fits = (*rangePlan).fitsDuration
+			return &rangePlan{plan, checked(types, oid, format, isArray, fitsDuration)}
 		}
 	case pgtype.Float8Codec, pgtype.NumericCodec:
-		if t.Kind() == reflect.Float32 {
-			p.fits = (*rangePlan).fitsFloat32
+		if t.Kind() == reflect.Float32 && !slices.ContainsFunc(structfields.ScalarInterfaces, reflect.PointerTo(t).Implements) {
+			return &rangePlan{plan, checked(types, oid, format, isArray, fitsFloat32)}
 		}
 	}
-	if p.fits == nil {
-		return plan
-	}
-	return p
+	return plan
 }
 
 func (p *rangePlan) Scan(src []byte, target any) error {
 	if err := p.ScanPlan.Scan(src, target); err != nil || src == nil {
 		return err
 	}
-	value := reflect.ValueOf(target).Elem()
-	for value.Kind() == reflect.Pointer {
-		value = value.Elem()
+	fits, err := p.fits(src)
+	if err == nil && !fits {
+		err = errOutOfRange
 	}
-	if fits, err := p.fits(p, src, value); err != nil || !fits {
-		return errors.Join(err, errOutOfRange)
-	}
-	return nil
+	return err
 }
 
-func (p *rangePlan) fitsDuration(src []byte, value reflect.Value) (bool, error) {
-	all, err := scanAll[pgtype.Interval](p, src, value)
-	for _, i := range all {
-		nanoseconds := 1000 * (float64(i.Microseconds) + 86_400e6*(float64(i.Days)+30*float64(i.Months)))
-		if math.Abs(nanoseconds) >= 1<<63 {
-			return false, nil
+// checked returns a function that scans a value into a T, or an array into a []T, which holds
+// every one, and reports whether all fit.
+func checked[T any](types *pgtype.Map, oid uint32, format int16, isArray bool, fits func(T) bool) func(src []byte) (bool, error) {
+	if isArray {
+		plan := types.PlanScan(oid, format, new([]T))
+		return func(src []byte) (bool, error) {
+			var all []T
+			err := plan.Scan(src, &all)
+			return !slices.ContainsFunc(all, func(v T) bool { return !fits(v) }), err
 		}
 	}
-	return true, err
+	plan := types.PlanScan(oid, format, new(T))
+	return func(src []byte) (bool, error) {
+		var value T
+		err := plan.Scan(src, &value)
+		return fits(value), err
+	}
 }
 
-func (p *rangePlan) fitsFloat32(src []byte, value reflect.Value) (bool, error) {
-	all, err := scanAll[pgtype.Float8](p, src, value)
-	for _, f := range all {
-		narrow := float64(float32(f.Float64))
-		if math.IsInf(narrow, 0) != math.IsInf(f.Float64, 0) || (narrow == 0) != (f.Float64 == 0) {
-			return false, nil
-		}
-	}
-	return true, err
+func fitsDuration(i pgtype.Interval) bool {
+	nanoseconds := 1000 * (float64(i.Microseconds) + 86_400e6*(float64(i.Days)+30*float64(i.Months)))
+	return math.Abs(nanoseconds) < 1<<63
 }
 
-// scanAll scans the value, or the elements of the array, into a type that holds every one.
-func scanAll[T any](p *rangePlan, src []byte, value reflect.Value) (all []T, err error) {
-	if value.Kind() == reflect.Slice {
-		err = p.types.Scan(p.oid, p.format, src, &all)
-	} else {
-		all = make([]T, 1)
-		err = p.types.Scan(p.oid, p.format, src, &all[0])
-	}
-	return all, err
+func fitsFloat32(f pgtype.Float8) bool { return FitsFloat32(f.Float64) }
+
+// FitsFloat32 reports whether a float32 can hold the float, though perhaps with less precision:
+// it is not rounded to infinity or to zero.
+func FitsFloat32(x float64) bool {
+	narrow := float64(float32(x))
+	return math.IsInf(narrow, 0) == math.IsInf(x, 0) && (narrow == 0) == (x == 0)
 }

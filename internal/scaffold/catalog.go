@@ -8,7 +8,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgcmd/pgcmd/internal/pgrows"
-	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
 // A table is a relation of the database.
@@ -71,13 +70,13 @@ func tableNamed(ctx context.Context, conn *pgx.Conn, known map[uint32]*table, na
 		return nil, err
 	}
 	addTables(known, rows)
-	return known[typemap.ParseOID(rows[0][0])], nil
+	return known[pgrows.ParseOID(rows[0][0])], nil
 }
 
 func addTables(known map[uint32]*table, rows [][]string) {
 	added := map[uint32]*table{}
 	for _, r := range rows {
-		oid := typemap.ParseOID(r[0])
+		oid := pgrows.ParseOID(r[0])
 		t := added[oid]
 		if t == nil {
 			t = &table{oid: oid, schema: r[1], name: r[2], visible: r[3] == "true", kind: r[4], comment: r[5]}
@@ -90,7 +89,7 @@ func addTables(known map[uint32]*table, rows [][]string) {
 		var dimensions int
 		_, _ = fmt.Sscan(r[6], &number)
 		_, _ = fmt.Sscan(r[9], &dimensions)
-		t.columns = append(t.columns, column{number, r[7], typemap.ParseOID(r[8]), dimensions, r[10] == "true", r[11], r[12] == "true"})
+		t.columns = append(t.columns, column{number, r[7], pgrows.ParseOID(r[8]), dimensions, r[10] == "true", r[11], r[12] == "true"})
 	}
 }
 

@@ -69,7 +69,7 @@ func (g *generator) define(q *query) {
 
 // reads reports whether the query changes nothing, as far as is known.
 func (q *query) reads() bool {
-	if q.statement.Unlooked != "" {
+	if q.statement.NotAnalyzed != "" {
 		return q.text.Reads
 	}
 	return len(q.statement.Writes) == 0

@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgcmd/pgcmd/internal/pgrows"
-	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
 // A goType is a type as Go source.
@@ -115,16 +114,16 @@ func loadTypes(ctx context.Context, conn *pgx.Conn, known map[uint32]*dbType, oi
 		}
 		oids = nil
 		for _, r := range rows {
-			t := &dbType{oid: typemap.ParseOID(r[0]), schema: r[1], name: r[2], full: r[3], own: r[4] == "true", kind: r[5], array: r[6] == "true",
-				element: typemap.ParseOID(r[7]), base: typemap.ParseOID(r[8]), comment: r[10], visible: r[12] == "true"}
+			t := &dbType{oid: pgrows.ParseOID(r[0]), schema: r[1], name: r[2], full: r[3], own: r[4] == "true", kind: r[5], array: r[6] == "true",
+				element: pgrows.ParseOID(r[7]), base: pgrows.ParseOID(r[8]), comment: r[10], visible: r[12] == "true"}
 			if r[9] != "" {
 				t.labels = strings.Split(r[9], "\x01")
 			}
 			if r[11] != "" {
 				for _, pair := range strings.Split(r[11], "\x01") {
 					name, oid, _ := strings.Cut(pair, "\x02")
-					t.attributes = append(t.attributes, attribute{name, typemap.ParseOID(oid)})
-					oids = append(oids, typemap.ParseOID(oid))
+					t.attributes = append(t.attributes, attribute{name, pgrows.ParseOID(oid)})
+					oids = append(oids, pgrows.ParseOID(oid))
 				}
 			}
 			known[t.oid] = t

@@ -218,7 +218,7 @@ func analyze(ctx context.Context, conn *pgx.Conn, queries []*query) error {
 	// Again, with what follows for parameters from the columns that they set: it tells more of the columns of the result.
 	asked = slices.DeleteFunc(asked, func(q *query) bool {
 		q.nulls = q.nullableParams()
-		return len(q.nulls) == 0 || q.refused != "" || q.statement.Unlooked != ""
+		return len(q.nulls) == 0 || q.refused != "" || q.statement.NotAnalyzed != ""
 	})
 	return analyzeAll(ctx, conn, asked)
 }
@@ -288,7 +288,7 @@ func (q *query) nullableParams() []bool {
 
 // canBeNull reports whether a column of the result can be NULL, which is so unless it is known not to be.
 func (q *query) canBeNull(i int, origin *column) bool {
-	if q.statement.Unlooked == "" {
+	if q.statement.NotAnalyzed == "" {
 		return q.statement.Columns[i].Null != analysis.Never
 	}
 	// Without the server's query tree: the column of a table, where no outer join can leave it out.

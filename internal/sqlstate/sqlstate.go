@@ -100,6 +100,16 @@ func IsDefinite(err *pgconn.PgError) bool {
 	return severity == "ERROR" && (!strings.HasPrefix(err.Code, "08") || RefusedAtBind(err)) && err.Code != CompletionUnknown
 }
 
+// IsOfStatement reports whether an error is about the statement. A timeout, a shutdown, a deadlock
+// or a lack of memory is about the attempt to analyze or run it: another attempt may succeed.
+func IsOfStatement(state string) bool {
+	switch code, _ := Lookup(state); code {
+	case "timeout", "canceled", "unavailable", "exhausted", "aborted":
+		return false
+	}
+	return true
+}
+
 // RefusedAtBind reports whether the server refused a Bind because its number of parameters
 // or result formats differs from the statement's. A pooler's 08P01 names no routine.
 func RefusedAtBind(err *pgconn.PgError) bool {

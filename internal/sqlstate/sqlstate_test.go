@@ -70,6 +70,15 @@ func TestWhichErrorsInvalidateAStatement(t *testing.T) {
 	}
 }
 
+func TestWhichErrorsAreAboutTheStatement(t *testing.T) {
+	for _, state := range []string{"42601", "42P01", "0A000", "22P02", "XX000", "42501"} {
+		assert.True(t, IsOfStatement(state), state)
+	}
+	for _, state := range []string{"57014", "55P03", "57P01", "08006", "53200", "53300", "40P01"} {
+		assert.False(t, IsOfStatement(state), state)
+	}
+}
+
 func TestWhichErrorsProveThatAStatementIsOutdated(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

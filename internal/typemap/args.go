@@ -30,12 +30,16 @@ func CheckOf(typ reflect.Type) (c Check) {
 			if c = CheckOwnValue; SentByType(elem) {
 				c |= CheckByType
 			}
-			if mayWrap(elem) {
+			if mayOverflow(elem) {
 				c |= CheckRange
 			}
 			return c
 		case isDimensioned(elem):
-			return CheckBytes | CheckRectangular
+			c = CheckBytes | CheckRectangular
+			if mayOverflow(elem.Field(0).Type.Elem()) {
+				c |= CheckRange
+			}
+			return c
 		}
 		if takenForBytea(elem) {
 			c |= CheckBytes
@@ -48,7 +52,7 @@ func CheckOf(typ reflect.Type) (c Check) {
 	if mayBeRagged(typ) {
 		c |= CheckRectangular
 	}
-	if mayWrap(elem) {
+	if mayOverflow(elem) {
 		c |= CheckRange
 	}
 	return c

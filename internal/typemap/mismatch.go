@@ -186,11 +186,11 @@ func (t Types) fitsEnum(oid uint32, typ reflect.Type) bool {
 	if !ok || live.Kind != "e" || HasCodecMethods(typ) {
 		return true
 	}
-	return typ.Kind() == reflect.String || typ.Kind() == reflect.Slice && typ.Elem().Kind() == reflect.Uint8
+	return isTextKind(typ)
 }
 
-// fitsText is false for a type that pgx does not know, and reads as text, if the field is none: pgx would guess a type from
-// the field.
+// fitsText is false if pgx does not know the type of a column, so that it reads it as text, and the field is neither a string
+// nor bytes: pgx would guess a type from the field.
 func (t Types) fitsText(oid uint32, typ reflect.Type) bool {
 	live, described := t.Live[oid]
 	if _, known := t.Known.TypeForOID(oid); known || !described || HasCodecMethods(typ) || isTextKind(typ) {
@@ -206,8 +206,8 @@ func (t Types) fitsText(oid uint32, typ reflect.Type) bool {
 	return known || HasCodecMethods(typ) || isTextKind(typ)
 }
 
-// fitsInput is false for a type that pgx does not know, and is sent as text, if that of no value of the field can be read
-// as the type: it is a number for an array or a row, or cannot be sent as what the domain is over.
+// fitsInput is false if pgx does not know the type of a parameter, so that it sends a text, and the server can read the text
+// of no value of the field as the type: a number as an array or a row, or what the base type of a domain does not take.
 func (t Types) fitsInput(oid uint32, typ reflect.Type) bool {
 	live := t.Live[oid]
 	value := rowscan.ValueType(typ)
@@ -221,6 +221,7 @@ func (t Types) fitsInput(oid uint32, typ reflect.Type) bool {
 	return !isNumber || live.Elem == 0 && live.Kind != "c" && live.Kind != "r" && live.Kind != "m"
 }
 
+// isTextKind reports whether a type is a string or bytes.
 func isTextKind(typ reflect.Type) bool {
 	return typ.Kind() == reflect.String || typ.Kind() == reflect.Slice && typ.Elem().Kind() == reflect.Uint8
 }

@@ -2,11 +2,13 @@ package typemap
 
 import (
 	"database/sql"
-	"math"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pgcmd/pgcmd/internal/rowscan"
 )
 
 // PostgreSQL has timestamps from 4714-11-24 BC to the end of 294276 (MIN_TIMESTAMP and END_TIMESTAMP in
@@ -17,13 +19,26 @@ const (
 	endDate      = 185_331_707_078_400
 )
 
-// mayWrap reports whether pgx may send a value of the type as another one: it counts the
-// microseconds of a time that is out of range with an overflow, and converts floats as Go does.
-func mayWrap(typ reflect.Type) bool {
+var timeType = reflect.TypeFor[time.Time]()
+
+// nullables are the structs that hold a time or a float in their first field, unless their last one, Valid, is false.
+var nullables = []reflect.Type{
+	reflect.TypeFor[pgtype.Timestamptz](), reflect.TypeFor[pgtype.Timestamp](), reflect.TypeFor[pgtype.Date](), reflect.TypeFor[pgtype.Float8](),
+	reflect.TypeFor[sql.NullTime](), reflect.TypeFor[sql.NullFloat64](), reflect.TypeFor[sql.Null[time.Time]](), reflect.TypeFor[sql.Null[float64]](),
+}
+
+// mayOverflow reports whether pgx may send a value of the type as another one: it counts the microseconds of a time with
+// an overflow, and converts floats as Go does.
+func mayOverflow(typ reflect.Type) bool {
 	if isRange(typ) {
 		typ = typ.Field(0).Type
 	}
-	return typ.Kind() == reflect.Float64 || typ.Kind() == reflect.Float32 || timeOrFloat(reflect.Zero(typ)) != nil
+	return sentAsFloat(typ) || typ == timeType || slices.Contains(nullables, typ)
+}
+
+// sentAsFloat reports whether pgx sends a type as a float. A Value method gives another value.
+func sentAsFloat(typ reflect.Type) bool {
+	return (typ.Kind() == reflect.Float64 || typ.Kind() == reflect.Float32) && !isValuer(typ)
 }
 
 // isRange reports whether the type is a pgtype.Range, which begins with its two bounds.
@@ -32,108 +47,111 @@ func isRange(typ reflect.Type) bool {
 		typ.Field(0).Name == "Lower" && typ.Field(1).Name == "Upper"
 }
 
-// timeOrFloat returns the time.Time or the float64 that a value is; nil if it is neither.
-func timeOrFloat(v reflect.Value) any {
-	switch v.Kind() {
-	case reflect.Float32, reflect.Float64:
-		return v.Float()
-	case reflect.Struct:
-		if !v.CanInterface() {
-			return nil
-		}
-		switch value := v.Interface().(type) {
-		case time.Time:
-			return value
-		case pgtype.Timestamptz:
-			return value.Time
-		case pgtype.Timestamp:
-			return value.Time
-		case pgtype.Date:
-			return value.Time
-		case sql.NullTime:
-			return value.Time
-		case sql.Null[time.Time]:
-			return value.V
-		case pgtype.Float8:
-			return value.Float64
-		case sql.NullFloat64:
-			return value.Float64
-		case sql.Null[float64]:
-			return value.V
-		}
-	}
-	return nil
+// A search looks for a time or a float in a value: in itself, in what it points to, in its elements or its bounds.
+type search struct {
+	time  func(time.Time) bool // nil if times do not matter
+	float func(float64) bool   // nil if floats do not matter
 }
 
-// holds reports whether f is true for one of the times and floats in a value: for itself, for
-// what it points to, for an element or for a bound.
-func holds(v reflect.Value, f func(timeOrFloat any) bool) bool {
+func (s search) finds(v reflect.Value) bool {
 	for range deepest {
 		switch v.Kind() {
+		case reflect.Float32, reflect.Float64:
+			return s.float != nil && sentAsFloat(v.Type()) && s.float(v.Float())
 		case reflect.Pointer, reflect.Interface:
 			v = v.Elem() // of nil: the zero Value
 			continue
 		case reflect.Slice, reflect.Array:
-			elem := v.Type().Elem()
-			for range deepest {
-				if k := elem.Kind(); k != reflect.Pointer && k != reflect.Slice && k != reflect.Array {
-					break
-				}
-				elem = elem.Elem()
-			}
-			if !mayWrap(elem) {
+			return s.findsElement(v)
+		case reflect.Struct:
+		default:
+			return false
+		}
+		switch typ := v.Type(); {
+		case typ == timeType:
+			return s.time != nil && s.time(timeOf(v))
+		case slices.Contains(nullables, typ):
+			if !v.Field(v.NumField() - 1).Bool() {
 				return false
 			}
-			for i := range v.Len() {
-				if holds(v.Index(i), f) {
-					return true
-				}
-			}
+			v = v.Field(0)
+		case isRange(typ):
+			return s.finds(v.Field(0)) || s.finds(v.Field(1))
+		case isDimensioned(typ):
+			v = v.Field(0)
+		default:
 			return false
-		case reflect.Struct:
-			if isRange(v.Type()) {
-				return holds(v.Field(0), f) || holds(v.Field(1), f)
-			}
 		}
-		found := timeOrFloat(v)
-		return found != nil && f(found)
 	}
 	return false
 }
 
-// isExtreme reports whether a value holds a time or a float that not all types have which pgx
-// sends it as.
-func isExtreme(value any) bool {
-	switch value := value.(type) { // the commonest, without an allocation
-	case float64:
-		return extreme(value)
-	case *float64:
-		return value != nil && extreme(*value)
-	case float32:
-		return extreme(float64(value))
-	case time.Time:
-		return extremeTime(value)
-	case *time.Time:
-		return value != nil && extremeTime(*value)
-	}
-	return holds(reflect.ValueOf(value), func(found any) bool {
-		if at, ok := found.(time.Time); ok {
-			return extremeTime(at)
+func (s search) findsElement(v reflect.Value) bool {
+	elem := v.Type().Elem()
+	for range deepest {
+		if k := elem.Kind(); k != reflect.Pointer && k != reflect.Slice && k != reflect.Array {
+			break
 		}
-		return extreme(found.(float64))
-	})
+		elem = elem.Elem()
+	}
+	if elem.Kind() != reflect.Interface && !mayOverflow(elem) {
+		return false
+	}
+	for i := range v.Len() {
+		if s.finds(v.Index(i)) {
+			return true
+		}
+	}
+	return false
 }
 
-func extremeTime(t time.Time) bool { return t.Unix() < MinTimestamp || t.Unix() >= EndTimestamp }
-
-func extreme(x float64) bool { return !fitsInteger(x) || !fitsFloat4(x) }
-
-func fitsInteger(x float64) bool { return math.Abs(x) < 1<<63 }
-
-func fitsFloat4(x float64) bool {
-	narrow := float64(float32(x))
-	return math.IsInf(narrow, 0) == math.IsInf(x, 0) && (narrow == 0) == (x == 0)
+// timeOf is the time.Time that a value is, without an allocation.
+func timeOf(v reflect.Value) time.Time {
+	if v.CanAddr() {
+		return *v.Addr().Interface().(*time.Time)
+	}
+	return v.Interface().(time.Time)
 }
+
+var extremes = search{isExtremeTime, isExtremeFloat}
+
+// isExtreme reports whether a value holds a time or a float that is out of range of one of the types that pgx sends it as.
+func isExtreme(value any) bool {
+	switch value := value.(type) { // the most common ones, without reflection
+	case float64:
+		return isExtremeFloat(value)
+	case *float64:
+		return value != nil && isExtremeFloat(*value)
+	case float32:
+		return isExtremeFloat(float64(value))
+	case time.Time:
+		return isExtremeTime(value)
+	case *time.Time:
+		return value != nil && isExtremeTime(*value)
+	}
+	return extremes.finds(reflect.ValueOf(value))
+}
+
+func isExtremeTime(t time.Time) bool { return t.Unix() < MinTimestamp || t.Unix() >= EndTimestamp }
+
+// isExtremeTimestamp takes the time as the clock shows it, as a timestamp without time zone has it.
+func isExtremeTimestamp(t time.Time) bool { return isExtremeTime(asUTC(t)) }
+
+func isExtremeDate(t time.Time) bool {
+	t = asUTC(t)
+	return t.Unix() < MinTimestamp || t.Unix() >= endDate
+}
+
+func asUTC(t time.Time) time.Time {
+	_, offset := t.Zone()
+	return t.Add(time.Duration(offset) * time.Second)
+}
+
+func isExtremeFloat(x float64) bool { return isExtremeInteger(x) || isExtremeFloat4(x) }
+
+func isExtremeInteger(x float64) bool { return !(x >= -1<<63 && x < 1<<63) } // also of NaN
+
+func isExtremeFloat4(x float64) bool { return !rowscan.FitsFloat32(x) }
 
 // IsOutOfRange reports whether a value holds a time or a float that the type does not have, and
 // that pgx would send as another one.
@@ -146,25 +164,23 @@ func (t Types) IsOutOfRange(oid uint32, v reflect.Value) bool {
 	if array, ok := codec.(*pgtype.ArrayCodec); ok {
 		codec = array.ElementType.Codec
 	}
+	if ranges, ok := codec.(*pgtype.MultirangeCodec); ok {
+		codec = ranges.ElementType.Codec
+	}
 	if bounds, ok := codec.(*pgtype.RangeCodec); ok {
 		codec = bounds.ElementType.Codec
 	}
-	return holds(v, func(found any) bool {
-		at, isTime := found.(time.Time)
-		x, isFloat := found.(float64)
-		switch codec.(type) {
-		case *pgtype.TimestamptzCodec:
-			return isTime && extremeTime(at)
-		case *pgtype.TimestampCodec: // as the clock shows it
-			_, offset := at.Zone()
-			return isTime && extremeTime(at.Add(time.Duration(offset)*time.Second))
-		case pgtype.DateCodec:
-			return isTime && (at.Unix() < MinTimestamp || at.Unix() >= endDate)
-		case pgtype.Float4Codec:
-			return isFloat && !fitsFloat4(x)
-		case pgtype.Int2Codec, pgtype.Int4Codec, pgtype.Int8Codec:
-			return isFloat && !fitsInteger(x)
-		}
-		return false
-	})
+	switch codec.(type) {
+	case *pgtype.TimestamptzCodec:
+		return search{time: isExtremeTime}.finds(v)
+	case *pgtype.TimestampCodec:
+		return search{time: isExtremeTimestamp}.finds(v)
+	case pgtype.DateCodec:
+		return search{time: isExtremeDate}.finds(v)
+	case pgtype.Float4Codec:
+		return search{float: isExtremeFloat4}.finds(v)
+	case pgtype.Int2Codec, pgtype.Int4Codec, pgtype.Int8Codec:
+		return search{float: isExtremeInteger}.finds(v)
+	}
+	return false
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 )
 
-// columnSamples are values of types, for the types of Go that read them by a method: which they can hold is known only by
-// a try. A type is refused if it holds none.
+// columnSamples are values of SQL types. Which of them a Go type with a Scan method can hold is known only when it is tried;
+// it does not fit the column if it can hold none.
 var columnSamples = map[uint32][]any{
 	pgtype.BoolOID:        {true},
 	pgtype.Int2OID:        {int16(1)},
@@ -37,7 +37,8 @@ var columnSamples = map[uint32][]any{
 
 var (
 	sampleTime  = time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC)
-	sampleTexts = []any{"1", "t", "2020-01-02", "2020-01-02 03:04:05", "2020-01-02 03:04:05Z", "03:04:05", "00000000-0000-0000-0000-000000000001", "[1,2)", "(1,2)", `"a"=>"b"`, "{}", "101"}
+	sampleTexts = []any{"1", "t", "2020-01-02", "2020-01-02 03:04:05", "2020-01-02 03:04:05Z", "03:04:05", "00000000-0000-0000-0000-000000000001", "[1,2)", "(1,2)", `"a"=>"b"`, "{}", "101",
+		"{1,2,3}", "[(1,2),(3,4)]", "(3,4),(1,2)", "((1,2),(3,4))", "<(1,2),3>", "'a'"}
 )
 
 // isOfLibrary reports whether a type's methods are those of the standard library or pgx, and no user code.
@@ -65,8 +66,8 @@ func (t Types) scansSamples(oid uint32, typ reflect.Type) bool {
 	return false
 }
 
-// fieldSamples are values of types that are sent as text, as they print themselves or as their Value method gives them,
-// where pgx has nothing better.
+// fieldSamples are values of Go types that pgx sends as the text of their String or Value method if it has no other form
+// for the SQL type.
 var fieldSamples = samplesByType(
 	time.Second, netip.MustParseAddr("10.0.0.1"), netip.MustParsePrefix("10.0.0.0/8"), net.IPv4(10, 0, 0, 1), net.HardwareAddr{1, 2, 3, 4, 5, 6},
 	sql.NullInt16{Int16: 1, Valid: true}, sql.NullInt32{Int32: 1, Valid: true}, sql.NullInt64{Int64: 1, Valid: true}, sql.NullFloat64{Float64: 1, Valid: true}, sql.NullBool{Bool: true, Valid: true},

@@ -17,7 +17,6 @@ import (
 	"net"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -71,16 +70,10 @@ func Query(ctx context.Context, conn *pgx.Conn, oids []string) (map[uint32]LiveT
 	}
 	live := make(map[uint32]LiveType, len(found))
 	for _, row := range found {
-		live[ParseOID(row[0])] = LiveType{Name: row[1], Base: ParseOID(row[2]), Kind: row[3], Textual: row[4] == "t",
-			Labels: strings.Split(row[5], "\n"), Elem: ParseOID(row[6])}
+		live[pgrows.ParseOID(row[0])] = LiveType{Name: row[1], Base: pgrows.ParseOID(row[2]), Kind: row[3], Textual: row[4] == "t",
+			Labels: strings.Split(row[5], "\n"), Elem: pgrows.ParseOID(row[6])}
 	}
 	return live, nil
-}
-
-// ParseOID parses an OID.
-func ParseOID(text string) uint32 {
-	oid, _ := strconv.ParseUint(text, 10, 32)
-	return uint32(oid)
 }
 
 // OfConn returns what is known of the types on a connection. It queries the server for

@@ -67,10 +67,21 @@ func TestAValueOutOfRangeIsNeverReadAsAnotherOne(t *testing.T) {
 	refusedEverywhere[float32](t, s, "select 1e100::numeric as v", "numeric", "float32", "has a value that does not fit")
 	refusedEverywhere[[]float32](t, s, "select '{0,1e300}'::float8[] as v", "float8[]", "[]float32", "has a value that does not fit")
 
+	refusedEverywhere[[][]float32](t, s, "select '{{0,1e300}}'::float8[] as v", "float8[]", "[][]float32", "has a value that does not fit")
+
+	assert.Equal(t, clamped(math.MaxFloat32), reads[clamped](t, s, "select 1e300::float8 as v"))
 	assert.Equal(t, 106751*24*time.Hour, reads[time.Duration](t, s, "select '106751 days'::interval as v"))
 	assert.Equal(t, []time.Duration{-time.Second, 0}, reads[[]time.Duration](t, s, "select '{-1 s,0}'::interval[] as v"))
 	assert.Nil(t, reads[*time.Duration](t, s, "select null::interval as v"))
 	assert.Equal(t, []float32{0, 1.5, float32(math.Inf(1))}, reads[[]float32](t, s, "select '{0,1.5,Infinity}'::float8[] as v"))
+}
+
+// A clamped is a float32 with a Scan method that takes every float8.
+type clamped float32
+
+func (c *clamped) Scan(src any) error {
+	*c = clamped(min(src.(float64), math.MaxFloat32))
+	return nil
 }
 
 func oidOf(t *testing.T, s *server, typ string) (oid uint32) {

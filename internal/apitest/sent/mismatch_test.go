@@ -89,30 +89,49 @@ func TestAValueOutOfRangeIsTheCallersError(t *testing.T) {
 }
 
 // pgx counts the microseconds of a time with an overflow, and converts floats as Go does: the row would hold another
-// value.
+// value. The year 586600 is sent as 2045.
 func TestATimeOrAFloatOutOfRangeIsNeverStoredAsAnotherOne(t *testing.T) {
 	t.Parallel()
 	all := database(t, ``)
-	far := time.Date(300_000, 1, 1, 0, 0, 0, 0, time.UTC)
-	farther := time.Date(9_000_000, 1, 1, 0, 0, 0, 0, time.UTC)
-	outOfRange(t, all.column(t, "timestamptz"), far, "300000")
-	outOfRange(t, all.column(t, "timestamptz"), &far, "300000")
+	far := time.Date(586_600, 1, 1, 0, 0, 0, 0, time.UTC)
+	farther := time.Date(11_761_300, 1, 1, 0, 0, 0, 0, time.UTC)
+	outOfRange(t, all.column(t, "timestamptz"), far, "586600")
+	outOfRange(t, all.column(t, "timestamptz"), &far, "586600")
 	outOfRange(t, all.column(t, "timestamptz"), time.Date(-500_000, 1, 1, 0, 0, 0, 0, time.UTC), "500000")
-	outOfRange(t, all.column(t, "timestamptz"), pgtype.Timestamptz{Time: far, Valid: true}, "300000")
-	outOfRange(t, all.column(t, "timestamptz"), sql.NullTime{Time: far, Valid: true}, "300000")
-	outOfRange(t, all.column(t, "timestamptz[]"), []time.Time{{}, far}, "300000")
-	outOfRange(t, all.column(t, "timestamp"), far, "300000")
-	outOfRange(t, all.column(t, "date"), farther, "9000000")
-	outOfRange(t, all.column(t, "tstzrange"), pgtype.Range[time.Time]{Upper: far, LowerType: pgtype.Unbounded, UpperType: pgtype.Exclusive, Valid: true}, "300000")
+	outOfRange(t, all.column(t, "timestamptz"), pgtype.Timestamptz{Time: far, Valid: true}, "586600")
+	outOfRange(t, all.column(t, "timestamptz"), sql.NullTime{Time: far, Valid: true}, "586600")
+	outOfRange(t, all.column(t, "timestamptz[]"), []time.Time{{}, far}, "586600")
+	outOfRange(t, all.column(t, "timestamp"), far, "586600")
+	outOfRange(t, all.column(t, "date"), farther, "11761300")
+	outOfRange(t, all.column(t, "tstzrange"), pgtype.Range[time.Time]{Upper: far, LowerType: pgtype.Unbounded, UpperType: pgtype.Exclusive, Valid: true}, "586600")
 	outOfRange(t, all.column(t, "float4"), 1e300, "1e")
 	outOfRange(t, all.column(t, "float4[]"), []float64{1, 1e-300}, "1e")
 	outOfRange(t, all.column(t, "int8"), math.NaN(), "NaN")
 	outOfRange(t, all.column(t, "int8"), float64(1<<63), "922")
 
-	stores(t, all.column(t, "date"), []time.Time{far}, "300000-01-01")
+	rangeToFar := pgtype.Range[time.Time]{Upper: far, LowerType: pgtype.Unbounded, UpperType: pgtype.Exclusive, Valid: true}
+	outOfRange(t, all.column(t, "tstzmultirange"), pgtype.Multirange[pgtype.Range[time.Time]]{rangeToFar}, "586600")
+	outOfRange(t, all.column(t, "timestamptz[]"), pgtype.Array[time.Time]{Elements: []time.Time{far}, Dims: []pgtype.ArrayDimension{{Length: 1, LowerBound: 1}}, Valid: true}, "586600")
+	outOfRange(t, all.column(t, "timestamptz[]"), []any{far}, "586600")
+
+	stores(t, all.column(t, "int8"), []float64{math.MinInt64}, "-9223372036854775808")
+	firstDay := time.Date(-4713, 11, 24, 0, 0, 0, 0, time.FixedZone("east", 14*60*60))
+	stores(t, all.column(t, "date"), []time.Time{far, firstDay}, "586600-01-01", "4714-11-24 BC")
+	stores(t, all.column(t, "timestamptz"), []pgtype.Timestamptz{{Time: far}}, "NULL")
+	stores(t, all.column(t, "int8"), []unsure{unsure(math.NaN())}, "0")
 	stores(t, all.column(t, "float8"), []float64{1e300, math.NaN(), math.Inf(1)}, "1e+300", "NaN", "Infinity")
 	stores(t, all.column(t, "float4"), []float64{1.5, math.NaN(), math.Inf(-1), 0}, "1.5", "NaN", "-Infinity", "0")
 	stores(t, all.column(t, "timestamptz"), []pgtype.Timestamptz{{InfinityModifier: pgtype.Infinity, Valid: true}, {}}, "infinity", "NULL")
+}
+
+// An unsure is a float that is sent as an integer, whatever it is.
+type unsure float64
+
+func (u unsure) Value() (driver.Value, error) {
+	if math.IsNaN(float64(u)) {
+		return int64(0), nil
+	}
+	return int64(u), nil
 }
 
 func outOfRange[T any](t *testing.T, s *server, v T, hidden string) {
