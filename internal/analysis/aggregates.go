@@ -35,13 +35,13 @@ func (a *analyzer) aggregate(e *pgtree.Node, s *scope, v env, values mask) outco
 	}
 	kind, _ := e.Text("aggkind")
 	if len(groups) == 0 {
-		if !readsTable(s.query) || s.query.Node("havingQual") != nil || counts(v.cons, true) || s.findsOuter() || a.findsByKey(s, s.query, s.within) || s.parent != nil && s.parent.probed(relationsOf(s.query)) {
+		if !readsTable(s.query) || s.query.Node("havingQual") != nil || mentionsAggregate(v.cons, true) || s.findsOuter() || a.findsByKey(s, s.query, s.within) || s.parent != nil && s.parent.probed(relationsOf(s.query)) {
 			return unknown(values)
 		}
 		return maybe(values, &reason{text: f.name + " of no rows is NULL", near: []string{f.name}})
 	}
 	if filter != nil {
-		if counts(slices.Concat(s.cons, v.cons), false) {
+		if mentionsAggregate(slices.Concat(s.cons, v.cons), false) {
 			return unknown(values)
 		}
 		return maybe(values, &reason{text: f.name + " is NULL where its FILTER leaves no row", near: []string{f.name}})
@@ -53,7 +53,7 @@ func (a *analyzer) aggregate(e *pgtree.Node, s *scope, v env, values mask) outco
 		"range_agg", "range_intersect_agg", "xmlagg":
 		if f.name == "string_agg" && len(args) > 1 || kind == "n" {
 			o := outcome{can: arg.can&isNull | values, does: arg.does&isNull | values}
-			if counts(slices.Concat(s.cons, v.cons), false) { // it may ask for a row that is not NULL
+			if mentionsAggregate(slices.Concat(s.cons, v.cons), false) { // it may ask for a row that is not NULL
 				return outcome{can: o.can, does: o.does &^ isNull}
 			}
 			if arg.why != nil {
@@ -82,9 +82,9 @@ func (s *scope) findsOuter() bool {
 	return false
 }
 
-// counts reports whether a condition is about an aggregate: there may be a row, and one that is not NULL, where it holds.
+// mentionsAggregate reports whether a condition is about an aggregate: there may be a row, and one that is not NULL, where it holds.
 // One about count(*) matters if there may be no row.
-func counts(cons []constraint, rows bool) bool {
+func mentionsAggregate(cons []constraint, rows bool) bool {
 	return slices.ContainsFunc(cons, func(c constraint) bool {
 		found := false
 		c.expr.Walk(func(n *pgtree.Node) bool {

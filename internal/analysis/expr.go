@@ -495,7 +495,7 @@ func (a *analyzer) field(e *pgtree.Node, s *scope, v env, values mask) outcome {
 			return a.base(s, num(arg, "varno"), number, 0, values)
 		}
 	}
-	if arg.Is("VAR") && num(arg, "varattno") > 0 && !v.nested && !s.isRow(arg) {
+	if arg.Is("VAR") && num(arg, "varattno") > 0 && !v.nested && !s.isWholeRow(arg) {
 		return maybe(values, &reason{text: "a field of a composite value may be NULL", near: []string{"."}})
 	}
 	return unknown(values)
@@ -519,8 +519,8 @@ func (a *analyzer) scalar(q *pgtree.Node, column int, s *scope, v env) outcome {
 	return o
 }
 
-// isRow reports whether a column is a row of a table that a subquery gives as a whole.
-func (s *scope) isRow(e *pgtree.Node) bool {
+// isWholeRow reports whether a column is a row of a table that a subquery gives as a whole.
+func (s *scope) isWholeRow(e *pgtree.Node) bool {
 	for range num(e, "varlevelsup") {
 		if s = s.parent; s == nil {
 			return false
@@ -535,7 +535,7 @@ func (s *scope) isRow(e *pgtree.Node) bool {
 		return false
 	}
 	of := list[number-1].Node("expr")
-	return of.Is("VAR") && (num(of, "varattno") == 0 || sub.isRow(of))
+	return of.Is("VAR") && (num(of, "varattno") == 0 || sub.isWholeRow(of))
 }
 
 func (a *analyzer) sublink(e *pgtree.Node, s *scope, v env) outcome {

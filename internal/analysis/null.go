@@ -455,7 +455,7 @@ func (a *analyzer) variable(e *pgtree.Node, s *scope, v env) outcome {
 		o = o.ruled(excluded, unsure)
 		delete(s.judged, key)
 	}
-	o = a.untie(o, s, table, number, v.cons)
+	o = a.unsureIfTied(o, s, table, number, v.cons)
 	if s.sets && v.grouped == s || s.cmd == cmdMerge { // in a MERGE there may be no row of the source
 		o.can |= isNull
 	}
@@ -740,8 +740,8 @@ func (r *relation) tiedTo(number, other int) bool {
 	})
 }
 
-// untie takes NULL from what surely happens to a column, if a condition is about the columns that a check ties it to.
-func (a *analyzer) untie(o outcome, s *scope, table, number int, cons []constraint) outcome {
+// unsureIfTied takes NULL from what surely happens to a column, if a condition is about the columns that a check ties it to.
+func (a *analyzer) unsureIfTied(o outcome, s *scope, table, number int, cons []constraint) outcome {
 	if o.why == nil || !o.why.tied {
 		return o
 	}

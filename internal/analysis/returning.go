@@ -52,7 +52,7 @@ func (a *analyzer) returned(s *scope, table, number, returning int, values mask)
 		excluded, unsure := a.excluded(s.cons, facts, func(c constraint) bool {
 			return a.mentions(c, s, func(t, n int) bool { return t == table && n == number })
 		})
-		return a.untie(o.ruled(excluded, unsure), s, table, number, nil)
+		return a.unsureIfTied(o.ruled(excluded, unsure), s, table, number, nil)
 	}
 	sets := func(list []*pgtree.Node) bool { // what a check ties the column to
 		return slices.ContainsFunc(list, func(te *pgtree.Node) bool { return r.tiedTo(number, num(te, "resno")) })

@@ -93,9 +93,9 @@ func samplesByType(samples ...any) map[reflect.Type]any {
 // refusesSample reports whether a value of a type cannot be sent, or is sent as a text that is none of the SQL type.
 func (t Types) refusesSample(oid uint32, typ reflect.Type) bool {
 	sample, ok := fieldSamples[typ]
-	judged := readsNoTime
+	alsoChecked := checkedForTimes
 	if ok {
-		judged = readsNoNumber
+		alsoChecked = checkedForNumbers
 	} else if sample, ok = timeSamples[typ]; !ok {
 		return false
 	}
@@ -115,16 +115,17 @@ func (t Types) refusesSample(oid uint32, typ reflect.Type) bool {
 	if _, isArray := known.Codec.(*pgtype.ArrayCodec); isArray {
 		return len(encoded) > 0 && encoded[0] != '{' && encoded[0] != '['
 	}
-	if !slices.Contains(alwaysJudged, base) && !slices.Contains(judged, base) {
+	if !slices.Contains(checkedTypes, base) && !slices.Contains(alsoChecked, base) {
 		return false
 	}
 	_, err = known.Codec.DecodeValue(t.Known, base, pgtype.TextFormatCode, encoded)
 	return err != nil
 }
 
-// The types whose text pgx reads as the server does, at least that of the samples. Of others the server reads more.
+// The types whose text pgx reads as the server does, at least that of the samples: of all, of numbers and of times. Of
+// others the server reads more.
 var (
-	alwaysJudged  = []uint32{pgtype.Int2OID, pgtype.Int4OID, pgtype.Int8OID, pgtype.Float4OID, pgtype.Float8OID, pgtype.NumericOID, pgtype.UUIDOID, pgtype.OIDOID}
-	readsNoNumber = []uint32{pgtype.DateOID, pgtype.TimestampOID, pgtype.TimestamptzOID}
-	readsNoTime   = []uint32{pgtype.IntervalOID, pgtype.BoolOID}
+	checkedTypes      = []uint32{pgtype.Int2OID, pgtype.Int4OID, pgtype.Int8OID, pgtype.Float4OID, pgtype.Float8OID, pgtype.NumericOID, pgtype.UUIDOID, pgtype.OIDOID}
+	checkedForNumbers = []uint32{pgtype.DateOID, pgtype.TimestampOID, pgtype.TimestamptzOID}
+	checkedForTimes   = []uint32{pgtype.IntervalOID, pgtype.BoolOID}
 )
