@@ -183,13 +183,13 @@ func (c *Column) Plan(t typemap.Types, inText bool) *Error {
 // how all are sent; in one in binary it is how those are whose binary form is text.
 func (c *Column) text(t typemap.Types, appendText func(buf, text []byte) []byte) encodeFunc {
 	_, known := t.Known.TypeForOID(c.OID)
-	mayBeRagged := typemap.CheckOf(c.Field.Type)&typemap.CheckRectangular != 0
+	check := typemap.CheckOf(c.Field.Type)
 	scratch := make([]byte, 0, 64)
 	return func(buf []byte, p any) ([]byte, error) {
 		v := reflect.ValueOf(p).Elem()
 		value := v.Interface()
-		if mayBeRagged && t.IsMisshapen(c.OID, v) {
-			return nil, &Error{Field: c.Field.Path, Rule: "array", Message: typemap.NotRectangular}
+		if err := c.refuse(t, check, v); err != nil {
+			return nil, err
 		}
 		if !known {
 			var err error
@@ -212,6 +212,19 @@ func (c *Column) text(t typemap.Types, appendText func(buf, text []byte) []byte)
 		scratch = text
 		return appendText(buf, text), nil
 	}
+}
+
+// refuse is the error of a value that pgx must not encode.
+func (c *Column) refuse(t typemap.Types, check typemap.Check, v reflect.Value) error {
+	if check&typemap.CheckValue != 0 {
+		if why := typemap.Unencodable(v); why != "" {
+			return &Error{Field: c.Field.Path, Rule: "encode", Message: why}
+		}
+	}
+	if check&typemap.CheckRectangular != 0 && t.IsMisshapen(c.OID, v) {
+		return &Error{Field: c.Field.Path, Rule: "array", Message: typemap.NotRectangular}
+	}
+	return nil
 }
 
 // appendSized appends a value with its length before it, as a copy in binary has it.
@@ -259,8 +272,8 @@ func (c *Column) planned(t typemap.Types) encodeFunc {
 	return func(buf []byte, p any) ([]byte, error) {
 		v := reflect.ValueOf(p).Elem()
 		value := v.Interface()
-		if check&typemap.CheckRectangular != 0 && t.IsMisshapen(c.OID, v) {
-			return nil, &Error{Field: c.Field.Path, Rule: "array", Message: typemap.NotRectangular}
+		if err := c.refuse(t, check, v); err != nil {
+			return nil, err
 		}
 		if check&typemap.CheckRange != 0 && t.IsOutOfRange(c.OID, v) {
 			return nil, c.outOfRange()

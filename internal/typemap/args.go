@@ -17,17 +17,22 @@ const (
 	CheckBytes                         // it may be bytes, or an array of them
 	CheckRectangular                   // it may hold an array that is not rectangular
 	CheckRange                         // it may hold a time or a float that pgx would send as another one
+	CheckFractions                     // it may hold a float that is sent as an integer, which Verify cannot find
+	CheckValue                         // it may hold what has no encoding of any type
 )
 
 // CheckOf returns what has to be checked in values of the type.
 func CheckOf(typ reflect.Type) (c Check) {
+	if mayBeUnencodable(typ, 0) {
+		c = CheckValue
+	}
 	elem := typ
 	for {
 		switch {
 		case elem.Kind() == reflect.Interface:
-			return CheckOwnValue | CheckBytes | CheckRectangular | CheckRange
+			return c | CheckOwnValue | CheckBytes | CheckRectangular | CheckRange | CheckFractions
 		case isValuer(elem) || elem.Implements(textValuerType):
-			if c = CheckOwnValue; SentByType(elem) {
+			if c |= CheckOwnValue; SentByType(elem) {
 				c |= CheckByType
 			}
 			if mayOverflow(elem) {
@@ -35,7 +40,7 @@ func CheckOf(typ reflect.Type) (c Check) {
 			}
 			return c
 		case isDimensioned(elem):
-			c = CheckBytes | CheckRectangular
+			c |= CheckBytes | CheckRectangular
 			if mayOverflow(elem.Field(0).Type.Elem()) {
 				c |= CheckRange
 			}

@@ -2,6 +2,7 @@ package typemap
 
 import (
 	"database/sql"
+	"math"
 	"reflect"
 	"slices"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pgcmd/pgcmd/internal/rowscan"
+	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
 // PostgreSQL has timestamps from 4714-11-24 BC to the end of 294276 (MIN_TIMESTAMP and END_TIMESTAMP in
@@ -29,11 +31,37 @@ var nullables = []reflect.Type{
 
 // mayOverflow reports whether pgx may send a value of the type as another one: it counts the microseconds of a time with
 // an overflow, and converts floats as Go does.
-func mayOverflow(typ reflect.Type) bool {
-	if isRange(typ) {
-		typ = typ.Field(0).Type
+func mayOverflow(typ reflect.Type) bool { return mayOverflowAt(typ, 0) }
+
+func mayOverflowAt(typ reflect.Type, depth int) bool {
+	if depth > structfields.MaxEmbedding {
+		return true // a type that holds itself: to be looked at value by value
 	}
-	return sentAsFloat(typ) || typ == timeType || slices.Contains(nullables, typ)
+	switch {
+	case isRange(typ), isDimensioned(typ):
+		return mayOverflowAt(typ.Field(0).Type, depth+1)
+	case sentAsFloat(typ), typ == timeType, slices.Contains(nullables, typ):
+		return true
+	case isComposite(typ):
+		for i := range typ.NumField() {
+			if f := typ.Field(i); f.IsExported() && mayOverflowAt(f.Type, depth+1) {
+				return true
+			}
+		}
+		return false
+	}
+	switch typ.Kind() {
+	case reflect.Interface:
+		return true
+	case reflect.Pointer, reflect.Slice, reflect.Array:
+		return !isValuer(typ) && mayOverflowAt(typ.Elem(), depth+1)
+	}
+	return false
+}
+
+// isComposite reports whether pgx may send the fields of a type as the attributes of a composite.
+func isComposite(typ reflect.Type) bool {
+	return typ.Kind() == reflect.Struct && typ != timeType && !structfields.IsScalar(typ)
 }
 
 // sentAsFloat reports whether pgx sends a type as a float. A Value method gives another value.
@@ -47,14 +75,17 @@ func isRange(typ reflect.Type) bool {
 		typ.Field(0).Name == "Lower" && typ.Field(1).Name == "Upper"
 }
 
-// A search looks for a time or a float in a value: in itself, in what it points to, in its elements or its bounds.
+// A search looks for a time or a float in a value: in itself, in what it points to, in its elements, its bounds or its
+// fields.
 type search struct {
 	time  func(time.Time) bool // nil if times do not matter
 	float func(float64) bool   // nil if floats do not matter
 }
 
-func (s search) finds(v reflect.Value) bool {
-	for range deepest {
+func (s search) finds(v reflect.Value) bool { return s.findsAt(v, 0) }
+
+func (s search) findsAt(v reflect.Value, depth int) bool {
+	for ; depth < deepest; depth++ {
 		switch v.Kind() {
 		case reflect.Float32, reflect.Float64:
 			return s.float != nil && sentAsFloat(v.Type()) && s.float(v.Float())
@@ -62,7 +93,7 @@ func (s search) finds(v reflect.Value) bool {
 			v = v.Elem() // of nil: the zero Value
 			continue
 		case reflect.Slice, reflect.Array:
-			return s.findsElement(v)
+			return s.findsElement(v, depth+1)
 		case reflect.Struct:
 		default:
 			return false
@@ -76,9 +107,11 @@ func (s search) finds(v reflect.Value) bool {
 			}
 			v = v.Field(0)
 		case isRange(typ):
-			return s.finds(v.Field(0)) || s.finds(v.Field(1))
+			return s.findsAt(v.Field(0), depth+1) || s.findsAt(v.Field(1), depth+1)
 		case isDimensioned(typ):
 			v = v.Field(0)
+		case isComposite(typ):
+			return s.findsField(v, depth+1)
 		default:
 			return false
 		}
@@ -86,19 +119,21 @@ func (s search) finds(v reflect.Value) bool {
 	return false
 }
 
-func (s search) findsElement(v reflect.Value) bool {
-	elem := v.Type().Elem()
-	for range deepest {
-		if k := elem.Kind(); k != reflect.Pointer && k != reflect.Slice && k != reflect.Array {
-			break
-		}
-		elem = elem.Elem()
-	}
-	if elem.Kind() != reflect.Interface && !mayOverflow(elem) {
+func (s search) findsElement(v reflect.Value, depth int) bool {
+	if !mayOverflow(v.Type().Elem()) {
 		return false
 	}
 	for i := range v.Len() {
-		if s.finds(v.Index(i)) {
+		if s.findsAt(v.Index(i), depth) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s search) findsField(v reflect.Value, depth int) bool {
+	for i := range v.NumField() {
+		if v.Type().Field(i).IsExported() && s.findsAt(v.Field(i), depth) {
 			return true
 		}
 	}
@@ -147,9 +182,14 @@ func asUTC(t time.Time) time.Time {
 	return t.Add(time.Duration(offset) * time.Second)
 }
 
+// fractions looks for floats that lose their fraction when they are sent as integers.
+var fractions = search{float: isNoInteger}
+
 func isExtremeFloat(x float64) bool { return isExtremeInteger(x) || isExtremeFloat4(x) }
 
 func isExtremeInteger(x float64) bool { return !(x >= -1<<63 && x < 1<<63) } // also of NaN
+
+func isNoInteger(x float64) bool { return isExtremeInteger(x) || x != math.Trunc(x) }
 
 func isExtremeFloat4(x float64) bool { return !rowscan.FitsFloat32(x) }
 
@@ -170,7 +210,9 @@ func (t Types) IsOutOfRange(oid uint32, v reflect.Value) bool {
 	if bounds, ok := codec.(*pgtype.RangeCodec); ok {
 		codec = bounds.ElementType.Codec
 	}
-	switch codec.(type) {
+	switch codec := codec.(type) {
+	case *pgtype.CompositeCodec:
+		return t.isAttributeOutOfRange(codec, v, 0)
 	case *pgtype.TimestamptzCodec:
 		return search{time: isExtremeTime}.finds(v)
 	case *pgtype.TimestampCodec:
@@ -180,7 +222,37 @@ func (t Types) IsOutOfRange(oid uint32, v reflect.Value) bool {
 	case pgtype.Float4Codec:
 		return search{float: isExtremeFloat4}.finds(v)
 	case pgtype.Int2Codec, pgtype.Int4Codec, pgtype.Int8Codec:
-		return search{float: isExtremeInteger}.finds(v)
+		return search{float: isNoInteger}.finds(v)
+	}
+	return false
+}
+
+// isAttributeOutOfRange is IsOutOfRange of a value that is sent as a composite, or of the elements of an array of them.
+func (t Types) isAttributeOutOfRange(codec *pgtype.CompositeCodec, v reflect.Value, depth int) bool {
+	v = pointedTo(v)
+	if !v.IsValid() || depth > deepest {
+		return false
+	}
+	switch typ := v.Type(); {
+	case isDimensioned(typ):
+		return t.isAttributeOutOfRange(codec, v.Field(0), depth+1)
+	case v.Kind() == reflect.Slice, v.Kind() == reflect.Array:
+		for i := range v.Len() {
+			if t.isAttributeOutOfRange(codec, v.Index(i), depth+1) {
+				return true
+			}
+		}
+	case isComposite(typ):
+		at := 0
+		for i := range v.NumField() {
+			if !typ.Field(i).IsExported() || at == len(codec.Fields) {
+				continue
+			}
+			if t.IsOutOfRange(codec.Fields[at].Type.OID, v.Field(i)) {
+				return true
+			}
+			at++
+		}
 	}
 	return false
 }

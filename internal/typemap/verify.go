@@ -68,6 +68,11 @@ func (c Checks) Check(args []any) (u Unverified, e *ArgError) {
 		if check == 0 || i >= len(args) || args[i] == nil {
 			continue
 		}
+		if check&CheckValue != 0 {
+			if why := Unencodable(reflect.ValueOf(args[i])); why != "" {
+				return nil, &ArgError{Param: i, Rule: "encode", Message: why}
+			}
+		}
 		toVerify := false
 		if check&CheckOwnValue != 0 {
 			own, isBytes, err := OwnValue(args[i])
@@ -85,6 +90,7 @@ func (c Checks) Check(args []any) (u Unverified, e *ArgError) {
 		toVerify = toVerify || check&CheckBytes != 0 && MayHoldBytes(args[i])
 		toVerify = toVerify || check&CheckRectangular != 0 && IsRagged(reflect.ValueOf(args[i]))
 		toVerify = toVerify || check&CheckRange != 0 && isExtreme(args[i])
+		toVerify = toVerify || check&CheckFractions != 0 && fractions.finds(reflect.ValueOf(args[i]))
 		if toVerify {
 			u = append(u, i)
 		}

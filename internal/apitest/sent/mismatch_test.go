@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"math"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 
@@ -122,6 +123,64 @@ func TestATimeOrAFloatOutOfRangeIsNeverStoredAsAnotherOne(t *testing.T) {
 	stores(t, all.column(t, "float8"), []float64{1e300, math.NaN(), math.Inf(1)}, "1e+300", "NaN", "Infinity")
 	stores(t, all.column(t, "float4"), []float64{1.5, math.NaN(), math.Inf(-1), 0}, "1.5", "NaN", "-Infinity", "0")
 	stores(t, all.column(t, "timestamptz"), []pgtype.Timestamptz{{InfinityModifier: pgtype.Infinity, Valid: true}, {}}, "infinity", "NULL")
+}
+
+func TestAnAttributeOutOfRangeIsNeverStoredAsAnotherValue(t *testing.T) {
+	t.Parallel()
+	all := database(t, `create type visit as (at timestamptz, share float4); create type stay as (visit visit, day date)`, "visit", "_visit", "stay")
+	far := time.Date(586_600, 1, 1, 0, 0, 0, 0, time.UTC)
+	outOfRange(t, all.column(t, "visit"), visit{At: far}, "586600")
+	outOfRange(t, all.column(t, "visit"), &visit{Share: 1e300}, "1e")
+	outOfRange(t, all.column(t, "visit[]"), []visit{{}, {At: far}}, "586600")
+	outOfRange(t, all.column(t, "stay"), stay{Visit: &visit{At: far}}, "586600")
+	stores(t, all.column(t, "stay"), []stay{{&visit{Share: 1.5}, far}}, `("(""0001-01-01 00:00:00+00"",1.5)",586600-01-01)`)
+	stores(t, all.column(t, "jsonb"), []visit{{Share: 1e300}}, `{"At": "0001-01-01T00:00:00Z", "Share": 1`+strings.Repeat("0", 300)+`}`)
+}
+
+type (
+	visit struct {
+		At    time.Time
+		Share float64
+	}
+	stay struct {
+		Visit *visit
+		Day   time.Time
+	}
+)
+
+// pgx sends 1.5 as the int4 1.
+func TestAFractionInAnAnyIsNotCutOff(t *testing.T) {
+	t.Parallel()
+	all := database(t, ``)
+	outOfRange[any](t, all.column(t, "int4"), 1.5, "1.5")
+	outOfRange[any](t, all.column(t, "int8[]"), []any{2.0, 1.5}, "1.5")
+	stores[any](t, all.column(t, "int4"), []any{2.0}, "2")
+	stores[any](t, all.column(t, "numeric"), []any{1.5}, "1.5")
+}
+
+// pgx prints a value that it cannot encode: one that holds itself overflowed the stack.
+func TestAValueThatHoldsItselfIsRefused(t *testing.T) {
+	t.Parallel()
+	all := database(t, ``)
+	cyclic, list := map[string]any{}, []any{0}
+	cyclic["a"], list[0] = []any{cyclic}, list
+	outOfRange(t, all.column(t, "jsonb"), cyclic, "0x")
+	for _, typ := range []string{"jsonb", "text", "text[]", "int4"} {
+		outOfRange[any](t, all.column(t, typ), cyclic, "0x")
+		outOfRange[any](t, all.column(t, typ), list, "0x")
+	}
+	one := map[string]any{}
+	stores(t, all.column(t, "jsonb"), []map[string]any{{"a": one, "b": one}}, `{"a": {}, "b": {}}`)
+}
+
+// pgx panics where Bytes is shorter than Len says.
+func TestBitsThatLackBytesAreRefused(t *testing.T) {
+	t.Parallel()
+	all := database(t, ``)
+	outOfRange(t, all.column(t, "varbit"), pgtype.Bits{Bytes: []byte{7}, Len: 9, Valid: true}, "7")
+	outOfRange(t, all.column(t, "varbit"), &pgtype.Bits{Bytes: []byte{7}, Len: -8, Valid: true}, "7")
+	outOfRange(t, all.column(t, "varbit[]"), []pgtype.Bits{{Bytes: []byte{7, 7}, Len: 8, Valid: true}}, "7")
+	stores(t, all.column(t, "varbit"), []pgtype.Bits{{Bytes: []byte{0x80, 0x80}, Len: 9, Valid: true}, {Len: 5}, {Valid: true}}, "100000001", "NULL", "")
 }
 
 // An unsure is a float that is sent as an integer, whatever it is.

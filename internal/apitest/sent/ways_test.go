@@ -41,11 +41,12 @@ type server struct {
 	pools map[pgx.QueryExecMode]*pgxpool.Pool
 	pool  *pgxpool.Pool // in pgx's usual mode
 	table string        // with the one column v
+	types []string      // loaded on every connection
 }
 
-func database(t *testing.T, ddl string) *server {
+func database(t *testing.T, ddl string, types ...string) *server {
 	t.Helper()
-	s := &server{t: t, url: pgcmdtest.URL(t, ddl), pools: map[pgx.QueryExecMode]*pgxpool.Pool{}}
+	s := &server{t: t, url: pgcmdtest.URL(t, ddl), types: types, pools: map[pgx.QueryExecMode]*pgxpool.Pool{}}
 	for mode := pgx.QueryExecModeCacheStatement; mode <= pgx.QueryExecModeSimpleProtocol; mode++ {
 		s.connect(mode)
 	}
@@ -75,6 +76,14 @@ func (s *server) connect(mode pgx.QueryExecMode) *pgxpool.Pool {
 	cfg.MaxConns = 1
 	cfg.ConnConfig.DefaultQueryExecMode = mode
 	cfg.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		if len(s.types) == 0 {
+			return nil
+		}
+		types, err := conn.LoadTypes(ctx, s.types)
+		conn.TypeMap().RegisterTypes(types)
+		return err
+	}
 	pool, err := pgxpool.NewWithConfig(context.Background(), cfg)
 	require.NoError(s.t, err)
 	s.t.Cleanup(pool.Close)
