@@ -204,6 +204,14 @@ func (l *catalogEntry) run(ctx context.Context, db DB, input []byte) (json.RawMe
 			return nil, failure
 		}
 	}
+	if l.batch {
+		outcomes := reflect.ValueOf(out).Elem().FieldByName("Outcomes")
+		for i := range outcomes.Len() {
+			if at := outcomes.Index(i).FieldByName("Err"); !at.IsNil() {
+				at.Set(reflect.ValueOf(l.inJSONNames(at.Interface().(error))))
+			}
+		}
+	}
 	if l.showsAny {
 		rowjson.Convert(reflect.ValueOf(out).Elem(), recorded, writesFields)
 	}

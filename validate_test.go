@@ -136,3 +136,18 @@ func TestARuleThatDoesNotFitItsFieldIsAnError(t *testing.T) {
 	err := accept[odd]("x").Validate(odd{Active: true})
 	assert.Contains(t, failure(t, err).Problems[0].Message, "does not fit the type of its field")
 }
+
+func TestAMessageShowsTheChoicesAndNotTheKeyOfAMap(t *testing.T) {
+	t.Parallel()
+	type in struct {
+		Kind string            `validate:"oneof=red blue"`
+		By   map[string]string `validate:"dive,oneof=red blue"`
+	}
+	err := accept[in]("paint").Validate(in{By: map[string]string{"ada's": "x"}})
+	assert.Equal(t, []pgcmd.Problem{
+		{Field: "Kind", Rule: "oneof", Message: "Kind must be one of [red blue]"},
+		{Field: "By[key]", Rule: "oneof", Message: "By[key] must be one of [red blue]"},
+	}, failure(t, err).Problems)
+	_, err = pgcmd.NewCatalog(accept[in]("paint")).Run(t.Context(), unusedDB{}, "paint", []byte(`{"By":{"ada's":"x"}}`))
+	assert.Equal(t, "By[key] must be one of [red blue]", failure(t, err).Problems[1].Message)
+}

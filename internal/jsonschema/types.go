@@ -254,6 +254,11 @@ func (b *Builder) special(t reflect.Type) *Schema {
 		return New("number")
 	case t.Kind() == reflect.Interface:
 		return nil
+	}
+	if f, ok := strictjson.PGFormOf(t); ok {
+		return pgForm(f, t)
+	}
+	switch {
 	case jsonfields.Implements(t, marshals):
 		return New("")
 	case b.output && jsonfields.Implements(t, texts) && !t.Implements(texts): // its method is called only if it is addressable
@@ -264,6 +269,21 @@ func (b *Builder) special(t reflect.Type) *Schema {
 		return b.orNil(New("string").Set("contentEncoding", "base64"))
 	}
 	return nil
+}
+
+// pgForm describes a type of pgtype. A description says what JSON Schema cannot: a date may
+// be infinity, which no format allows.
+func pgForm(f strictjson.PGForm, t reflect.Type) *Schema {
+	types := []string{f.JSON, "null"}
+	if f.JSON != "string" && len(f.Texts) > 0 {
+		types = []string{f.JSON, "string", "null"}
+	}
+	s := New("").Set("type", types)
+	if f.JSON == "integer" { // the first field is the integer
+		low, high := strictjson.IntegerBounds(t.Field(0).Type)
+		s.Set("minimum", json.Number(low)).Set("maximum", json.Number(high))
+	}
+	return s.Set("description", strings.TrimPrefix(f.Must, "must be "))
 }
 
 func (b *Builder) reject(path, format string, args ...any) *Schema {

@@ -217,6 +217,8 @@ func newForm(t reflect.Type) form {
 	switch k := t.Kind(); {
 	case t == reflect.TypeFor[time.Time]():
 		return form{byMethod, `"`, `must be a date and time as in "2006-01-02T15:04:05Z"`}
+	case pgForms[t].Must != "":
+		return form{byMethod, pgForms[t].starts(), pgForms[t].Must}
 	case jsonfields.Implements(t, jsonfields.Unmarshaler):
 		return form{byMethod, "", jsonForm(t)}
 	case jsonfields.Implements(t, jsonfields.TextUnmarshaler):

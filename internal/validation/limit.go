@@ -262,11 +262,8 @@ func (m *limitCheck) add(errs validator.ValidationErrors, p *problem.Path, first
 			continue
 		}
 		m.found[key] = true
-		message := englishMessage(f)
-		if rest, ok := strings.CutPrefix(message, f.Field()+" "); ok { // its index is that in the part
-			message = problem.LastName(shown) + " " + rest
-		}
-		m.problems = append(m.problems, problem.Problem{Field: withoutKeys(shown), Rule: key.tag, Message: withoutKeys(message)})
+		shown = withoutKeys(shown) // its index is that in the whole
+		m.problems = append(m.problems, problem.Problem{Field: shown, Rule: key.tag, Message: messageOf(f, problem.LastName(shown))})
 	}
 }
 

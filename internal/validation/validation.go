@@ -267,7 +267,7 @@ func (c *Checks) tagProblem(f validator.FieldError) problem.Problem {
 			return p
 		}
 	}
-	p := problem.Problem{Field: withoutKeys(key.path), Rule: key.tag, Message: withoutKeys(englishMessage(f))}
+	p := problem.Problem{Field: withoutKeys(key.path), Rule: key.tag, Message: messageOf(f, withoutKeys(f.Field()))}
 	if strings.IndexByte(key.path, '[') < 0 { // there may be any number of indexes, and a key is a value
 		more := map[violation]problem.Problem{key: p}
 		if known != nil {
@@ -287,6 +287,15 @@ func withoutKeys(path string) string {
 		return path
 	}
 	return mapKey.ReplaceAllString(path, "[key]")
+}
+
+// messageOf is the English message about a field, which it calls name.
+func messageOf(f validator.FieldError, name string) string {
+	message := englishMessage(f)
+	if rest, ok := strings.CutPrefix(message, f.Field()+" "); ok { // which may have brackets, as that of oneof
+		return name + " " + rest
+	}
+	return withoutKeys(message)
 }
 
 func englishMessage(f validator.FieldError) string {

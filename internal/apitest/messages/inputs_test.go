@@ -172,6 +172,8 @@ func inputs(p *page) {
 		errOf(sendTo[truth]("n").Run(ctx, tables, truth{})),
 		errOf(sendTo[point]("m").Run(ctx, tables, point{})),
 		errOf(pgcmd.Exec[struct{ V map[string]int }]("t.add", `insert into t (s) values (@v)`).Run(ctx, conn, struct{ V map[string]int }{map[string]int{}})),
+		errOf(sendTo[pgtype.Bits]("s").Run(ctx, tables, pgtype.Bits{Len: 9, Valid: true})),
+		errOf(sendTo[any]("s").Run(ctx, tables, cyclic())),
 		errOf(sendTo[[][]int]("grid").Run(ctx, tables, [][]int{{1}, {2, 3}})),
 		errOf(sendTo[string]("s").Run(ctx, tables, "a\x00")),
 		errOf(sendTo[string]("s").Run(ctx, tables, "a\xff")),
@@ -214,4 +216,10 @@ func (truth) Value() (driver.Value, error) { return true, nil }
 
 func sendMap(column string, db pgcmd.DB) (int64, error) {
 	return pgcmd.Exec[struct{ V map[string]int }]("t.add", `insert into t (`+column+`) values (@v)`).Run(context.Background(), db, struct{ V map[string]int }{map[string]int{}})
+}
+
+func cyclic() any {
+	list := []any{nil}
+	list[0] = list
+	return list
 }

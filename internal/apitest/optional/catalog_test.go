@@ -79,12 +79,12 @@ func TestACatalogRunsVariants(t *testing.T) {
 	assert.Equal(t, "[1,3]", string(out))
 	sent.take()
 	_, err = c.Run(t.Context(), pool, "users.search", json.RawMessage(`{"sort": "name", "kind": "b"}`))
-	e := refused(t, err, pgcmd.CodeInvalid, pgcmd.NotApplied, "kind must be one of [key]; sort must be one of email, age, or empty for the default")
+	e := refused(t, err, pgcmd.CodeInvalid, pgcmd.NotApplied, "kind must be one of [a c]; sort must be one of email, age, or empty for the default")
 	assert.Equal(t, "sort", e.Problems[1].Field)
 	assert.Empty(t, sent.take())
 	out, err = c.Run(t.Context(), pool, "users.search[]", json.RawMessage(`[{"sort": "name"}, {"sort": "age"}]`))
 	require.NoError(t, err)
-	assert.Contains(t, string(out), `"field":"Sort"`)
+	assert.Contains(t, string(out), `"field":"sort","rule":"choice","message":"sort must`)
 	assert.Contains(t, string(out), `"value":[2,3,1]`)
 }
 

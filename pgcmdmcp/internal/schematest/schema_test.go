@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/big"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -142,6 +143,52 @@ func TestSchemasAreValidAndAgreeWithTheCatalog(t *testing.T) {
 		t.Errorf("only %d of %d inputs were taken", taken, len(inputs))
 	}
 	t.Logf("%d of %d inputs taken", taken, len(inputs))
+}
+
+func TestTypesOfPgtypeFollowTheirSchemas(t *testing.T) {
+	type in struct {
+		B  pgtype.Bool
+		T  pgtype.Text
+		I  pgtype.Int2
+		U  pgtype.Uint32
+		F  pgtype.Float4
+		N  pgtype.Numeric
+		D  pgtype.Date
+		TS pgtype.Timestamp
+		TZ pgtype.Timestamptz
+		ID pgtype.UUID
+		P  pgtype.Point
+	}
+	catalog := pgcmd.NewCatalog(pgcmd.New("x", func(_ context.Context, _ pgcmd.DB, given in) (in, error) { return given, nil }))
+	info := catalog.Manifest().Commands[0]
+	inSchema, outSchema := compile(t, info.Input), compile(t, info.Output)
+	taken := 0
+	for _, field := range []string{"B", "T", "I", "U", "F", "N", "D", "TS", "TZ", "ID", "P"} {
+		for _, json := range []string{`null`, `true`, `5`, `-1`, `70000`, `"x"`, `"NaN"`, `"infinity"`, `"2006-01-02"`, `"2006-01-02T15:04:05Z"`,
+			`"6ba7b810-9dad-41d1-80b4-00c04fd430c8"`, `"(1,2)"`, `[1,2]`, `{}`} {
+			input := []byte(`{"` + field + `":` + json + `}`)
+			result, err := catalog.Run(t.Context(), db{}, "x", input)
+			switch schemaErr := inSchema.Validate(value(t, input)); {
+			case err != nil: // a schema does not say what a text must hold
+				if e, _ := errors.AsType[*pgcmd.Error](err); len(e.Problems) != 1 || e.Problems[0].Field != field || strings.Contains(e.Problems[0].Message, "pgtype") {
+					t.Errorf("%s: %v", input, err)
+				}
+				if json[0] != '"' && schemaErr == nil {
+					t.Errorf("%s follows the schema and is refused: %v", input, err)
+				}
+				continue
+			case schemaErr != nil:
+				t.Errorf("%s is taken and does not follow the schema: %v", input, schemaErr)
+			}
+			taken++
+			if err := outSchema.Validate(value(t, result)); err != nil {
+				t.Errorf("the output of %s does not follow its schema: %v", input, err)
+			}
+		}
+	}
+	if taken < 30 {
+		t.Errorf("only %d were taken", taken)
+	}
 }
 
 func TestOutputsFollowTheirSchemas(t *testing.T) {
