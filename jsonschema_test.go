@@ -59,7 +59,7 @@ func TestSchemaOfTypes(t *testing.T) {
 		"duration":         {schemas[time.Duration], `{"type":"integer","minimum":-9223372036854775808,"maximum":9223372036854775807,"description":"nanoseconds"}`, ``},
 		"bytes":            {schemas[[]byte], `{"type":"string","contentEncoding":"base64"}`, `{"type":["string","null"],"contentEncoding":"base64"}`},
 		"an address":       {schemas[netip.Addr], `{"type":"string"}`, ``},
-		"a pgtype":         {schemas[pgtype.Numeric], `{}`, ``},
+		"a pgtype":         {schemas[pgtype.Numeric], `{"type":["number","string","null"],"description":"a number, \"NaN\", \"Infinity\", \"-Infinity\" or null"}`, ``},
 		"a big integer":    {schemas[big.Int], `{}`, ``},
 		"a pointer":        {schemas[*int32], `{"type":["integer","null"],"minimum":-2147483648,"maximum":2147483647}`, ``},
 		"a pointer to any": {schemas[*any], `{}`, ``},

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgcmd/pgcmd"
@@ -94,6 +95,9 @@ func inputs(p *page) {
 		errOf(catalog.Run(ctx, pool, "orders.ad", nil)),
 		errOf(catalog.Run(ctx, pool, "users.find", nil)),
 		errOf(pgcmd.NewCatalog().Run(ctx, pool, "orders.add", nil)),
+		refuses[pgtype.Bool](ctx), refuses[pgtype.Text](ctx), refuses[pgtype.Int2](ctx), refuses[pgtype.Int4](ctx), refuses[pgtype.Int8](ctx),
+		refuses[pgtype.Uint32](ctx), refuses[pgtype.Float4](ctx), refuses[pgtype.Float8](ctx), refuses[pgtype.Numeric](ctx), refuses[pgtype.Date](ctx),
+		refuses[pgtype.Timestamp](ctx), refuses[pgtype.Timestamptz](ctx), refuses[pgtype.UUID](ctx), refuses[pgtype.Point](ctx),
 		errOf(catalog.Run(ctx, pool, "orders.close", json.RawMessage(`{"id":1}`))),
 		errOf(catalog.Run(ctx, pool, "orders.rate", nil)),
 		errOf(catalog.Run(ctx, pool, "orders.add", json.RawMessage(`null`))),
@@ -173,7 +177,6 @@ func inputs(p *page) {
 		errOf(sendTo[point]("m").Run(ctx, tables, point{})),
 		errOf(pgcmd.Exec[struct{ V map[string]int }]("t.add", `insert into t (s) values (@v)`).Run(ctx, conn, struct{ V map[string]int }{map[string]int{}})),
 		errOf(sendTo[pgtype.Bits]("s").Run(ctx, tables, pgtype.Bits{Len: 9, Valid: true})),
-		errOf(sendTo[any]("s").Run(ctx, tables, cyclic())),
 		errOf(sendTo[[][]int]("grid").Run(ctx, tables, [][]int{{1}, {2, 3}})),
 		errOf(sendTo[string]("s").Run(ctx, tables, "a\x00")),
 		errOf(sendTo[string]("s").Run(ctx, tables, "a\xff")),
@@ -189,6 +192,7 @@ func inputs(p *page) {
 		adHoc(pgcmd.AdHocQuery{SQL: `select 1; select 2`}),
 		adHoc(pgcmd.AdHocQuery{SQL: `select $1`}),
 		adHoc(pgcmd.AdHocQuery{SQL: `select @n`}),
+		adHoc(pgcmd.AdHocQuery{SQL: `select @n::text`, Args: map[string]any{"n": cyclic()}}),
 		adHoc(pgcmd.AdHocQuery{SQL: `select @n::text`, Args: map[string]any{"n": "\x00"}}),
 		errOf(pgcmd.AdHoc.With(pgcmd.Options{ReadOnly: true}).Run(ctx, tables, pgcmd.AdHocQuery{SQL: `delete from t`})),
 	)
@@ -222,4 +226,10 @@ func cyclic() any {
 	list := []any{nil}
 	list[0] = list
 	return list
+}
+
+// refuses is the error of an object that is given for a T.
+func refuses[T any](ctx context.Context) error {
+	type in struct{ V T }
+	return errOf(pgcmd.NewCatalog(accept[in]("t.take")).Run(ctx, nil, "t.take", json.RawMessage(`{"V":{}}`)))
 }
