@@ -48,8 +48,10 @@ func unencodableAt(v reflect.Value, depth int) (why string) {
 	case reflect.Pointer, reflect.Interface:
 		return unencodableAt(v.Elem(), depth+1) // of nil: the zero Value
 	case reflect.Slice, reflect.Array:
-		for i := 0; i < v.Len() && why == "" && mayBeUnencodable(v.Type().Elem(), 0); i++ {
-			why = unencodableAt(v.Index(i), depth+1)
+		if mayBeUnencodable(v.Type().Elem(), 0) {
+			for i := 0; why == "" && i < v.Len(); i++ {
+				why = unencodableAt(v.Index(i), depth+1)
+			}
 		}
 	case reflect.Map:
 		if mayBeUnencodable(v.Type().Elem(), 0) {
@@ -65,9 +67,11 @@ func unencodableAt(v reflect.Value, depth int) (why string) {
 			}
 			return ""
 		}
-		for i := 0; i < typ.NumField() && why == "" && isComposite(typ); i++ {
-			if typ.Field(i).IsExported() {
-				why = unencodableAt(v.Field(i), depth+1)
+		if isComposite(typ) {
+			for i := 0; why == "" && i < typ.NumField(); i++ {
+				if typ.Field(i).IsExported() {
+					why = unencodableAt(v.Field(i), depth+1)
+				}
 			}
 		}
 	}
