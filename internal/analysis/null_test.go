@@ -330,6 +330,7 @@ func TestNulls(t *testing.T) {
 		{`update filled set a = 1 returning a`, "unknown", nil},
 		{`insert into v_users (name, nick) values ('a', 'b') returning nick`, "unknown", nil},
 		{`insert into users (name) values ('a') returning old.name, new.name, new.nick`, "maybe never maybe", nil},
+		{`insert into users (name) values ('a') on conflict (id) do update set name = excluded.name returning old.name, new.name, old.id is null`, "maybe never never", nil},
 		{`update users set nick = 'a' where nick is null returning old.nick, new.nick`, "maybe never", nil},
 		{`merge into users u using posts p on p.user_id = u.id when matched then update set nick = p.body returning u.name, u.nick, p.title`, "never unknown unknown", nil},
 	} {
