@@ -30,12 +30,12 @@ func (a *analyzer) aggregate(e *pgtree.Node, s *scope, v env, values mask) outco
 		}
 	}
 	groups, ok := s.query.List("groupClause")
-	if !ok || s.sets {
+	if !ok || s.sets && (!s.hasEmptySet() || len(v.cons) > 0) {
 		return unknown(values)
 	}
 	kind, _ := e.Text("aggkind")
-	if len(groups) == 0 {
-		if !readsTable(s.query) || s.query.Node("havingQual") != nil || mentionsAggregate(v.cons, true) || s.findsOuter() || a.findsByKey(s, s.query, s.within) || s.parent != nil && s.parent.probed(relationsOf(s.query)) {
+	if len(groups) == 0 || s.sets { // all rows are a group too, and there may be none
+		if s.isTested() || !readsTable(s.query) || s.query.Node("havingQual") != nil || mentionsAggregate(v.cons, true) || s.findsOuter() || a.findsByKey(s, s.query, s.within) || s.parent != nil && s.parent.probed(relationsOf(s.query)) {
 			return unknown(values)
 		}
 		return maybe(values, &reason{text: f.name + " of no rows is NULL", near: []string{f.name}})
@@ -50,8 +50,12 @@ func (a *analyzer) aggregate(e *pgtree.Node, s *scope, v env, values mask) outco
 	case "array_agg", "json_agg", "jsonb_agg", "json_object_agg", "jsonb_object_agg", "json_agg_strict", "jsonb_agg_strict":
 		return value(values)
 	case "sum", "avg", "min", "max", "bool_and", "bool_or", "every", "bit_and", "bit_or", "bit_xor", "string_agg", "var_pop", "stddev_pop", "any_value",
-		"range_agg", "range_intersect_agg", "xmlagg":
-		if f.name == "string_agg" && len(args) > 1 || kind == "n" {
+		"range_agg", "range_intersect_agg", "xmlagg", "percentile_cont", "percentile_disc", "mode":
+		direct, _ := e.List("aggdirectargs")
+		for _, d := range direct { // the fraction
+			arg = arg.or(a.eval(d, s, v))
+		}
+		if f.name == "string_agg" && len(args) > 1 || kind == "n" || kind == "o" {
 			o := outcome{can: arg.can&isNull | values, does: arg.does&isNull | values}
 			if mentionsAggregate(slices.Concat(s.cons, v.cons), false) { // it may ask for a row that is not NULL
 				return outcome{can: o.can, does: o.does &^ isNull}
@@ -66,6 +70,56 @@ func (a *analyzer) aggregate(e *pgtree.Node, s *scope, v env, values mask) outco
 		return maybe(values, &reason{text: f.name + " of one row is NULL", near: []string{f.name}})
 	}
 	return unknown(values)
+}
+
+// hasEmptySet reports whether all rows are one of the groups of GROUPING SETS, ROLLUP or CUBE.
+func (s *scope) hasEmptySet() bool {
+	const empty, rollup, cube, sets = 0, 2, 3, 4
+	var isEmpty func(set *pgtree.Node) bool
+	isEmpty = func(set *pgtree.Node) bool {
+		switch num(set, "kind") {
+		case empty, rollup, cube:
+			return true
+		case sets:
+			members, _ := set.List("content")
+			return slices.ContainsFunc(members, isEmpty)
+		}
+		return false
+	}
+	all, _ := s.query.List("groupingSets") // each is combined with the others
+	return len(all) > 0 && !slices.ContainsFunc(all, func(set *pgtree.Node) bool { return !isEmpty(set) })
+}
+
+// isTested reports whether a condition of the query around a subquery is about what that gives: it may ask for a row.
+func (s *scope) isTested() bool {
+	if s.parent == nil {
+		return false
+	}
+	return slices.ContainsFunc(s.parent.cons, func(c constraint) bool {
+		return c.scope == s.parent && s.parent.mentions(c.expr, 0, func(table, _ int) bool { return s.parent.subs[table] == s }, 0)
+	})
+}
+
+// countsSome reports whether an expression is a count of rows that a group, or a frame, may always have.
+func (a *analyzer) countsSome(e *pgtree.Node, s *scope, v env) bool {
+	for a.onlyArgument(e) != nil { // a cast
+		e = a.onlyArgument(e)
+	}
+	groups, _ := s.query.List("groupClause")
+	if !a.isNamed(e, "count") || e.Is("AGGREF") && len(groups) == 0 {
+		return false
+	}
+	args, _ := e.List("args")
+	for _, arg := range args {
+		if arg.Is("TARGETENTRY") {
+			arg = arg.Node("expr")
+		}
+		v.grouped = nil
+		if a.eval(arg, s, v).does&isNull != 0 {
+			return s.sets || mentionsAggregate(slices.Concat(s.cons, v.cons), false)
+		}
+	}
+	return e.Node("aggfilter") == nil || s.sets || mentionsAggregate(slices.Concat(s.cons, v.cons), false)
 }
 
 // findsOuter reports whether a subquery reads a table without a condition that the query around it reads too: it has a row.

@@ -197,15 +197,22 @@ func relationsOf(n *pgtree.Node) (all []uint32) {
 
 // reduce is the constant that an expression is, where all of COALESCE before it is NULL; else the expression.
 func (a *analyzer) reduce(e *pgtree.Node, s *scope, v env) *pgtree.Node {
+	args, _ := e.List("args")
+	if a.isNumberCast(e) {
+		if arg := a.reduce(args[0], s, v); arg != args[0] {
+			if _, ok := a.smallInteger(arg); ok {
+				return arg
+			}
+		}
+	}
 	if !e.Is("COALESCEEXPR") {
 		return e
 	}
-	args, _ := e.List("args")
 	for _, arg := range args {
 		o := a.eval(arg, s, v)
 		switch {
 		case o.can == isNull:
-		case arg.Is("CONST"):
+		case isConst(arg):
 			return arg
 		default:
 			return e
@@ -268,7 +275,7 @@ func (a *analyzer) assume(v env, s *scope, e *pgtree.Node, null bool) env {
 		v.facts = &fact{before: v.facts, scope: s, table: num(e, "varno"), column: num(e, "varattno"), null: null}
 		return v
 	}
-	if args, _ := e.List("args"); null && e.Is("COALESCEEXPR") {
+	if args, _ := e.List("args"); null && e.Is("COALESCEEXPR", "MINMAXEXPR") {
 		for _, arg := range args {
 			v = a.assume(v, s, arg, true)
 		}

@@ -1,6 +1,7 @@
 package analysis
 
 import (
+	"bytes"
 	_ "embed"
 	"fmt"
 	"slices"
@@ -97,6 +98,10 @@ func (a *analyzer) call(e *pgtree.Node, args []*pgtree.Node, s *scope, v env, va
 		}
 	case f.lang == "internal" && maybeNull:
 		own = maybe(values, &reason{text: name + " " + why, near: near})
+		if f.name == "array_length" && len(args) == 2 && a.isNamed(bare(args[0]), "array_agg") && isOne(args[1]) { // it has an element
+			own = value(values)
+			break
+		}
 		if constant && f.src != "show_config_by_name_missing_ok" || len(args) > 0 && (args[0].Is("ARRAYEXPR") || a.guarded(args[0], s, v)) {
 			own.does, own.why = own.does&^isNull, nil
 		}
@@ -119,6 +124,9 @@ func (a *analyzer) call(e *pgtree.Node, args []*pgtree.Node, s *scope, v env, va
 		case "<>":
 			return value(isFalse)
 		}
+	}
+	if o, ok := a.compareConstants(name, args); ok && f.builtin() && e.Is("OPEXPR") {
+		return o
 	}
 	if f.builtin() && len(args) == 2 && (f.src == "booleq" || f.src == "boolne") {
 		if b, ok := constBool(args[1]); ok && b == (f.src == "booleq") {
@@ -144,6 +152,73 @@ func (a *analyzer) call(e *pgtree.Node, args []*pgtree.Node, s *scope, v env, va
 	}
 	return own
 }
+
+// compareConstants is what a comparison of two constants gives: of two small integers, casts of them included, or of two texts
+// or labels of an enum that differ, of which it is not relied on that they are not equal.
+func (a *analyzer) compareConstants(name string, args []*pgtree.Node) (o outcome, ok bool) {
+	if len(args) != 2 {
+		return outcome{}, false
+	}
+	truth := func(b bool) (outcome, bool) {
+		if b {
+			return value(isTrue), true
+		}
+		return value(isFalse), true
+	}
+	x, xok := a.smallInteger(args[0])
+	y, yok := a.smallInteger(args[1])
+	switch {
+	case !xok || !yok:
+	case name == "=":
+		return truth(x == y)
+	case name == "<>":
+		return truth(x != y)
+	case name == "<":
+		return truth(x < y)
+	case name == "<=":
+		return truth(x <= y)
+	case name == ">":
+		return truth(x > y)
+	case name == ">=":
+		return truth(x >= y)
+	}
+	x1, y1 := bare(args[0]), bare(args[1])
+	b1, ok1 := x1.Datum("constvalue")
+	b2, ok2 := y1.Datum("constvalue")
+	if t := a.catalog.types[x1.OID("consttype")]; ok1 && ok2 && x1.OID("consttype") == y1.OID("consttype") && !bytes.Equal(b1, b2) &&
+		(x1.OID("consttype") == textOID || t != nil && t.kind == "e") {
+		switch name {
+		case "=":
+			return outcome{can: boolean, does: isFalse}, true
+		case "<>":
+			return outcome{can: boolean, does: isTrue}, true
+		}
+	}
+	return outcome{}, false
+}
+
+// smallInteger is the value of a constant from 0 to 255, or of a cast of one to another type of numbers.
+func (a *analyzer) smallInteger(e *pgtree.Node) (n int, ok bool) {
+	for a.isNumberCast(e) {
+		args, _ := e.List("args")
+		e = args[0]
+	}
+	value, ok := e.Datum("constvalue")
+	switch oid := e.OID("consttype"); {
+	case !e.Is("CONST") || !ok || len(value) == 0 || slices.ContainsFunc(value[1:], func(b byte) bool { return b != 0 }):
+		return 0, false
+	case oid == 21 || oid == 23 || oid == 20: // int2, int4, int8
+		return int(value[0]), true
+	}
+	return 0, false
+}
+
+func (a *analyzer) isNumberCast(e *pgtree.Node) bool {
+	args, _ := e.List("args")
+	return e.Is("FUNCEXPR") && len(args) == 1 && a.isNamed(e, "int2", "int4", "int8", "float4", "float8", "numeric")
+}
+
+const textOID = 25
 
 // functionColumn is what a column of a function in FROM can be.
 func (a *analyzer) functionColumn(rte *pgtree.Node, number int, s *scope, values mask) outcome {

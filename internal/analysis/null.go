@@ -287,7 +287,7 @@ func (a *analyzer) evalNode(e *pgtree.Node, s *scope, v env) outcome {
 		if o.can&^isNull == 0 {
 			return o
 		}
-		if groups, _ := s.query.List("groupClause"); a.isNamed(args[0], "count") && len(groups) > 0 || a.guarded(args[0], s, v) || isConst(args[0]) && isConst(args[1]) {
+		if a.countsSome(args[0], s, v) || a.guarded(args[0], s, v) || isConst(args[0]) && isConst(args[1]) {
 			return outcome{can: isNull | values, does: values}
 		}
 		return maybe(values, &reason{text: "nullif gives NULL where its arguments are equal", near: []string{"nullif"}})
@@ -298,7 +298,11 @@ func (a *analyzer) evalNode(e *pgtree.Node, s *scope, v env) outcome {
 	case "CASEEXPR":
 		return a.branches(e, args, s, v, a.eval)
 	case "COALESCEEXPR", "MINMAXEXPR":
-		return a.first(args, s, v, values, e.Is("COALESCEEXPR"), a.eval)
+		o := a.first(args, s, v, values, e.Is("COALESCEEXPR"), a.eval)
+		if o.can&isNull != 0 && v.returning != s && !(s.sets && v.grouped == s) {
+			o = o.ruled(a.checked(args, s))
+		}
+		return o
 	case "NULLTEST":
 		return a.nullTest(e, s, v)
 	case "BOOLEANTEST":
@@ -373,8 +377,12 @@ func (a *analyzer) restrict(o outcome, s *scope, e *pgtree.Node, v env) outcome 
 		return o
 	}
 	cons := slices.Concat(s.cons, v.cons)
-	facts := &fact{before: s.known, scope: s, expr: e, null: true}
-	excluded, unsure := a.excluded(cons, facts, func(c constraint) bool { return c.scope == s && contains(c.expr, e) })
+	facts := a.assume(env{facts: s.known}, s, e, true).facts
+	excluded, unsure := a.excluded(cons, facts, func(c constraint) bool {
+		return c.scope == s && (contains(c.expr, e) || e.Is("COALESCEEXPR", "MINMAXEXPR") && a.mentions(c, s, func(table, column int) bool {
+			return s.mentions(e, 0, func(t, n int) bool { return t == table && n == column }, 0)
+		}))
+	})
 	return o.ruled(excluded, unsure)
 }
 
@@ -703,6 +711,45 @@ func (a *analyzer) column(r *relation, number int, rte *pgtree.Node) outcome {
 		}
 	}
 	return o
+}
+
+// checked reports whether the checks of a table exclude that all of several columns are NULL, or are not understood.
+func (a *analyzer) checked(columns []*pgtree.Node, s *scope) (excluded, unsure bool) {
+	table := 0
+	var names []int
+	for _, e := range columns {
+		e = bare(e)
+		if up, ok := e.Int("varlevelsup"); !e.Is("VAR") || !ok || up != 0 {
+			return false, false
+		}
+		if alias := s.aliased(num(e, "varno"), num(e, "varattno")); alias != nil {
+			e = bare(alias)
+		}
+		if !isColumn(e, num(e, "varno")) || table != 0 && num(e, "varno") != table {
+			return false, false
+		}
+		table, names = num(e, "varno"), append(names, num(e, "varattno"))
+	}
+	rte := s.table(table)
+	r := a.catalog.relations[rte.OID("relid")]
+	if num(rte, "rtekind") != rteRelation || r == nil || r.kind != "r" && r.kind != "p" || s.row != nil || s.cmd != cmdSelect ||
+		slices.ContainsFunc(s.joins, func(j *outerJoin) bool { return slices.Contains(j.tables, table) }) {
+		return false, false
+	}
+	row := rowScope(r)
+	var facts *fact
+	for _, name := range names {
+		facts = &fact{before: facts, scope: row, table: 1, column: name, null: true}
+	}
+	inherits, ok := rte.Bool("inh")
+	var about []constraint
+	for _, k := range r.checks {
+		if (!k.noInherit || !r.parent || ok && !inherits) && row.mentions(k.expr, 0, func(_, n int) bool { return slices.Contains(names, n) }, 0) {
+			about = append(about, constraint{scope: row, expr: k.expr, allowed: isTrue | isNull})
+		}
+	}
+	excluded, unsure = a.excluded(about, facts, func(constraint) bool { return true })
+	return excluded, unsure || len(about) > 1 // together they may exclude what each of them does not
 }
 
 // isPlain reports whether a check is made of comparisons and tests for NULL alone: what it says of one column leaves the

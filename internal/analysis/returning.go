@@ -33,7 +33,10 @@ func (a *analyzer) returned(s *scope, table, number, returning int, values mask)
 		return unknown(values)
 	}
 	stored := a.column(r, number, rte)
-	if s.cmd == cmdInsert && returning == old || s.cmd == cmdMerge && returning != 0 {
+	if s.cmd == cmdInsert && returning == old {
+		return maybe(values, &reason{text: "there is no old row where ON CONFLICT finds none", near: []string{"returning"}})
+	}
+	if s.cmd == cmdMerge && returning != 0 {
 		return outcome{can: stored.can&values | isNull, does: stored.does & values &^ isNull}
 	}
 	if stored.can&isNull == 0 {
