@@ -72,6 +72,7 @@ var elsewhere = []message{
 	{"PostgreSQL %d does not store query trees: that begins with 14", version},
 	{"merge into", version},
 	{"there is no old row of an INSERT", version},
+	{"there is no old row where ON CONFLICT finds none", version},
 	{"there is no new row of a DELETE", version},
 	{"it has more than %d parameters", "a statement of more than 100 parameters"},
 	{"the server does not make a temporary function of it: ", "an event trigger that refuses CREATE FUNCTION"},
