@@ -10,8 +10,9 @@
 // Where to begin: ask.go gets the trees from the server, catalog.go what they name, form.go checks
 // that their form is known. effects.go finds the tables, functions and writes. For NULL, null.go
 // evaluates an expression to an outcome, with expr.go, functions.go, aggregates.go and elements.go
-// for its kinds; scope.go has the queries, with their joins and conditions; output.go and
-// returning.go have the columns of the result.
+// for its kinds; columns.go says what a column of a table, a view or a subquery can be; scope.go has
+// the queries, with their joins and conditions; output.go and returning.go have the columns of the
+// result.
 package analysis
 
 import (

@@ -1,0 +1,425 @@
+package analysis
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/pgcmd/pgcmd/internal/pgtree"
+)
+
+// variable is what a column of a table of the query, or of one around it, can be.
+func (a *analyzer) variable(e *pgtree.Node, s *scope, v env) outcome {
+	values := valuesOf(e)
+	table, number, up := num(e, "varno"), num(e, "varattno"), num(e, "varlevelsup")
+	if table == absent || number == absent || up == absent {
+		return unknown(values)
+	}
+	for range up {
+		if s = s.parent; s == nil {
+			return unknown(values)
+		}
+	}
+	returning := 0
+	if e.Has("varreturningtype") {
+		returning = num(e, "varreturningtype")
+	}
+	if alias := s.aliased(table, number); alias != nil {
+		o := a.eval(alias, s, v)
+		if num(s.table(table), "rtekind") == rteGroup && s.sets && v.grouped == s {
+			o.can |= isNull
+		}
+		return o
+	}
+	for _, facts := range []*fact{v.facts, s.known} {
+		if f := facts.ofColumn(s, table, number); f != nil {
+			// What is known is of the row before an UPDATE.
+			if v.returning == s && table == s.target && f.expr == nil && facts == s.known {
+				continue
+			}
+			if s.sets && v.grouped == s && facts == s.known {
+				continue
+			}
+			if f.null {
+				return outcome{can: isNull, does: isNull, why: &reason{text: fmt.Sprintf("column %q is NULL by the condition", a.columnName(s, table, number)),
+					near: []string{a.columnName(s, table, number)}}}
+			}
+			return value(values)
+		}
+	}
+	if v.returning == s && (table == s.target || returning != 0) {
+		return a.returned(s, table, number, returning, values)
+	}
+	o := a.base(s, table, number, returning, values)
+	if o.can&isNull != 0 && !v.nested && len(s.joins) > 0 {
+		o, v = a.found(s, table, number, values, v)
+	}
+	if key := (columnKey{table, number, returning}); o.can&isNull != 0 && !v.nested {
+		if s.judged[key] { // by a condition with a subquery that names it
+			return o
+		}
+		s.judged[key] = true
+		facts := &fact{before: s.known, scope: s, table: table, column: number, null: true}
+		excluded, unsure := a.excluded(slices.Concat(s.cons, v.cons), facts, func(c constraint) bool {
+			return a.mentions(c, s, func(t, n int) bool { return t == table && n == number })
+		})
+		o = o.ruled(excluded, unsure)
+		delete(s.judged, key)
+	}
+	o = a.unsureIfTied(o, s, table, number, v.cons)
+	if s.sets && v.grouped == s || s.cmd == cmdMerge { // in a MERGE there may be no row of the source
+		o.can |= isNull
+	}
+	return o
+}
+
+// found is what a column can be where the conditions of a branch, or that others are NULL, show that outer joins found the
+// row, and what holds there.
+func (a *analyzer) found(s *scope, table, number int, values mask, v env) (o outcome, _ env) {
+	joins, nulls := s.joins, a.isNullBy(s, v)
+	for {
+		i := slices.IndexFunc(joins, func(j *outerJoin) bool { return slices.Contains(j.tables, table) })
+		if i < 0 {
+			o = a.ofTable(s, s.table(table), table, number, values)
+			break
+		}
+		j := joins[i]
+		facts := s.known
+		for _, t := range j.tables {
+			facts = &fact{before: facts, scope: s, table: t, column: allColumns, null: true}
+		}
+		excluded, unsure := a.excluded(v.cons, facts, func(c constraint) bool {
+			return a.mentions(c, s, func(t, _ int) bool { return slices.Contains(j.tables, t) })
+		})
+		if !excluded && !(j.other != nil && a.absent(s, j.other.tables, j.other.joins, nulls)) {
+			o = a.unmatched(a.ofTable(s, s.table(table), table, number, values), s, j, table, number)
+			o = o.ruled(false, unsure || !j.unsure && a.mustMatch(s, j, v))
+			break
+		}
+		joins, v = j.joins, v.with(j.cons...)
+	}
+	return outcome{o.can & (isNull | values), o.does & (isNull | values), o.why}, v
+}
+
+// isNullBy are the facts of an env, and those of its conditions that say that something is NULL.
+func (a *analyzer) isNullBy(s *scope, v env) *fact {
+	for _, c := range slices.Concat(s.cons, v.cons) {
+		test := num(c.expr, "nulltesttype")
+		byRow, ok := c.expr.Bool("argisrow")
+		if c.scope == s && c.expr.Is("NULLTEST") && ok && !byRow && (test == 0 && c.allowed == isTrue || test == 1 && c.allowed&isTrue == 0) {
+			v = a.assume(v, s, c.expr.Node("arg"), true)
+		}
+	}
+	return v.facts
+}
+
+// absent reports whether the facts show that a side of a FULL JOIN has no row: a column is NULL that is not in any.
+func (a *analyzer) absent(s *scope, tables []int, below []*outerJoin, facts *fact) bool {
+	for f := facts; f != nil; f = f.before {
+		if f.scope == s && f.expr == nil && f.null && slices.Contains(tables, f.table) && !slices.ContainsFunc(below, func(j *outerJoin) bool {
+			return slices.Contains(j.tables, f.table)
+		}) && a.ofTable(s, s.table(f.table), f.table, f.column, everything).can&isNull == 0 {
+			return true
+		}
+	}
+	return slices.ContainsFunc(below, func(j *outerJoin) bool {
+		return j.other != nil && a.absent(s, j.tables, j.joins, facts) && a.absent(s, j.other.tables, j.other.joins, facts)
+	})
+}
+
+func (a *analyzer) columnName(s *scope, table, number int) string {
+	names, _ := s.table(table).Node("eref").Texts("colnames")
+	if number < 1 || number > len(names) {
+		return "?"
+	}
+	return names[number-1]
+}
+
+// base is what a column can be by its table and the outer joins, without the conditions.
+func (a *analyzer) base(s *scope, table, number, returning int, values mask) outcome {
+	key := columnKey{table, number, returning}
+	o, ok := s.memo[key]
+	if !ok {
+		if s.busy[key] {
+			return unknown(values)
+		}
+		s.busy[key] = true
+		o = a.ofTable(s, s.table(table), table, number, values)
+		delete(s.busy, key)
+		for _, j := range s.joins {
+			if slices.Contains(j.tables, table) {
+				o = a.unmatched(o, s, j, table, number)
+				break
+			}
+		}
+		s.memo[key] = o
+	}
+	return outcome{o.can & (isNull | values), o.does & (isNull | values), o.why}
+}
+
+// unmatched is what a column can be where an outer join may have found no row.
+func (a *analyzer) unmatched(o outcome, s *scope, j *outerJoin, table, number int) outcome {
+	o.can |= isNull
+	if j.unsure {
+		return o
+	}
+	alias, _ := s.table(table).Node("eref").Text("aliasname")
+	name := a.columnName(s, table, number)
+	o.does |= isNull
+	if number == 0 {
+		o.why = &reason{text: fmt.Sprintf("the row of %s is NULL where the %s finds none", alias, j.words), near: []string{alias}}
+	} else {
+		o.why = &reason{text: fmt.Sprintf("column %q of %s is NULL where the %s finds no row", name, alias, j.words), near: []string{alias + "." + name, name, alias}}
+	}
+	return o
+}
+
+// ofTable is what a column of one entry of the range table can be.
+func (a *analyzer) ofTable(s *scope, rte *pgtree.Node, table, number int, values mask) outcome {
+	if rte == nil {
+		return unknown(values)
+	}
+	if number == 0 { // the whole row
+		return value(values)
+	}
+	switch num(rte, "rtekind") {
+	case rteRelation:
+		if conflict := s.query.Node("onConflict"); conflict != nil && num(conflict, "exclRelIndex") == table {
+			return a.inserted(s, number, values)
+		}
+		r := a.catalog.relations[rte.OID("relid")]
+		if r == nil {
+			return unknown(values)
+		}
+		if s.row != nil { // its checks are what is being judged
+			switch c := r.columns[number]; {
+			case c != nil && c.notNull:
+				return value(values)
+			case c != nil && a.catalog.isNotNullDomain(c.typ):
+				return outcome{can: isNull | values, does: values}
+			}
+			return outcome{can: isNull | values, does: isNull | values}
+		}
+		o := a.column(r, number, rte)
+		if alias, _ := rte.Node("eref").Text("aliasname"); o.why != nil && alias != "" {
+			why := *o.why
+			why.near = append([]string{alias + "." + a.columnName(s, table, number), a.columnName(s, table, number)}, why.near...)
+			o.why = &why
+		}
+		return o
+	case rteSubquery:
+		sub := s.subs[table]
+		if sub == nil {
+			q := rte.Node("subquery")
+			if !q.Is("QUERY") {
+				return unknown(values)
+			}
+			sub = a.newScope(q, s, s.within)
+			s.subs[table] = sub
+		}
+		return a.output(sub, number-1, false)
+	case rteFunction:
+		return a.functionColumn(rte, number, s, values)
+	case rteValues:
+		lists, ok := rte.Lists("values_lists")
+		if !ok || len(lists) == 0 {
+			return unknown(values)
+		}
+		var o outcome
+		for _, list := range lists {
+			if number > len(list) {
+				return unknown(values)
+			}
+			o = o.or(a.eval(list[number-1], s, s.within))
+		}
+		return o
+	case rteCTE:
+		return a.withColumn(s, rte, number, values, false)
+	}
+	return unknown(values)
+}
+
+// column is what a column of a table or a view can be.
+func (a *analyzer) column(r *relation, number int, rte *pgtree.Node) outcome {
+	if number < 0 { // of the system
+		if r.kind == "r" {
+			return value(everything)
+		}
+		return unknown(everything)
+	}
+	c := r.columns[number]
+	if c == nil {
+		return unknown(everything)
+	}
+	switch r.kind {
+	case "v", "m":
+		o := a.viewColumn(r, number, false)
+		if r.kind == "m" { // it may be older than the schema
+			o.can |= isNull
+		}
+		if o.why != nil {
+			o.why = &reason{text: o.why.text + ", in view " + r.String(), near: o.why.near, tied: o.why.tied}
+		}
+		return o
+	case "r", "p", "f":
+	default:
+		if c.notNull && r.kind == "S" {
+			return value(everything)
+		}
+		return unknown(everything)
+	}
+	inherits, ok := rte.Bool("inh")
+	inherits = r.parent && (!ok || inherits)
+	notNull := c.notNull && (c.inherited || !inherits)
+	if notNull && r.kind == "f" { // nothing holds a foreign table to it
+		return unknown(everything)
+	}
+	if notNull {
+		return value(everything)
+	}
+	o := maybe(everything, &reason{text: fmt.Sprintf("column %q of table %s may be NULL", c.name, r), near: []string{c.name}})
+	if a.catalog.isNotNullDomain(c.typ) { // it is checked in a cast alone: the NULL of a subquery that is of the domain is stored
+		o = outcome{can: o.can, does: o.does &^ isNull}
+	}
+	if r.kind == "f" {
+		return o
+	}
+	row := rowScope(r)
+	for _, k := range r.checks {
+		if k.noInherit && inherits {
+			continue
+		}
+		con := constraint{scope: row, expr: k.expr, allowed: isTrue | isNull}
+		ours, others := false, false
+		row.mentions(k.expr, 0, func(_, n int) bool {
+			ours, others = ours || n == number, others || n != number
+			return false
+		}, 0)
+		if !ours {
+			continue
+		}
+		facts := &fact{scope: row, table: 1, column: number, null: true}
+		excluded, unsure := a.excluded([]constraint{con}, facts, func(constraint) bool { return true })
+		if o = o.ruled(excluded, unsure || others && !a.isPlain(k.expr)); others && o.why != nil {
+			o.why.tied = true
+		}
+	}
+	if c.generated && o.can&isNull != 0 {
+		g := a.eval(c.expr, row, env{nested: true})
+		if g.can&isNull == 0 {
+			return o.never()
+		}
+		if g.does&isNull == 0 {
+			return o.ruled(false, true)
+		}
+	}
+	return o
+}
+
+// checked reports whether the checks of a table exclude that all of several columns are NULL, or are not understood.
+func (a *analyzer) checked(columns []*pgtree.Node, s *scope) (excluded, unsure bool) {
+	table := 0
+	var names []int
+	for _, e := range columns {
+		e = bare(e)
+		if up, ok := e.Int("varlevelsup"); !e.Is("VAR") || !ok || up != 0 {
+			return false, false
+		}
+		if alias := s.aliased(num(e, "varno"), num(e, "varattno")); alias != nil {
+			e = bare(alias)
+		}
+		if !isColumn(e, num(e, "varno")) || table != 0 && num(e, "varno") != table {
+			return false, false
+		}
+		table, names = num(e, "varno"), append(names, num(e, "varattno"))
+	}
+	rte := s.table(table)
+	r := a.catalog.relations[rte.OID("relid")]
+	if num(rte, "rtekind") != rteRelation || r == nil || r.kind != "r" && r.kind != "p" || s.row != nil || s.cmd != cmdSelect ||
+		slices.ContainsFunc(s.joins, func(j *outerJoin) bool { return slices.Contains(j.tables, table) }) {
+		return false, false
+	}
+	row := rowScope(r)
+	var facts *fact
+	for _, name := range names {
+		facts = &fact{before: facts, scope: row, table: 1, column: name, null: true}
+	}
+	inherits, ok := rte.Bool("inh")
+	var about []constraint
+	for _, k := range r.checks {
+		if (!k.noInherit || !r.parent || ok && !inherits) && row.mentions(k.expr, 0, func(_, n int) bool { return slices.Contains(names, n) }, 0) {
+			about = append(about, constraint{scope: row, expr: k.expr, allowed: isTrue | isNull})
+		}
+	}
+	excluded, unsure = a.excluded(about, facts, func(constraint) bool { return true })
+	return excluded, unsure || len(about) > 1 // together they may exclude what each of them does not
+}
+
+// isPlain reports whether a check is made of comparisons and tests for NULL alone: what it says of one column leaves the
+// other columns values by which it holds.
+func (a *analyzer) isPlain(check *pgtree.Node) bool {
+	plain := true
+	check.Walk(func(n *pgtree.Node) bool {
+		args, _ := n.List("args")
+		switch {
+		case n.Is("BOOLEXPR", "VAR", "CONST", "RELABELTYPE", "COLLATEEXPR", "COERCEVIAIO", "ARRAYEXPR"):
+		case n.Is("NULLTEST"):
+			plain = plain && n.Node("arg").Is("VAR")
+		case n.Is("OPEXPR", "SCALARARRAYOPEXPR", "FUNCEXPR"):
+			f := a.function(n)
+			plain = plain && f.builtin() && f.strict && !slices.ContainsFunc(args, func(arg *pgtree.Node) bool { return valuesOf(arg) == boolean })
+		default:
+			plain = false
+		}
+		return plain
+	})
+	return plain
+}
+
+// tiedTo reports whether a check is about a column of a table and another.
+func (r *relation) tiedTo(number, other int) bool {
+	return slices.ContainsFunc(r.checks, func(k check) bool {
+		of := map[int]bool{}
+		k.expr.Walk(func(n *pgtree.Node) bool {
+			if n.Is("VAR") {
+				of[num(n, "varattno")] = true
+			}
+			return true
+		})
+		return of[number] && of[other]
+	})
+}
+
+// unsureIfTied takes NULL from what surely happens to a column, if a condition is about the columns that a check ties it to.
+func (a *analyzer) unsureIfTied(o outcome, s *scope, table, number int, cons []constraint) outcome {
+	if o.why == nil || !o.why.tied {
+		return o
+	}
+	r := a.catalog.relations[s.table(table).OID("relid")]
+	about := slices.ContainsFunc(slices.Concat(s.cons, cons), func(c constraint) bool {
+		return a.mentions(c, s, func(t, n int) bool {
+			return t == table && n != number && (r == nil || r.kind == "v" || r.kind == "m" || r.tiedTo(number, n))
+		})
+	})
+	return o.ruled(false, about)
+}
+
+// rowScope is a scope in which the columns of a table stand for those of one of its rows, as in its checks.
+func rowScope(r *relation) *scope {
+	tables, _ := pgtree.Parse(fmt.Sprintf("{RANGETBLENTRY :rtekind %d :relid %d :inh false}", rteRelation, r.oid))
+	return &scope{query: &pgtree.Node{Tag: "QUERY"}, tables: tables, row: r, memo: map[columnKey]outcome{}, busy: map[columnKey]bool{}, judged: map[columnKey]bool{}, subs: map[int]*scope{}}
+}
+
+// viewColumn is what a column of a view can be.
+func (a *analyzer) viewColumn(r *relation, number int, elems bool) outcome {
+	s := a.views[r.oid]
+	if s == nil {
+		if r.view == nil || a.reached[r.oid] {
+			return unknown(everything)
+		}
+		a.reached[r.oid] = true
+		s = a.newScope(r.view, nil, env{})
+		delete(a.reached, r.oid)
+		a.views[r.oid] = s
+	}
+	return a.output(s, number-1, elems)
+}
