@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -31,7 +32,7 @@ func jsonOf(types *pgtype.Map, oid uint32, format int16, raw []byte) json.RawMes
 		return json.RawMessage("null")
 	}
 	if oid < rowscan.FirstUserOID { // whatever Go type is registered for it
-		types = ownTypes
+		types = ownTypes()
 	}
 	t, known := types.TypeForOID(oid)
 	if !known {
@@ -73,8 +74,8 @@ func jsonOf(types *pgtype.Map, oid uint32, format int16, raw []byte) json.RawMes
 	return jsonString(`\x` + hex.EncodeToString(raw))
 }
 
-// ownTypes are PostgreSQL's own types as pgx knows them. It is not changed.
-var ownTypes = pgtype.NewMap()
+// ownTypes returns PostgreSQL's own types as pgx knows them, which are not changed.
+var ownTypes = sync.OnceValue(pgtype.NewMap)
 
 // jsonOfOther is the JSON of a type that pgx does not know. Those of PostgreSQL's own
 // that are arrays are shown as such.
@@ -88,7 +89,7 @@ func jsonOfOther(oid uint32, text string) json.RawMessage {
 		return jsonArray([]pgtype.ArrayDimension{{Length: int32(len(fields))}}, func(i int) json.RawMessage { return jsonString(fields[i]) })
 	case strings.HasPrefix(name, "_"):
 		array := &pgtype.ArrayCodec{ElementType: &pgtype.Type{Codec: pgtype.TextCodec{}, Name: "text", OID: pgtype.TextOID}}
-		if elems, dims, ok := elementsOf(ownTypes, array, pgtype.TextFormatCode, []byte(text)); ok {
+		if elems, dims, ok := elementsOf(ownTypes(), array, pgtype.TextFormatCode, []byte(text)); ok {
 			return jsonArray(dims, func(i int) json.RawMessage {
 				if elems[i] == nil {
 					return json.RawMessage("null")
@@ -107,7 +108,7 @@ var vectors = map[string]uint32{"_int2vector": 22, "_oidvector": 30}
 func elementsOf(types *pgtype.Map, codec *pgtype.ArrayCodec, format int16, raw []byte) (elems [][]byte, dims []pgtype.ArrayDimension, ok bool) {
 	if format == pgtype.TextFormatCode {
 		var texts pgtype.Array[*string]
-		text, _ := ownTypes.TypeForOID(pgtype.TextOID)
+		text, _ := ownTypes().TypeForOID(pgtype.TextOID)
 		plan := (&pgtype.ArrayCodec{ElementType: text, Delimiter: codec.Delimiter}).PlanScan(types, pgtype.TextArrayOID, format, &texts)
 		if plan == nil || plan.Scan(raw, &texts) != nil {
 			return nil, nil, false

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -16,24 +17,26 @@ import (
 
 // columnSamples are values of SQL types. Which of them a Go type with a Scan method can hold is known only when it is tried;
 // it does not fit the column if it can hold none.
-var columnSamples = map[uint32][]any{
-	pgtype.BoolOID:        {true},
-	pgtype.Int2OID:        {int16(1)},
-	pgtype.Int4OID:        {int32(1)},
-	pgtype.Int8OID:        {int64(1)},
-	pgtype.Float4OID:      {float32(1)},
-	pgtype.Float8OID:      {float64(1)},
-	pgtype.NumericOID:     {pgtype.Numeric{Int: big.NewInt(1), Valid: true}},
-	pgtype.UUIDOID:        {[16]byte{1}},
-	pgtype.DateOID:        {sampleTime},
-	pgtype.TimestampOID:   {sampleTime},
-	pgtype.TimestamptzOID: {sampleTime},
-	pgtype.TimeOID:        {pgtype.Time{Microseconds: 1, Valid: true}},
-	pgtype.IntervalOID:    {time.Second},
-	pgtype.InetOID:        {netip.MustParsePrefix("10.0.0.1/32")},
-	pgtype.TextOID:        sampleTexts,
-	pgtype.VarcharOID:     sampleTexts,
-}
+var columnSamples = sync.OnceValue(func() map[uint32][]any {
+	return map[uint32][]any{
+		pgtype.BoolOID:        {true},
+		pgtype.Int2OID:        {int16(1)},
+		pgtype.Int4OID:        {int32(1)},
+		pgtype.Int8OID:        {int64(1)},
+		pgtype.Float4OID:      {float32(1)},
+		pgtype.Float8OID:      {float64(1)},
+		pgtype.NumericOID:     {pgtype.Numeric{Int: big.NewInt(1), Valid: true}},
+		pgtype.UUIDOID:        {[16]byte{1}},
+		pgtype.DateOID:        {sampleTime},
+		pgtype.TimestampOID:   {sampleTime},
+		pgtype.TimestamptzOID: {sampleTime},
+		pgtype.TimeOID:        {pgtype.Time{Microseconds: 1, Valid: true}},
+		pgtype.IntervalOID:    {time.Second},
+		pgtype.InetOID:        {netip.MustParsePrefix("10.0.0.1/32")},
+		pgtype.TextOID:        sampleTexts,
+		pgtype.VarcharOID:     sampleTexts,
+	}
+})
 
 var (
 	sampleTime  = time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -48,7 +51,7 @@ func isOfLibrary(typ reflect.Type) bool {
 
 // scansSamples is false if a type that is read by a method of its own, which is no user code, can hold no value of a column.
 func (t Types) scansSamples(oid uint32, typ reflect.Type) bool {
-	samples := columnSamples[oid]
+	samples := columnSamples()[oid]
 	if len(samples) == 0 || !isOfLibrary(typ) {
 		return true
 	}
@@ -68,35 +71,42 @@ func (t Types) scansSamples(oid uint32, typ reflect.Type) bool {
 
 // fieldSamples are values of Go types that pgx sends as the text of their String or Value method if it has no other form
 // for the SQL type.
-var fieldSamples = samplesByType(
-	time.Second, netip.MustParseAddr("10.0.0.1"), netip.MustParsePrefix("10.0.0.0/8"), net.IPv4(10, 0, 0, 1), net.HardwareAddr{1, 2, 3, 4, 5, 6},
-	sql.NullInt16{Int16: 1, Valid: true}, sql.NullInt32{Int32: 1, Valid: true}, sql.NullInt64{Int64: 1, Valid: true}, sql.NullFloat64{Float64: 1, Valid: true}, sql.NullBool{Bool: true, Valid: true},
-	sql.Null[int16]{V: 1, Valid: true}, sql.Null[int32]{V: 1, Valid: true}, sql.Null[int64]{V: 1, Valid: true}, sql.Null[int]{V: 1, Valid: true}, sql.Null[bool]{V: true, Valid: true},
-	pgtype.Int2{Int16: 1, Valid: true}, pgtype.Int4{Int32: 1, Valid: true}, pgtype.Int8{Int64: 1, Valid: true}, pgtype.Float4{Float32: 1, Valid: true}, pgtype.Float8{Float64: 1, Valid: true},
-	pgtype.Numeric{Int: big.NewInt(1), Valid: true}, pgtype.Bool{Bool: true, Valid: true}, pgtype.UUID{Bytes: [16]byte{1}, Valid: true}, pgtype.Interval{Microseconds: 1, Valid: true},
-)
+var fieldSamples = samplesByType(func() []any {
+	return []any{
+		time.Second, netip.MustParseAddr("10.0.0.1"), netip.MustParsePrefix("10.0.0.0/8"), net.IPv4(10, 0, 0, 1), net.HardwareAddr{1, 2, 3, 4, 5, 6},
+		sql.NullInt16{Int16: 1, Valid: true}, sql.NullInt32{Int32: 1, Valid: true}, sql.NullInt64{Int64: 1, Valid: true}, sql.NullFloat64{Float64: 1, Valid: true}, sql.NullBool{Bool: true, Valid: true},
+		sql.Null[int16]{V: 1, Valid: true}, sql.Null[int32]{V: 1, Valid: true}, sql.Null[int64]{V: 1, Valid: true}, sql.Null[int]{V: 1, Valid: true}, sql.Null[bool]{V: true, Valid: true},
+		pgtype.Int2{Int16: 1, Valid: true}, pgtype.Int4{Int32: 1, Valid: true}, pgtype.Int8{Int64: 1, Valid: true}, pgtype.Float4{Float32: 1, Valid: true}, pgtype.Float8{Float64: 1, Valid: true},
+		pgtype.Numeric{Int: big.NewInt(1), Valid: true}, pgtype.Bool{Bool: true, Valid: true}, pgtype.UUID{Bytes: [16]byte{1}, Valid: true}, pgtype.Interval{Microseconds: 1, Valid: true},
+	}
+})
 
 // timeSamples are fieldSamples of times.
-var timeSamples = samplesByType(
-	sampleTime, sql.NullTime{Time: sampleTime, Valid: true}, sql.Null[time.Time]{V: sampleTime, Valid: true}, pgtype.Date{Time: sampleTime, Valid: true},
-	pgtype.Timestamp{Time: sampleTime, Valid: true}, pgtype.Timestamptz{Time: sampleTime, Valid: true}, pgtype.Time{Microseconds: 1, Valid: true},
-)
-
-func samplesByType(samples ...any) map[reflect.Type]any {
-	byType := map[reflect.Type]any{}
-	for _, sample := range samples {
-		byType[reflect.TypeOf(sample)] = sample
+var timeSamples = samplesByType(func() []any {
+	return []any{
+		sampleTime, sql.NullTime{Time: sampleTime, Valid: true}, sql.Null[time.Time]{V: sampleTime, Valid: true}, pgtype.Date{Time: sampleTime, Valid: true},
+		pgtype.Timestamp{Time: sampleTime, Valid: true}, pgtype.Timestamptz{Time: sampleTime, Valid: true}, pgtype.Time{Microseconds: 1, Valid: true},
 	}
-	return byType
+})
+
+// samplesByType makes them when they are asked for, which only Verify does.
+func samplesByType(samples func() []any) func() map[reflect.Type]any {
+	return sync.OnceValue(func() map[reflect.Type]any {
+		byType := map[reflect.Type]any{}
+		for _, sample := range samples() {
+			byType[reflect.TypeOf(sample)] = sample
+		}
+		return byType
+	})
 }
 
 // refusesSample reports whether a value of a type cannot be sent, or is sent as a text that is none of the SQL type.
 func (t Types) refusesSample(oid uint32, typ reflect.Type) bool {
-	sample, ok := fieldSamples[typ]
+	sample, ok := fieldSamples()[typ]
 	alsoChecked := checkedForTimes
 	if ok {
 		alsoChecked = checkedForNumbers
-	} else if sample, ok = timeSamples[typ]; !ok {
+	} else if sample, ok = timeSamples()[typ]; !ok {
 		return false
 	}
 	base := t.base(oid)
