@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"runtime"
 	"time"
 
 	"github.com/pgcmd/pgcmd"
@@ -35,12 +36,19 @@ const (
 // catalogs measures what a Catalog costs, and what it costs to make one of commands of types that it has not seen.
 func catalogs(ctx context.Context, r *results, p pace) error {
 	pgcmd.NewCatalog(register[[0]int]()) // what is made once
-	made := []pgcmd.Definition{register[[1]int](), register[[2]int](), register[[3]int](), register[[4]int](), register[[5]int](), register[[6]int]()}
-	start := measure.CPU()
-	for _, def := range made {
-		pgcmd.NewCatalog(def)
+	made := []pgcmd.Definition{
+		register[[1]int](), register[[2]int](), register[[3]int](), register[[4]int](), register[[5]int](), register[[6]int](),
+		register[[7]int](), register[[8]int](), register[[9]int](), register[[10]int](), register[[11]int](), register[[12]int](),
+		register[[13]int](), register[[14]int](), register[[15]int](), register[[16]int](), register[[17]int](), register[[18]int](),
 	}
-	r.newCatalog = float64(measure.CPU()-start) / float64(len(made))
+	runtime.GC() // not of what was measured before
+	took := make([]float64, len(made))
+	for i, def := range made {
+		start := measure.CPU()
+		pgcmd.NewCatalog(def)
+		took[i] = float64(measure.CPU() - start)
+	}
+	r.newCatalog = measure.SpreadOf(took).Median
 
 	var db struct{ pgcmd.DB }
 	command := register[int]()
