@@ -184,7 +184,7 @@ func (b *batch) configure(d *definition) body {
 func (b *batch) describe() *descriptor { return b.inner.descriptor() }
 
 // rows is the number of items that worked.
-func (b *batch) rows(inv *invocation) int64 { return inv.outValue.FieldByName("Succeeded").Int() }
+func (b *batch) rows(inv *invocation) int64 { return inv.outValue().FieldByName("Succeeded").Int() }
 
 // validate reports the problems of all items, each with its index, or, if most is not
 // zero, of items until there are more than that.
@@ -225,6 +225,7 @@ func (b *batch) validateItems(inv *invocation) (failure *Error, done bool) {
 	}
 	left := v.len()
 	var shared *invocation
+	var refused []*Error
 	for i := range v.len() {
 		d := b.item(i)
 		if d.validation == nil {
@@ -242,29 +243,30 @@ func (b *batch) validateItems(inv *invocation) (failure *Error, done bool) {
 		if e == nil {
 			continue
 		}
-		if inv.refused == nil {
-			inv.refused = make([]*Error, v.len())
+		if refused == nil {
+			refused = make([]*Error, v.len())
 		}
 		e.Effect = NotApplied
-		inv.refused[i] = e.prefixCommand(b.path(i))
+		refused[i] = e.prefixCommand(b.path(i))
 		left--
 		if failure == nil {
-			failure = inv.refused[i]
+			failure = refused[i]
 		}
 	}
 	switch {
 	case failure == nil:
 		return nil, false
-	case b.mode == Atomic, b.mode == Sequential && inv.refused[0] != nil:
-		b.reset(v, inv.refused)
+	case b.mode == Atomic, b.mode == Sequential && refused[0] != nil:
+		b.reset(v, refused)
 		b.markSkipped(v, 0, failure)
 		count(v)
 		return failure, true
 	case left == 0:
-		b.reset(v, inv.refused)
+		b.reset(v, refused)
 		count(v)
 		return nil, true
 	}
+	inv.refused = &refused
 	return nil, false
 }
 
@@ -439,7 +441,6 @@ func (p *Pipeline) accepts(d *definition) bool {
 func (p *Pipeline) add(d *definition, in, out any) *queuedItem {
 	item := &queuedItem{def: d}
 	item.in, item.out = in, out
-	item.inValue, item.outValue = reflect.ValueOf(in).Elem(), reflect.ValueOf(out).Elem()
 	p.items = append(p.items, item)
 	return item
 }
@@ -485,7 +486,6 @@ func (p *Pipeline) Run(ctx context.Context, db DB, mode BatchMode) error {
 	d := &definition{name: pipelineName, opts: b.options, body: b, batch: b, inTx: mode == Atomic, reads: reads, onlyReads: reads,
 		metricsCache: new(atomic.Pointer[commandMetrics])}
 	inv := &invocation{in: &p, out: new(struct{ Succeeded int })}
-	inv.inValue, inv.outValue = reflect.ValueOf(inv.in).Elem(), reflect.ValueOf(inv.out).Elem()
 	_, failure := d.runObserved(ctx, db, inv)
 	return p.end(failure)
 }
@@ -528,7 +528,7 @@ func (p *Pipeline) count(int, int, int)      {}
 // store keeps the value that was read, which is in its place already.
 func (p *Pipeline) store(i int, o runOutcome, value any) {
 	if value == nil {
-		p.items[i].outValue.SetZero()
+		p.items[i].outValue().SetZero()
 	}
 	p.items[i].outcome = o
 }

@@ -41,9 +41,9 @@ type resolvedItem struct {
 // run is the body of a batch.
 func (b *batch) run(ctx context.Context, db DB, inv *invocation) error {
 	r := &batchRun{batch: b, ctx: ctx, values: b.values(inv.in, inv.out), start: time.Now(), tried: 1, report: reporter(ctx, b.options.Progress)}
-	refused := inv.refused
-	if len(refused) != r.values.len() { // a Before hook changed the items
-		refused = nil
+	var refused []*Error
+	if inv.refused != nil && len(*inv.refused) == r.values.len() { // else a Before hook changed the items
+		refused = *inv.refused
 	}
 	b.reset(r.values, refused)
 	failure := r.runItems(ctx, db)
@@ -420,7 +420,7 @@ func (r *batchRun) invocation(i int) *invocation {
 		d := r.item(i)
 		r.shared = d.newInvocation()
 		if d.direct {
-			r.shared.fields = d.query.binding.Pointers(r.shared.inValue)
+			r.shared.fields = d.query.binding.Pointers(r.shared.inValue())
 		}
 	}
 	return r.shared
@@ -473,8 +473,8 @@ func (r *batchRun) read(i int, rows rowscan.Rows, l limits) *Error {
 		}
 		r.buffers[q.rowType] = b
 	}
-	inv.outValue.SetZero()
-	e := q.readItem(b, rows, l, inv.outValue)
+	inv.outValue().SetZero()
+	e := q.readItem(b, rows, l, inv.outValue())
 	r.values.store(i, runOutcome{attempts: r.tried, elapsed: time.Since(r.start)}, inv.out)
 	return e
 }

@@ -100,7 +100,7 @@ type batchBody interface {
 type funcBody func(ctx context.Context, db DB, in, out any) error
 
 func (f funcBody) run(ctx context.Context, db DB, inv *invocation) error {
-	return f(ctx, db, inv.in, inv.out)
+	return f(ctx, db, inv.in, inv.output())
 }
 
 func (f funcBody) rows(*invocation) int64 { return 0 }
@@ -229,7 +229,7 @@ func (c *Command[In, Out]) Run(ctx context.Context, db DB, in In) (Out, error) {
 	inv := c.def.invocationFor(db)
 	*inv.in.(*In) = in
 	err := c.def.run(ctx, db, inv)
-	out := *inv.out.(*Out)
+	out := *inv.output().(*Out)
 	inv.free()
 	return out, err
 }
@@ -243,7 +243,7 @@ func Try[In, Out any](ctx context.Context, db DB, c *Command[In, Out], in In) Ou
 	inv := c.def.tryInvocationFor(db)
 	*inv.in.(*In) = in
 	o := c.def.try(ctx, db, inv)
-	outcome := Outcome[Out]{Value: *inv.out.(*Out), Err: o.err, Attempts: o.attempts, Elapsed: o.elapsed,
+	outcome := Outcome[Out]{Value: *inv.output().(*Out), Err: o.err, Attempts: o.attempts, Elapsed: o.elapsed,
 		Replayed: o.replayed, DurabilityWarning: o.unreplicated}
 	inv.free()
 	return outcome

@@ -127,7 +127,7 @@ func (c *copyDefinition) configure(d *definition) body {
 	return &k
 }
 
-func (c *copyDefinition) rows(inv *invocation) int64 { return inv.outValue.Int() }
+func (c *copyDefinition) rows(inv *invocation) int64 { return inv.outValue().Int() }
 
 // run is the body of a Copy.
 func (c *copyDefinition) run(ctx context.Context, db DB, inv *invocation) error {
@@ -155,7 +155,7 @@ func (c *copyDefinition) run(ctx context.Context, db DB, inv *invocation) error 
 		failure.noRetry = true
 		return failure
 	}
-	inv.outValue.SetInt(n)
+	inv.outValue().SetInt(n)
 	if below.Unreplicated() != before {
 		return errUnreplicated
 	}

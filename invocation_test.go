@@ -14,16 +14,15 @@ func TestTheMemoryOfARunHoldsNothingOfItAfterwards(t *testing.T) {
 	c := QueryOne[in, []byte]("names.find", `select @name::bytea`)
 	inv := c.def.invocationFor(nil)
 	*inv.in.(*in) = in{"Ada"}
-	*inv.out.(*[]byte) = []byte("Lovelace")
-	inv.ctx, inv.args, inv.unreplicated = context.Background(), []any{"Ada"}, true
+	*inv.output().(*[]byte) = []byte("Lovelace")
+	inv.args, inv.unreplicated = []any{"Ada"}, true
 	r := newResult(limits{rows: 1})
-	r.failedBeforeSend = true
+	r.ctx, r.failedBeforeSend = context.Background(), true
 	inv.result = r
 	inv.free()
 
 	require.Zero(t, *inv.in.(*in))
-	require.Zero(t, *inv.out.(*[]byte))
-	require.Nil(t, inv.ctx)
+	require.Zero(t, *inv.output().(*[]byte))
 	require.Nil(t, inv.args)
 	require.False(t, inv.unreplicated)
 	require.Nil(t, inv.result)

@@ -156,7 +156,7 @@ func (c *definition) idempotencyKeyFor(inv *invocation) (*idempotencyKey, *Error
 		return nil, notCompared(err)
 	}
 	k.fingerprint = append([]byte{fingerprintVersion}, sum[:]...)
-	k.old = func() []byte { return oldFingerprint(inv.inValue.Interface()) }
+	k.old = func() []byte { return oldFingerprint(inv.inValue().Interface()) }
 	if len(c.before) > 0 { // Before hooks may change the input
 		old := k.old()
 		k.old = func() []byte { return old }

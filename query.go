@@ -155,11 +155,11 @@ func (q *query) with(name string, o *Options) *query {
 func (q *query) rows(inv *invocation) int64 {
 	switch q.kind {
 	case queryAll:
-		return int64(inv.outValue.Len())
+		return int64(inv.outValue().Len())
 	case queryExec:
-		return inv.outValue.Int()
+		return inv.outValue().Int()
 	}
-	if q.optional && inv.outValue.IsNil() {
+	if q.optional && inv.outValue().IsNil() {
 		return 0
 	}
 	return 1
@@ -221,7 +221,7 @@ func (q *query) arguments(inv *invocation) ([]any, *Error) {
 }
 
 func (q *query) readArguments(args []any, inv *invocation) ([]any, *Error) {
-	args, e := q.binding.Read(args, inv.inValue, inv.fields)
+	args, e := q.binding.Read(args, inv.inValue(), inv.fields)
 	return args, q.argError(e)
 }
 
@@ -232,7 +232,7 @@ func (q *query) readReply(ctx context.Context, inv *invocation, r *result) error
 		if err := r.rows.Err(); err != nil {
 			return q.statementError(ctx, r, err)
 		}
-		inv.outValue.SetInt(r.rows.CommandTag().RowsAffected())
+		inv.outValue().SetInt(r.rows.CommandTag().RowsAffected())
 		return r.warning()
 	}
 	b := q.rowBufferFor(ctx)
@@ -242,7 +242,7 @@ func (q *query) readReply(ctx context.Context, inv *invocation, r *result) error
 	if err := r.rows.Err(); err != nil {
 		return q.statementError(ctx, r, err)
 	}
-	q.moveTo(inv.outValue, b)
+	q.moveTo(inv.outValue(), b)
 	b.Free()
 	return r.warning()
 }
@@ -414,12 +414,12 @@ type adHoc struct{ options Options }
 
 func (adHoc) configure(d *definition) body { return adHoc{d.opts} }
 
-func (adHoc) rows(inv *invocation) int64 { return int64(inv.out.(*AdHocResult).RowCount) }
+func (adHoc) rows(inv *invocation) int64 { return int64(inv.output().(*AdHocResult).RowCount) }
 
 func (a adHoc) run(ctx context.Context, db DB, inv *invocation) error {
 	result, err := inv.in.(*AdHocQuery).run(ctx, db, &a.options)
 	if err == nil || err == errUnreplicated {
-		*inv.out.(*AdHocResult) = result
+		*inv.output().(*AdHocResult) = result
 	}
 	return err
 }
@@ -468,7 +468,7 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 	start := time.Now()
 	rowType, _ := rowscan.OfSlice(reflect.TypeFor[[]map[string]any]()) // maps can be rows
 	q := &query{statement: s, kind: queryAll, rowType: rowType}
-	reading := &invocation{outValue: reflect.ValueOf(&result.Rows).Elem(), args: args}
+	reading := &invocation{out: &result.Rows, args: args}
 	err = q.run(ctx, db, reading)
 	if err != nil && err != errUnreplicated {
 		return result, err
@@ -511,8 +511,8 @@ func (d *definition) explain(ctx context.Context, db DB, inv *invocation) (strin
 		}
 	}
 	hidden := d.newInvocation()
-	hidden.inValue.Set(inv.inValue)
-	hideSecrets(hidden.inValue)
+	hidden.inValue().Set(inv.inValue())
+	hideSecrets(hidden.inValue())
 	q, args, failure := d.query.toExplain(inv, hidden)
 	if failure != nil {
 		return "", d.notSentError(failure)

@@ -81,7 +81,7 @@ func (c *definition) runWithMiddleware(ctx context.Context, db DB, inv *invocati
 func (c *definition) runMiddleware(ctx context.Context, handler Handler, db DB, inv *invocation, next func(ctx context.Context, call *Call) *Error) (Call, *Error) {
 	var failure *Error
 	ran, ended := false, false
-	call := &Call{Command: c.name, Input: inv.inValue.Interface()}
+	call := &Call{Command: c.name, Input: inv.inValue().Interface()}
 	call.run = func(ctx context.Context, call *Call) error {
 		if ran {
 			return Errorf(CodeInternal, "a middleware called next twice: call it once, and use Options.Retry to try again")
@@ -160,7 +160,7 @@ func (c *definition) runValidated(ctx context.Context, db DB, inv *invocation, c
 func (c *definition) finish(inv *invocation, attempts int, failure *Error) {
 	switch {
 	case c.batch == nil:
-		inv.outValue.SetZero()
+		inv.clearOutput()
 	case failure == nil && attempts == 1 && !inv.unreplicated && len(c.after) == 0: // the outcomes agree with it
 	default:
 		c.batch.finish(inv, attempts, failure)
@@ -209,7 +209,7 @@ func (c *definition) runWithRetry(ctx context.Context, db DB, inv *invocation, c
 		if c.opts.Retry.Attempts > 1 {
 			start = time.Now()
 		}
-		inv.outValue.SetZero()
+		inv.clearOutput()
 		if c.inTx {
 			after, failure = c.runTx(ctx, db, inv, key)
 		} else {
@@ -262,7 +262,7 @@ func (c *definition) runBody(ctx context.Context, db DB, inv *invocation) *Error
 		return c.bodyError(ctx, err)
 	}
 	for _, hook := range slices.Backward(c.after) {
-		if err := hook(ctx, inv.in, inv.out); err != nil {
+		if err := hook(ctx, inv.in, inv.output()); err != nil {
 			e := nameFailer("an After hook", classify(ctx, err)).prefixCommand(c.name)
 			e.Attempts, e.Effect = 1, c.effectAfterSuccess(db)
 			return e
@@ -386,19 +386,19 @@ func nameFailer(name string, e *Error) *Error {
 	return e
 }
 
-// An invocation is one run of a command. Where no user code can keep its memory, that is used again.
+// An invocation is one run of a command. Where no user code can keep its memory, that is used
+// again. What is not needed before there is a connection is made then, so that a run that waits
+// for one is small.
 type invocation struct {
 	def          *definition // takes it back; nil if it is not used again
-	in, out      any         // an *In and an *Out
-	inValue      reflect.Value
-	outValue     reflect.Value
-	fields       []any           // of the fast path: pointers to the fields of in that are arguments
-	ctx          context.Context // of the fast path, to close the result with
-	result       *result         // of the statement that was sent last; nil before, so that a run that waits for a connection is small
-	args         []any           // of the statement
-	refused      []*Error        // of a batch, by the number of the item; nil if none was
-	argsFree     bool            // nobody keeps the array of args
-	unreplicated bool            // what it did is committed, and the synchronous standby has not got it
+	in           any         // an *In
+	out          any         // an *Out; nil before output, of one that is used again
+	fields       []any       // of the fast path: pointers to the fields of in that are arguments
+	args         []any       // of the statement
+	result       *result     // of the statement that was sent last; nil before
+	refused      *[]*Error   // of a batch, by the number of the item; nil if none was
+	argsFree     bool        // nobody keeps the array of args
+	unreplicated bool        // what it did is committed, and the synchronous standby has not got it
 }
 
 // invocationFor returns memory for a run on db: one that is used again if no user code can
@@ -410,9 +410,9 @@ func (d *definition) invocationFor(db DB) *invocation {
 	}
 	inv, _ := d.invocations.Get().(*invocation)
 	if inv == nil {
-		inv = d.newInvocation()
+		inv = &invocation{in: reflect.New(d.in).Interface()}
 		if d.direct {
-			inv.fields = d.query.binding.Pointers(inv.inValue)
+			inv.fields = d.query.binding.Pointers(inv.inValue())
 		}
 	}
 	inv.def = d
@@ -428,8 +428,25 @@ func (d *definition) tryInvocationFor(db DB) *invocation {
 }
 
 func (d *definition) newInvocation() *invocation {
-	in, out := reflect.New(d.in), reflect.New(d.out)
-	return &invocation{in: in.Interface(), out: out.Interface(), inValue: in.Elem(), outValue: out.Elem()}
+	return &invocation{in: reflect.New(d.in).Interface(), out: reflect.New(d.out).Interface()}
+}
+
+// output returns out.
+func (inv *invocation) output() any {
+	if inv.out == nil {
+		inv.out = reflect.New(inv.def.out).Interface()
+	}
+	return inv.out
+}
+
+func (inv *invocation) inValue() reflect.Value  { return reflect.ValueOf(inv.in).Elem() }
+func (inv *invocation) outValue() reflect.Value { return reflect.ValueOf(inv.output()).Elem() }
+
+// clearOutput makes the output zero.
+func (inv *invocation) clearOutput() {
+	if inv.out != nil {
+		inv.outValue().SetZero()
+	}
 }
 
 func (inv *invocation) onFastPath() bool { return inv.def != nil && inv.def.fastPath }
@@ -441,9 +458,9 @@ func (inv *invocation) free() {
 	if d == nil {
 		return
 	}
-	inv.def, inv.ctx, inv.unreplicated = nil, nil, false
-	inv.inValue.SetZero()
-	inv.outValue.SetZero()
+	inv.def, inv.unreplicated = nil, false
+	inv.inValue().SetZero()
+	inv.clearOutput()
 	inv.freeResult()
 	if inv.argsFree {
 		clear(inv.args) // the next run uses the array again
@@ -504,7 +521,7 @@ func (d *definition) beginQuery(ctx context.Context, db DB, inv *invocation) *Er
 	if failure := d.query.begin(ctx, db, inv); failure != nil {
 		return d.bodyError(ctx, failure)
 	}
-	inv.ctx = ctx
+	inv.result.ctx = ctx
 	return nil
 }
 
@@ -516,7 +533,7 @@ func (d *definition) readQuery(ctx context.Context, inv *invocation, err error) 
 	return d.ended(ctx, inv, d.query.readQuery(ctx, inv, err))
 }
 
-func (inv *invocation) closeResult() { inv.def.query.close(inv.ctx, inv.result) }
+func (inv *invocation) closeResult() { inv.def.query.close(inv.result.ctx, inv.result) }
 
 // ended makes the error of a run on the fast path of what its body returned.
 func (d *definition) ended(ctx context.Context, inv *invocation, err error) error {
@@ -570,10 +587,10 @@ func (d *definition) check(inv *invocation) *Error {
 		if !d.validation.HasTags() {
 			return validateInput(d.validation, inv.in) // which no user code sees
 		}
-		return validateInput(d.validation, inv.inValue.Interface())
+		return validateInput(d.validation, inv.inValue().Interface())
 	}
 	in := reflect.New(d.in)
-	in.Elem().Set(inv.inValue)
+	in.Elem().Set(inv.inValue())
 	return validateInput(d.validation, in.Interface())
 }
 

@@ -85,6 +85,7 @@ type result struct {
 	unreplicated     int32               // commits counted on it, before the statement
 	argsFree         bool                // nobody keeps the arguments
 	limits           limits              // set before it is sent
+	ctx              context.Context     // of the fast path, to close it with
 	bound            connpool.RowLimit
 }
 

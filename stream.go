@@ -99,7 +99,7 @@ func (s *stream) start(ctx context.Context, db DB, d *definition, in any) error 
 	loop := *d
 	loop.body, loop.query = s, nil
 	inv := loop.newInvocation()
-	inv.inValue.Set(reflect.ValueOf(in).Elem())
+	inv.inValue().Set(reflect.ValueOf(in).Elem())
 	_, e := loop.runObserved(ctx, db, inv)
 	if e == nil {
 		return nil

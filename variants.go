@@ -102,7 +102,7 @@ func (v *variants) configure(o *Options) source {
 }
 
 func (v *variants) resolve(q *query, inv *invocation) (*query, []any, *Error) {
-	variant, refused := v.fields.Of(inv.inValue)
+	variant, refused := v.fields.Of(inv.inValue())
 	if refused != nil {
 		p := choiceProblem(refused)
 		return nil, nil, newFieldError(p.Field, p.Rule, p.Message, nil)

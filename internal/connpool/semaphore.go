@@ -15,25 +15,25 @@ type semaphore struct {
 	size    int
 	timeout time.Duration // of a wait; not positive: none
 
-	mu          sync.Mutex
-	inUse       int // slots that are held
-	first, last *waiter
-	timer       *time.Timer // of the first waiter's timeout; nil: never set
-	timerSet    bool
-	waits       int64
-	waited      time.Duration
+	mu       sync.Mutex
+	inUse    int         // slots that are held
+	queue    waiter      // before the first and after the last of those that wait; zero: there never was one
+	timer    *time.Timer // of the first waiter's timeout; nil: never set
+	timerSet bool
+	waits    int64
+	waited   time.Duration
 }
 
 // A waiter waits for a slot.
 type waiter struct {
-	prev, next *waiter
-	since      time.Duration // on the tracker's clock
-	ready      chan struct{} // once
-	queued     bool
-	timedOut   bool // it has no slot
+	prev, next *waiter       // nil if it is not queued
+	since      time.Duration // on the tracker's clock; hasTimedOut: it gets no slot
+	ended      chan struct{} // once: it has a slot or has timed out
 }
 
-var waiters = sync.Pool{New: func() any { return &waiter{ready: make(chan struct{}, 1)} }}
+const hasTimedOut = -1
+
+var waiters = sync.Pool{New: func() any { return &waiter{ended: make(chan struct{}, 1)} }}
 
 var errTimeout = errors.New("pgcmd: timeout waiting for a connection")
 
@@ -50,35 +50,34 @@ func (s *semaphore) acquire(ctx context.Context) (waited time.Duration, err erro
 	w.since = s.tracker.now()
 	s.push(w)
 	s.mu.Unlock()
-	ended := false
+	left := false
 	defer func() {
-		if !ended {
+		if !left {
 			s.abandon(w)
 		}
 	}()
 	if done := ctx.Done(); done == nil {
-		<-w.ready
+		<-w.ended
 	} else {
 		select {
-		case <-w.ready:
+		case <-w.ended:
 		case <-done:
 			err = ctx.Err()
 			if s.cancelWait(w) {
-				ended = true
+				left = true
 				waiters.Put(w)
 				return 0, err
 			}
-			<-w.ready
+			<-w.ended
 		}
 	}
-	ended = true
-	waited = s.tracker.now() - w.since
-	timedOut := w.timedOut
-	w.timedOut = false
+	left = true
+	since := w.since
 	waiters.Put(w)
+	waited = s.tracker.now() - since
 	switch {
-	case timedOut:
-		return waited, errTimeout
+	case since == hasTimedOut:
+		return 0, errTimeout
 	case err != nil:
 		s.release()
 		return waited, err
@@ -90,15 +89,15 @@ func (s *semaphore) acquire(ctx context.Context) (waited time.Duration, err erro
 func (s *semaphore) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	next := s.first
+	next := s.first()
 	if next == nil {
 		s.inUse--
 		return
 	}
-	s.remove(next)
+	next.remove()
 	s.waits++
 	s.waited += s.tracker.now() - next.since
-	next.ready <- struct{}{}
+	next.ended <- struct{}{}
 }
 
 // abandon ends the wait of a caller whose context panicked.
@@ -106,7 +105,7 @@ func (s *semaphore) abandon(w *waiter) {
 	if s.cancelWait(w) {
 		return
 	}
-	if <-w.ready; !w.timedOut {
+	if <-w.ended; w.since != hasTimedOut {
 		s.release()
 	}
 }
@@ -115,10 +114,10 @@ func (s *semaphore) abandon(w *waiter) {
 func (s *semaphore) cancelWait(w *waiter) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !w.queued {
+	if w.next == nil {
 		return false
 	}
-	s.remove(w)
+	w.remove()
 	return true
 }
 
@@ -127,25 +126,32 @@ func (s *semaphore) expireWaiters() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.tracker.now()
-	for s.first != nil && now-s.first.since >= s.timeout {
-		w := s.first
-		s.remove(w)
-		w.timedOut = true
-		w.ready <- struct{}{}
+	first := s.first()
+	for ; first != nil && now-first.since >= s.timeout; first = s.first() {
+		first.remove()
+		first.since = hasTimedOut
+		first.ended <- struct{}{}
 	}
-	if s.timerSet = s.first != nil; s.timerSet {
-		s.timer.Reset(s.first.since + s.timeout - now)
+	if s.timerSet = first != nil; s.timerSet {
+		s.timer.Reset(first.since + s.timeout - now)
 	}
 }
 
-func (s *semaphore) push(w *waiter) {
-	w.queued, w.prev, w.next = true, s.last, nil
-	if s.last == nil {
-		s.first = w
-	} else {
-		s.last.next = w
+// first returns the waiter that has waited longest, or nil.
+func (s *semaphore) first() *waiter {
+	if s.queue.next == &s.queue {
+		return nil
 	}
-	s.last = w
+	return s.queue.next
+}
+
+func (s *semaphore) push(w *waiter) {
+	q := &s.queue
+	if q.next == nil {
+		q.prev, q.next = q, q
+	}
+	w.prev, w.next = q.prev, q
+	q.prev.next, q.prev = w, w
 	switch {
 	case s.timerSet || s.timeout <= 0:
 		return
@@ -157,18 +163,9 @@ func (s *semaphore) push(w *waiter) {
 	s.timerSet = true
 }
 
-func (s *semaphore) remove(w *waiter) {
-	if w.prev == nil {
-		s.first = w.next
-	} else {
-		w.prev.next = w.next
-	}
-	if w.next == nil {
-		s.last = w.prev
-	} else {
-		w.next.prev = w.prev
-	}
-	w.queued, w.prev, w.next = false, nil, nil
+func (w *waiter) remove() {
+	w.prev.next, w.next.prev = w.next, w.prev
+	w.prev, w.next = nil, nil
 }
 
 // stats is [Acquirer.Stats].
