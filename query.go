@@ -193,13 +193,13 @@ func (q *query) begin(ctx context.Context, db DB, inv *invocation) (failure *Err
 			return failure
 		}
 	}
+	t := resolve(db)
 	var l limits
 	if q.kind != queryExec {
-		t := resolve(db)
 		l = q.limits.or(t.limits())
 	}
 	inv.argsFree = false
-	inv.result, failure = q.prepareSend(ctx, db, inv.args, l)
+	inv.result, failure = q.prepareSend(ctx, &t, inv.args, l)
 	return failure
 }
 

@@ -484,7 +484,11 @@ func (inv *invocation) freeResult() {
 // The fast path sends a statement from here, with as little as possible on the stack: what
 // pgx needs makes the stack of a new goroutine grow.
 func (d *definition) run(ctx context.Context, db DB, inv *invocation) error {
-	if pool, _ := db.(*Pool); !d.direct || !inv.onFastPath() || pool != nil {
+	fast := inv.onFastPath()
+	if pool, _ := db.(*Pool); fast && pool != nil {
+		return d.runOnPool(ctx, pool, inv)
+	}
+	if !fast || !d.direct {
 		return d.runOther(ctx, db, inv)
 	}
 	if failure := d.beginQuery(ctx, db, inv); failure != nil {
@@ -497,16 +501,13 @@ func (d *definition) run(ctx context.Context, db DB, inv *invocation) error {
 	return d.readQuery(ctx, inv, inv.result.query(ctx, d.query.text.SQL, inv.args))
 }
 
-// runOther is run for what is not a statement on the fast path of a DB of pgx's.
+// runOther is run for what is neither on a pool's fast path nor a statement.
 func (d *definition) runOther(ctx context.Context, db DB, inv *invocation) error {
 	if !inv.onFastPath() {
 		if _, e := d.runObserved(ctx, db, inv); e != nil {
 			return e
 		}
 		return nil
-	}
-	if pool, _ := db.(*Pool); pool != nil {
-		return d.runOnPool(ctx, pool, inv)
 	}
 	if failure := d.precheck(ctx, db, inv); failure != nil {
 		return failure

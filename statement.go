@@ -110,7 +110,8 @@ func newResult(l limits) *result {
 // send sends the statement, without limits. Unless it returns an error, the caller must close
 // the result.
 func (s *statement) send(ctx context.Context, db DB, args []any) (*result, *Error) {
-	r, failure := s.prepareSend(ctx, db, args, limits{})
+	t := resolve(db)
+	r, failure := s.prepareSend(ctx, &t, args, limits{})
 	if failure != nil || r.direct == nil {
 		return r, failure
 	}
@@ -132,7 +133,7 @@ func (r *result) query(ctx context.Context, sql string, args []any) (err error) 
 // prepareSend finds or acquires the connection, r.direct; the caller calls query, and then
 // sent. In a transaction, and on a shared connection, it sends the statement itself, and
 // r.direct is nil.
-func (s *statement) prepareSend(ctx context.Context, db DB, args []any, limits limits) (r *result, failure *Error) {
+func (s *statement) prepareSend(ctx context.Context, t *target, args []any, limits limits) (r *result, failure *Error) {
 	if err := ctx.Err(); err != nil {
 		return nil, newUnsentError(ctx, err)
 	}
@@ -140,7 +141,6 @@ func (s *statement) prepareSend(ctx context.Context, db DB, args []any, limits l
 	if refused != nil {
 		return nil, s.argError(refused)
 	}
-	t := resolve(db)
 	settings, failure := t.own.settingsFor(ctx)
 	switch {
 	case failure != nil:
@@ -155,7 +155,7 @@ func (s *statement) prepareSend(ctx context.Context, db DB, args []any, limits l
 		return r, s.sendInTx(ctx, t.tx, args, unverified, r)
 	case t.pool == nil && t.conn == nil:
 		r = newResult(limits)
-		return r, s.sendForeign(ctx, &t, args, unverified, r)
+		return r, s.sendForeign(ctx, t, args, unverified, r)
 	}
 	l, failure := t.acquire(ctx, &s.name, s.readOnly)
 	if failure != nil {
