@@ -12,6 +12,7 @@ import (
 
 	"github.com/pgcmd/pgcmd/internal/params"
 	"github.com/pgcmd/pgcmd/internal/pgrows"
+	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
@@ -26,7 +27,8 @@ type Request struct {
 	done      chan requestOutcome // is sent one value
 	conn      *conn
 	slow      *slowStats
-	types     *pgtype.Map // a copy of the connection's: a map is for one goroutine at a time
+	types     *pgtype.Map       // a copy of the connection's: a map is for one goroutine at a time
+	plans     rowscan.PlanCache // of types
 	encoded   params.Encoder
 	rows      *pgrows.Buffered
 
@@ -96,7 +98,7 @@ func (c *conn) do(ctx context.Context, q *Query, stmt *preparedStmt) (req *Reque
 	}
 	req = c.free.Get().(*Request)
 	req.command, req.sql, req.slow, req.settings = q.Name, q.SQL, stmt.slow, len(q.Settings)
-	req.rows = &pgrows.Buffered{Reply: &req.reply, Fields: stmt.fields, Types: req.types, PgConn: c.conn.PgConn(), OnNotice: c.onNotice}
+	req.rows = &pgrows.Buffered{Reply: &req.reply, Fields: stmt.fields, Types: req.types, Plans: &req.plans, PgConn: c.conn.PgConn(), OnNotice: c.onNotice}
 	if c.tracer != nil {
 		traced := c.tracer.TraceQueryStart(ctx, c.conn, pgx.TraceQueryStartData{SQL: q.SQL, Args: q.Args})
 		req.rows.OnEnd = func(tag pgconn.CommandTag, err error) {

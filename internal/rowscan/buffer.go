@@ -233,9 +233,13 @@ func (s *scanner) Prepare(rows Rows) *Error {
 		return nil
 	}
 	s.types, s.plans = nil, s.own
-	if m.builtinTypes && rows.Conn() != nil {
+	cacher, caches := rows.(planCacher)
+	switch {
+	case m.builtinTypes && caches:
+		s.plans, s.directs, err = cacher.PlanCache().plansFor(types, s.rowType, m, s.targets)
+	case m.builtinTypes && rows.Conn() != nil:
 		s.plans, s.directs, err = m.cachedPlans(types, s.rowType, s.targets)
-	} else {
+	default:
 		err = s.rowType.planColumns(types, m, s.targets, s.plans)
 		s.directs = s.rowType.directPlanOf(types, m)
 	}

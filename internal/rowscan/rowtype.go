@@ -74,14 +74,44 @@ func (l *Mapping) cachedPlans(types *pgtype.Map, s *RowType, targets []any) ([]p
 			all = slices.Clip(*known)
 		}
 	}
-	plans := make([]pgtype.ScanPlan, len(targets))
-	if err := s.planColumns(types, l, targets, plans); err != nil {
+	made, err := s.newScanPlans(types, l, targets)
+	if err != nil {
 		return nil, nil, err
 	}
-	directs := s.directPlanOf(types, l)
-	all = append(all, scanPlans{types, plans, directs})
+	all = append(all, made)
 	l.plans.Store(&all) // of two at the same time one may be forgotten
-	return plans, directs, nil
+	return made.plans, made.directs, nil
+}
+
+func (s *RowType) newScanPlans(types *pgtype.Map, l *Mapping, targets []any) (scanPlans, *Error) {
+	plans := make([]pgtype.ScanPlan, len(targets))
+	if err := s.planColumns(types, l, targets, plans); err != nil {
+		return scanPlans{}, err
+	}
+	return scanPlans{types, plans, s.directPlanOf(types, l)}, nil
+}
+
+// A PlanCache keeps the plans of one type map, for rows that have no connection of their own.
+// It is for one goroutine at a time.
+type PlanCache struct{ plans map[*Mapping]scanPlans }
+
+// A planCacher is Rows with a PlanCache.
+type planCacher interface{ PlanCache() *PlanCache }
+
+// plansFor returns the plans of a mapping whose types are PostgreSQL's own.
+func (c *PlanCache) plansFor(types *pgtype.Map, s *RowType, l *Mapping, targets []any) ([]pgtype.ScanPlan, *directPlan, *Error) {
+	p, known := c.plans[l]
+	if !known || p.types != types {
+		var err *Error
+		if p, err = s.newScanPlans(types, l, targets); err != nil {
+			return nil, nil, err
+		}
+		if c.plans == nil || len(c.plans) == maxScanPlans {
+			c.plans = make(map[*Mapping]scanPlans)
+		}
+		c.plans[l] = p
+	}
+	return p.plans, p.directs, nil
 }
 
 // FirstUserOID is the first object id of types that are not built into PostgreSQL
