@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"database/sql"
+	"fmt"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -42,9 +43,12 @@ func mains() []peer {
 	}
 }
 
-// sharing is a Pool that shares as many connections as the others have.
+// sharedConns is how many connections Multiplex shares: docs/multiplex.md recommends two to four.
+const sharedConns = 4
+
+// sharing is a Pool that shares connections.
 func sharing() peer {
-	return peer{name: sharer, module: "github.com/pgcmd/pgcmd", how: "commands on a `*pgcmd.Pool` with `Config.Multiplex`", open: openPool(maxConns)}
+	return peer{name: sharer, module: "github.com/pgcmd/pgcmd", how: fmt.Sprintf("commands on a `*pgcmd.Pool` with `Config.Multiplex` %d", sharedConns), open: openPool(sharedConns)}
 }
 
 // onPgxpools are those that have no Pool.

@@ -99,8 +99,8 @@ func shortTable(r *results) string {
 	hand, _ := r.hundred.row(byHand)
 	shared, _ := find(r.shared, "0s")
 	multiplexed, _ := shared.row(sharer)
-	p.line("\n100 callers on ten connections find %s rows a second on a `*pgcmd.Pool`, %s by hand on a pgxpool, and %s times as many as by hand with `Config.Multiplex`.",
-		perSecond(pool.time.Median), perSecond(hand.time.Median), number(multiplexed.ratio.Median))
+	p.line("\n100 callers on ten connections find %s rows a second on a `*pgcmd.Pool`, %s by hand on a pgxpool, and %s times as many as by hand on the %d that `Config.Multiplex` shares.",
+		perSecond(pool.time.Median), perSecond(hand.time.Median), number(multiplexed.ratio.Median), sharedConns)
 	p.line("")
 	return p.String()
 }
@@ -145,8 +145,8 @@ func summaryOf(r *results) string {
 	p.row("the same by `Try` instead of `Run`", ns(try.time.Median-direct.time.Median), "")
 	p.row("an input refused for three reasons, to an `*Error`", ns(definitionOf(r, workRefused).rows[0].time.Median), "")
 	p.row("100 goroutines on ten connections, rows a second", perSecond(pool.time.Median)+" on a `*pgcmd.Pool`", perSecond(hand.time.Median)+" by hand on a pgxpool")
-	p.row("the same with `Config.Multiplex`", spread(multiplexed("0s"))+" times by hand", "")
-	p.row("the same with `Config.Multiplex`, at a round trip of 1 ms", spread(multiplexed("1ms"))+" times by hand", "")
+	p.row(fmt.Sprintf("100 goroutines on %d connections, shared by `Config.Multiplex`", sharedConns), spread(multiplexed("0s"))+" times by hand", "")
+	p.row("the same at a round trip of 1 ms", spread(multiplexed("1ms"))+" times by hand", "")
 	p.head("Transactions, as a multiple of `pgbench -M prepared` (the C client)", "pgcmd", "pgx by hand", "pgcmd in its fastest form")
 	p.row("TPC-B-like", ofPgbench(tpcb, ours), ofPgbench(tpcb, byHand), ofPgbench(tpcb, sidePipeline)+", as a Pipeline")
 	p.row("select-only", ofPgbench(sel, ours), ofPgbench(sel, byHand), ofPgbench(sel, sharer)+", with Multiplex")

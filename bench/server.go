@@ -244,7 +244,8 @@ func crowd(ctx context.Context, goroutines int, peers []peer, stores []workload.
 	return t, err
 }
 
-// sharedConnections compares what 100 goroutines get out of ten connections, at no delay and at 1 ms.
+// sharedConnections compares what 100 goroutines get out of ten connections, and of fewer that they share, at no delay
+// and at 1 ms.
 func sharedConnections(ctx context.Context, r *results, p pace) error {
 	url, err := database(ctx)
 	if err != nil {

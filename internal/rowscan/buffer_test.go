@@ -102,3 +102,38 @@ func ofSlice(t *testing.T, rows reflect.Type) *RowType {
 	require.NoError(t, err)
 	return rowType
 }
+
+// shared are rows without a connection of their own, whose plans are kept.
+type shared struct {
+	numbers
+	cache *PlanCache
+}
+
+func (r *shared) PlanCache() *PlanCache { return r.cache }
+
+// Planning is most of the work of reading a row. Rows that come by the same type map are planned once, whichever buffer
+// reads them.
+func TestPlansAreKeptForRowsWithoutAConnection(t *testing.T) {
+	typ := ofSlice(t, reflect.TypeFor[[]number]())
+	cache := new(PlanCache)
+	prepare := func(types *pgtype.Map) *pgtype.ScanPlan {
+		rows := &shared{numbers{n: 1, types: types}, cache}
+		b := NewBuffer(typ)
+		require.Nil(t, b.Prepare(rows))
+		rows.Next()
+		require.Nil(t, b.ScanNext(rows))
+		require.Equal(t, int64(0), *b.At(0).(*number).N)
+		return &b.plans[0]
+	}
+	types := pgtype.NewMap()
+	first := prepare(types)
+	require.Same(t, first, prepare(types))
+	require.NotSame(t, first, prepare(pgtype.NewMap()), "plans belong to the type map that made them")
+	require.Len(t, cache.plans, 1)
+
+	for range 2 * maxScanPlans { // of schemas that change
+		typ.Last.Store(nil)
+		prepare(types)
+	}
+	require.LessOrEqual(t, len(cache.plans), maxScanPlans)
+}
