@@ -257,7 +257,7 @@ func render(r *results, pace pace, short, summary string) string {
 		p.row(append([]string{row.name, perSecond(row.time.Median), spread(row.ratio)}, percentiles(row.latency)...)...)
 	}
 	p.loads(r)
-	p.line("\n100 goroutines on %d connections, by round trip: rows a second.", maxConns)
+	p.line("\n100 goroutines on %d connections, or on %d by `Multiplex`, by round trip: rows a second.", maxConns, sharedConns)
 	for _, t := range r.shared {
 		p.line("\n**%s more**", t.work)
 		p.head("", "rows a second", "times that of pgx by hand", "p50", "p99")
