@@ -265,21 +265,21 @@ type observation struct {
 	start    time.Duration // since the pool was made
 	attempts int           // as far as known at the end
 	rows     int64
+	failure  *Error
 
 	unreplicated bool // committed, and the synchronous standby did not confirm it
 }
 
-// startObservation begins to observe a run; finish, which is deferred, ends it.
-func (p *Pool) startObservation(c *definition) observation {
-	m := c.countedBy(&p.metrics)
-	m.inFlight.Add(1)
-	return observation{pool: p, m: m, start: time.Since(p.metrics.since)}
+// begin begins to observe a run of c; finish, which is deferred, ends it.
+func (s *observation) begin(p *Pool, c *definition) {
+	s.pool, s.m, s.start = p, c.countedBy(&p.metrics), time.Since(p.metrics.since)
+	s.m.inFlight.Add(1)
 }
 
 // finish counts the run and logs it: one line, and never a value. A run that panicked is
 // counted without an error.
-func (s *observation) finish(failure **Error) {
-	e, elapsed := *failure, time.Since(s.pool.metrics.since)-s.start
+func (s *observation) finish() {
+	e, elapsed := s.failure, time.Since(s.pool.metrics.since)-s.start
 	s.m.inFlight.Add(-1)
 	s.m.record(elapsed, s.attempts, s.rows, e)
 	if e != nil || s.pool.metrics.runs.IsSlow(elapsed) {
@@ -290,10 +290,26 @@ func (s *observation) finish(failure **Error) {
 	}
 }
 
+// failed notes why the run fails.
+func (s *observation) failed(failure *Error) error {
+	s.failure, s.attempts = failure, failure.Attempts
+	return failure
+}
+
+// ended notes how a run on the fast path ended.
+func (s *observation) ended(d *definition, inv *invocation, err error) error {
+	if e, ok := err.(*Error); ok {
+		return s.failed(e)
+	}
+	s.attempts, s.rows, s.unreplicated = 1, d.body.rows(inv), inv.unreplicated
+	return nil
+}
+
 // runWithMetrics runs the command on a pool: below the pool's middleware, counted and logged.
 func (c *definition) runWithMetrics(ctx context.Context, p *Pool, inv *invocation) (call Call, failure *Error) {
-	s := p.startObservation(c)
-	defer s.finish(&failure)
+	var s observation
+	s.begin(p, c)
+	defer s.finish()
 	if handler := s.m.handler(c.name, p.config.Middleware); handler != nil && ctx != nil {
 		call, failure = c.runMiddleware(ctx, handler, p, inv, func(ctx context.Context, call *Call) *Error {
 			inner, failure := c.runWithMiddleware(ctx, p, inv)
@@ -303,7 +319,7 @@ func (c *definition) runWithMetrics(ctx context.Context, p *Pool, inv *invocatio
 	} else {
 		call, failure = c.runWithMiddleware(ctx, p, inv)
 	}
-	s.attempts, s.rows, s.unreplicated = call.Attempts, call.Rows, call.unreplicated
+	s.attempts, s.rows, s.unreplicated, s.failure = call.Attempts, call.Rows, call.unreplicated, failure
 	return call, failure
 }
 

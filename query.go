@@ -178,7 +178,7 @@ func (q *query) run(ctx context.Context, db DB, inv *invocation) error {
 	if r.direct == nil {
 		return q.readReply(ctx, inv, r)
 	}
-	return q.readQuery(ctx, inv, r.query(ctx, q.text.SQL, inv.args))
+	return q.readQuery(ctx, inv, r.query(ctx))
 }
 
 // begin reads the arguments and calls prepareSend.

@@ -481,16 +481,20 @@ func (inv *invocation) freeResult() {
 
 // run runs the command on any DB, and leaves its output in inv.
 //
-// The fast path sends a statement from here, with as little as possible on the stack: what
-// pgx needs makes the stack of a new goroutine grow.
+// The fast path of a statement has as little as possible on the stack: what pgx needs makes
+// the stack of a new goroutine grow.
 func (d *definition) run(ctx context.Context, db DB, inv *invocation) error {
-	fast := inv.onFastPath()
-	if pool, _ := db.(*Pool); fast && pool != nil {
-		return d.runOnPool(ctx, pool, inv)
-	}
-	if !fast || !d.direct {
+	if !d.direct || !inv.onFastPath() {
 		return d.runOther(ctx, db, inv)
 	}
+	if pool, _ := db.(*Pool); pool != nil {
+		return d.queryOnPool(ctx, pool, inv)
+	}
+	return d.runQuery(ctx, db, inv)
+}
+
+// runQuery is the fast path of a statement on a DB of pgx's.
+func (d *definition) runQuery(ctx context.Context, db DB, inv *invocation) error {
 	if failure := d.beginQuery(ctx, db, inv); failure != nil {
 		return failure
 	}
@@ -498,16 +502,19 @@ func (d *definition) run(ctx context.Context, db DB, inv *invocation) error {
 	if inv.result.direct == nil {
 		return d.readReply(ctx, inv)
 	}
-	return d.readQuery(ctx, inv, inv.result.query(ctx, d.query.text.SQL, inv.args))
+	return d.readQuery(ctx, inv, inv.result.query(ctx))
 }
 
-// runOther is run for what is neither on a pool's fast path nor a statement.
+// runOther is run for what is not a statement on the fast path.
 func (d *definition) runOther(ctx context.Context, db DB, inv *invocation) error {
 	if !inv.onFastPath() {
 		if _, e := d.runObserved(ctx, db, inv); e != nil {
 			return e
 		}
 		return nil
+	}
+	if pool, _ := db.(*Pool); pool != nil {
+		return d.runOnPool(ctx, pool, inv)
 	}
 	if failure := d.precheck(ctx, db, inv); failure != nil {
 		return failure
@@ -548,24 +555,30 @@ func (d *definition) ended(ctx context.Context, inv *invocation, err error) erro
 	return d.bodyError(ctx, err)
 }
 
-// runOnPool is the fast path on a pool that counts.
+// runOnPool is the fast path on a pool, which counts.
 func (d *definition) runOnPool(ctx context.Context, pool *Pool, inv *invocation) error {
-	s := pool.startObservation(d)
-	var failure *Error
-	defer s.finish(&failure)
-	if failure = d.precheck(ctx, pool, inv); failure != nil {
-		return failure
+	var s observation
+	s.begin(pool, d)
+	defer s.finish()
+	if failure := d.precheck(ctx, pool, inv); failure != nil {
+		return s.failed(failure)
 	}
-	err := d.body.run(ctx, pool, inv)
-	if err == errUnreplicated {
-		s.unreplicated, inv.unreplicated = true, true
-	} else if err != nil {
-		failure = d.bodyError(ctx, err)
-		s.attempts = failure.Attempts
-		return failure
+	return s.ended(d, inv, d.ended(ctx, inv, d.body.run(ctx, pool, inv)))
+}
+
+// queryOnPool is runQuery on a pool, which counts.
+func (d *definition) queryOnPool(ctx context.Context, pool *Pool, inv *invocation) error {
+	var s observation
+	s.begin(pool, d)
+	defer s.finish()
+	if failure := d.beginQuery(ctx, pool, inv); failure != nil {
+		return s.failed(failure)
 	}
-	s.attempts, s.rows = 1, d.body.rows(inv)
-	return nil
+	defer inv.closeResult()
+	if inv.result.direct == nil {
+		return s.ended(d, inv, d.readReply(ctx, inv))
+	}
+	return s.ended(d, inv, d.readQuery(ctx, inv, inv.result.query(ctx)))
 }
 
 // precheck returns why a run on the fast path cannot begin. What is checked is a copy,

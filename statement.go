@@ -76,7 +76,9 @@ type result struct {
 	sharedRequest    *multiplex.Request  // on a shared connection; nil if it was not
 	heldTx           *sharedTx           // the Tx that the statement is part of, to be given back; nil if none
 	inTx             *sharedTx           // the Tx that the statement is part of; nil if none
-	settings         []stmtcache.Setting // that are sent before a statement on direct
+	sql              string              // that is sent on direct
+	args             []any               // of sql
+	settings         []stmtcache.Setting // that are sent before sql
 	described        bool                // by describe, and not by pgx
 	joined           bool                // the statement is part of a transaction that began before it
 	netConn          *connpool.Conn      // of the connection; nil if it is not instrumented
@@ -116,17 +118,22 @@ func (s *statement) send(ctx context.Context, db DB, args []any) (*result, *Erro
 		return r, failure
 	}
 	defer s.closeUnsent(ctx, r)
-	return r, s.sent(ctx, args, r, r.query(ctx, s.text.SQL, args))
+	return r, s.sent(ctx, args, r, r.query(ctx))
 }
 
 // query sends a statement on r.direct.
-func (r *result) query(ctx context.Context, sql string, args []any) (err error) {
+func (r *result) query(ctx context.Context) (err error) {
 	if len(r.settings) == 0 && !stmtcache.CachesStatements(r.direct) {
-		r.rows, err = stmtcache.Query(ctx, r.direct, sql, args)
-		return err
+		return r.queryUncached(ctx)
 	}
-	err = r.reply.Send(ctx, r.direct, sql, args, r.settings)
+	r.reply.To(r.direct, r.sql, r.args, r.settings)
+	err = r.reply.Send(ctx)
 	r.rows, r.argsFree = &r.reply, !r.reply.Traced()
+	return err
+}
+
+func (r *result) queryUncached(ctx context.Context) (err error) {
+	r.rows, err = stmtcache.Query(ctx, r.direct, r.sql, r.args)
 	return err
 }
 
@@ -164,7 +171,7 @@ func (s *statement) prepareSend(ctx context.Context, t *target, args []any, limi
 	if r == nil {
 		r = newResult(limits)
 	}
-	r.direct, r.conn, r.settings = l.conn, l.pooled, settings
+	r.direct, r.conn, r.sql, r.args, r.settings = l.conn, l.pooled, s.text.SQL, args, settings
 	r.described = len(settings) > 0
 	r.joined = l.pooled == nil && l.conn.PgConn().TxStatus() != 'I'
 	r.netConn = connpool.Of(l.conn)

@@ -63,17 +63,22 @@ func (a *Acquirer) acquireSlot(ctx context.Context, waited time.Duration) (conn 
 			a.semaphore.release()
 		}
 	}()
-	timeout := a.semaphore.timeout
-	conn, err := a.currentDeadline().acquire(ctx, a.pool, timeout)
-	if err == nil {
-		return conn, nil
+	conn, err := a.currentDeadline().acquire(ctx, a.pool, a.semaphore.timeout)
+	if err != nil {
+		conn, failure = a.acquireAgain(ctx, waited, err)
 	}
-	if timeout > 0 {
+	return conn, failure
+}
+
+// acquireAgain acquires a connection after none was idle, or after err.
+func (a *Acquirer) acquireAgain(ctx context.Context, waited time.Duration, err error) (*pgxpool.Conn, *AcquireError) {
+	if a.semaphore.timeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, timeout-waited)
+		ctx, cancel = context.WithTimeout(ctx, a.semaphore.timeout-waited)
 		defer cancel()
 	}
-	if conn, err = acquireRetrying(ctx, a.pool, err); err != nil {
+	conn, err := acquireRetrying(ctx, a.pool, err)
+	if err != nil {
 		return nil, &AcquireError{Err: err, TimedOut: errors.Is(ctx.Err(), context.DeadlineExceeded)}
 	}
 	return conn, nil

@@ -52,7 +52,9 @@ func wrapHooks(cfg *pgxpool.Config) {
 	cfg.ShouldPing = func(ctx context.Context, p pgxpool.ShouldPingParams) (ping bool) {
 		c := Of(p.Conn)
 		suspicious := c.needsPing(p.IdleDuration)
-		c.invalidateStale(ctx, p.Conn)
+		if c != nil && !c.upToDate() { // seldom, and it needs more of the stack than all before it
+			c.invalidateStale(ctx, p.Conn)
+		}
 		if p.Conn.IsClosed() || suspicious {
 			return true // the ping fails, and pgxpool acquires another one
 		}

@@ -68,9 +68,6 @@ func (c *Conn) upToDate() bool { return c.stale == nil || c.stale.count.Load() =
 // outdated on others. It closes a connection where a tracer would see that, or that is too
 // many statements behind.
 func (c *Conn) invalidateStale(ctx context.Context, conn *pgx.Conn) {
-	if c == nil || c.upToDate() {
-		return
-	}
 	list, count, ok := c.stale.since(c.seen)
 	if c.seen = count; !ok || conn.Config().Tracer != nil {
 		_ = conn.Close(ctx)

@@ -109,7 +109,8 @@ func TestARefusedStatementStaysPrepared(t *testing.T) {
 	conn := connect(t)
 	run := func(sql string, args ...any) error {
 		var r stmtcache.Reply
-		if err := r.Send(t.Context(), conn, sql, args, nil); err != nil {
+		r.To(conn, sql, args, nil)
+		if err := r.Send(t.Context()); err != nil {
 			return err
 		}
 		r.Close()

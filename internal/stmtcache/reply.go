@@ -20,9 +20,12 @@ import (
 // run pays two round trips to deallocate and to prepare it again. A Reply keeps it unless the
 // error says that it may be outdated.
 type Reply struct {
-	conn   *pgx.Conn
+	conn     *pgx.Conn
+	sql      string
+	args     []any
+	settings []Setting
+
 	cache  *Cache
-	sql    string
 	ctx    context.Context
 	reader *pgconn.ResultReader // nil if the statement was not sent
 	after  *afterSettings       // instead of reader, if it was sent after settings; else nil
@@ -33,31 +36,28 @@ type Reply struct {
 	traced context.Context
 }
 
+// To says what Send sends, and where.
+//
+// Settings are set before the statement, in the same message and the same transaction. It is then
+// sent by the same messages on a connection that is not set to use prepared statements, too.
+func (r *Reply) To(conn *pgx.Conn, sql string, args []any, settings []Setting) {
+	r.conn, r.sql, r.args, r.settings = conn, sql, args, settings
+}
+
 // Send sends a statement on a connection that is set to use prepared statements, as its Query
 // does, and prepares it before if it is not known. It returns errors of preparing and of
 // encoding; those of the execution are the rows'.
-//
-// Settings are set before it, in the same message and the same transaction. The statement is then
-// sent by the same messages on a connection that is not set to use prepared statements, too.
-func (r *Reply) Send(ctx context.Context, conn *pgx.Conn, sql string, args []any, settings []Setting) error {
-	c := OnConn(conn)
-	r.conn, r.cache, r.sql = conn, c, sql
-	if c.config.Tracer != nil {
-		ctx = r.startTrace(ctx, args)
-	}
-	sd, known, err := c.EncodeKnown(ctx, conn, sql, args)
-	if !known {
-		sd, err = c.DescribeAndEncode(ctx, conn, sql, args)
-	}
+func (r *Reply) Send(ctx context.Context) error {
+	r.cache, r.ctx = OnConn(r.conn), ctx
+	sd, err := r.encode()
 	if err != nil {
 		return r.notSent(err)
 	}
-	r.ctx = ctx
-	if len(settings) > 0 {
-		return r.sendAfter(settings, sd)
+	if len(r.settings) > 0 {
+		return r.sendAfter(r.settings, sd)
 	}
-	if ctx.Err() == nil { // else pgconn sends nothing
-		c.Watch.Start(ctx)
+	if ctx = r.ctx; ctx.Err() == nil { // else pgconn sends nothing
+		r.cache.Watch.Start(ctx)
 		ctx = context.Background() // pgconn need not follow it too
 	}
 	defer func() {
@@ -65,9 +65,23 @@ func (r *Reply) Send(ctx context.Context, conn *pgx.Conn, sql string, args []any
 			r.stopWatch()
 		}
 	}()
-	r.reader = conn.PgConn().ExecStatement(ctx, sd, c.Encoded.ParamValues, c.Encoded.ParamFormats, c.Encoded.ResultFormats)
-	c.Encoded.Free()
+	e := &r.cache.Encoded
+	r.reader = r.conn.PgConn().ExecStatement(ctx, sd, e.ParamValues, e.ParamFormats, e.ResultFormats)
+	e.Free()
 	return nil
+}
+
+// encode encodes the arguments of the statement.
+func (r *Reply) encode() (*pgconn.StatementDescription, error) {
+	c := r.cache
+	if c.config.Tracer != nil {
+		r.ctx = r.startTrace(r.ctx, r.args)
+	}
+	sd, known, err := c.EncodeKnown(r.ctx, r.conn, r.sql, r.args)
+	if !known {
+		sd, err = c.DescribeAndEncode(r.ctx, r.conn, r.sql, r.args)
+	}
+	return sd, err
 }
 
 // EncodeKnown encodes the arguments of a statement into Encoded, if its description is known

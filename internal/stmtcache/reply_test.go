@@ -41,7 +41,8 @@ func TestAPanicOfOnNoticeEndsTheWatchOfTheContext(t *testing.T) {
 	defer cancel()
 	loud = true
 	var reply stmtcache.Reply
-	require.PanicsWithValue(t, "notice", func() { _ = reply.Send(ctx, conn, `select noisy()`, nil, nil) })
+	reply.To(conn, `select noisy()`, nil, nil)
+	require.PanicsWithValue(t, "notice", func() { _ = reply.Send(ctx) })
 	ended := make(chan struct{})
 	context.AfterFunc(ctx, func() { close(ended) })
 	cancel()
