@@ -275,3 +275,14 @@ func TestTheLastErrorOfAPoolIsNotOfACallersInput(t *testing.T) {
 	assert.Equal(t, "pgcmd.adhoc", last.Command)
 	assert.Equal(t, pgcmd.CodeOf(err), last.Code)
 }
+
+func TestTheHealthOfAPoolWhoseConnectionsAreAcquiredByHand(t *testing.T) {
+	t.Parallel()
+	pool := pgcmdtest.Connect(t, pgcmd.Config{MaxConns: 1})
+	conn, err := pool.Acquire(t.Context())
+	require.NoError(t, err)
+	defer conn.Release()
+	h := pool.Health(t.Context())
+	assert.Equal(t, pgcmd.HealthDegraded, h.Status)
+	assert.Equal(t, "all connections are in use", h.Reason, "no command holds one, so none is named")
+}
