@@ -50,8 +50,8 @@ type ReplicaMetrics struct {
 	Lag    time.Duration // behind the primary
 }
 
-// CommandMetrics counts the runs of the commands of one name, those within another
-// command excepted.
+// CommandMetrics counts the runs on the pool of the commands of one name: also those in the
+// body of another command that was given the pool, but not those on a transaction.
 type CommandMetrics struct {
 	Name     string
 	InFlight int64
