@@ -33,7 +33,7 @@ type Config struct {
 
 	ApplicationName string // what pg_stat_activity calls the connections; empty: the program's name
 
-	MaxConns int32 // the most connections at a time; zero: pool_max_conns of the URL, else the greatest of 4, the number of CPUs and MinConns
+	MaxConns int32 // the most connections at a time; zero: pool_max_conns of the URL, else 4, or the number of CPUs or MinConns if more
 	MinConns int32 // made before Connect returns, and kept; zero: one is made, to see that it can be
 
 	ConnectTimeout   time.Duration // bounds the making of one connection; zero: 5s
