@@ -42,7 +42,7 @@ type catalogEntry struct {
 // NewCatalog makes a catalog of commands. It panics, and lists everything that is wrong, if
 // two commands have the same name, or if a type has no JSON form (a channel, a function, the
 // sequence of a [Copy]) or one that loses unexported fields. A Query without MaxRows gets
-// one of 10,000.
+// one of 10,000, whatever [Config].MaxRows is.
 func NewCatalog(defs ...Definition) *Catalog {
 	c := &Catalog{entries: make(map[string]*catalogEntry, len(defs))}
 	first := make(map[string]int, len(defs))

@@ -65,6 +65,7 @@ type definition struct {
 	reusesMemory bool
 
 	metricsCache *atomic.Pointer[commandMetrics] // of the pool that it was last run on
+	unobserved   bool                            // the pool does not count and log its runs, nor show them to its middleware
 }
 
 // A body does the work of a command.

@@ -33,7 +33,7 @@ type Config struct {
 
 	ApplicationName string // what pg_stat_activity calls the connections; empty: the program's name
 
-	MaxConns int32 // the most connections at a time; zero: pgx's default, the greater of 4 and the number of CPUs
+	MaxConns int32 // the most connections at a time; zero: pool_max_conns of the URL, else 4, or the number of CPUs or MinConns if more
 	MinConns int32 // made before Connect returns, and kept; zero: one is made, to see that it can be
 
 	ConnectTimeout   time.Duration // bounds the making of one connection; zero: 5s
@@ -79,7 +79,7 @@ type Config struct {
 	// sets less is refused.
 	AllowInsecure bool
 
-	MaxRows     int // of commands that set none: see Options.MaxRows; zero: no limit
+	MaxRows     int // of each Query that sets none: see Options.MaxRows; those of a Catalog set 10,000; zero: no limit
 	MaxBytes    int // of commands that set none: see Options.MaxBytes; zero: no limit
 	RetryBudget int // how many retries in a row the pool's commands may take together; zero: 100; negative: no limit
 

@@ -27,7 +27,7 @@ type Metrics struct {
 	Since    time.Time        // when the pool was made
 	Pool     PoolMetrics      // of the primary
 	Replicas []ReplicaMetrics // in the order of Config.Replicas
-	Commands []CommandMetrics // by name
+	Commands []CommandMetrics // by name; all beyond the first 2,000 names together as (others)
 	Failures []Run            // the latest that failed, the latest first
 	Slowest  []Run            // the slowest of the last minutes, the slowest first
 }
@@ -50,13 +50,13 @@ type ReplicaMetrics struct {
 	Lag    time.Duration // behind the primary
 }
 
-// CommandMetrics counts the runs of the commands of one name, those within another
-// command excepted.
+// CommandMetrics counts the runs on the pool of the commands of one name: also those in the
+// body of another command that was given the pool, but not those on a transaction.
 type CommandMetrics struct {
 	Name     string
 	InFlight int64
 	Runs     int64          // that have ended
-	Rows     int64          // returned or affected
+	Rows     int64          // as Call counts them
 	Retries  int64          // attempts beyond the first
 	Errors   map[Code]int64 // by code; nil if there was none
 	Latency  Histogram
@@ -435,7 +435,10 @@ func (p *Pool) Health(ctx context.Context) Health {
 		h.Status, h.Reason = HealthDown, e.Message
 		return h
 	case saturated:
-		h.Status, h.Reason = HealthDegraded, "all connections are in use: "+p.tracker.Leases()
+		h.Status, h.Reason = HealthDegraded, "all connections are in use"
+		if leases := p.tracker.Leases(); leases != "" {
+			h.Reason += ": " + leases
+		}
 	}
 	if p.mux != nil && h.Status == HealthUp {
 		if load, full := p.mux.Full(); full {

@@ -147,7 +147,7 @@ type Call struct {
 	Command  string
 	Input    any
 	Attempts int   // 0 if the input was refused
-	Rows     int64 // returned by a Query or a QueryOne, affected by an Exec; 0 for a New command
+	Rows     int64 // returned, affected or copied; of a Batch the items that succeeded; 0 for a Go body and a Pipeline
 
 	run      func(ctx context.Context, call *Call) error
 	replayed bool

@@ -483,9 +483,9 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 }
 
 // Explain returns PostgreSQL's plan for a statement command with an input, as text.
-// Nothing is executed, and no hook runs: it is EXPLAIN without ANALYZE, in a
-// read-only transaction that is rolled back, or, if db is a transaction, under a
-// savepoint of it.
+// Nothing is executed, and no hook and no middleware runs: it is EXPLAIN without ANALYZE,
+// in a read-only transaction that is rolled back, or, if db is a transaction, under a
+// savepoint of it. A [Pool] neither counts nor logs it.
 //
 // The plan is for this input and shows its values, except for those of fields
 // tagged `secret:"true"`: those are sent as [secret] or zero. Of SQL that depends on the
@@ -535,6 +535,7 @@ func (d *definition) explain(ctx context.Context, db DB, inv *invocation) (strin
 		}
 		return none, e
 	}).With(Options{Timeout: d.opts.Timeout, ReadOnly: true, Trusted: true})
+	explain.def.unobserved = true // it is no run of the command, and ends with errPlanned
 	switch err := Try(ctx, db, explain, struct{}{}).Err; {
 	case errors.Is(err, errPlanned) && !d.direct:
 		return plan + "\n\n" + strings.TrimSpace(q.text.SQL), nil

@@ -55,7 +55,7 @@ func (c *definition) runInSavepoint(ctx context.Context, db DB, inv *invocation)
 
 // runObserved runs the command, without a savepoint, and counts and logs the run.
 func (c *definition) runObserved(ctx context.Context, db DB, inv *invocation) (Call, *Error) {
-	if pool, ok := db.(*Pool); ok && pool != nil {
+	if pool, ok := db.(*Pool); ok && pool != nil && !c.unobserved {
 		return c.runWithMetrics(ctx, pool, inv)
 	}
 	return c.runWithMiddleware(ctx, db, inv)

@@ -48,8 +48,9 @@
 // Options.Middleware holds [Middleware]; run on a pool that has it too, it still has
 // one span, the pool's. A command with a middleware of its own goes through a
 // [pgcmd.Batch] item by item, so give it to those whose times you ask for, and of a
-// batch to the Batch. A [pgcmd.Stream] passes the middleware of its command alone, a
-// [pgcmd.Pipeline] none.
+// batch to the Batch. On the pool a [pgcmd.Stream] has a span with the name of its command,
+// and a [pgcmd.Pipeline] one with the name "pipeline"; elsewhere a stream has its command's
+// middleware, and a pipeline none.
 //
 // # Metrics
 //

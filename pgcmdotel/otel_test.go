@@ -374,6 +374,16 @@ func TestSpansNestByTheContext(t *testing.T) {
 	span = s.one()
 	assert.Equal(t, "users.list", span.Name)
 	assert.EqualValues(t, 4, attributesOf(span.Attributes)["pgcmd.rows"])
+
+	// On the pool a stream and a pipeline have the pool's.
+	for _, err := range pgcmd.Stream(t.Context(), pool, list, struct{}{}) {
+		require.NoError(t, err)
+	}
+	assert.Equal(t, "users.list", s.one().Name)
+	var p pgcmd.Pipeline
+	pgcmd.Queue(&p, list, struct{}{})
+	require.NoError(t, p.Run(t.Context(), pool, pgcmd.Atomic))
+	assert.Equal(t, "pipeline", s.one().Name)
 }
 
 func TestAPanicEndsTheSpan(t *testing.T) {

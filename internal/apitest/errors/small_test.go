@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/pgcmd/pgcmd"
 	"github.com/pgcmd/pgcmd/internal/faults"
@@ -274,4 +275,42 @@ func TestTheLastErrorOfAPoolIsNotOfACallersInput(t *testing.T) {
 	require.NotNil(t, last, "it is not lost behind what callers do")
 	assert.Equal(t, "pgcmd.adhoc", last.Command)
 	assert.Equal(t, pgcmd.CodeOf(err), last.Code)
+}
+
+func TestTheHealthOfAPoolWhoseConnectionsAreAcquiredByHand(t *testing.T) {
+	t.Parallel()
+	pool := pgcmdtest.Connect(t, pgcmd.Config{MaxConns: 1})
+	conn, err := pool.Acquire(t.Context())
+	require.NoError(t, err)
+	defer conn.Release()
+	h := pool.Health(t.Context())
+	assert.Equal(t, pgcmd.HealthDegraded, h.Status)
+	assert.Equal(t, "all connections are in use", h.Reason, "no command holds one, so none is named")
+}
+
+func TestExplainIsNoRunOfTheCommand(t *testing.T) {
+	t.Parallel()
+	core, lines := observer.New(zap.DebugLevel)
+	seen := 0
+	pool := pgcmdtest.Connect(t, pgcmd.Config{Logger: zap.New(core), Middleware: []pgcmd.Middleware{func(next pgcmd.Handler) pgcmd.Handler {
+		return func(ctx context.Context, call *pgcmd.Call) error {
+			seen++
+			return next(ctx, call)
+		}
+	}}}, itemsDDL)
+	find := pgcmd.QueryOne[int, int]("items.find", `select n from items where n = $1`)
+	for _, name := range []string{"items", "nothing"} {
+		_, err := pgcmd.Explain(t.Context(), pool, pgcmd.Query[int, int]("items.list", `select n from `+name+` where n = $1`), 1)
+		assert.Equal(t, name == "nothing", err != nil, "%v", err)
+	}
+	assert.Zero(t, seen)
+	assert.Empty(t, pool.Metrics().Commands)
+	assert.Empty(t, pool.Metrics().Failures)
+	assert.Zero(t, lines.FilterMessage("command").Len())
+
+	_, err := find.Run(t.Context(), pool, 12345)
+	assert.Equal(t, pgcmd.CodeNotFound, pgcmd.CodeOf(err))
+	assert.Equal(t, 1, seen)
+	assert.Len(t, pool.Metrics().Failures, 1)
+	assert.Equal(t, 1, lines.FilterMessage("command").Len())
 }
