@@ -12,8 +12,11 @@ import (
 
 // HealthHandler serves the pool's [pgcmd.Pool.Health] as JSON, for a readiness probe: with
 // status 200 if it is up or degraded, 503 if it is down. However many requests there are,
-// the server is asked once a second.
+// the server is asked once a second. It panics if pool is nil.
 func HealthHandler(pool *pgcmd.Pool) http.Handler {
+	if pool == nil {
+		panic("pgcmdweb: the pool is nil: make one with pgcmd.Connect")
+	}
 	var mu sync.Mutex
 	var last pgcmd.Health
 	var asked time.Time
