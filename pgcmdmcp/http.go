@@ -37,7 +37,7 @@ import (
 //
 // [auth.RequireBearerToken]: https://pkg.go.dev/github.com/modelcontextprotocol/go-sdk/auth#RequireBearerToken
 func (s *Server) Handler(names ...string) http.Handler {
-	limit := int64(max(mcp.DefaultMaxRequestBodyBytes, s.inputBytes()+64<<10))
+	limit := int64(max(mcp.DefaultMaxRequestBodyBytes, s.messageBytes()))
 	handler := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s.mcp }, &mcp.StreamableHTTPOptions{
 		Stateless:                  true, // nothing to hijack, and nothing that fills up
 		MaxRequestBodyBytes:        limit,

@@ -166,6 +166,15 @@ func TestASchemaThatIsTooLongIsReadTableByTable(t *testing.T) {
 	assert.Contains(t, read(t, session, "pgcmd://schema/public/secrets"), `"word"`)
 }
 
+func TestANameThatNoTableCanHaveIsNotFound(t *testing.T) {
+	t.Parallel()
+	session, _ := connect(t, all)
+	for _, name := range []string{"%00", "%ff", "customers%ff", "%c3%28", "%ED%A0%80", strings.Repeat("x", 1000), "Customers"} {
+		_, err := session.ReadResource(t.Context(), &mcp.ReadResourceParams{URI: "pgcmd://schema/public/" + name})
+		assert.ErrorContains(t, err, "not found", name)
+	}
+}
+
 func TestThePromptSaysHowToUseTheTools(t *testing.T) {
 	t.Parallel()
 	session, _ := connect(t, pgcmdmcp.Options{Schemas: []string{"public"}, Tools: []pgcmdmcp.Tool{{Command: "customers.find"}, {Command: "orders.place", AllowWrites: true}}})

@@ -300,7 +300,7 @@ func TestRequestsForOtherHostsAreRefused(t *testing.T) {
 		"its address, which was not named":     {public, "127.0.0.1:8081", 403},
 		"its public name, given with a port":   {ported, "ops.example.com:443", 200},
 		"its address, given with a port":       {ported, "[::1]", 200},
-		"no name, where a port was given":     {ported, "", 403},
+		"no name, where a port was given":      {ported, "", 403},
 		"another name, that has the port":      {ported, "evil.example:8081", 403},
 		"a name that ends like its public one": {public, "evil.ops.example.com", 403},
 	} {
