@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/pgcmd/pgcmd"
 	"go.uber.org/zap"
@@ -61,7 +62,7 @@ func New(catalog *pgcmd.Catalog, db pgcmd.DB, o Options) (*Server, error) {
 			return s.call(ctx, t, req), nil
 		})
 	}
-	s.mcp.AddReceivingMiddleware(s.endCalls)
+	s.mcp.AddReceivingMiddleware(s.recoverPanics, s.endCalls)
 	s.addResources()
 	s.addPrompts()
 	return s, nil
@@ -104,6 +105,20 @@ func infosOf(catalog *pgcmd.Catalog) map[string]pgcmd.CommandInfo {
 		infos[info.Name] = info
 	}
 	return infos
+}
+
+// recoverPanics is for every request to the server: the SDK would let the process end. What
+// reads a resource runs code of the service too, such as Config.Settings.
+func (s *Server) recoverPanics(next mcp.MethodHandler) mcp.MethodHandler {
+	return func(ctx context.Context, method string, req mcp.Request) (result mcp.Result, err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				s.panicked("request", method, p)
+				result, err = nil, &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "the server's code panicked: its log has the stack"}
+			}
+		}()
+		return next(ctx, method, req)
+	}
 }
 
 // MCP returns the SDK's server, for what is to be served beside the commands, and for

@@ -90,7 +90,7 @@ func (s *Server) call(ctx context.Context, t *tool, req *mcp.CallToolRequest) (r
 	var failure *pgcmd.Error
 	defer func() {
 		if p := recover(); p != nil {
-			s.panicked(t, p)
+			s.panicked("tool", t.name, p)
 			failure = &pgcmd.Error{Code: pgcmd.CodeInternal, Effect: pgcmd.Unknown, Command: t.info.Name, Message: "the command panicked"}
 			if t.info.ReadOnly {
 				failure.Effect = pgcmd.NotApplied
@@ -284,12 +284,12 @@ func (s *Server) log(t *tool, failure *pgcmd.Error, elapsed time.Duration) {
 	s.logger.Info("tool call failed", append(fields, zap.Object("error", failure))...)
 }
 
-// panicked reports a panic of a command's code, as net/http does: one call must not end
-// the calls of others.
-func (s *Server) panicked(t *tool, p any) {
+// panicked reports a panic of a command's code, or of the pool's, as net/http does: one call
+// must not end the calls of others.
+func (s *Server) panicked(kind, name string, p any) {
 	if s.logger != nil {
-		s.logger.Error("tool panicked", zap.String("tool", t.name), zap.String("panic", fmt.Sprintf("%T", p)), zap.ByteString("stack", debug.Stack()))
+		s.logger.Error(kind+" panicked", zap.String(kind, name), zap.String("panic", fmt.Sprintf("%T", p)), zap.ByteString("stack", debug.Stack()))
 		return
 	}
-	fmt.Fprintf(os.Stderr, "pgcmdmcp: %s panicked with a %T\n%s", t.name, p, debug.Stack())
+	fmt.Fprintf(os.Stderr, "pgcmdmcp: %s panicked with a %T\n%s", name, p, debug.Stack())
 }
