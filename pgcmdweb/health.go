@@ -20,13 +20,16 @@ func HealthHandler(pool *pgcmd.Pool) http.Handler {
 	var mu sync.Mutex
 	var last pgcmd.Health
 	var asked time.Time
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	health := func(ctx context.Context) pgcmd.Health {
 		mu.Lock()
+		defer mu.Unlock()
 		if time.Since(asked) > time.Second {
-			last, asked = pool.Health(context.WithoutCancel(r.Context())), time.Now()
+			last, asked = pool.Health(context.WithoutCancel(ctx)), time.Now()
 		}
-		h := last
-		mu.Unlock()
+		return last
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := health(r.Context())
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
 		if h.Status == pgcmd.HealthDown {
