@@ -210,7 +210,7 @@ func TestAResultThatIsNestedTooDeepIsNotShown(t *testing.T) {
 		for tool, want := range map[string]string{
 			"write":       `{"shortened":"It was applied. It returned JSON that is nested more than 500 levels deep, of which none is shown. Do not repeat the call."}`,
 			"writes":      `{"output":[],"shortened":"It was applied. It returned JSON that is nested more than 500 levels deep, of which none is shown. Do not repeat the call."}`,
-			"write_batch": `{"outcomes":[],"succeeded":1,"failed":0,"skipped":0,"failures":[],"others":[],"shortened":"The outcomes of 1 items are nested more than 500 levels deep. failures lists 0 of the 0 items that failed, by index from 0; others has the indexes of the rest. Every other item succeeded."}`,
+			"write_batch": `{"outcomes":[],"succeeded":1,"failed":0,"skipped":0,"failures":[],"others":[],"shortened":"The result is nested more than 500 levels deep, which clients do not read. failures lists 0 of the 0 items that failed, by index from 0; others has the indexes of the rest. Every other item succeeded."}`,
 		} {
 			_, err := pool.Exec(t.Context(), `truncate docs`)
 			require.NoError(t, err)
@@ -229,9 +229,39 @@ func TestAResultThatIsNestedTooDeepIsNotShown(t *testing.T) {
 			e := failure(t, call(t, session, tool, fmt.Sprintf(argument, depth)))
 			assert.Equal(t, "too_many_rows", e.Code, "%s %d", tool, depth)
 			assert.Equal(t, "not_applied", e.Effect)
-			assert.Equal(t, "the result is nested more than 500 levels deep, and a client is given at most that", e.Message)
+			assert.Equal(t, "the result is nested more than 500 levels deep, which clients do not read", e.Message)
 		}
 	}
+}
+
+func TestAResultWithANumberThatIsTooLargeIsNotShown(t *testing.T) {
+	t.Parallel()
+	type doc struct {
+		J json.RawMessage `json:"j"`
+	}
+	described := pgcmd.Options{Description: "Gives JSON."}
+	c := pgcmd.NewCatalog(
+		pgcmd.QueryOne[string, doc]("read", `select $1::text::json as j`).With(described),
+		pgcmd.QueryOne[string, map[string]any]("map", `select $1::text::numeric as j`).With(described),
+		pgcmd.QueryOne[string, doc]("write", `insert into docs values ($1::text::json) returning j`).With(described))
+	session := connectTo(t, pgcmdtest.Pool(t, `create table docs (j json)`), c, pgcmdmcp.Options{Tools: []pgcmdmcp.Tool{
+		{Command: "read"}, {Command: "map"}, {Command: "write", AllowWrites: true}}})
+	const why = "holds a number that is too large for a 64-bit float"
+	for j, bad := range map[string]bool{
+		`1e309`: true, `-1e309`: true, `[1, 1E+999999 ]`: true, `{"a":{"b":2e308}}`: true, strings.Repeat("9", 400): true, `1` + strings.Repeat("0", 400) + `.5`: true,
+		`1.7e308`: false, `1e-999999`: false, `"1e309"`: false, `{"1e309":"\\\"1e309"}`: false, strings.Repeat("9", 308): false, `0.` + strings.Repeat("1", 400): false, `[ 1 , true ]`: false,
+	} {
+		input := `{"input":` + quoted(j) + `}`
+		if !bad {
+			assert.Equal(t, `{"j":`+strings.ReplaceAll(j, " ", "")+`}`, output(t, call(t, session, "read", input)))
+			continue
+		}
+		e := failure(t, call(t, session, "read", input))
+		assert.Equal(t, "the result "+why+", which clients do not read", e.Message, j)
+		assert.Equal(t, "not_applied", e.Effect)
+		assert.Equal(t, `{"shortened":"It was applied. It returned JSON that `+why+`, of which none is shown. Do not repeat the call."}`, output(t, call(t, session, "write", input)), j)
+	}
+	assert.Equal(t, "the result "+why+", which clients do not read", failure(t, call(t, session, "map", `{"input":"1e400"}`)).Message)
 }
 
 func TestToolsOfOneCommandHaveLimitsOfTheirOwn(t *testing.T) {

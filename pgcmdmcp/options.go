@@ -68,7 +68,8 @@ type Limits struct {
 	// InputBytes and OutputBytes are of the JSON. Zero: 1 MiB, and 256 KiB, which is
 	// more than most models read. A Query or a QueryOne whose values are ten times as
 	// long as OutputBytes is not read to its end, nor is there memory for it. However
-	// short, JSON that is nested more than 500 levels deep is too long.
+	// short, JSON is too long if clients do not read it: if it is nested more than 500
+	// levels deep, or has a number beyond a float64.
 	InputBytes, OutputBytes int
 
 	// Time is that of a whole call. Zero: 30 seconds. The Timeout of the command, if it

@@ -198,11 +198,11 @@ func (t *tool) tooLong(output json.RawMessage) *pgcmd.Error {
 			return t.tooMany(strconv.Itoa(n), t.limits.Rows)
 		}
 	}
-	if tooDeep(output) {
-		return t.beyond(fmt.Sprintf("the result is nested more than %d levels deep, and a client is given at most that", maxNesting))
-	}
 	if n := len(output); n > t.limits.OutputBytes {
 		return t.beyond(fmt.Sprintf("the result has %d bytes, and a client is given at most %d: ask for less", n, t.limits.OutputBytes))
+	}
+	if why := unreadable(output); why != "" {
+		return t.beyond("the result " + why + ", which clients do not read")
 	}
 	return nil
 }
@@ -211,10 +211,12 @@ func (t *tool) tooLong(output json.RawMessage) *pgcmd.Error {
 // message that is nested deeper than they read: the SDK's own at 1,000 levels.
 const maxNesting = 500
 
-func tooDeep(value json.RawMessage) bool {
+// unreadable returns why clients do not read a result, whose json columns may hold anything
+// that is JSON; empty if they do.
+func unreadable(result json.RawMessage) string {
 	depth, inText := 0, false
-	for i := 0; i < len(value); i++ {
-		switch c := value[i]; {
+	for i := 0; i < len(result); i++ {
+		switch c := result[i]; {
 		case inText && c == '\\':
 			i++
 		case c == '"':
@@ -222,13 +224,24 @@ func tooDeep(value json.RawMessage) bool {
 		case inText:
 		case c == '[' || c == '{':
 			if depth++; depth > maxNesting {
-				return true
+				return fmt.Sprintf("is nested more than %d levels deep", maxNesting)
 			}
 		case c == ']' || c == '}':
 			depth--
+		case c >= '0' && c <= '9':
+			number := result[i:]
+			if end := bytes.IndexAny(number, ",]}"); end >= 0 {
+				number = number[:end]
+			}
+			if len(number) > 300 || bytes.ContainsAny(number, "eE") {
+				if _, err := strconv.ParseFloat(string(bytes.TrimSpace(number)), 64); err != nil {
+					return "holds a number that is too large for a 64-bit float"
+				}
+			}
+			i += len(number) - 1
 		}
 	}
-	return false
+	return ""
 }
 
 // moreBytes says how long a result was of which pgcmd stopped reading. The command itself
