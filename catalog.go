@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/pgcmd/pgcmd/internal/catalogmd"
 	"github.com/pgcmd/pgcmd/internal/jsonfields"
@@ -301,7 +302,11 @@ func encodeJSON(v any) (json.RawMessage, error) {
 	if err := enc.Encode(v); err != nil {
 		return nil, err
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+	text := bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	if !utf8.Valid(text) { // a json column of a SQL_ASCII database
+		text = bytes.ToValidUTF8(text, []byte("\ufffd"))
+	}
+	return text, nil
 }
 
 // inJSONNames returns err with the Go names of fields in its problems replaced by those of

@@ -10,8 +10,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -380,6 +382,35 @@ func TestTheEffectOfAnOutputWithoutJSONIsTheRuns(t *testing.T) {
 	for want, o := range map[pgcmd.Effect]pgcmd.Options{pgcmd.Unknown: {}, pgcmd.NotApplied: {ReadOnly: true}} {
 		_, err := pgcmd.NewCatalog(pgcmd.New("x", inf).With(o)).Run(t.Context(), unusedDB{}, "x", nil)
 		assert.Equal(t, want, pgcmd.EffectOf(err))
+	}
+}
+
+// A database with the encoding SQL_ASCII holds any bytes, also in json.
+func TestAnOutputIsUTF8WhateverTheDatabaseHolds(t *testing.T) {
+	t.Parallel()
+	type row struct {
+		Text string          `json:"text"`
+		J    json.RawMessage `json:"j"`
+	}
+	const sql = `select E'\xffé'::text as text, E'{"\xffa": "\xff"}'::json as j`
+	catalog := pgcmd.NewCatalog(pgcmd.QueryOne[empty, row]("struct", sql), pgcmd.QueryOne[empty, map[string]any]("map", sql))
+	admin := pgcmdtest.Pool(t)
+	config := admin.Config()
+	config.ConnConfig.Database += "_ascii"
+	_, err := admin.Exec(t.Context(), `create database `+config.ConnConfig.Database+` encoding 'SQL_ASCII' template template0 lc_collate 'C' lc_ctype 'C'`)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_, err := admin.Exec(context.WithoutCancel(t.Context()), `drop database `+config.ConnConfig.Database)
+		assert.NoError(t, err)
+	})
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	defer pool.Close()
+	for _, name := range []string{"struct", "map"} {
+		out, err := catalog.Run(t.Context(), pool, name, nil)
+		require.NoError(t, err)
+		assert.True(t, utf8.Valid(out), name)
+		assert.JSONEq(t, "{\"text\":\"\ufffdé\",\"j\":{\"\ufffda\":\"\ufffd\"}}", string(out), name)
 	}
 }
 

@@ -220,6 +220,26 @@ func TestAPoolThatIsFullSaysWhoHoldsIt(t *testing.T) {
 	require.NoError(t, pool.Close(t.Context()))
 }
 
+// BeforeConnect sets tokens that are used as passwords. The probe of a pool that has no
+// connection to give makes one of its own.
+func TestHealthOfASaturatedPoolConnectsAsThePoolDoes(t *testing.T) {
+	t.Parallel()
+	pool := pgcmdtest.Connect(t, pgcmd.Config{MaxConns: 1, Pgx: func(c *pgxpool.Config) {
+		user := c.ConnConfig.User
+		c.ConnConfig.User = "nobody"
+		c.BeforeConnect = func(_ context.Context, cc *pgx.ConnConfig) error {
+			cc.User = user
+			return nil
+		}
+	}})
+	conn, err := pool.Acquire(t.Context())
+	require.NoError(t, err)
+	defer conn.Release()
+	h := pool.Health(t.Context())
+	assert.Equal(t, pgcmd.HealthDegraded, h.Status, h.Reason)
+	assert.Contains(t, h.Reason, "all connections are in use")
+}
+
 func TestHooksThatPanicDoNoHarm(t *testing.T) {
 	t.Parallel()
 	url := pgcmdtest.URL(t)

@@ -459,8 +459,15 @@ func (p *Pool) Health(ctx context.Context) Health {
 func (p *Pool) probe(ctx context.Context, spare bool) (time.Duration, *Error) {
 	var conn *pgx.Conn
 	if spare {
+		config := p.Pool.Config()
 		var err error
-		if conn, err = pgx.ConnectConfig(ctx, p.Pool.Config().ConnConfig); err != nil {
+		if config.BeforeConnect != nil { // it may set the password
+			err = config.BeforeConnect(ctx, config.ConnConfig)
+		}
+		if err == nil {
+			conn, err = pgx.ConnectConfig(ctx, config.ConnConfig)
+		}
+		if err != nil {
 			return 0, newAcquireError(ctx, p.Pool, p.tracker, err)
 		}
 		defer conn.Close(context.WithoutCancel(ctx))

@@ -37,7 +37,7 @@ import (
 //
 // [auth.RequireBearerToken]: https://pkg.go.dev/github.com/modelcontextprotocol/go-sdk/auth#RequireBearerToken
 func (s *Server) Handler(names ...string) http.Handler {
-	limit := int64(max(mcp.DefaultMaxRequestBodyBytes, s.inputBytes()+64<<10))
+	limit := int64(max(mcp.DefaultMaxRequestBodyBytes, s.messageBytes()))
 	handler := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s.mcp }, &mcp.StreamableHTTPOptions{
 		Stateless:                  true, // nothing to hijack, and nothing that fills up
 		MaxRequestBodyBytes:        limit,
@@ -119,7 +119,15 @@ func (h *httpCalls) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	r = r.WithContext(context.WithValue(r.Context(), carrierKey{}, carrier))
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	messages := messagesOf(body)
+	messages, err := messagesOf(body)
+	switch {
+	case err != nil:
+		http.Error(w, "malformed payload: the list of messages is not JSON", http.StatusBadRequest)
+		return
+	case len(messages) > maxMessages:
+		http.Error(w, fmt.Sprintf("request body has more than %d messages", maxMessages), http.StatusRequestEntityTooLarge)
+		return
+	}
 	call := &httpCall{keys: map[callKey]struct{}{}, cancel: cancel}
 	for _, m := range messages {
 		key := from
@@ -140,17 +148,29 @@ func (h *httpCalls) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.next.ServeHTTP(w, r)
 }
 
-// messagesOf are those of a body, which may hold one or a list of them. What is none is
-// for the SDK to refuse.
-func messagesOf(body []byte) (list []message) {
-	if json.Unmarshal(body, &list) == nil {
-		return list
+// maxMessages is how many messages a request may hold: without a bound one of 4 MiB keeps
+// the server busy for many seconds.
+const maxMessages = 100
+
+// messagesOf returns the messages of a body, which may hold one or a list of them, and of a
+// list one more than maxMessages at most. What is no message is for the SDK to refuse.
+func messagesOf(body []byte) (list []message, err error) {
+	dec := json.NewDecoder(bytes.NewReader(body))
+	if start, err := dec.Token(); err != nil || start != json.Delim('[') {
+		list = make([]message, 1)
+		_ = json.Unmarshal(body, &list[0])
+		return list, nil
 	}
-	var one message
-	if json.Unmarshal(body, &one) != nil {
-		return nil
+	var text json.RawMessage
+	for dec.More() && len(list) <= maxMessages {
+		if err := dec.Decode(&text); err != nil {
+			return nil, err
+		}
+		var m message
+		_ = json.Unmarshal(text, &m)
+		list = append(list, m)
 	}
-	return []message{one}
+	return list, nil
 }
 
 func (h *httpCalls) begin(c *httpCall) {

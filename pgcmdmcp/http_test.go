@@ -2,6 +2,7 @@ package pgcmdmcp_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -45,6 +46,53 @@ func TestClientsAreServedByHTTP(t *testing.T) {
 		assert.False(t, r.IsError)
 		assert.Equal(t, 1.0, <-told)
 		require.NoError(t, session.Close())
+	}
+}
+
+// The protocols up to 2025-03-26 allow a list of messages. One of 4 MiB would hold 90,000 of
+// them.
+func TestARequestHoldsOnlySoManyMessages(t *testing.T) {
+	t.Parallel()
+	h := serve(t)
+	pings := func(n int) string {
+		var list []string
+		for i := range n {
+			list = append(list, fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"ping"}`, i))
+		}
+		return strings.Join(list, ",")
+	}
+	for name, c := range map[string]struct {
+		body string
+		want int
+		says string
+	}{
+		"as many as it may":                 {"[" + pings(100) + "]", 200, `"id":99,"result":{}`},
+		"one more":                          {"[" + pings(101) + "]", 413, "request body has more than 100 messages"},
+		"many behind one that is none":      {`[{"method":1,"params":[]},` + pings(100) + "]", 413, "request body has more than 100 messages"},
+		"many behind white space":           {" \n\t[ " + pings(101) + "]", 413, "request body has more than 100 messages"},
+		"many, of which one is not JSON":    {`[` + pings(50) + `,{"id":01},` + pings(100) + "]", 400, "malformed payload"},
+		"no end":                            {`[` + pings(50), 400, "malformed payload"},
+		"nested, which is one that is none": {strings.Repeat("[", 100_000), 400, "malformed payload"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, version := range []string{"2025-03-26", "2025-06-18"} {
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.URL, strings.NewReader(c.body))
+				require.NoError(t, err)
+				req.Header.Set("Content-Type", "application/json")
+				req.Header.Set("Accept", "application/json, text/event-stream")
+				req.Header.Set("Mcp-Protocol-Version", version)
+				res, err := h.Client().Do(req)
+				require.NoError(t, err)
+				text := drain(res)
+				if c.want == 200 && version > "2025-03-26" {
+					assert.Equal(t, 400, res.StatusCode, "it has no lists")
+					continue
+				}
+				assert.Equal(t, c.want, res.StatusCode, "%s", text)
+				assert.Contains(t, text, c.says)
+			}
+		})
 	}
 }
 

@@ -1,10 +1,10 @@
 package pgcmdmcp
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -67,7 +67,9 @@ type Limits struct {
 
 	// InputBytes and OutputBytes are of the JSON. Zero: 1 MiB, and 256 KiB, which is
 	// more than most models read. A Query or a QueryOne whose values are ten times as
-	// long as OutputBytes is not read to its end, nor is there memory for it.
+	// long as OutputBytes is not read to its end, nor is there memory for it. However
+	// short, JSON is too long if clients do not read it: if it is nested more than 500
+	// levels deep, or has a number beyond a float64.
 	InputBytes, OutputBytes int
 
 	// Time is that of a whole call. Zero: 30 seconds. The Timeout of the command, if it
@@ -75,7 +77,7 @@ type Limits struct {
 	Time time.Duration
 
 	// Concurrent is how many calls may run at once; one more is refused, it does not
-	// wait. Zero: 8. Fewer than the pool's connections leave some for the service.
+	// wait. A client that is slow to read takes no place. Zero: 8. Fewer than the pool's connections leave some for the service.
 	Concurrent int
 }
 
@@ -162,16 +164,26 @@ func (t Tool) check(info pgcmd.CommandInfo) error {
 }
 
 // takesSQL reports whether the command is AdHoc, under whatever options, a batch of it,
-// or another one that takes the same input.
+// or another one that takes the same input, as a whole, in a field or embedded.
 func takesSQL(info pgcmd.CommandInfo) bool {
 	adHoc := pgcmd.NewCatalog(pgcmd.AdHoc).Manifest().Commands[0]
-	return strings.TrimRight(info.Name, "[]") == adHoc.Name || bytes.Contains(core(info.Input), core(adHoc.Input))
+	query, _ := parse(adHoc.Input)["properties"].(map[string]any)
+	return strings.TrimRight(info.Name, "[]") == adHoc.Name || hasQuery(parse(info.Input), query)
 }
 
-// core is a schema without the braces and the draft: what is left of it within another.
-func core(schema json.RawMessage) []byte {
-	_, rest, _ := bytes.Cut(schema, []byte(`"properties"`))
-	return bytes.TrimSuffix(rest, []byte("}"))
+// hasQuery reports whether a schema has an object with the SQL and the Args of a query.
+func hasQuery(schema any, query map[string]any) bool {
+	s, ok := schema.(map[string]any)
+	if !ok {
+		return false
+	}
+	properties, _ := s["properties"].(map[string]any)
+	found := properties["SQL"] != nil && reflect.DeepEqual(properties["SQL"], query["SQL"]) && reflect.DeepEqual(properties["Args"], query["Args"])
+	each(maps.Clone(s), func(_, _ string, inner any) any {
+		found = found || hasQuery(inner, query)
+		return inner
+	})
+	return found
 }
 
 // maxName is what the strictest of the known clients takes, and Google's asks for a letter

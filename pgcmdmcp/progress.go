@@ -12,7 +12,7 @@ import (
 // has asked for that, and a function to call before it is answered.
 //
 // A client that is slow to read must not hold up a transaction: what it has not read
-// yet makes place for what is newer.
+// yet makes place for what is newer. Nor does it hold up the call when ctx is done.
 func progressOf(ctx context.Context, req *mcp.CallToolRequest) (context.Context, func()) {
 	token := req.Params.GetProgressToken()
 	if token == nil {
@@ -53,6 +53,9 @@ func progressOf(ctx context.Context, req *mcp.CallToolRequest) (context.Context,
 		ended = true
 		close(latest)
 		mu.Unlock()
-		<-sent
+		select {
+		case <-sent:
+		case <-ctx.Done():
+		}
 	}
 }

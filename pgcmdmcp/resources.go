@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -37,7 +38,9 @@ func (s *Server) readManifest(context.Context, *mcp.ReadResourceRequest) (*mcp.R
 	for _, t := range s.tools {
 		manifest.Commands = append(manifest.Commands, t.info)
 	}
-	slices.SortFunc(manifest.Commands, func(a, b pgcmd.CommandInfo) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(manifest.Commands, func(a, b pgcmd.CommandInfo) int { return strings.Compare(a.Name, b.Name) })
+	// A command may be several tools.
+	manifest.Commands = slices.CompactFunc(manifest.Commands, func(a, b pgcmd.CommandInfo) bool { return a.Name == b.Name })
 	return contents(manifestURI, manifest)
 }
 
@@ -79,7 +82,7 @@ func tableOf(uri string) (schema, table string, ok bool) {
 		return "", "", false
 	}
 	table, err = url.PathUnescape(parts[1])
-	return schema, table, err == nil && !strings.Contains(schema+table, "\x00")
+	return schema, table, err == nil && utf8.ValidString(schema+table) && !strings.Contains(schema+table, "\x00")
 }
 
 // tables asks the database, within the limits of a call.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -12,6 +14,8 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/pgcmd/pgcmd"
 	"github.com/pgcmd/pgcmd/pgcmdmcp"
@@ -164,6 +168,44 @@ func TestASchemaThatIsTooLongIsReadTableByTable(t *testing.T) {
 	_, err := session.ReadResource(t.Context(), &mcp.ReadResourceParams{URI: "pgcmd://schema"})
 	assert.ErrorContains(t, err, "bytes, and a client is given at most 700: read one table, as pgcmd://schema/{schema}/{table}")
 	assert.Contains(t, read(t, session, "pgcmd://schema/public/secrets"), `"word"`)
+}
+
+func TestANameThatNoTableCanHaveIsNotFound(t *testing.T) {
+	t.Parallel()
+	session, _ := connect(t, all)
+	for _, name := range []string{"%00", "%ff", "customers%ff", "%c3%28", "%ED%A0%80", strings.Repeat("x", 1000), "Customers"} {
+		_, err := session.ReadResource(t.Context(), &mcp.ReadResourceParams{URI: "pgcmd://schema/public/" + name})
+		assert.ErrorContains(t, err, "not found", name)
+	}
+}
+
+// The pool's code runs in the goroutine of the SDK, which recovers nothing.
+func TestAPanicWhileAResourceIsReadEndsThatRequestAlone(t *testing.T) {
+	t.Parallel()
+	var bad atomic.Bool
+	pool := pgcmdtest.Connect(t, pgcmd.Config{Settings: func(context.Context) ([]pgcmd.Setting, error) {
+		if bad.Load() {
+			panic(canary)
+		}
+		return nil, nil
+	}}, shopDDL)
+	core, logs := observer.New(zap.InfoLevel)
+	o := all
+	o.Limits.Concurrent, o.Logger = 1, zap.New(core)
+	session := connectTo(t, pool, catalog, o)
+	bad.Store(true)
+	for _, uri := range []string{"pgcmd://schema", "pgcmd://schema/public/customers"} {
+		_, err := session.ReadResource(t.Context(), &mcp.ReadResourceParams{URI: uri})
+		assert.ErrorContains(t, err, "the server's code panicked: its log has the stack")
+		assert.NotContains(t, err.Error(), canary)
+	}
+	bad.Store(false)
+	assert.Contains(t, read(t, session, "pgcmd://schema"), `"customers"`, "the session goes on, and its place is free")
+	require.Equal(t, 2, logs.Len())
+	entry := logs.All()[0]
+	assert.Equal(t, "request panicked", entry.Message)
+	assert.Equal(t, "resources/read", entry.ContextMap()["request"])
+	assert.NotContains(t, fmt.Sprint(entry.ContextMap()), canary)
 }
 
 func TestThePromptSaysHowToUseTheTools(t *testing.T) {

@@ -84,6 +84,8 @@ func (t *tool) shorten(output json.RawMessage) json.RawMessage {
 		return t.summary(output)
 	case t.short.field == "":
 		return nil
+	case unreadable(output) != "":
+		return t.unread("JSON that " + unreadable(output))
 	case !t.out.array:
 		return render(map[string]any{t.short.field: fmt.Sprintf(
 			"It was applied. Its result has %d bytes, and a client is given at most %d. %s", len(output), t.limits.OutputBytes, repeat)})
@@ -155,7 +157,7 @@ func (t *tool) summary(output json.RawMessage) json.RawMessage {
 	if err := json.Unmarshal(output, &result); err != nil {
 		panic(err) // the catalog made it
 	}
-	var failed, skipped []batchItem
+	failed, skipped := []batchItem{}, []batchItem{} // a list in JSON, if empty
 	for i, o := range result.Outcomes {
 		item := o.Error
 		item.Index = i
@@ -168,13 +170,17 @@ func (t *tool) summary(output json.RawMessage) json.RawMessage {
 		}
 	}
 	f := t.short.batch
+	reason := fmt.Sprintf("The outcomes of %d items are more than the %d bytes that a client is given", len(result.Outcomes), t.limits.OutputBytes)
+	if why := unreadable(output); why != "" {
+		reason = "The result " + why + ", which clients do not read"
+	}
 	show := func(n int) json.RawMessage {
 		return render(map[string]any{
 			f.outcomes: []any{}, f.succeeded: result.Succeeded, f.failed: result.Failed, f.skipped: result.Skipped,
 			"failures": failed[:n], "others": grouped(slices.Concat(failed[n:], skipped)),
-			t.short.field: fmt.Sprintf("The outcomes of %d items are more than the %d bytes that a client is given. "+
+			t.short.field: fmt.Sprintf("%s. "+
 				"failures lists %d of the %d items that failed, by index from 0; others has the indexes of the rest. Every other item succeeded.",
-				len(result.Outcomes), t.limits.OutputBytes, n, len(failed)),
+				reason, n, len(failed)),
 		})
 	}
 	// The more are listed the longer it is, but for a range that falls apart.

@@ -21,6 +21,7 @@ import (
 type tool struct {
 	Tool
 	name        string
+	catalog     *pgcmd.Catalog // with its limits
 	info        pgcmd.CommandInfo
 	limits      Limits
 	running     gate // of this tool's calls
@@ -30,8 +31,8 @@ type tool struct {
 	outSchema   json.RawMessage
 }
 
-func newTool(o Tool, info pgcmd.CommandInfo, server Limits) *tool {
-	t := &tool{Tool: o, name: o.name(), info: info, limits: o.Limits.or(server), running: newGate(o.Limits.Concurrent)}
+func newTool(o Tool, catalog *pgcmd.Catalog, info pgcmd.CommandInfo, server Limits) *tool {
+	t := &tool{Tool: o, name: o.name(), catalog: catalog, info: info, limits: o.Limits.or(server), running: newGate(o.Limits.Concurrent)}
 	in, out := map[string]any(nil), map[string]any(nil)
 	in, t.in = wrap(info.Input, "input", t.limits.Rows)
 	out, t.out = wrap(info.Output, "output", 0)
@@ -89,7 +90,7 @@ func (s *Server) call(ctx context.Context, t *tool, req *mcp.CallToolRequest) (r
 	var failure *pgcmd.Error
 	defer func() {
 		if p := recover(); p != nil {
-			s.panicked(t, p)
+			s.panicked("tool", t.name, p)
 			failure = &pgcmd.Error{Code: pgcmd.CodeInternal, Effect: pgcmd.Unknown, Command: t.info.Name, Message: "the command panicked"}
 			if t.info.ReadOnly {
 				failure.Effect = pgcmd.NotApplied
@@ -100,6 +101,8 @@ func (s *Server) call(ctx context.Context, t *tool, req *mcp.CallToolRequest) (r
 	}()
 	ctx, cancel := context.WithTimeout(ctx, t.limits.Time)
 	defer cancel()
+	ctx, told := progressOf(ctx, req)
+	defer told() // without a place among the Concurrent calls: a client may be slow to read
 	output, failure := s.run(ctx, t, req)
 	if failure != nil {
 		return failed(failure, output)
@@ -124,9 +127,7 @@ func (s *Server) run(ctx context.Context, t *tool, req *mcp.CallToolRequest) (ou
 	if failure != nil {
 		return nil, failure
 	}
-	ctx, told := progressOf(ctx, req)
-	defer told()
-	output, err := s.catalog.Run(ctx, s.db, t.info.Name, input)
+	output, err := t.catalog.Run(ctx, s.db, t.info.Name, input)
 	tooLong := t.tooLong(output)
 	if err == nil {
 		switch {
@@ -150,11 +151,11 @@ func (s *Server) run(ctx context.Context, t *tool, req *mcp.CallToolRequest) (ou
 	case rows && t.info.ReadOnly:
 		return nil, t.tooMany("more than "+strconv.Itoa(t.info.MaxRows), t.info.MaxRows)
 	case values && t.info.ReadOnly:
-		return nil, t.beyond(fmt.Sprintf("the result has more than %d bytes: ask for less", t.limits.OutputBytes))
+		return nil, t.beyond(fmt.Sprintf("the result has %s: ask for less", t.moreBytes(failure)))
 	case rows && failure.Effect == pgcmd.Applied && t.short.field != "":
 		return t.unread(fmt.Sprintf("more than %d rows", t.info.MaxRows)), nil
 	case values && failure.Effect == pgcmd.Applied && t.short.field != "":
-		return t.unread(fmt.Sprintf("more than %d bytes", t.limits.OutputBytes)), nil
+		return t.unread(t.moreBytes(failure)), nil
 	case output == nil:
 	case tooLong != nil && t.short.batch != nil:
 		output = t.summary(output)
@@ -200,7 +201,56 @@ func (t *tool) tooLong(output json.RawMessage) *pgcmd.Error {
 	if n := len(output); n > t.limits.OutputBytes {
 		return t.beyond(fmt.Sprintf("the result has %d bytes, and a client is given at most %d: ask for less", n, t.limits.OutputBytes))
 	}
+	if why := unreadable(output); why != "" {
+		return t.beyond("the result " + why + ", which clients do not read")
+	}
 	return nil
+}
+
+// maxNesting is how deep the JSON of a result may be nested. Clients end the connection at a
+// message that is nested deeper than they read: the SDK's own at 1,000 levels.
+const maxNesting = 500
+
+// unreadable returns why clients do not read a result, whose json columns may hold anything
+// that is JSON; empty if they do.
+func unreadable(result json.RawMessage) string {
+	depth, inText := 0, false
+	for i := 0; i < len(result); i++ {
+		switch c := result[i]; {
+		case inText && c == '\\':
+			i++
+		case c == '"':
+			inText = !inText
+		case inText:
+		case c == '[' || c == '{':
+			if depth++; depth > maxNesting {
+				return fmt.Sprintf("is nested more than %d levels deep", maxNesting)
+			}
+		case c == ']' || c == '}':
+			depth--
+		case c >= '0' && c <= '9':
+			number := result[i:]
+			if end := bytes.IndexAny(number, ",]}"); end >= 0 {
+				number = number[:end]
+			}
+			if len(number) > 300 || bytes.ContainsAny(number, "eE") {
+				if _, err := strconv.ParseFloat(string(bytes.TrimSpace(number)), 64); err != nil {
+					return "holds a number that is too large for a 64-bit float"
+				}
+			}
+			i += len(number) - 1
+		}
+	}
+	return ""
+}
+
+// moreBytes says how long a result was of which pgcmd stopped reading. The command itself
+// may allow less than the tool does.
+func (t *tool) moreBytes(failure *pgcmd.Error) string {
+	if strings.HasPrefix(failure.Message, fmt.Sprintf("more than MaxBytes (%d) ", t.limits.valueBytes())) {
+		return fmt.Sprintf("more than %d bytes", t.limits.OutputBytes)
+	}
+	return "more bytes than the command may return"
 }
 
 func (t *tool) tooMany(rows string, most int) *pgcmd.Error {
@@ -247,12 +297,12 @@ func (s *Server) log(t *tool, failure *pgcmd.Error, elapsed time.Duration) {
 	s.logger.Info("tool call failed", append(fields, zap.Object("error", failure))...)
 }
 
-// panicked reports a panic of a command's code, as net/http does: one call must not end
-// the calls of others.
-func (s *Server) panicked(t *tool, p any) {
+// panicked reports a panic of a command's code, or of the pool's, as net/http does: one call
+// must not end the calls of others.
+func (s *Server) panicked(kind, name string, p any) {
 	if s.logger != nil {
-		s.logger.Error("tool panicked", zap.String("tool", t.name), zap.String("panic", fmt.Sprintf("%T", p)), zap.ByteString("stack", debug.Stack()))
+		s.logger.Error(kind+" panicked", zap.String(kind, name), zap.String("panic", fmt.Sprintf("%T", p)), zap.ByteString("stack", debug.Stack()))
 		return
 	}
-	fmt.Fprintf(os.Stderr, "pgcmdmcp: %s panicked with a %T\n%s", t.name, p, debug.Stack())
+	fmt.Fprintf(os.Stderr, "pgcmdmcp: %s panicked with a %T\n%s", name, p, debug.Stack())
 }

@@ -13,8 +13,10 @@ import (
 	"net/http/httptest"
 	"os"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -206,6 +208,27 @@ func TestTheJSONHoldsWhatThePageShows(t *testing.T) {
 	assert.NotEmpty(t, got.Slowest)
 }
 
+// The text of a program's own error may be as long as what a caller sends.
+func TestALongMessageIsShownInPart(t *testing.T) {
+	t.Parallel()
+	pool := connect(t)
+	taken := pgcmd.New("users.taken", func(_ context.Context, _ pgcmd.DB, name string) (int, error) {
+		return 0, pgcmd.Errorf(pgcmd.CodeInternal, "taken: %s", name)
+	})
+	for i := range 20 {
+		_, err := taken.Run(t.Context(), pool, fmt.Sprint(i)+strings.Repeat("é", 1<<20))
+		require.Error(t, err)
+	}
+	h := pgcmdweb.Handler(pool)
+	for _, target := range []string{"/", "/?format=json"} {
+		text := body(t, ask(t, h, "GET", target))
+		assert.Less(t, len(text), 200_000, target)
+		assert.Contains(t, text, "taken: 19éé", target)
+		assert.Contains(t, text, "éé…", target)
+		assert.True(t, utf8.ValidString(text), target)
+	}
+}
+
 func TestAPageThatHasNothingToShow(t *testing.T) {
 	t.Parallel()
 	page := body(t, ask(t, pgcmdweb.Handler(connect(t)), "GET", "/"))
@@ -236,7 +259,12 @@ func TestAServerThatIsDownIsTheFirstThingOnThePage(t *testing.T) {
 
 func TestAPoolThatIsNilIsAMistake(t *testing.T) {
 	t.Parallel()
-	assert.PanicsWithValue(t, "pgcmdweb: the pool is nil: make one with pgcmd.Connect", func() { pgcmdweb.Handler(nil) })
+	for name, make := range map[string]func(){
+		"Handler":       func() { pgcmdweb.Handler(nil) },
+		"HealthHandler": func() { pgcmdweb.HealthHandler(nil) },
+	} {
+		assert.PanicsWithValue(t, "pgcmdweb: the pool is nil: make one with pgcmd.Connect", make, name)
+	}
 }
 
 func Example() {
@@ -253,6 +281,7 @@ func TestRequestsForOtherHostsAreRefused(t *testing.T) {
 	t.Parallel()
 	pool := connect(t)
 	local, public := pgcmdweb.Handler(pool), pgcmdweb.Handler(pool, "ops.example.com")
+	ported := pgcmdweb.Handler(pool, "ops.example.com:8081", "[::1]:8081", ":8081")
 	for name, c := range map[string]struct {
 		h    http.Handler
 		host string
@@ -269,6 +298,10 @@ func TestRequestsForOtherHostsAreRefused(t *testing.T) {
 		"no name":                              {local, "", 403},
 		"its public name":                      {public, "OPS.example.com:443", 200},
 		"its address, which was not named":     {public, "127.0.0.1:8081", 403},
+		"its public name, given with a port":   {ported, "ops.example.com:443", 200},
+		"its address, given with a port":       {ported, "[::1]", 200},
+		"no name, where a port was given":      {ported, "", 403},
+		"another name, that has the port":      {ported, "evil.example:8081", 403},
 		"a name that ends like its public one": {public, "evil.ops.example.com", 403},
 	} {
 		for _, target := range []string{"/", "/?format=json", "/debug/pgcmd?sort=p99"} {

@@ -3,6 +3,7 @@ package pgcmdweb
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pgcmd/pgcmd"
@@ -114,13 +115,24 @@ func runViews(runs []pgcmd.Run) []runView {
 	list := make([]runView, 0, len(runs))
 	for _, r := range runs {
 		v := runView{Command: r.Command, At: r.At.UTC(), ElapsedMS: milliseconds(r.Elapsed), Attempts: r.Attempts,
-			Code: r.Code, SQLState: r.SQLState, Message: r.Message}
+			Code: r.Code, SQLState: r.SQLState, Message: beginning(r.Message)}
 		if r.Code != "" {
 			v.Effect = r.Effect.String()
 		}
 		list = append(list, v)
 	}
 	return list
+}
+
+// maxMessage bounds the text of an error, in bytes: a program's own may hold what a caller sent.
+const maxMessage = 1000
+
+// beginning returns the message, or as much of it as is shown.
+func beginning(message string) string {
+	if len(message) <= maxMessage {
+		return message
+	}
+	return strings.ToValidUTF8(message[:maxMessage], "") + "…"
 }
 
 // view compares what is with the readings of the last minute.

@@ -9,18 +9,25 @@ import (
 	"strings"
 )
 
-// Allowed reports whether a Host header, with or without a port, names one of hosts, or,
-// if there are none, this machine: localhost or an address of it.
+// Allowed reports whether a Host header, with or without a port, names one of hosts, which
+// may have a port too, or, if there are none, this machine: localhost or an address of it.
 func Allowed(header string, hosts []string) bool {
-	name, _, err := net.SplitHostPort(header)
-	if err != nil {
-		name = strings.Trim(header, "[]")
+	name := withoutPort(header)
+	if name == "" {
+		return false
 	}
 	if len(hosts) > 0 {
-		return slices.ContainsFunc(hosts, func(host string) bool { return strings.EqualFold(host, name) })
+		return slices.ContainsFunc(hosts, func(host string) bool { return strings.EqualFold(withoutPort(host), name) })
 	}
 	ip := net.ParseIP(name)
 	return strings.EqualFold(name, "localhost") || ip != nil && ip.IsLoopback()
+}
+
+func withoutPort(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		return name
+	}
+	return strings.Trim(host, "[]")
 }
 
 // Only answers requests whose Host header is allowed by next, and others with 403.
