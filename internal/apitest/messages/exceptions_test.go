@@ -126,7 +126,6 @@ var notMessages = map[string]string{
 	"there is no way to encode the value as the column's type":           behind,
 	"the client gave up":                                                 behind,
 	"the value is out of range":                                          behind,
-	"the value is too long":                                              behind,
 	"the transaction does not give its connection":                       behind,
 	"- Rows: at most %d\n":                                               sentence,
 	"reads only":                                                         sentence,
