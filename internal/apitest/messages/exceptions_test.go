@@ -59,6 +59,7 @@ var elsewhere = []message{
 	{"the server, or a pooler before it, does not take the connection: it may not know a setting in the URL", rights},
 	{"the server is starting up, shutting down or recovering: it was waited for until the deadline", rights},
 	{"the values are too large for one message, which holds 1 GiB", "values of a gigabyte"},
+	{"is too long: PostgreSQL's values have less than 1 GiB", "values of a gigabyte"},
 	{"a column has a type that pgx cannot read without a field: select it with a cast, or use a struct", types},
 	{"a type that has a Scan method", types},
 	{"load the type (Config.Types)", types},
