@@ -70,6 +70,7 @@ func definitions(p *page) {
 	p.panics(
 		exec[none](``),
 		exec[none](`select 1; select 2`),
+		exec[none](`copy t from stdin`), exec[none](`copy t to stdout`),
 		exec[none]("select \x00"),
 		exec[none]("select '\xff'"),
 		exec[none](`select 'ada`),
