@@ -98,6 +98,10 @@ func definitions(p *page) {
 		exec[struct{ email string }](`select @email`),
 		exec[findUser](`select @emial`),
 		exec[struct{ Email string }](`select @emial`),
+		exec[struct {
+			Email string
+			EMail string
+		}](`select @email`),
 		exec[hidden](`select @id`),
 		exec[none](`select @email`),
 		exec[channels](`select @events`),
