@@ -149,6 +149,7 @@ var notMessages = map[string]string{
 	"cache lookup failed for type ":                                      foreign,
 	"character varying":                                                  foreign,
 	"; release savepoint ":                                               isSQL,
+	" default values":                                                    isSQL,
 	") from stdin (format ":                                              isSQL,
 	"create function pg_temp.":                                           isSQL,
 	") returns void language sql begin atomic\n":                         isSQL,
