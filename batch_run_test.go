@@ -264,6 +264,10 @@ func TestAPanicInABatch(t *testing.T) {
 	for mode := pgcmd.Atomic; mode <= pgcmd.Sequential; mode++ {
 		assert.Equal(t, "in Value", panics(t, func() { _, _ = pgcmd.Batch(boom, mode).Run(t.Context(), pool, make([]explosive, 3)) }))
 		assert.Equal(t, "in the body", panics(t, func() { _, _ = pgcmd.Batch(body, mode).Run(t.Context(), pool, []int{1, 2, 3, 5}) }))
+		assert.Equal(t, "in Progress", panics(t, func() {
+			reports := pgcmd.Batch(body, mode).With(pgcmd.Options{Progress: func(int, int) { panic("in Progress") }})
+			_, _ = reports.Run(t.Context(), pool, []int{1, 2, 5})
+		}))
 		ended := make(chan bool)
 		go func() {
 			defer close(ended)

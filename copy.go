@@ -328,8 +328,7 @@ func (c *copyDefinition) failed(ctx context.Context, l *copyLease, f *copybin.Re
 // binary, or in text if the server has to read a text. It does so for every copy, since bytes
 // that were made for an earlier type of a column could be valid bytes of another value.
 func (c *copyDefinition) describe(ctx context.Context, l *copyLease) (columns []copybin.Column, inText bool, failure *Error) {
-	// To be described the query needs no right to SELECT, and columns of a domain have its base type.
-	sd, err := l.prepare.Prepare(ctx, "", "select * from "+c.table)
+	sd, err := l.describe(ctx, c.table)
 	var wrong *copybin.Error
 	if err == nil {
 		columns, inText, wrong, err = copybin.Columns(ctx, l.conn, c.typ, c.table, c.fields, sd.Fields)

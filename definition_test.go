@@ -29,6 +29,11 @@ type (
 		UserID  int
 		User_ID int
 	}
+	otherEmail struct{ Email string }
+	twoEmails  struct {
+		byEmail
+		otherEmail
+	}
 )
 
 func TestMistakesInADefinitionPanicAndNameTheCommandAndTheFix(t *testing.T) {
@@ -56,6 +61,8 @@ func TestMistakesInADefinitionPanicAndNameTheCommandAndTheFix(t *testing.T) {
 		"a row that is a function":     {func() { pgcmd.Query[empty, func()]("x", `select 1`) }, `the row type func() cannot hold a column`},
 		"a row that is a pointer":      {func() { pgcmd.Query[empty, *user]("x", `select 1`) }, `the row type is *pgcmd_test.user: use pgcmd_test.user`},
 		"two fields for one column":    {func() { pgcmd.Query[empty, twins]("x", `select 1`) }, `fields UserID and User_ID of pgcmd_test.twins take the same column`},
+		"two fields for one name":      {func() { pgcmd.Exec[twins]("x", `select @user_id::text`) }, `SQL names @user_id, which is UserID and User_ID of twins: give one of them another tag`},
+		"two embedded fields":          {func() { pgcmd.Exec[twoEmails]("x", `select @email::text`) }, `SQL names @email, which is byEmail.Email and otherEmail.Email of twoEmails: give one of them another tag`},
 		"an input that is a pointer":   {func() { pgcmd.Exec[*byEmail]("x", `select @email`) }, `the input type is *pgcmd_test.byEmail: use pgcmd_test.byEmail`},
 		"an input that is a map":       {func() { pgcmd.Exec[map[string]any]("x", `select @email`) }, `cannot be a parameter`},
 		"a number for a struct":        {query(`select $1`), `SQL names $1, but the input is the struct byEmail: name its fields, as in @email`},

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgcmd/pgcmd/internal/connpool"
+	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/pgxerr"
 	"github.com/pgcmd/pgcmd/internal/retry"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
@@ -253,6 +254,38 @@ func copyLeaseOf(ctx context.Context, db DB, command *string) (l *copyLease, fai
 	}
 	l.joined, l.prepare = l.conn.PgConn().TxStatus() != 'I', l.conn
 	return l, nil
+}
+
+// describe describes the columns of a table. It waits for a transaction that has locked the
+// table, as COPY does: one that creates an index and then changes the type of a column would else
+// let it describe the type of before. Within a transaction the table stays locked until COPY.
+func (l *copyLease) describe(ctx context.Context, table string) (sd *pgconn.StatementDescription, err error) {
+	columns := "select * from " + table // needs no right to SELECT, as it is not executed, and has the base types of domains
+	if l.joined {
+		return l.prepare.Prepare(ctx, "", columns)
+	}
+	p := l.conn.PgConn().StartPipeline(ctx)
+	defer func() {
+		if closing := p.Close(); err == nil {
+			err = closing
+		}
+	}()
+	p.SendPrepare("", "insert into "+table+" default values", nil) // locks it as COPY does
+	p.SendPrepare("", columns, nil)
+	if err := p.Sync(); err != nil {
+		return nil, err
+	}
+	for range 2 {
+		result, err := p.GetResults()
+		if err != nil {
+			return nil, err
+		}
+		sd, _ = result.(*pgconn.StatementDescription)
+	}
+	if sd == nil {
+		return nil, pgrows.ErrMalformed
+	}
+	return sd, nil
 }
 
 func noConnection(db any) *Error {

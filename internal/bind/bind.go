@@ -72,12 +72,24 @@ func compile(typ reflect.Type, text sqltext.Text) ([]structfields.Field, error) 
 			}
 			return nil, fmt.Errorf("SQL names @%s, %s has no such field (has: %s)", name, structfields.TypeOr(typ, "the input"), structfields.PlaceholderNames(fields))
 		}
+		if err := unambiguous(typ, fields, at, name); err != nil {
+			return nil, err
+		}
 		params[i] = fields[at]
 		if why := structfields.Unsupported(params[i].Type); why != "" {
 			return nil, fmt.Errorf("SQL names @%s, but %s cannot be a parameter: %s", name, structfields.Called(typ, "input", params[i].Path), why)
 		}
 	}
 	return params, nil
+}
+
+// unambiguous returns an error if name belongs to another field than fields[at] as well.
+func unambiguous(typ reflect.Type, fields []structfields.Field, at int, name string) error {
+	if twin := structfields.Twin(fields, at); twin >= 0 {
+		return fmt.Errorf("SQL names @%s, which is %s and %s of %s: give one of them another tag",
+			name, fields[at].Path, fields[twin].Path, structfields.TypeOr(typ, "the input"))
+	}
+	return nil
 }
 
 func highest(param int) string {

@@ -71,6 +71,9 @@ func CompileVariants(in reflect.Type, t *sqltext.Template) (*Variants, error) {
 		if at < 0 {
 			return nil, t.ErrorAtChoice(c, "the choice names @%s, %s has no such field (has: %s)", c.Name, structfields.TypeOr(in, "the input"), structfields.PlaceholderNames(fields))
 		}
+		if err := unambiguous(in, fields, at, c.Name); err != nil {
+			return nil, err
+		}
 		f := fields[at]
 		of := f.Type
 		if of.Kind() == reflect.Pointer {

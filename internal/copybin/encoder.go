@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"reflect"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -79,8 +78,12 @@ func (e *Encoder) Append(buf []byte) ([]byte, *Error) {
 			return nil, &Error{Field: e.columns[i].Field.Path, Rule: "required", Message: "must be set: the embedded struct that contains it is a nil pointer"}
 		}
 		var err error
+		start := len(buf)
 		if buf, err = e.columns[i].encode(buf, p); err != nil {
 			return nil, e.columns[i].refused(err)
+		}
+		if len(buf)-start > maxValue {
+			return nil, &Error{Field: e.columns[i].Field.Path, Rule: "range", Message: "is too long: PostgreSQL's values have less than 1 GiB"}
 		}
 	}
 	if e.inText {
@@ -88,6 +91,9 @@ func (e *Encoder) Append(buf []byte) ([]byte, *Error) {
 	}
 	return buf, nil
 }
+
+// maxValue is how many bytes a value may have with its length: MaxAllocSize of PostgreSQL.
+const maxValue = 1<<30 - 1
 
 // An Error is the error of a field that cannot be encoded. It does not hold the value, which
 // err may do.
@@ -203,8 +209,6 @@ func (c *Column) text(t typemap.Types, appendText func(buf, text []byte) []byte)
 			return nil, c.cannotEncode(t, value, err)
 		case text == nil:
 			return appendText(buf, nil), nil
-		case len(text) > math.MaxInt32:
-			return nil, c.outOfRange()
 		}
 		if why := typemap.BytesNotText(text); why != "" {
 			return nil, c.notText(why)
@@ -302,7 +306,7 @@ func (c *Column) planned(t typemap.Types) encodeFunc {
 				return nil, c.notText(why)
 			}
 		}
-		return setLength(encoded, start)
+		return setLength(encoded, start), nil
 	}
 }
 

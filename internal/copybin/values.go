@@ -2,7 +2,6 @@ package copybin
 
 import (
 	"encoding/binary"
-	"errors"
 	"math"
 	"reflect"
 	"time"
@@ -145,9 +144,6 @@ func (c *Column) appendText(buf []byte, v *string) ([]byte, error) {
 	if why := typemap.NotText(*v); why != "" {
 		return nil, c.notText(why)
 	}
-	if len(*v) > math.MaxInt32 {
-		return nil, c.outOfRange()
-	}
 	buf = binary.BigEndian.AppendUint32(buf, uint32(len(*v)))
 	return append(buf, *v...), nil
 }
@@ -172,7 +168,7 @@ func appendBytes(buf []byte, v *[]byte) ([]byte, error) {
 		return appendNull(buf), nil
 	}
 	start := len(buf)
-	return setLength(append(appendNull(buf), *v...), start)
+	return setLength(append(appendNull(buf), *v...), start), nil
 }
 
 func appendUUID(buf []byte, v *[16]byte) ([]byte, error) {
@@ -202,11 +198,7 @@ func (c *Column) appendSeconds(buf []byte, seconds int64, nanoseconds int) ([]by
 func appendNull(buf []byte) []byte { return append(buf, 0xff, 0xff, 0xff, 0xff) }
 
 // setLength writes the length of what follows it at start.
-func setLength(buf []byte, start int) ([]byte, error) {
-	n := len(buf) - start - 4
-	if n > math.MaxInt32 {
-		return nil, errors.New("the value is too long")
-	}
-	binary.BigEndian.PutUint32(buf[start:], uint32(n))
-	return buf, nil
+func setLength(buf []byte, start int) []byte {
+	binary.BigEndian.PutUint32(buf[start:], uint32(len(buf)-start-4))
+	return buf
 }

@@ -105,6 +105,7 @@ func (c *conn) do(ctx context.Context, q *Query, stmt *preparedStmt) (req *Reque
 			c.tracer.TraceQueryEnd(traced, c.conn, pgx.TraceQueryEndData{CommandTag: tag, Err: err})
 		}
 	}
+	mayBeOutdated := stmt.mayBeOutdated() // before the arguments are encoded, which may take long each time
 	if refused := q.Unverified.VerifyKnown(req.types, stmt.sd.ParamOIDs, q.Args); refused != nil {
 		err = refused
 	} else if err = req.encode(stmt, q); err != nil {
@@ -112,7 +113,7 @@ func (c *conn) do(ctx context.Context, q *Query, stmt *preparedStmt) (req *Reque
 	}
 	if err != nil {
 		req.rows.End(err)
-		if stmt.mayBeOutdated() {
+		if mayBeOutdated {
 			return nil, stmt, outcomeStalePlan, nil
 		}
 		return nil, nil, outcomeFailed, err

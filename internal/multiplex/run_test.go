@@ -2,6 +2,7 @@ package multiplex_test
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"strings"
@@ -138,6 +139,27 @@ func TestTheErrorsOfARun(t *testing.T) {
 	_, err = run(ctx, m, time.Minute, `select 'closed'`)
 	require.Equal(t, multiplex.ErrClosed, err)
 	assert.Zero(t, m.Stats().InFlight)
+}
+
+// slowValuer takes longer to be refused than a statement counts as new.
+type slowValuer struct{ refuse func() error }
+
+func (v slowValuer) Value() (driver.Value, error) { return nil, v.refuse() }
+
+// Otherwise the query is prepared again and again, and its run does not end.
+func TestAnArgumentThatIsRefusedSlowlyEndsItsRun(t *testing.T) {
+	t.Parallel()
+	m := newMux(t, config(t, nil))
+	const sql = `select $1::text`
+	refusals := 0
+	_, err := run(t.Context(), m, time.Minute, sql, slowValuer{func() error {
+		if refusals++; refusals > 20 { // pgx tries both formats
+			panic("it was prepared again and again")
+		}
+		m.Age(sql, time.Minute)
+		return errors.New("refused")
+	}})
+	require.ErrorAs(t, err, new(*multiplex.EncodeError))
 }
 
 func TestAQueryThatGetsNoConnectionInTime(t *testing.T) {

@@ -27,6 +27,12 @@ func Each(workers int, items []int, f func(item int), done func(left int)) {
 		next++
 		return items[next-1], true
 	}
+	report := func() {
+		mu.Lock()
+		defer mu.Unlock() // also if done panics
+		finished++
+		done(len(items) - finished)
+	}
 	for range min(workers, len(items)) {
 		all.Go(func() {
 			lived := false
@@ -41,10 +47,7 @@ func Each(workers int, items []int, f func(item int), done func(left int)) {
 			}()
 			for i, ok := take(); ok; i, ok = take() {
 				f(i)
-				mu.Lock()
-				finished++
-				done(len(items) - finished)
-				mu.Unlock()
+				report()
 			}
 			lived = true
 		})

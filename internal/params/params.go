@@ -4,6 +4,7 @@ package params
 
 import (
 	"encoding/binary"
+	"errors"
 	"math"
 	"time"
 
@@ -28,15 +29,35 @@ type Encoder struct {
 }
 
 // Build encodes the arguments, and chooses the formats of the result. An error that
-// [pgxerr.IsEncode] recognizes is of an argument.
-func (e *Encoder) Build(types *pgtype.Map, sd *pgconn.StatementDescription, args []any) error {
+// [pgxerr.IsEncode] recognizes is of an argument. After an error no large argument is kept.
+func (e *Encoder) Build(types *pgtype.Map, sd *pgconn.StatementDescription, args []any) (err error) {
+	size := 0
 	if sd != nil && e.encode(types, sd.ParamOIDs, args) {
 		e.chooseResultFormats(types, sd.Fields)
-		return nil
+		size = len(e.bytes)
+	} else {
+		e.formats.fields = nil
+		err = e.ExtendedQueryBuilder.Build(types, sd, args)
+		for _, value := range e.ParamValues {
+			size += len(value)
+		}
 	}
-	e.formats.fields = nil
-	return e.ExtendedQueryBuilder.Build(types, sd, args)
+	// Beside the values it has the length of each, formats, and the name of the statement.
+	if size += 6*len(e.ParamValues) + 2*len(e.ResultFormats) + 128; err == nil && size > maxMessage {
+		err = ErrTooLarge
+	}
+	if err != nil {
+		e.Free()
+	}
+	return err
 }
+
+// ErrTooLarge is the error of arguments that do not fit into a Bind message. It has the text of
+// pgproto3's, which comes when the message is written, and the connection is then closed.
+var ErrTooLarge = errors.New("message body too large")
+
+// maxMessage is how many bytes a message may have: PG_LARGE_MESSAGE_LIMIT of PostgreSQL.
+const maxMessage = 1<<30 - 2
 
 // Free gives back the memory of large arguments.
 func (e *Encoder) Free() {
@@ -44,7 +65,8 @@ func (e *Encoder) Free() {
 	if cap(e.bytes) > maxKept {
 		e.bytes = nil
 	}
-	_ = e.Build(nil, nil, nil)
+	e.formats.fields = nil
+	_ = e.ExtendedQueryBuilder.Build(nil, nil, nil)
 }
 
 // maxKept is how many bytes of memory are kept for the next arguments.

@@ -195,10 +195,8 @@ func Fields(typ reflect.Type) ([]structfields.Field, error) {
 		if why := structfields.Unreadable(f.Type); why != "" {
 			return nil, fmt.Errorf("%s cannot hold a column: %s (tag it `db:\"-\"` to leave it out)", structfields.Called(typ, "row", f.Path), why)
 		}
-		for _, g := range fields[:i] {
-			if f.Tagged == g.Tagged && (f.Name == g.Name || !f.Tagged && f.Matches(g.Name)) {
-				return nil, fmt.Errorf("fields %s and %s of %s take the same column: give one of them another tag", g.Path, f.Path, typ)
-			}
+		if at := structfields.Twin(fields[:i+1], i); at >= 0 {
+			return nil, fmt.Errorf("fields %s and %s of %s take the same column: give one of them another tag", fields[at].Path, f.Path, typ)
 		}
 	}
 	return fields, nil

@@ -45,6 +45,9 @@ func Parse(sql string) (Text, error) {
 	if err := oneStatement(sql, toks); err != nil {
 		return Text{}, err
 	}
+	if err := noCopyData(sql, toks); err != nil {
+		return Text{}, err
+	}
 	text, err := number(sql, toks)
 	if err != nil {
 		return Text{}, err
@@ -82,6 +85,29 @@ func oneStatement(sql string, toks []token) error {
 		case t.kind == ';' && depth <= 0 && i+1 < len(toks):
 			next := toks[i+1].start
 			return errorAt(sql, next, "a second statement begins here: one command is one statement")
+		}
+	}
+	return nil
+}
+
+// noCopyData refuses a COPY of rows that are not in a file of the server's: it would wait for rows that do not come, or
+// drop those that come.
+func noCopyData(sql string, toks []token) error {
+	if !toks[0].is("copy") {
+		return nil
+	}
+	depth := 0
+	for i, t := range toks[1:] {
+		switch before := toks[i]; {
+		case t.kind == '(':
+			depth++
+		case t.kind == ')':
+			depth--
+		case depth > 0 || !t.is("stdin", "stdout"):
+		case before.is("from"):
+			return errorAt(sql, t.start, "a statement cannot send the rows of COPY FROM STDIN: make the command with pgcmd.Copy")
+		case before.is("to"):
+			return errorAt(sql, t.start, "a statement cannot receive the rows of COPY TO STDOUT: use a Query, which Stream can run, or CopyTo of pgx")
 		}
 	}
 	return nil

@@ -164,6 +164,8 @@ func TestErrors(t *testing.T) {
 		{"a semicolon before the statement", ";select 1", "1:2: a second statement begins here: one command is one statement"},
 		{"a semicolon after a stray parenthesis", "select 1); select 2", "1:12: a second statement begins here: one command is one statement"},
 		{"a statement before a function", "select 1; create function f() begin atomic; end", "1:11: a second statement begins here: one command is one statement"},
+		{"rows that it cannot send", "copy t (a, b)\nfrom stdin", "2:6: a statement cannot send the rows of COPY FROM STDIN: make the command with pgcmd.Copy"},
+		{"rows that it cannot receive", "copy (select stdin from stdin) to STDOUT csv", "1:35: a statement cannot receive the rows of COPY TO STDOUT: use a Query, which Stream can run, or CopyTo of pgx"},
 		{"a name, then a number", "select @a, $2", "1:12: the SQL mixes @a and $2: use names or numbers, not both"},
 		{"a number, then a name", "select $2, $3,\n@a, @b", "2:1: the SQL mixes @a and $2: use names or numbers, not both"},
 		{"a number directly after a name", "select @a$1", "1:10: the SQL mixes @a and $1: use names or numbers, not both"},

@@ -104,6 +104,14 @@ func Find(fields []Field, name string) int {
 	return -1
 }
 
+// Twin returns the index of another field that every name of fields[at] belongs to as well, or -1.
+func Twin(fields []Field, at int) int {
+	f := fields[at]
+	return slices.IndexFunc(fields, func(g Field) bool {
+		return g.Path != f.Path && f.Tagged == g.Tagged && (f.Name == g.Name || !f.Tagged && f.Matches(g.Name))
+	})
+}
+
 // FindColumn returns the index of the column that belongs to f, or -1, by the same rule
 // as Find.
 func FindColumn(columns []string, f Field) int {

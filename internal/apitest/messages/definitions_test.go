@@ -70,6 +70,7 @@ func definitions(p *page) {
 	p.panics(
 		exec[none](``),
 		exec[none](`select 1; select 2`),
+		exec[none](`copy t from stdin`), exec[none](`copy t to stdout`),
 		exec[none]("select \x00"),
 		exec[none]("select '\xff'"),
 		exec[none](`select 'ada`),
@@ -97,6 +98,10 @@ func definitions(p *page) {
 		exec[struct{ email string }](`select @email`),
 		exec[findUser](`select @emial`),
 		exec[struct{ Email string }](`select @emial`),
+		exec[struct {
+			Email string
+			EMail string
+		}](`select @email`),
 		exec[hidden](`select @id`),
 		exec[none](`select @email`),
 		exec[channels](`select @events`),

@@ -49,6 +49,37 @@ func TestACopyOutlivesAChangeOfTheSchema(t *testing.T) {
 	}
 }
 
+// In binary a row for the type of before can be one of the new type.
+func TestACopyWaitsForAMigrationBeforeItDescribesTheTable(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	pool := connect(t, pgcmd.Config{URL: pgcmdtest.URL(t, `create table n (v int8)`), MaxConns: 3})
+	load := pgcmd.Copy[struct{ V int64 }]("load", pgx.Identifier{"n"})
+	migration, err := pool.Begin(ctx)
+	require.NoError(t, err)
+	defer func() { _ = migration.Rollback(ctx) }()
+	_, err = migration.Exec(ctx, `create index on n (v)`)
+	require.NoError(t, err)
+	copied := make(chan error, 1)
+	go func() {
+		_, err := load.Run(ctx, pool, pgcmd.Rows([]struct{ V int64 }{{42}}))
+		copied <- err
+	}()
+	require.Eventually(t, func() bool {
+		var waits bool
+		err := migration.QueryRow(ctx, `select exists (select from pg_locks where relation = 'n'::regclass and not granted)`).Scan(&waits)
+		return assert.NoError(t, err) && waits
+	}, time.Minute, time.Millisecond)
+	_, err = migration.Exec(ctx, `alter table n alter v type float8`)
+	require.NoError(t, err)
+	require.NoError(t, migration.Commit(ctx))
+	err = <-copied
+	var stored []float64
+	require.NoError(t, pool.QueryRow(ctx, `select array_agg(v) from n`).Scan(&stored))
+	require.NoError(t, err)
+	assert.Equal(t, []float64{42}, stored)
+}
+
 func TestAValueThatFitsTheColumnNowIsSent(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
