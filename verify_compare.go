@@ -91,21 +91,29 @@ func (v *checker) params(s *descriptor) {
 		v.assigned(s, f, i, placeholder)
 	}
 	v.omitted(s)
+	v.nullSets(s)
 }
 
-// labels compares the values that a oneof allows with those of an enum.
+// labels compares the values that a oneof allows with those of an enum; after dive, with those of an array's elements.
 func (v *checker) labels(s *descriptor, in reflect.Type, f structfields.Field, oid uint32) {
 	t := v.types.Live[oid]
-	if t.Kind != "e" || f.Index == nil {
+	if f.Index == nil || t.Kind != "e" && t.Elem == 0 || len(t.Labels) == 0 || t.Labels[0] == "" {
 		return
 	}
-	for _, rule := range validation.ParseTag(in.FieldByIndex(f.Index).Tag.Get("validate")).List {
+	rules := validation.ParseTag(in.FieldByIndex(f.Index).Tag.Get("validate"))
+	if t.Elem != 0 {
+		if rules = rules.Elements; rules == nil {
+			return
+		}
+	}
+	for _, rule := range rules.List {
 		if rule.Name != "oneof" {
 			continue
 		}
 		for _, word := range validation.Words(rule.Param) {
 			if !slices.Contains(t.Labels, word) {
-				s.report(structfields.TypeOr(in, "input")+"."+f.Path, "enum", "may be %q by its validate tag, and %s has no such value (has: %s): change the tag, or add the value to the type", word, t.Name, strings.Join(t.Labels, ", "))
+				s.report(structfields.TypeOr(in, "input")+"."+f.Path, "enum", "may be %q by its validate tag, and %s has no such value (has: %s): change the tag, or add the value to the type",
+					word, strings.TrimSuffix(t.Name, "[]"), strings.Join(t.Labels, ", "))
 			}
 		}
 	}

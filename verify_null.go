@@ -185,6 +185,20 @@ func (v *checker) assigned(s *descriptor, f structfields.Field, i int, placehold
 	}
 }
 
+// nullSets reports the columns that the SQL itself sets to NULL: to the constant, or, as a warning, to what may be NULL.
+func (v *checker) nullSets(s *descriptor) {
+	if s.analysis == nil {
+		return
+	}
+	for _, c := range s.analysis.NullSets {
+		if c.Always {
+			s.report("column "+c.Column, "null", "is NOT NULL in table %s, and the SQL sets it to NULL: give it a value", tableOf(c.ColumnRef))
+			continue
+		}
+		s.reportWarning("column "+c.Column, "null", "is NOT NULL in table %s, and the SQL sets it to what may be NULL (%s): use coalesce, or exclude NULL by a condition", tableOf(c.ColumnRef), c.Reason)
+	}
+}
+
 func tableOf(c analysis.ColumnRef) string {
 	if c.Visible || c.Schema == "public" {
 		return c.Table

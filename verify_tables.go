@@ -82,7 +82,7 @@ func (v *checker) copied(s *descriptor) {
 // copiedNull reports a field that may be nil where the column of a Copy is NOT NULL. COPY writes the NULL: it takes no
 // default for it.
 func (v *checker) copiedNull(s *descriptor, f structfields.Field, c *liveschema.Column) {
-	if !c.NotNull || c.Generated || f.NotNull || c.HasTrigger || s.isRequired(s.row, f) {
+	if c.TakesNull || c.Generated || f.NotNull || c.HasTrigger || s.isRequired(s.row, f) {
 		return
 	}
 	const format = "(%s) may be nil, which is NULL, and column %q is NOT NULL: %s"
@@ -141,7 +141,7 @@ func (v *checker) onceLedger(s *descriptor) {
 	}
 	for _, c := range r.Columns {
 		inserted := c.Name == "scope" || c.Name == "key" || c.Name == "fingerprint" || c.Name == "run"
-		if !inserted && c.NotNull && !c.HasDefault {
+		if !inserted && !c.TakesNull && !c.HasDefault {
 			s.report(what, "ledger", "leaves column %q of pgcmd.once to its default, and it is NOT NULL without one: give it one", c.Name)
 		}
 	}

@@ -35,7 +35,7 @@ func (a *analyzer) aggregate(e *pgtree.Node, s *scope, v env, values mask) outco
 	}
 	kind, _ := e.Text("aggkind")
 	if len(groups) == 0 || s.sets { // all rows are a group too, and there may be none
-		if s.isTested() || !readsTable(s.query) || s.query.Node("havingQual") != nil || mentionsAggregate(v.cons, true) || s.findsOuter() || a.findsByKey(s, s.query, s.within) || s.parent != nil && s.parent.probed(relationsOf(s.query)) {
+		if s.isTested() || !readsTable(s.query) || s.query.Node("havingQual") != nil || mentionsAggregate(v.cons, true) || s.findsOuter() || a.findsByKey(s, s.within) || s.parent != nil && s.parent.probed(relationsOf(s.query)) {
 			return unknown(values)
 		}
 		return maybe(values, &reason{text: f.name + " of no rows is NULL", near: []string{f.name}})

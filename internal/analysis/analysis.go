@@ -55,6 +55,15 @@ type Statement struct {
 	// Omitted are the columns that an INSERT leaves out and that then fail: they are NOT NULL, have no
 	// default, and no trigger fills them.
 	Omitted []ColumnRef
+	// NullSets are the columns that are NOT NULL and are set to what may be NULL, whatever the parameters are.
+	NullSets []NullSet
+}
+
+// A NullSet is a column that is NOT NULL and is set to what may be NULL.
+type NullSet struct {
+	ColumnRef
+	Reason string // as in Column
+	Always bool   // it is NULL for every row
 }
 
 // Null says whether a value can be NULL.
@@ -186,8 +195,7 @@ func Analyze(ctx context.Context, conn *pgx.Conn, queries ...Query) ([]*Statemen
 		if len(body) == 0 {
 			continue
 		}
-		a := &analyzer{catalog: c, params: queries[i].Params, views: map[uint32]*scope{}, links: map[link]*scope{}, reached: map[uint32]bool{},
-			with: map[*pgtree.Node]*withQuery{}}
+		a := (&analyzer{catalog: c}).withParams(queries[i].Params)
 		a.statement(statements[i], body[0], queries[i].SQL)
 	}
 	return statements, nil

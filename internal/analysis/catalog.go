@@ -89,14 +89,15 @@ type operator struct {
 }
 
 type sqlType struct {
-	name    string
-	kind    string // of pg_type: b, c, d, e, r, m, p
-	base    uint32 // of a domain
-	notNull bool   // of a domain
-	elem    uint32
-	labels  int            // how many values an enum has
-	checks  []*pgtree.Node // of a domain
-	rel     uint32
+	name       string
+	kind       string // of pg_type: b, c, d, e, r, m, p
+	base       uint32 // of a domain
+	notNull    bool   // of a domain
+	hasDefault bool   // of a domain
+	elem       uint32
+	labels     int            // how many values an enum has
+	checks     []*pgtree.Node // of a domain
+	rel        uint32
 }
 
 // String is the name by which the SQL most likely knows it.
@@ -301,13 +302,13 @@ func (c *catalog) readFunctions(ctx context.Context, conn *pgx.Conn, oids []stri
 func (c *catalog) readTypes(ctx context.Context, conn *pgx.Conn, oids []string) (trees []*pgtree.Node, err error) {
 	rows, err := pgrows.Query(ctx, conn, `
 		with recursive t as (
-			select oid, typname, typtype, typbasetype, typnotnull, typelem, typcategory, typrelid from pg_catalog.pg_type where oid = any ($1::oid[])
+			select oid, typname, typtype, typbasetype, typnotnull, typelem, typcategory, typrelid, typdefault from pg_catalog.pg_type where oid = any ($1::oid[])
 			union
-			select b.oid, b.typname, b.typtype, b.typbasetype, b.typnotnull, b.typelem, b.typcategory, b.typrelid from t join pg_catalog.pg_type b on b.oid = t.typbasetype
+			select b.oid, b.typname, b.typtype, b.typbasetype, b.typnotnull, b.typelem, b.typcategory, b.typrelid, b.typdefault from t join pg_catalog.pg_type b on b.oid = t.typbasetype
 		)
 		select t.oid, pg_catalog.format_type(t.oid, null), t.typtype, t.typbasetype, t.typnotnull,
 			case when t.typcategory = 'A' then t.typelem else 0 end,
-			(select pg_catalog.count(*) from pg_catalog.pg_enum e where e.enumtypid = t.oid), t.typrelid
+			(select pg_catalog.count(*) from pg_catalog.pg_enum e where e.enumtypid = t.oid), t.typrelid, t.typdefault is not null
 		from t`, oids)
 	if err != nil {
 		return nil, err
@@ -317,7 +318,7 @@ func (c *catalog) readTypes(ctx context.Context, conn *pgx.Conn, oids []string) 
 		labels, _ := strconv.Atoi(row[6])
 		oid := pgrows.ParseOID(row[0])
 		c.types[oid] = &sqlType{name: row[1], kind: row[2], base: pgrows.ParseOID(row[3]), notNull: row[4] == "t",
-			elem: pgrows.ParseOID(row[5]), labels: labels, rel: pgrows.ParseOID(row[7])}
+			elem: pgrows.ParseOID(row[5]), labels: labels, rel: pgrows.ParseOID(row[7]), hasDefault: row[8] == "t"}
 		if row[2] == "d" {
 			domains[oid] = true
 		}

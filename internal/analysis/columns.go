@@ -65,7 +65,7 @@ func (a *analyzer) variable(e *pgtree.Node, s *scope, v env) outcome {
 		o = o.ruled(excluded, unsure)
 		delete(s.judged, key)
 	}
-	o = a.unsureIfTied(o, s, table, number, v.cons)
+	o = a.ruledBySisters(a.unsureIfTied(o, s, table, number, v.cons), s, table, number, v)
 	if s.sets && v.grouped == s || s.cmd == cmdMerge { // in a MERGE there may be no row of the source
 		o.can |= isNull
 	}
@@ -168,7 +168,7 @@ func (a *analyzer) unmatched(o outcome, s *scope, j *outerJoin, table, number in
 	if number == 0 {
 		o.why = &reason{text: fmt.Sprintf("the row of %s is NULL where the %s finds none", alias, j.words), near: []string{alias}}
 	} else {
-		o.why = &reason{text: fmt.Sprintf("column %q of %s is NULL where the %s finds no row", name, alias, j.words), near: []string{alias + "." + name, name, alias}}
+		o.why = &reason{text: fmt.Sprintf("column %q of %s is NULL where the %s finds no row", name, alias, j.words), near: []string{alias + "." + name, name, alias}, outer: true}
 	}
 	return o
 }
@@ -257,7 +257,7 @@ func (a *analyzer) column(r *relation, number int, rte *pgtree.Node) outcome {
 			o.can |= isNull
 		}
 		if o.why != nil {
-			o.why = &reason{text: o.why.text + ", in view " + r.String(), near: o.why.near, tied: o.why.tied}
+			o.why = &reason{text: o.why.text + ", in view " + r.String(), near: o.why.near, tied: o.why.tied, outer: o.why.outer}
 		}
 		return o
 	case "r", "p", "f":
@@ -299,7 +299,8 @@ func (a *analyzer) column(r *relation, number int, rte *pgtree.Node) outcome {
 		}
 		facts := &fact{scope: row, table: 1, column: number, null: true}
 		excluded, unsure := a.excluded([]constraint{con}, facts, func(constraint) bool { return true })
-		if o = o.ruled(excluded, unsure || others && !a.isPlain(k.expr)); others && o.why != nil {
+		tied := others && a.ties(r, k, number)
+		if o = o.ruled(excluded, unsure || tied && !a.isPlain(k.expr) && !a.leavesNull(r, k.expr, number)); tied && o.why != nil {
 			o.why.tied = true
 		}
 	}
@@ -375,32 +376,171 @@ func (a *analyzer) isPlain(check *pgtree.Node) bool {
 	return plain
 }
 
-// tiedTo reports whether a check is about a column of a table and another.
-func (r *relation) tiedTo(number, other int) bool {
-	return slices.ContainsFunc(r.checks, func(k check) bool {
-		of := map[int]bool{}
-		k.expr.Walk(func(n *pgtree.Node) bool {
-			if n.Is("VAR") {
-				of[num(n, "varattno")] = true
-			}
-			return true
-		})
-		return of[number] && of[other]
-	})
+// ties reports whether a check may refuse NULL for a column, depending on others: valid_to > valid_from does not.
+func (a *analyzer) ties(r *relation, k check, number int) bool {
+	facts := &fact{scope: rowScope(r), table: 1, column: number, null: true}
+	return a.eval(k.expr, facts.scope, env{facts: facts, nested: true}).can&isFalse != 0
 }
 
-// unsureIfTied takes NULL from what surely happens to a column, if a condition is about the columns that a check ties it to.
+// leavesNull reports whether a check allows NULL for a column, for some values of others that no other check ties to more: an
+// equality of two conditions, as in (a is null) = (b is null), or a number of columns that are not NULL.
+func (a *analyzer) leavesNull(r *relation, e *pgtree.Node, number int) bool {
+	args, _ := e.List("args")
+	op := a.catalog.operators[e.OID("opno")]
+	f := a.function(e)
+	if !e.Is("OPEXPR") || op == nil || !f.builtin() || len(args) != 2 {
+		return false
+	}
+	about := columnsIn(e)
+	distinct := map[int]bool{}
+	for _, n := range about {
+		distinct[n] = true
+	}
+	if len(distinct) != len(about) || slices.ContainsFunc(r.checks, func(k check) bool {
+		others := columnsIn(k.expr)
+		return k.expr != e && len(others) > 1 && slices.ContainsFunc(others, func(n int) bool { return distinct[n] })
+	}) {
+		return false
+	}
+	if f.src == "booleq" || f.src == "boolne" {
+		other := args[0]
+		if slices.Contains(columnsIn(other), number) {
+			other = args[1]
+		}
+		return a.isPlain(args[0]) && a.isPlain(args[1]) && a.eval(other, rowScope(r), env{nested: true}).does&boolean == boolean
+	}
+	counted, _ := args[0].List("args")
+	_, ok := a.smallInteger(args[1])
+	return ok && a.isNamed(args[0], "num_nonnulls", "num_nulls") && len(counted) == len(about)
+}
+
+// columnsIn are the columns that a check names, each as often as it does.
+func columnsIn(check *pgtree.Node) (all []int) {
+	check.Walk(func(n *pgtree.Node) bool {
+		if n.Is("VAR") {
+			all = append(all, num(n, "varattno"))
+		}
+		return true
+	})
+	return all
+}
+
+// unsureIfTied takes NULL from what surely happens to a column, if conditions are about the columns that a check ties it to,
+// and it is not seen that the check holds for NULL where they do.
 func (a *analyzer) unsureIfTied(o outcome, s *scope, table, number int, cons []constraint) outcome {
 	if o.why == nil || !o.why.tied {
 		return o
 	}
+	cons = slices.Concat(s.cons, cons)
 	r := a.catalog.relations[s.table(table).OID("relid")]
-	about := slices.ContainsFunc(slices.Concat(s.cons, cons), func(c constraint) bool {
-		return a.mentions(c, s, func(t, n int) bool {
-			return t == table && n != number && (r == nil || r.kind == "v" || r.kind == "m" || r.tiedTo(number, n))
+	if r == nil || r.kind == "v" || r.kind == "m" {
+		return o.ruled(false, slices.ContainsFunc(cons, func(c constraint) bool {
+			return a.mentions(c, s, func(t, n int) bool { return t == table && n != number })
+		}))
+	}
+	return o.ruled(false, slices.ContainsFunc(r.checks, func(k check) bool {
+		columns := columnsIn(k.expr)
+		return slices.Contains(columns, number) && a.ties(r, k, number) && !a.holdsForNull(r, k, number, s, table, cons, columns)
+	}))
+}
+
+// holdsForNull reports whether it is seen that a check holds where a column is NULL and some conditions hold: they do not name
+// the other columns of the check, or compare one with a parameter, or with a constant with which the check compares it too.
+func (a *analyzer) holdsForNull(r *relation, k check, number int, s *scope, table int, cons []constraint, columns []int) bool {
+	row := rowScope(r)
+	v := env{facts: &fact{scope: row, table: 1, column: number, null: true}, nested: true}
+	for _, c := range cons {
+		if !a.mentions(c, s, func(t, n int) bool { return t == table && n != number && slices.Contains(columns, n) }) {
+			continue
+		}
+		args, _ := c.expr.List("args")
+		op := a.catalog.operators[c.expr.OID("opno")]
+		if c.scope != s || c.allowed != isTrue || !c.expr.Is("OPEXPR", "SCALARARRAYOPEXPR") || op == nil || len(args) != 2 || !isColumn(bare(args[0]), table) {
+			return false
+		}
+		kind, ok := bare(args[1]).Int("paramkind")
+		if bare(args[1]).Is("PARAM") && ok && kind == 0 && op.name == "=" {
+			continue
+		}
+		if !c.expr.Is("OPEXPR") || !args[1].Is("CONST") {
+			return false
+		}
+		column, matched, understood := num(bare(args[0]), "varattno"), 0, true
+		k.expr.Walk(func(n *pgtree.Node) bool {
+			with, _ := n.List("args")
+			other := a.catalog.operators[n.OID("opno")]
+			if !n.Is("OPEXPR") || other == nil || len(with) != 2 || !bare(with[0]).Is("VAR") || num(bare(with[0]), "varattno") != column {
+				return true
+			}
+			matched++
+			allowed := mask(0)
+			if same := pgtree.Equal(args[1], with[1]); same && n.OID("opno") == c.expr.OID("opno") {
+				allowed = isTrue
+			} else if same && other.negator == c.expr.OID("opno") {
+				allowed = isFalse
+			} else if compared, ok := a.compareConstants(other.name, []*pgtree.Node{args[1], with[1]}); ok && op.name == "=" {
+				allowed = compared.does
+			}
+			understood = understood && allowed != 0
+			v = v.with(constraint{scope: row, expr: n, allowed: allowed})
+			return true
 		})
-	})
-	return o.ruled(false, about)
+		named := len(columns) - len(slices.DeleteFunc(slices.Clone(columns), func(n int) bool { return n == column }))
+		if !understood || matched != named {
+			return false
+		}
+	}
+	return a.eval(k.expr, row, v).does&(isTrue|isNull) != 0
+}
+
+// ruledBySisters is what a column of a view or a subquery can be, that an outer join in there makes NULL: a condition which
+// excludes NULL for another column may show that the join found the row.
+func (a *analyzer) ruledBySisters(o outcome, s *scope, table, number int, v env) outcome {
+	if o.why == nil || !o.why.outer || v.nested {
+		return o
+	}
+	sub := a.queryOf(s, table)
+	if sub == nil || sub.sets || sub.query.Node("setOperations") != nil || sub.cmd != cmdSelect {
+		return o
+	}
+	list := columnsOf(sub)
+	var notNull []*pgtree.Node
+	for _, c := range slices.Concat(s.cons, v.cons) {
+		a.mentions(c, s, func(t, n int) bool {
+			if t == table && n != number && n >= 1 && n <= len(list) && !slices.Contains(notNull, list[n-1].Node("expr")) && !(c.having && s.sets) {
+				null := &fact{scope: s, table: table, column: n, null: true}
+				if excluded, _ := a.excluded([]constraint{c}, null, func(constraint) bool { return true }); excluded {
+					notNull = append(notNull, list[n-1].Node("expr"))
+				}
+			}
+			return false
+		})
+	}
+	if len(notNull) == 0 {
+		return o
+	}
+	narrow := a.output(a.newScope(sub.query, sub.parent, sub.within, notNull...), number-1, false)
+	return o.ruled(narrow.can&isNull == 0, narrow.does&isNull == 0)
+}
+
+// queryOf is the query that an entry of the range table names: a subquery, an expression of WITH or a view; nil of others.
+func (a *analyzer) queryOf(s *scope, table int) *scope {
+	rte := s.table(table)
+	switch num(rte, "rtekind") {
+	case rteRelation:
+		if r := a.catalog.relations[rte.OID("relid")]; r != nil && r.kind == "v" {
+			a.viewColumn(r, 1, false)
+			return a.views[r.oid]
+		}
+	case rteSubquery:
+		a.base(s, table, 1, 0, everything)
+		return s.subs[table]
+	case rteCTE:
+		if w := a.withQueryOf(s, rte); w != nil && !w.recursive {
+			return w.scope
+		}
+	}
+	return nil
 }
 
 // rowScope is a scope in which the columns of a table stand for those of one of its rows, as in its checks.

@@ -239,16 +239,21 @@ func (a *analyzer) assigns(st *Statement, s *scope) {
 	if r == nil || s.cmd == cmdSelect {
 		return
 	}
-	set := func(list []*pgtree.Node, filled bool) {
+	conflict := s.query.Node("onConflict")
+	set := func(list []*pgtree.Node, inserts bool, where ...constraint) {
 		for _, te := range list {
 			if junk, ok := te.Bool("resjunk"); !ok || junk {
 				continue
 			}
-			ref := a.columnRef(r.oid, num(te, "resno"))
+			base, number := a.stored(r, num(te, "resno"))
+			ref := a.columnRef(base.oid, number)
 			if ref == nil {
 				continue
 			}
-			ref.NotNull = ref.NotNull && !filled
+			ref.NotNull = ref.NotNull && !(inserts && base.fillsInsert || !inserts && base.fillsWrite) && len(base.rules) == 0
+			if ref.NotNull {
+				a.nullSet(st, te.Node("expr"), s, *ref, where)
+			}
 			for _, number := range a.paramsOf(te.Node("expr"), s, 0) {
 				if number >= 1 && number <= len(st.Params) && !slices.Contains(st.Params[number-1].Sets, *ref) {
 					st.Params[number-1].Sets = append(st.Params[number-1].Sets, *ref)
@@ -267,25 +272,83 @@ func (a *analyzer) assigns(st *Statement, s *scope) {
 	list, _ := s.query.List("targetList")
 	switch s.cmd {
 	case cmdInsert:
-		set(list, r.fillsInsert)
-		conflict, _ := s.query.Node("onConflict").List("onConflictSet")
-		set(conflict, r.fillsWrite)
+		set(list, true)
+		changed, _ := conflict.List("onConflictSet")
+		set(changed, false, conditions(s, conflict.Node("onConflictWhere"))...)
 		a.omitted(st, r, list)
 	case cmdUpdate:
-		set(list, r.fillsWrite)
+		set(list, false)
 	case cmdMerge:
 		actions, _ := s.query.List("mergeActionList")
 		for _, action := range actions {
 			list, _ := action.List("targetList")
 			switch num(action, "commandType") {
 			case cmdInsert:
-				set(list, r.fillsInsert)
+				set(list, true)
 				a.omitted(st, r, list)
 			case cmdUpdate:
-				set(list, r.fillsWrite)
+				set(list, false)
 			}
 		}
 	}
+}
+
+// stored is the column of a table that holds what is written to a column of a view; what is not a view has it itself.
+func (a *analyzer) stored(r *relation, number int) (*relation, int) {
+	for range maxRounds {
+		from, _ := r.view.Node("jointree").List("fromlist")
+		if r.kind != "v" || r.instead || len(r.rules) > 0 || len(from) != 1 || !from[0].Is("RANGETBLREF") {
+			break
+		}
+		view := &scope{query: r.view, cmd: cmdSelect}
+		view.tables, _ = r.view.List("rtable")
+		list := columnsOf(view)
+		if number < 1 || number > len(list) {
+			break
+		}
+		e := list[number-1].Node("expr")
+		base := a.catalog.relations[view.table(num(e, "varno")).OID("relid")]
+		if !isColumn(e, num(from[0], "rtindex")) || base == nil {
+			break
+		}
+		r, number = base, num(e, "varattno")
+	}
+	return r, number
+}
+
+// nullSet adds a column that is NOT NULL and is set to what may be NULL whatever the parameters are, where a condition holds.
+func (a *analyzer) nullSet(st *Statement, e *pgtree.Node, s *scope, ref ColumnRef, where []constraint) {
+	if e.Is("SETTODEFAULT") {
+		return
+	}
+	b := a.withParams(slices.Repeat([]Null{Never}, len(st.Params)))
+	at := b.again(s)
+	v := env{}
+	for _, c := range where {
+		v = v.with(constraint{scope: at, expr: c.expr, allowed: c.allowed})
+	}
+	o := b.eval(e, at, v)
+	if b.steps > maxSteps || o.does&isNull == 0 || o.why == nil || s.cmd == cmdMerge && o.can != isNull { // the conditions of MERGE are not looked at
+		return
+	}
+	set := NullSet{ColumnRef: ref, Reason: o.why.text, Always: o.can == isNull}
+	if !slices.Contains(st.NullSets, set) {
+		st.NullSets = append(st.NullSets, set)
+	}
+}
+
+// withParams is an analyzer of the same statement with other parameters.
+func (a *analyzer) withParams(params []Null) *analyzer {
+	return &analyzer{catalog: a.catalog, params: params, views: map[uint32]*scope{}, links: map[link]*scope{},
+		reached: map[uint32]bool{}, with: map[*pgtree.Node]*withQuery{}}
+}
+
+// again is a scope that another analyzer made.
+func (a *analyzer) again(s *scope) *scope {
+	if s == nil {
+		return nil
+	}
+	return a.newScope(s.query, a.again(s.parent), env{})
 }
 
 // isNullBecauseOf reports whether an expression is NULL where one of the parameters is and the others are not.
@@ -305,27 +368,33 @@ func (a *analyzer) isNullBecauseOf(number, params int, e *pgtree.Node, s *scope)
 	if !named {
 		return false
 	}
-	b := &analyzer{catalog: a.catalog, params: slices.Repeat([]Null{Never}, params), views: map[uint32]*scope{}, links: map[link]*scope{},
-		reached: map[uint32]bool{}, with: map[*pgtree.Node]*withQuery{}}
+	b := a.withParams(slices.Repeat([]Null{Never}, params))
 	b.params[number-1] = Maybe
-	o := b.eval(e, b.newScope(s.query, nil, env{}), env{})
+	o := b.eval(e, b.again(s), env{})
 	return b.steps <= maxSteps && o.does&isNull != 0 && o.why != nil && o.why.param == number
 }
 
 // omitted adds the columns that an INSERT leaves out and that then fail.
 func (a *analyzer) omitted(st *Statement, r *relation, list []*pgtree.Node) {
-	if r.fillsInsert || r.kind != "r" && r.kind != "p" || len(r.rules) > 0 {
+	given := map[int]bool{}
+	base := r
+	for number, c := range r.columns {
+		at, n := a.stored(r, number)
+		if at.kind != "v" {
+			base = at
+		}
+		e := assigned(list, number)
+		given[n] = given[n] || e != nil && !e.Is("SETTODEFAULT") || c.hasDefault && r != at
+	}
+	if base.fillsInsert || base.kind != "r" && base.kind != "p" || len(base.rules) > 0 {
 		return
 	}
-	for _, c := range r.columns {
-		e := assigned(list, c.number)
-		if e != nil && !e.Is("SETTODEFAULT") || c.hasDefault || c.identity || c.generated || !c.notNull {
+	for _, c := range base.columns {
+		t := a.catalog.types[c.typ]
+		if given[c.number] || c.hasDefault || c.identity || c.generated || t == nil || t.hasDefault || !c.notNull && a.column(base, c.number, nil).can&isNull != 0 {
 			continue
 		}
-		if t := a.catalog.types[c.typ]; t == nil || t.kind == "d" { // which may have a default of its own
-			continue
-		}
-		if ref := a.columnRef(r.oid, c.number); !slices.Contains(st.Omitted, *ref) {
+		if ref := a.columnRef(base.oid, c.number); !slices.Contains(st.Omitted, *ref) {
 			st.Omitted = append(st.Omitted, *ref)
 		}
 	}

@@ -519,7 +519,7 @@ func (a *analyzer) scalar(q *pgtree.Node, column int, s *scope, v env) outcome {
 		return o
 	}
 	o.can |= isNull
-	if mayBeEmpty(q) && !a.findsByKey(sub, q, v) && !sub.findsOuter() && !s.probed(relationsOf(q)) {
+	if mayBeEmpty(q) && !a.findsByKey(sub, v) && !sub.findsOuter() && !s.probed(relationsOf(q)) {
 		o.does |= isNull
 		o.why = &reason{text: "a subquery gives NULL where it finds no row", near: []string{"(select"}}
 	}
@@ -609,10 +609,37 @@ func (a *analyzer) findsNone(sub *scope, facts *fact) bool {
 	return excluded
 }
 
-// findsByKey reports whether a subquery looks a row up by a foreign key, which then is there.
-func (a *analyzer) findsByKey(sub *scope, q *pgtree.Node, v env) bool {
-	if len(sub.tables) != 1 || len(sub.joins) > 0 {
-		return false
+// findsByKey reports whether a subquery looks rows up by foreign keys, which then are there.
+func (a *analyzer) findsByKey(sub *scope, v env) bool {
+	for _, name := range []string{"setOperations", "havingQual", "limitOffset"} {
+		if sub.query.Node(name) != nil {
+			return false
+		}
 	}
-	return a.hasMatch(sub, 1, conditions(sub, q.Node("jointree").Node("quals")), v)
+	open, cons := slices.Clone(sub.from), slices.Clone(sub.cons)
+	for _, j := range sub.joins { // may find none
+		open = slices.DeleteFunc(open, func(t int) bool { return slices.Contains(j.tables, t) })
+	}
+	for found := true; found && len(open) > 0; {
+		found = false
+		for i, table := range open {
+			others := slices.Delete(slices.Clone(open), i, i+1)
+			var on, rest []constraint
+			for _, c := range cons {
+				names := func(tables ...int) bool {
+					return sub.mentions(c.expr, 0, func(t, _ int) bool { return slices.Contains(tables, t) }, 0)
+				}
+				if names(table) && !names(others...) {
+					on = append(on, c)
+				} else {
+					rest = append(rest, c)
+				}
+			}
+			if found = a.hasMatch(sub, table, on, v); found {
+				open, cons = others, rest
+				break
+			}
+		}
+	}
+	return len(open) == 0 && len(cons) == 0
 }

@@ -135,6 +135,26 @@ func (a *analyzer) call(e *pgtree.Node, args []*pgtree.Node, s *scope, v env, va
 			return outcome{negated(results[0].can), negated(results[0].does), results[0].why}
 		}
 	}
+	if f.builtin() && len(args) == 2 && (f.src == "booleq" || f.src == "boolne") { // neither is a constant
+		x, y := results[0].can, results[1].can
+		if f.src == "boolne" {
+			y = negated(y)
+		}
+		own = value(0)
+		if x&y&boolean != 0 {
+			own.can |= isTrue
+		}
+		if x&negated(y)&boolean != 0 {
+			own.can |= isFalse
+		}
+		own.does = own.can
+	}
+	if o, ok := a.countedNulls(e, name, args, s, v); ok && f.builtin() {
+		own = o
+	}
+	if f.builtin() && a.holdsNullOnly(f.src, args, s, v) {
+		own = value(isFalse)
+	}
 	if constant { // which of the values it is, is not looked at
 		own.does &= isNull
 		if own.can == isValue {
@@ -195,6 +215,64 @@ func (a *analyzer) compareConstants(name string, args []*pgtree.Node) (o outcome
 		}
 	}
 	return outcome{}, false
+}
+
+// countedNulls is what a comparison of num_nonnulls(...) or num_nulls(...) with a constant gives.
+func (a *analyzer) countedNulls(e *pgtree.Node, name string, args []*pgtree.Node, s *scope, v env) (o outcome, ok bool) {
+	if !e.Is("OPEXPR") || len(args) != 2 || !a.isNamed(args[0], "num_nonnulls", "num_nulls") {
+		return outcome{}, false
+	}
+	with, ok := a.smallInteger(args[1])
+	counted, _ := args[0].List("args")
+	if variadic, known := args[0].Bool("funcvariadic"); !ok || !known || variadic {
+		return outcome{}, false
+	}
+	least, most := 0, 0
+	for _, arg := range counted {
+		x := a.eval(arg, s, v)
+		if a.isNamed(args[0], "num_nulls") {
+			x.can = map[bool]mask{true: isValue}[x.can&isNull != 0] | map[bool]mask{true: isNull}[x.can&^isNull != 0]
+		}
+		if x.can&isNull == 0 {
+			least++
+		}
+		if x.can != isNull {
+			most++
+		}
+	}
+	for n := least; n <= most; n++ {
+		holds, known := map[string]bool{"=": n == with, "<>": n != with, "<": n < with, "<=": n <= with, ">": n > with, ">=": n >= with}[name]
+		if !known {
+			return outcome{}, false
+		}
+		o = o.or(value(map[bool]mask{true: isTrue, false: isFalse}[holds]))
+	}
+	return o, true
+}
+
+// holdsNullOnly reports whether an array with a NULL makes an operator of arrays false: NULL is in no array for <@, @> and &&.
+func (a *analyzer) holdsNullOnly(src string, args []*pgtree.Node, s *scope, v env) bool {
+	nulls := func(e *pgtree.Node, all bool) bool {
+		list, _ := bare(e).List("elements")
+		several, known := bare(e).Bool("multidims")
+		isNot := func(e *pgtree.Node) bool { return a.eval(e, s, v).can != isNull }
+		if !bare(e).Is("ARRAYEXPR") || !known || several || len(list) == 0 {
+			return false
+		}
+		if all {
+			return !slices.ContainsFunc(list, isNot)
+		}
+		return slices.ContainsFunc(list, func(e *pgtree.Node) bool { return !isNot(e) })
+	}
+	switch src {
+	case "arraycontained":
+		return nulls(args[0], false)
+	case "arraycontains":
+		return nulls(args[1], false)
+	case "arrayoverlap":
+		return nulls(args[0], true) || nulls(args[1], true)
+	}
+	return false
 }
 
 // smallInteger is the value of a constant from 0 to 255, or of a cast of one to another type of numbers.

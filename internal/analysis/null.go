@@ -35,6 +35,7 @@ type reason struct {
 	near  []string // names by which its place is found in the SQL, the most telling first
 	param int      // the parameter that is NULL; 0 if it is something else
 	tied  bool     // a check ties it to other columns: a condition about those may exclude it
+	outer bool     // an outer join finds no row: other columns of that are NULL too
 }
 
 func value(values mask) outcome   { return outcome{can: values, does: values} }
@@ -263,8 +264,8 @@ func (a *analyzer) evalNode(e *pgtree.Node, s *scope, v env) outcome {
 		return a.param(e, s, v, values)
 	case "RELABELTYPE", "COLLATEEXPR", "CONVERTROWTYPEEXPR", "NAMEDARGEXPR":
 		o := a.eval(e.Node("arg"), s, v)
-		if e.Is("CONVERTROWTYPEEXPR") {
-			return o.withValues(isValue)
+		if typ := typeOf(e); e.Is("CONVERTROWTYPEEXPR") || (typ == boolOID) != (typeOf(e.Node("arg")) == boolOID) { // a domain over bool
+			return o.withValues(values)
 		}
 		return o
 	case "COERCEVIAIO", "ARRAYCOERCEEXPR":
@@ -275,7 +276,7 @@ func (a *analyzer) evalNode(e *pgtree.Node, s *scope, v env) outcome {
 		if a.catalog.isNotNullDomain(e.OID("resulttype")) {
 			return value(values)
 		}
-		return o
+		return o.withValues(values)
 	case "FUNCEXPR":
 		return a.call(e, args, s, v, values)
 	case "OPEXPR":

@@ -47,6 +47,8 @@ create table jobs (id int8 primary key, state text not null, done_at timestamptz
 	check (until > since), check (num_nonnulls(until, id) = 2));
 create table owned (id int8 primary key, user_id int8, team_id int8, kind text not null, a int, b int, check (user_id is not null or team_id is not null),
 	check ((kind = 'a') = (a is not null)), check ((kind = 'a') = (b is null)));
+create domain flag as bool;
+create table flagged (id int8 primary key, is_on flag, note text, a int, b int, c int, check (num_nonnulls(a, b) = 1), check (num_nulls(c) = 0));
 create materialized view m_users as select id, name, nick from users;
 `
 
@@ -94,7 +96,13 @@ func TestNulls(t *testing.T) {
 		{`select ctid, tableoid from users`, "never never", nil},
 		{`select u from users u`, "never", nil},
 		{`select note, id, kind from nn`, "never maybe maybe", nil},
-		{`select done_at, since, until from jobs`, "maybe maybe unknown", nil},
+		{`select is_on and note = 'x' from flagged where is_on is not null`, "maybe", nil},
+		{`select note from flagged where (is_on and note is null) or note > ''`, "maybe", nil},
+		{`select a, coalesce(a, b), c from flagged`, "maybe never never", nil},
+		{`select done_at from jobs where state = 'open'`, "maybe", nil},
+		{`select done_at from jobs where state = $1`, "maybe", yes},
+		{`select done_at from jobs where state in ('open', 'done')`, "unknown", nil},
+		{`select done_at, since, until from jobs`, "maybe maybe never", nil},
 		{`select done_at from jobs where state = 'done'`, "unknown", nil},
 		{`select done_at, case when state = 'done' then done_at else now() end from jobs where id > 0`, "maybe unknown", nil},
 		{`with x as (select * from jobs) select done_at from x where state = 'done'`, "unknown", nil},

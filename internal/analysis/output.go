@@ -140,23 +140,26 @@ func holds(set *pgtree.Node, ref int) bool {
 
 // A withQuery is what the columns of an expression of WITH can be.
 type withQuery struct {
+	cte       *pgtree.Node
+	at        *scope // that of the query with the WITH
 	scope     *scope
 	recursive bool
 	working   bool      // a recursive one is worked out: result is what is known so far
 	result    []outcome // of a recursive one
 }
 
-func (a *analyzer) withColumn(s *scope, rte *pgtree.Node, number int, values mask, elems bool) outcome {
+// withQueryOf is the expression of WITH that an entry of the range table names; nil if it is not known.
+func (a *analyzer) withQueryOf(s *scope, rte *pgtree.Node) *withQuery {
 	name, _ := rte.Text("ctename")
 	at := s
 	up := num(rte, "ctelevelsup")
 	for range up {
 		if at = at.parent; at == nil {
-			return unknown(values)
+			return nil
 		}
 	}
 	if up == absent {
-		return unknown(values)
+		return nil
 	}
 	list, _ := at.query.List("cteList")
 	i := slices.IndexFunc(list, func(n *pgtree.Node) bool {
@@ -164,18 +167,28 @@ func (a *analyzer) withColumn(s *scope, rte *pgtree.Node, number int, values mas
 		return named == name
 	})
 	if i < 0 || !list[i].Node("ctequery").Is("QUERY") {
-		return unknown(values)
+		return nil
 	}
 	cte := list[i]
 	w := a.with[cte]
 	if w == nil || w.scope != nil && w.scope.parent != at {
 		recursive, ok := cte.Bool("cterecursive")
-		w = &withQuery{recursive: recursive || !ok}
+		w = &withQuery{cte: cte, recursive: recursive || !ok}
 		a.with[cte] = w
 		if !w.recursive {
 			w.scope = a.newScope(cte.Node("ctequery"), at, at.within)
 		}
 	}
+	w.at = at
+	return w
+}
+
+func (a *analyzer) withColumn(s *scope, rte *pgtree.Node, number int, values mask, elems bool) outcome {
+	w := a.withQueryOf(s, rte)
+	if w == nil {
+		return unknown(values)
+	}
+	cte, at := w.cte, w.at
 	if !w.recursive {
 		return a.output(w.scope, number-1, elems)
 	}

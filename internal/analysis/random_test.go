@@ -43,13 +43,16 @@ var sqlTypes = map[string]string{"int": "int", "text": "text", "bool": "bool", "
 // ddl makes tables and views.
 func (w *world) ddl() string {
 	var b strings.Builder
-	b.WriteString("create type mood as enum ('sad', 'ok'); create domain word as text not null;\n")
+	b.WriteString("create type mood as enum ('sad', 'ok'); create domain word as text not null; create domain flag as bool;\n")
 	for i := range 3 + w.IntN(3) {
 		t := relation{name: fmt.Sprintf("t%d", i), base: true, cols: []field{{name: "id", typ: "int"}}}
 		fmt.Fprintf(&b, "create table t%d (id int primary key", i)
 		for range 3 + w.IntN(5) {
 			f := field{name: w.name("c"), typ: w.one(kinds...), null: w.chance(60)}
 			sql := sqlTypes[f.typ]
+			if f.typ == "bool" && w.chance(30) {
+				sql = "flag"
+			}
 			if f.typ == "text" && !f.null && w.chance(20) {
 				sql = "word"
 			} else if !f.null && f.typ == "int" && w.chance(20) {
@@ -73,6 +76,9 @@ func (w *world) ddl() string {
 			}
 			fmt.Fprintf(&b, ", %s int%s references t%d", f.name, null, w.IntN(i))
 			t.cols = append(t.cols, f)
+		}
+		if w.chance(30) {
+			fmt.Fprintf(&b, ", check (%s)", w.expr("bool", scope{{cols: t.cols}}, 2, pure))
 		}
 		b.WriteString(");\n")
 		w.tables = append(w.tables, t)
@@ -274,7 +280,7 @@ func (w *world) expr(typ string, s scope, depth int, how way) string {
 func (w *world) condition(s scope, depth int, how way) string {
 	e := func(typ string) string { return w.expr(typ, s, depth-1, how) }
 	typ := w.one("int", "text", "mood", "bool")
-	switch w.IntN(16) {
+	switch w.IntN(18) {
 	case 0, 1:
 		return "(" + e("bool") + w.one(" and ", " or ", " or ") + e("bool") + ")"
 	case 2:
@@ -305,6 +311,10 @@ func (w *world) condition(s scope, depth int, how way) string {
 		}
 	case 12:
 		return "(" + e("int") + " between " + e("int") + " and " + e("int") + ")"
+	case 13:
+		return "(" + w.one("num_nonnulls(", "num_nulls(") + e(typ) + ", " + e(typ) + w.one(") = ", ") <> ", ") > ", ") <= ") + w.literal("int") + ")"
+	case 14:
+		return "(array[" + e("int") + w.one("] <@ array[", "] @> array[", "] && array[") + e("int") + ", " + e("int") + "])"
 	}
 	return "(" + e(typ) + w.one(" = ", " <> ", " < ", " >= ") + e(typ) + ")"
 }

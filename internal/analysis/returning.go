@@ -58,7 +58,11 @@ func (a *analyzer) returned(s *scope, table, number, returning int, values mask)
 		return a.unsureIfTied(o.ruled(excluded, unsure), s, table, number, nil)
 	}
 	sets := func(list []*pgtree.Node) bool { // what a check ties the column to
-		return slices.ContainsFunc(list, func(te *pgtree.Node) bool { return r.tiedTo(number, num(te, "resno")) })
+		return slices.ContainsFunc(r.checks, func(k check) bool {
+			columns := columnsIn(k.expr)
+			return slices.Contains(columns, number) && a.ties(r, k, number) &&
+				slices.ContainsFunc(list, func(te *pgtree.Node) bool { return slices.Contains(columns, num(te, "resno")) })
+		})
 	}
 	switch {
 	case s.cmd == cmdDelete, s.cmd == cmdUpdate && returning == old:
@@ -80,11 +84,14 @@ func (a *analyzer) returned(s *scope, table, number, returning int, values mask)
 			return unknown(values)
 		}
 		list, _ := conflict.List("onConflictSet")
+		where := conditions(s, conflict.Node("onConflictWhere"))
 		if e := assigned(list, number); e != nil {
-			return o.or(a.eval(e, s, s.within).withValues(values))
+			return o.or(a.eval(e, s, s.within.with(where...)).withValues(values))
 		}
-		o = o.or(stored.ruled(false, sets(list))).withValues(values)
-		return o
+		about := slices.ContainsFunc(where, func(c constraint) bool {
+			return a.mentions(c, s, func(t, n int) bool { return t == table && n == number })
+		})
+		return o.or(stored.ruled(false, about || sets(list))).withValues(values)
 	}
 	return unknown(values)
 }

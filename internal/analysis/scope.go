@@ -54,6 +54,7 @@ type scope struct {
 	cmd    int
 	target int // the place of the written table in the range table; 0 if none
 
+	from  []int        // the places in the range table of what FROM joins
 	cons  []constraint // that hold for every row of the result
 	joins []*outerJoin // those that may have found no row
 	known *fact        // what cons prove of columns
@@ -119,7 +120,8 @@ func (f *fact) ofExpr(s *scope, e *pgtree.Node) *fact {
 	return nil
 }
 
-func (a *analyzer) newScope(query *pgtree.Node, parent *scope, within env) *scope {
+// newScope makes the scope of a query; notNull are expressions of which it is known that they are not NULL in its rows.
+func (a *analyzer) newScope(query *pgtree.Node, parent *scope, within env, notNull ...*pgtree.Node) *scope {
 	s := &scope{query: query, parent: parent, within: env{grouped: within.grouped, returning: within.returning}, subs: map[int]*scope{}, memo: map[columnKey]outcome{}, busy: map[columnKey]bool{}, judged: map[columnKey]bool{}}
 	s.tables, _ = query.List("rtable")
 	s.cmd = num(query, "commandType")
@@ -127,13 +129,16 @@ func (a *analyzer) newScope(query *pgtree.Node, parent *scope, within env) *scop
 	sets, ok := query.List("groupingSets")
 	s.sets = !ok || len(sets) > 0
 	if s.cmd != cmdMerge {
-		_, s.cons, s.joins = a.joinTree(s, query.Node("jointree"))
+		s.from, s.cons, s.joins = a.joinTree(s, query.Node("jointree"))
 		if having := query.Node("havingQual"); having != nil {
 			for _, c := range conditions(s, having) {
 				c.having = true
 				s.cons = append(s.cons, c)
 			}
 		}
+	}
+	for _, e := range notNull {
+		s.cons = append(s.cons, constraint{scope: s, expr: e, allowed: everything})
 	}
 	a.infer(s)
 	return s
@@ -295,79 +300,127 @@ func readsTable(q *pgtree.Node) bool {
 
 // mustMatch reports whether a foreign key makes sure that an outer join finds a row, or may.
 func (a *analyzer) mustMatch(s *scope, j *outerJoin, v env) bool {
-	return j.other == nil && len(j.tables) == 1 && a.hasMatch(s, j.tables[0], j.on, v)
-}
-
-// hasMatch reports whether a foreign key makes sure that the conditions find a row of the table, or may.
-func (a *analyzer) hasMatch(s *scope, number int, on []constraint, v env) bool {
-	rte := s.table(number)
-	if kind := num(rte, "rtekind"); kind != rteRelation || len(on) == 0 {
+	if j.other != nil || len(j.tables) != 1 {
 		return false
 	}
-	type pair struct {
-		scope         *scope
-		expr          *pgtree.Node
-		table, column int
-		ref           int
+	if rte := s.table(j.tables[0]); num(rte, "rtekind") == rteSubquery && always(j.on) {
+		sub := a.queryOf(s, j.tables[0])
+		return sub != nil && a.findsByKey(sub, v)
 	}
-	var pairs []pair
+	return a.hasMatch(s, j.tables[0], j.on, v)
+}
+
+// hasMatch reports whether a foreign key makes sure that the conditions find a row of the table, or may. The two sides may be
+// columns of subqueries, of expressions of WITH and of views that pass on those of the tables.
+func (a *analyzer) hasMatch(s *scope, number int, on []constraint, v env) bool {
+	if len(on) == 0 {
+		return false
+	}
+	var ours, theirs *source
+	var columns, refs []int
 	for _, c := range on {
 		args, _ := c.expr.List("args")
 		op := a.catalog.operators[c.expr.OID("opno")]
 		if !c.expr.Is("OPEXPR") || op == nil || op.name != "=" || len(args) != 2 {
 			return false
 		}
-		for i := range args {
-			args[i] = bare(args[i])
+		our, their := bare(args[0]), bare(args[1])
+		if !isColumn(our, number) {
+			our, their = their, our
 		}
-		ours, theirs := args[0], args[1]
-		if !isColumn(ours, number) {
-			ours, theirs = theirs, ours
-		}
-		if !isColumn(ours, number) || !theirs.Is("VAR") {
+		if !isColumn(our, number) || !their.Is("VAR") || isColumn(their, number) {
 			return false
 		}
-		p := pair{scope: s, expr: theirs}
-		up := num(theirs, "varlevelsup")
-		for range up {
-			if p.scope = p.scope.parent; p.scope == nil {
+		at := s
+		for range num(their, "varlevelsup") {
+			if at = at.parent; at == nil {
 				return false
 			}
 		}
-		p.table = num(theirs, "varno")
-		p.column = num(theirs, "varattno")
-		p.ref = num(ours, "varattno")
-		if up == 0 && p.table == number || len(pairs) > 0 && (p.table != pairs[0].table || p.scope != pairs[0].scope) {
+		to, from := a.sourceOf(s, number, num(our, "varattno"), 0), a.sourceOf(at, num(their, "varno"), num(their, "varattno"), 0)
+		if to == nil || from == nil || !to.all || ours != nil && (!ours.sameRow(to) || !theirs.sameRow(from)) || a.eval(their, s, v).does&isNull != 0 {
 			return false
 		}
-		pairs = append(pairs, p)
+		ours, theirs = to, from
+		columns, refs = append(columns, from.column), append(refs, to.column)
 	}
-	other := pairs[0].scope.table(pairs[0].table)
-	if kind := num(other, "rtekind"); kind != rteRelation {
-		return false
-	}
-	r := a.catalog.relations[other.OID("relid")]
-	if r == nil {
+	if theirs.relation == nil {
 		return true
 	}
-	for _, p := range pairs {
-		if a.eval(p.expr, s, v).can&isNull != 0 {
-			return false
-		}
-	}
-	covers := func(columns, refs []int) bool {
-		return len(columns) >= len(pairs) && !slices.ContainsFunc(pairs, func(p pair) bool {
-			i := slices.Index(columns, p.column)
-			return i < 0 || refs[i] != p.ref
+	covers := func(keys, of []int) bool {
+		return len(keys) >= len(columns) && !slices.ContainsFunc(columns, func(column int) bool {
+			i := slices.Index(keys, column)
+			return i < 0 || of[i] != refs[slices.Index(columns, column)]
 		})
 	}
-	same := make([]int, len(pairs))
-	for i, p := range pairs {
-		same[i] = p.column
-	}
-	return r.oid == rte.OID("relid") && covers(same, same) || slices.ContainsFunc(r.keys, func(k foreignKey) bool {
-		return k.table == rte.OID("relid") && len(k.refColumns) == len(k.columns) && covers(k.columns, k.refColumns)
+	return theirs.oid == ours.oid && covers(columns, columns) || slices.ContainsFunc(theirs.relation.keys, func(k foreignKey) bool {
+		return k.table == ours.oid && len(k.refColumns) == len(k.columns) && covers(k.columns, k.refColumns)
 	})
+}
+
+// A source is the column of a table whose values a column of a query has.
+type source struct {
+	scope    *scope
+	table    int // its place in the range table of the scope
+	column   int
+	oid      uint32
+	relation *relation // nil if it is not known
+	all      bool      // the query has every row of the table
+}
+
+func (x *source) sameRow(y *source) bool { return x.scope == y.scope && x.table == y.table }
+
+// sourceOf is the source of a column; nil if it has another value than that of a table.
+func (a *analyzer) sourceOf(s *scope, table, number, depth int) *source {
+	if alias := s.aliased(table, number); alias != nil {
+		if e := bare(alias); e.Is("VAR") && num(e, "varlevelsup") == 0 && depth < maxDepth {
+			return a.sourceOf(s, num(e, "varno"), num(e, "varattno"), depth+1)
+		}
+		return nil
+	}
+	rte := s.table(table)
+	if oid := rte.OID("relid"); num(rte, "rtekind") == rteRelation {
+		if r := a.catalog.relations[oid]; r == nil || r.kind != "v" {
+			return &source{s, table, number, oid, r, true}
+		}
+	}
+	sub := a.queryOf(s, table)
+	if sub != nil && sub.query.Node("setOperations") != nil {
+		return &source{scope: s, table: table, column: number}
+	}
+	if sub == nil || depth > maxDepth {
+		return nil
+	}
+	list := columnsOf(sub)
+	if number < 1 || number > len(list) {
+		return nil
+	}
+	e := bare(list[number-1].Node("expr"))
+	if !e.Is("VAR") || num(e, "varlevelsup") != 0 {
+		return nil
+	}
+	from := a.sourceOf(sub, num(e, "varno"), num(e, "varattno"), depth+1)
+	if from != nil {
+		from.all = from.all && sub.hasAll(num(e, "varno"), num(e, "varattno"))
+	}
+	return from
+}
+
+// hasAll reports whether a query has every row of the table that a column is of.
+func (s *scope) hasAll(table, number int) bool {
+	if e := bare(s.aliased(table, number)); e != nil {
+		return e.Is("VAR") && s.hasAll(num(e, "varno"), num(e, "varattno"))
+	}
+	distinctOn, _ := s.query.Bool("hasDistinctOn")
+	sets, _ := s.query.Bool("hasTargetSRFs")
+	if s.cmd != cmdSelect || s.sets || sets || distinctOn || len(s.cons) > 0 || s.query.Node("limitCount") != nil || s.query.Node("limitOffset") != nil {
+		return false
+	}
+	tables := append([]int(nil), s.from...)
+	for _, j := range s.joins {
+		tables = slices.DeleteFunc(tables, func(t int) bool { return slices.Contains(j.tables, t) })
+	}
+	return len(tables) == 1 && tables[0] == table
 }
 
 // bare is an expression without the casts that change nothing.
@@ -416,7 +469,10 @@ func (a *analyzer) infer(s *scope) {
 				changed = true
 				break
 			}
-			j.unsure = j.unsure || unsure || s.probed(s.relations(j.tables)) || a.mustMatch(s, j, env{grouped: s.within.grouped})
+			if !j.unsure && (unsure || s.probed(s.relations(j.tables)) || a.mustMatch(s, j, env{grouped: s.within.grouped})) {
+				j.unsure = true
+				clear(s.memo) // what it joins may be what others are joined by
+			}
 		}
 		if changed {
 			clear(s.memo)

@@ -72,7 +72,8 @@ type Column struct {
 	Name       string
 	Type       uint32
 	TypeName   string
-	NotNull    bool            // by itself or by its domain
+	NotNull    bool            // by itself or by a check of it alone
+	TakesNull  bool            // neither that nor its domain refuses NULL as a value
 	HasDefault bool            // or is an identity column, or its domain has a default
 	Generated  bool            // from other columns
 	HasTrigger bool            // a BEFORE INSERT trigger of the table may set it
@@ -185,18 +186,21 @@ func (s *Schema) loadColumns(ctx context.Context, conn *pgx.Conn, wanted *Wanted
 		return nil
 	}
 	found, err := pgrows.Query(ctx, conn, `
-		select a.attrelid, a.attname, a.atttypid, pg_catalog.format_type(a.atttypid, null), a.attnotnull or t.typnotnull,
+		select a.attrelid, a.attname, a.atttypid, pg_catalog.format_type(a.atttypid, null),
+			a.attnotnull or exists (select from pg_catalog.pg_constraint k where k.conrelid = a.attrelid and k.contype = 'c' and k.conkey = array[a.attnum]
+				and pg_catalog.pg_get_expr(k.conbin, k.conrelid) = '(' || pg_catalog.quote_ident(a.attname) || ' IS NOT NULL)'),
 			a.atthasdef or a.attidentity <> '' or t.typdefault is not null, a.attgenerated <> '',
 			pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'select'),
 			pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'insert'),
 			pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'update'),
-			exists (select from pg_catalog.pg_trigger t where t.tgrelid = a.attrelid and t.tgtype & 71 = 7 and t.tgenabled <> 'D')
+			exists (select from pg_catalog.pg_trigger t where t.tgrelid = a.attrelid and t.tgtype & 71 = 7 and t.tgenabled <> 'D'), t.typnotnull
 		from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid
 		where a.attrelid = any ($1::oid[]) and a.attnum > 0 and not a.attisdropped
 		order by a.attrelid, a.attnum`, oids)
 	for _, row := range found {
 		c := &Column{Name: row[1], Type: pgrows.ParseOID(row[2]), TypeName: row[3], NotNull: row[4] == "t", HasDefault: row[5] == "t", Generated: row[6] == "t",
 			Privileges: map[string]bool{"select": row[7] == "t", "insert": row[8] == "t", "update": row[9] == "t"}, HasTrigger: row[10] == "t"}
+		c.TakesNull = !c.NotNull && row[11] != "t"
 		for _, t := range byOID[row[0]] {
 			t.Columns = append(t.Columns, c)
 		}

@@ -42,7 +42,7 @@ type LiveType struct {
 	Elem    uint32   // the base of an array's elements; zero if it is no array
 	Kind    string   // of pg_type: b, c, d, e, r
 	Textual bool     // its binary form is text
-	Labels  []string // of an enum
+	Labels  []string // of an enum, or of an array's elements
 }
 
 // Query reads types from the catalog.
@@ -62,7 +62,8 @@ func Query(ctx context.Context, conn *pgx.Conn, oids []string) (map[uint32]LiveT
 		)
 		select b.id, pg_catalog.format_type(b.id, null), b.oid, b.typtype,
 			coalesce(p.prosrc in ('enum_recv', 'textrecv', 'varcharrecv', 'bpcharrecv', 'namerecv'), false),
-			array_to_string(array(select e.enumlabel from pg_catalog.pg_enum e where e.enumtypid = b.oid order by e.enumsortorder), e'\n'),
+			array_to_string(array(select e.enumlabel from pg_catalog.pg_enum e
+				where e.enumtypid = b.oid or e.enumtypid in (select m.oid from elem m where m.id = b.id) order by e.enumsortorder), e'\n'),
 			coalesce((select e.oid from elem e where e.id = b.id and e.typtype <> 'd'), 0)
 		from base b left join pg_catalog.pg_proc p on p.oid = b.typreceive where b.typtype <> 'd'`, oids)
 	if err != nil {

@@ -109,7 +109,7 @@ func findings(p *page) {
 	verify(pool, touch.With(pgcmd.Options{OnConstraint: map[string]error{"users_mail_key": errClosed}}))
 	verify(pool, pgcmd.Query[none, int]("users.grow", `select grow()`).With(pgcmd.Options{ReadOnly: true}),
 		pgcmd.Query[none, int64]("users.lock", `select id from users for update`).With(pgcmd.Options{ReadOnly: true}))
-	warn(pgcmd.Exec[findUser]("users.add", `insert into users (id, email) values (1, @email)`))
+	warn(pgcmd.Exec[findUser]("users.add", `insert into users (id, email) values (1, @email)`), pgcmd.Exec[none]("users.mood", `update users set email = m::text`))
 
 	problems, err = pgcmd.VerifyOptions{Unmapped: true}.Verify(ctx, pool, pgcmd.Exec[findUser]("users.add", `insert into users (id, email) values (1, @email)`))
 	require.NoError(p.t, err)
@@ -214,7 +214,7 @@ func nulls(p *page, verify func(pgcmd.DB, ...pgcmd.Definition)) {
 		pgcmd.Query[struct{ Email *string }, string]("users.optional", `select /*? coalesce(@email, */ age /*? , @email) */ from users`),
 		pgcmd.Query[search, string]("users.sorted", `select /*= @sort email: email */ age /*=*/ from users`),
 		takes[*string](`update users set email = $1`), takes[sql.NullString](`update users set email = $1`),
-		pgcmd.Exec[none]("orders.add", `insert into orders (user_id) values (1)`),
+		pgcmd.Exec[none]("orders.add", `insert into orders (user_id) values (1)`), pgcmd.Exec[none]("users.clear", `update users set email = null`),
 		pgcmd.Copy[struct {
 			ID    int64
 			Email *string
