@@ -3,8 +3,6 @@ package pgcmd
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -155,52 +153,6 @@ func (c *definition) txOptions() pgx.TxOptions {
 		o.AccessMode = pgx.ReadOnly
 	}
 	return o
-}
-
-// checkTxOptions panics on options that are not constants of pgx: they become part of BEGIN.
-func checkTxOptions(command string, o pgx.TxOptions) {
-	reject := func(what string, value any) {
-		panic(fmt.Sprintf("pgcmd: %s: Options.Tx has the unknown %s %q: use pgx's constants", command, what, value))
-	}
-	if !slices.Contains([]pgx.TxIsoLevel{"", pgx.Serializable, pgx.RepeatableRead, pgx.ReadCommitted, pgx.ReadUncommitted}, o.IsoLevel) {
-		reject("isolation level", o.IsoLevel)
-	}
-	if !slices.Contains([]pgx.TxAccessMode{"", pgx.ReadWrite, pgx.ReadOnly}, o.AccessMode) {
-		reject("access mode", o.AccessMode)
-	}
-	if !slices.Contains([]pgx.TxDeferrableMode{"", pgx.Deferrable, pgx.NotDeferrable}, o.DeferrableMode) {
-		reject("deferrable mode", o.DeferrableMode)
-	}
-	if o.BeginQuery != "" || o.CommitQuery != "" {
-		panic(fmt.Sprintf("pgcmd: %s: Options.Tx sets BeginQuery or CommitQuery: pgcmd must know how a transaction begins and ends", command))
-	}
-}
-
-// beginSQL returns the statement that begins a transaction. The options were checked.
-func beginSQL(o pgx.TxOptions) string {
-	sql := "begin"
-	if o.IsoLevel != "" {
-		sql += " isolation level " + string(o.IsoLevel)
-	}
-	if o.AccessMode != "" {
-		sql += " " + string(o.AccessMode)
-	}
-	if o.DeferrableMode != "" {
-		sql += " " + string(o.DeferrableMode)
-	}
-	return sql
-}
-
-// isolationRank orders the isolation levels by strength. In PostgreSQL read uncommitted is read
-// committed.
-func isolationRank(level pgx.TxIsoLevel) int {
-	switch level {
-	case pgx.RepeatableRead:
-		return 1
-	case pgx.Serializable:
-		return 2
-	}
-	return 0
 }
 
 const noReplyToCommit = "COMMIT was sent, and no reply came: it may or may not be applied"
