@@ -117,48 +117,26 @@ func (f *batchExec) encode(l *encodedItem, i int) (e *Error, err error) {
 		return s.argError(refused), nil
 	}
 	known := stmtcache.OnConn(f.conn)
-	cached := known.Described(s.text.SQL)
-	for {
-		if !cached && f.s != nil {
-			// As for every statement that the server may refuse: see prepareToBatch.
-			if err := f.s.SendDeferred(f.ctx); err != nil {
-				return nil, &describeError{i, err}
-			}
-		}
-		sd, err := known.Describe(f.ctx, f.conn, s.text.SQL)
+	for cached := known.Described(s.text.SQL); ; cached = false {
+		sd, e, err := s.encode(f.ctx, f.conn, f.s, args, unverified, cached, &l.encoded)
 		if err != nil {
 			return nil, &describeError{i, err}
 		}
-		refused, err := unverified.Verify(f.ctx, f.conn, sd.ParamOIDs, args)
-		if err != nil {
-			return nil, &describeError{i, err}
-		}
-		if e = s.argError(refused); e == nil {
-			err = l.encoded.Build(f.conn.TypeMap(), sd, args)
-		}
-		if e == nil && err == nil && len(sd.Fields) > 0 {
+		if e == nil && len(sd.Fields) > 0 {
 			e = f.items.checkColumns(i, f.conn.TypeMap(), sd.Fields)
 		}
 		switch {
-		case e == nil && err == nil:
+		case e == nil:
 			l.item, l.sd = i, sd
 			return nil, nil
-		case cached: // the schema may have changed since
-			cached = false
-			known.Invalidate(s.text.SQL)
-			if args, e = f.items.arguments(i); e != nil {
-				return e, nil
-			}
-			continue
+		case !cached:
+			e.Effect = NotApplied
+			return e, nil
 		}
-		if e == nil {
-			e = s.unsendable(f.ctx, f.conn, args, err)
+		known.Invalidate(s.text.SQL) // the schema may have changed since
+		if args, e = f.items.arguments(i); e != nil {
+			return e, nil
 		}
-		if e == nil {
-			e, _ = s.classifyStatement(f.ctx, err)
-		}
-		e.Effect = NotApplied
-		return e, nil
 	}
 }
 

@@ -307,7 +307,7 @@ func (c *cursor) fetch(ctx context.Context, read func(rows rowscan.Rows) (got, s
 	err := s.Idle()
 	if err == nil && c.open == nil {
 		s.Inspect(&c.text)
-		err = c.encode(ctx)
+		err = c.create(ctx)
 	}
 	if err == nil {
 		more, err = c.open.Fetch(ctx, c.size, func(rows rowscan.Rows) { got, size, unreadable = read(rows) })
@@ -347,9 +347,9 @@ func (c *cursor) abandoned(e *Error) *Error {
 	return e
 }
 
-// encode encodes the arguments before anything is sent, since that may run user code, and
-// makes the cursor.
-func (c *cursor) encode(ctx context.Context) error {
+// create makes the cursor, with encoded arguments. It sends nothing but what it takes to describe
+// the statement.
+func (c *cursor) create(ctx context.Context) error {
 	s := c.tx.s
 	known := stmtcache.OnConn(s.Conn)
 	unverified, refused := c.checks.Check(c.args)
@@ -357,37 +357,15 @@ func (c *cursor) encode(ctx context.Context) error {
 		return c.argError(refused)
 	}
 	for cached := known.Described(c.text.SQL); ; cached = false {
-		if !cached {
-			// If the server refuses the statement, that must not abort the transaction
-			// before the deferred savepoint is made.
-			if err := s.SendDeferred(ctx); err != nil {
-				return err
-			}
-		}
-		sd, err := known.Describe(ctx, s.Conn, c.text.SQL)
-		if err != nil {
+		sd, refused, err := c.encode(ctx, s.Conn, s, c.args, unverified, cached, &c.encoded)
+		switch {
+		case err != nil:
 			return err
-		}
-		refused, err := unverified.Verify(ctx, s.Conn, sd.ParamOIDs, c.args)
-		if err != nil {
-			return err
-		}
-		if refused != nil && !cached {
-			return c.argError(refused)
-		} else if refused != nil {
-			known.Invalidate(c.text.SQL) // the schema may have changed since
-			continue
-		}
-		err = c.encoded.Build(s.Conn.TypeMap(), sd, c.args)
-		if err == nil {
+		case refused == nil:
 			c.open = s.NewCursor(c.text.SQL, sd, &c.encoded)
 			return nil
-		}
-		if !cached {
-			if refused := c.unsendable(ctx, s.Conn, c.args, err); refused != nil {
-				return refused
-			}
-			return err
+		case !cached:
+			return refused
 		}
 		known.Invalidate(c.text.SQL) // the schema may have changed since
 	}
