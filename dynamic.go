@@ -7,7 +7,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/jackc/pgx/v5"
 
@@ -41,42 +40,13 @@ func (q *query) runResolved(ctx context.Context, db DB, inv *invocation) error {
 	return resolved.run(ctx, db, inv)
 }
 
-// A queryCache holds the queries that were made last, by what identifies them. It is safe for
-// concurrent use.
-type queryCache[K comparable] struct {
-	mu    sync.Mutex
-	known *stmtcache.LRU[K, *query]
-}
-
-func newQueryCache[K comparable]() *queryCache[K] {
-	return &queryCache[K]{known: stmtcache.NewLRU[K, *query](stmtcache.Size, nil)}
-}
-
-func (c *queryCache[K]) get(key K) *query {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	q, _ := c.known.Get(key)
-	return q
-}
-
-// put keeps q, unless another goroutine was faster, and returns the query that is kept.
-func (c *queryCache[K]) put(key K, q *query) *query {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if known, ok := c.known.Get(key); ok {
-		return known
-	}
-	c.known.Put(key, q)
-	return q
-}
-
 // variants is the source of SQL with optional parts and choices.
 type variants struct {
 	template *sqltext.Template
 	fields   *bind.Variants
 	in       reflect.Type
 	options  *Options
-	known    *queryCache[sqltext.Variant]
+	known    *stmtcache.SharedLRU[sqltext.Variant, *query]
 }
 
 // maxListed is how many variants of a command are all examined at definition and by Verify.
@@ -105,7 +75,7 @@ func newVariants(command string, in reflect.Type, template *sqltext.Template) (*
 
 func (v *variants) configure(o *Options) source {
 	c := *v
-	c.options, c.known = o, newQueryCache[sqltext.Variant]()
+	c.options, c.known = o, stmtcache.NewSharedLRU[sqltext.Variant, *query]()
 	return &c
 }
 
@@ -115,14 +85,14 @@ func (v *variants) resolve(q *query, inv *invocation) (*query, []any, *Error) {
 		p := choiceProblem(refused)
 		return nil, nil, newFieldError(p.Field, p.Rule, p.Message, nil)
 	}
-	if known := v.known.get(variant); known != nil {
+	if known, ok := v.known.Get(variant); ok {
 		return known, nil, nil
 	}
 	s, failure := v.statement(q.name, variant)
 	if failure != nil {
 		return nil, nil, failure
 	}
-	return v.known.put(variant, q.variant(s)), nil, nil
+	return v.known.GetOrPut(variant, q.variant(s)), nil, nil
 }
 
 // statement makes the statement of a variant.
@@ -214,7 +184,7 @@ func ExecFunc[In any](name string, build func(in In) (sql string, args []any, er
 type builder struct {
 	build   func(in any) (string, []any, error) // of an *In
 	options *Options
-	known   *queryCache[string] // by the SQL
+	known   *stmtcache.SharedLRU[string, *query] // by the SQL
 }
 
 func defineBuilt(kind queryKind, name string, in, out any, missing bool, build func(in any) (string, []any, error)) *definition {
@@ -228,7 +198,7 @@ func defineBuilt(kind queryKind, name string, in, out any, missing bool, build f
 
 func (b *builder) configure(o *Options) source {
 	c := *b
-	c.options, c.known = o, newQueryCache[string]()
+	c.options, c.known = o, stmtcache.NewSharedLRU[string, *query]()
 	return &c
 }
 
@@ -244,13 +214,13 @@ func (b *builder) resolve(q *query, inv *invocation) (*query, []any, *Error) {
 			}
 		}
 	}
-	built := b.known.get(sql)
-	if built == nil {
+	built, ok := b.known.Get(sql)
+	if !ok {
 		s, failure := b.statement(q.name, sql)
 		if failure != nil {
 			return nil, nil, failure
 		}
-		built = b.known.put(sql, q.variant(s))
+		built = b.known.GetOrPut(sql, q.variant(s))
 	}
 	if failure := built.checkBuilt(args); failure != nil {
 		return nil, nil, failure
