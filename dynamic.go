@@ -12,7 +12,6 @@ import (
 
 	"github.com/pgcmd/pgcmd/internal/bind"
 	"github.com/pgcmd/pgcmd/internal/problem"
-	"github.com/pgcmd/pgcmd/internal/sentinel"
 	"github.com/pgcmd/pgcmd/internal/sqltext"
 	"github.com/pgcmd/pgcmd/internal/stmtcache"
 	"github.com/pgcmd/pgcmd/internal/typemap"
@@ -205,7 +204,9 @@ func (b *builder) configure(o *Options) source {
 func (b *builder) resolve(q *query, inv *invocation) (*query, []any, *Error) {
 	sql, args, err := b.build(inv.in)
 	if err != nil {
-		return nil, nil, buildError(err)
+		e := classifyUserError(context.Background(), "the function that makes the SQL", err)
+		e.Effect, e.noRetry = NotApplied, true
+		return nil, nil, e
 	}
 	if len(args) == 1 {
 		if rewriter, ok := args[0].(pgx.QueryRewriter); ok {
@@ -228,19 +229,6 @@ func (b *builder) resolve(q *query, inv *invocation) (*query, []any, *Error) {
 	return built, slices.Clone(args), nil // pgx may change them
 }
 
-// buildError returns the error of a run whose build function returned err.
-func buildError(err error) *Error {
-	e := classify(context.Background(), err)
-	if inner, _ := findError(err); inner == nil && e.hasWithheldText() {
-		if text := sentinel.Text(err); text != "" {
-			e.Message = text
-		}
-	}
-	e = nameFailer("the function that makes the SQL", e)
-	e.Effect, e.noRetry = NotApplied, true
-	return e
-}
-
 // builtSQLError returns the error of a function whose SQL or arguments cannot be sent.
 func builtSQLError(err error, format string, args ...any) *Error {
 	return &Error{Code: CodeInternal, Effect: NotApplied, Err: err, Message: "the SQL that was made of the input " + fmt.Sprintf(format, args...)}
@@ -259,12 +247,33 @@ func (b *builder) statement(command, sql string) (*statement, *Error) {
 	case b.options.ReadOnly && text.Writes:
 		return nil, builtSQLError(nil, "is plainly a write, and the command is ReadOnly: take one of them away")
 	}
-	s := &statement{name: command, text: text, params: make([]string, text.MaxParam), built: true}
-	for i := range s.params {
-		s.params[i] = fmt.Sprintf("$%d", i+1)
-		s.checks.Add(i, len(s.params), typemap.CheckOf(reflect.TypeFor[any]()))
+	params := make([]string, text.MaxParam)
+	for i := range params {
+		params[i] = fmt.Sprintf("$%d", i+1)
 	}
-	return s.withChecked(b.options), nil
+	s := newRuntimeStatement(command, text, params, b.options)
+	s.built = true
+	return s, nil
+}
+
+// newRuntimeStatement makes a statement whose arguments can be of any types. params are their
+// names, for messages.
+func newRuntimeStatement(command string, text sqltext.Text, params []string, o *Options) *statement {
+	s := &statement{name: command, text: text, params: params}
+	for i := range params {
+		s.checks.Add(i, len(params), typemap.CheckOf(reflect.TypeFor[any]()))
+	}
+	return s.withChecked(o)
+}
+
+// checkText returns the error of an argument that is a text which PostgreSQL does not have.
+func checkText(field string, arg any) *Error {
+	if text, ok := arg.(string); ok {
+		if why := typemap.NotText(text); why != "" {
+			return newFieldError(field, "text", why, nil)
+		}
+	}
+	return nil
 }
 
 // checkBuilt returns why the arguments cannot be sent.
@@ -282,10 +291,8 @@ func (s *statement) checkBuilt(args []any) *Error {
 		return builtSQLError(errors.New("pgcmd: "+refused.Message), "came with an option of pgx as its first argument, or with a pgx.QueryRewriter beside others: return values alone")
 	}
 	for i, arg := range args {
-		if text, ok := arg.(string); ok {
-			if why := typemap.NotText(text); why != "" {
-				return newFieldError(s.params[i], "text", why, nil)
-			}
+		if failure := checkText(s.params[i], arg); failure != nil {
+			return failure
 		}
 	}
 	return nil
