@@ -175,7 +175,7 @@ func (f *batchExec) read(ex *pgpipeline.Exchange, i int, rows rowscan.Rows) (unr
 
 // connError is the error of a connection that was lost.
 func (f *batchExec) connError(ex *pgpipeline.Exchange) *Error {
-	e, _ := (&statement{}).classifyStatement(f.ctx, ex.Lost)
+	e, _ := new(statement).classifyStatement(f.ctx, ex.Lost)
 	if limit := ex.ExceededBytes(); limit > 0 {
 		e = tooManyBytes(limit)
 		e.Err = ex.Lost
@@ -220,24 +220,12 @@ func (f *batchExec) atomic(tx *Tx, items []int, finish bool, done func(left int)
 	return -1, nil
 }
 
-// run sends the chunk and reads the replies.
+// run runs the chunk of an Atomic batch.
 func (l *chunkRun) run(chunk []encodedItem) {
-	ex := l.f.newExchange(len(chunk), l.commit)
-	defer ex.Close()
-	l.s.TakeDeferred(ex.SendInternal)
-	for i := range chunk {
-		l.f.send(ex, &chunk[i])
-	}
-	if l.commit {
-		ex.SendCommit()
-	} else {
-		ex.Sync()
-	}
-	ex.Flush()
 	refused := false
 	var more []int // that the client cannot read, beside the culprit
 	var errs []*Error
-	l.read(ex, func(i int, e *Error, unreadable bool) {
+	l.exchange(chunk, "", false, func(i int, e *Error, unreadable bool) {
 		switch {
 		case l.failure == nil:
 			l.culprit, l.failure, refused = i, e, !unreadable
@@ -399,16 +387,12 @@ func (f *batchExec) isolated(tx *Tx, items []int, finish bool, done func(left in
 func (f *batchExec) runChunkIsolated(tx *Tx, chunk []encodedItem, commit bool) *Error {
 	s := tx.s
 	outer := s.NewSavepoint()
-	going := make([]*encodedItem, len(chunk))
-	for i := range chunk {
-		going[i] = &chunk[i]
-	}
 	described := false
 	for perItem, again := false, false; ; again = true {
 		l := &chunkRun{f: f, s: s, culprit: -1, commit: commit, perItemSavepoints: perItem}
 		refused, outdated := false, false
 		var unread []int
-		l.sendChunk(going, outer, again, func(i int, e *Error, unreadable bool) {
+		l.exchange(chunk, outer, again, func(i int, e *Error, unreadable bool) {
 			switch {
 			case unreadable && !l.commit: // and to be rolled back
 				e.Effect = NotApplied
@@ -436,11 +420,11 @@ func (f *batchExec) runChunkIsolated(tx *Tx, chunk []encodedItem, commit bool) *
 			return nil
 		}
 		s.State.Recovered()
-		going = slices.DeleteFunc(going, func(l *encodedItem) bool { return slices.Contains(unread, l.item) })
+		chunk = keep(chunk, func(l *encodedItem) bool { return !slices.Contains(unread, l.item) })
 		if outdated && !described {
 			described = true
 			var failure *Error
-			if going, failure = f.encodeChunkAgain(s, going, outer); failure != nil {
+			if chunk, failure = f.encodeChunkAgain(s, chunk, outer); failure != nil {
 				return failure
 			}
 			continue
@@ -452,42 +436,58 @@ func (f *batchExec) runChunkIsolated(tx *Tx, chunk []encodedItem, commit bool) *
 // encodeChunkAgain rolls the transaction back to a savepoint, and encodes the items for the
 // statements as the server describes them now: the schema has changed since they were
 // described. It returns those that can still be encoded.
-func (f *batchExec) encodeChunkAgain(s *sharedTx, items []*encodedItem, savepoint string) ([]*encodedItem, *Error) {
+func (f *batchExec) encodeChunkAgain(s *sharedTx, items []encodedItem, savepoint string) (left []encodedItem, failure *Error) {
 	if _, err := s.DB.Exec(f.ctx, "rollback to savepoint "+savepoint); err != nil {
 		s.Record(err)
-		e, _ := new(statement).classifyStatement(f.ctx, err)
-		e.Effect = NotApplied
-		return nil, e
+		return nil, unappliedError(f.ctx, err)
 	}
-	left := items[:0]
-	for _, l := range items {
-		e, err := f.encode(l, l.item)
-		switch {
-		case err != nil:
-			s.Record(err)
-			_, failure := f.describeFailed(err)
-			return nil, failure
-		case e != nil:
-			f.items.fail(l.item, e)
-		default:
-			left = append(left, l)
+	left = keep(items, func(l *encodedItem) bool {
+		if failure != nil {
+			return false
 		}
-	}
-	return left, nil
+		e, err := f.encode(l, l.item)
+		if err != nil {
+			s.Record(err)
+			_, failure = f.describeFailed(err)
+		} else if e != nil {
+			f.items.fail(l.item, e)
+		}
+		return e == nil && err == nil
+	})
+	return left, failure
 }
 
-// sendChunk sends the items once. With savepoints per item each has a Sync of its own: after
-// an item that failed the server skips its RELEASE up to that Sync, and the ROLLBACK TO
-// before the next item makes the transaction usable; after one that worked there is
-// nothing to roll back. So it takes one round trip, too.
-func (l *chunkRun) sendChunk(going []*encodedItem, outer string, again bool, bad func(i int, e *Error, unreadable bool)) {
-	ex := l.f.newExchange(3*len(going), l.commit) // each with its savepoints
+// keep moves the items that f is true of to the front, in their order, and returns them. All
+// keep their memory, for the next chunk.
+func keep(items []encodedItem, f func(item *encodedItem) bool) []encodedItem {
+	n := 0
+	for i := range items {
+		if f(&items[i]) {
+			items[n], items[i] = items[i], items[n]
+			n++
+		}
+	}
+	return items[:n]
+}
+
+// exchange sends the items, under a savepoint if that has a name, and reads the replies. The
+// savepoint is set, or, if the items are sent again, rolled back to. With savepoints per item
+// each has a Sync of its own: after an item that failed the server skips its RELEASE up to that
+// Sync, and the ROLLBACK TO before the next item makes the transaction usable; after one that
+// worked there is nothing to roll back. So it takes one round trip, too.
+func (l *chunkRun) exchange(items []encodedItem, savepoint string, again bool, bad func(i int, e *Error, unreadable bool)) {
+	statements := len(items)
+	if savepoint != "" {
+		statements *= 3 // each with its savepoints
+	}
+	ex := l.f.newExchange(statements, l.commit)
 	defer ex.Close()
 	l.s.TakeDeferred(ex.SendInternal)
-	if again {
-		ex.SendInternal("", "rollback to savepoint "+outer)
-	} else {
-		ex.SendInternal("", "savepoint "+outer)
+	switch {
+	case again:
+		ex.SendInternal("", "rollback to savepoint "+savepoint)
+	case savepoint != "":
+		ex.SendInternal("", "savepoint "+savepoint)
 	}
 	if l.perItemSavepoints {
 		if stmtcache.CachesStatements(l.f.conn) {
@@ -495,8 +495,8 @@ func (l *chunkRun) sendChunk(going []*encodedItem, outer string, again bool, bad
 		}
 		ex.Savepoint(pgpipeline.SetSavepoint)
 	}
-	for _, item := range going {
-		l.f.send(ex, item)
+	for i := range items {
+		l.f.send(ex, &items[i])
 		if l.perItemSavepoints {
 			ex.Savepoint(pgpipeline.ReleaseSavepoint)
 			ex.Savepoint(pgpipeline.SetSavepoint)
@@ -568,8 +568,7 @@ func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
 		for i := range chunk {
 			items[i] = chunk[i].item
 		}
-		e, _ := new(statement).classifyStatement(f.ctx, err)
-		return f.failUnsent(items, e)
+		return f.failUnsent(items, unappliedError(f.ctx, err))
 	}
 	ex := f.newExchange((2+len(f.settings))*len(chunk), false) // each with a Sync
 	defer ex.Close()

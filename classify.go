@@ -268,6 +268,14 @@ func (s *statement) classifyStatement(ctx context.Context, err error) (e *Error,
 	return e, false
 }
 
+// unappliedError makes the error of SQL of pgcmd's own that has changed nothing.
+func unappliedError(ctx context.Context, err error) *Error {
+	e, _ := new(statement).classifyStatement(ctx, err)
+	e.Effect = NotApplied
+	e.reconcileCode()
+	return e
+}
+
 // resultError makes the error of a statement whose result the client cannot use, because
 // of e. It stops reading the result. If the server reports then that the statement failed,
 // that is the error, and it wraps e.
