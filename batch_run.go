@@ -312,7 +312,7 @@ func (r *batchRun) independent(ctx context.Context, db DB) *Error {
 		if failure != nil {
 			return r.failAll(items, failure)
 		}
-		defer r.releaseConn(ctx, &l)
+		defer r.releaseConn(&l)
 		r.standing = t.limits()
 		f := newBatchExec(ctx, l.conn, nil, r)
 		f.settings = settings
@@ -385,13 +385,10 @@ func (r *batchRun) retryFailed(ctx context.Context, db DB, items []int, pass fun
 
 // releaseConn gives the connection back, or closes it if an item failed so that it cannot
 // be used any more.
-func (r *batchRun) releaseConn(ctx context.Context, l *connLease) {
-	if l.pooled != nil {
-		for i := range r.values.len() {
-			if e := r.errorOf(i); e != nil && e.invalidatesConn() {
-				_ = l.conn.Close(ctx)
-				break
-			}
+func (r *batchRun) releaseConn(l *connLease) {
+	for i := range r.values.len() {
+		if e := r.errorOf(i); e != nil {
+			l.discard(e)
 		}
 	}
 	l.release()

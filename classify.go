@@ -343,6 +343,13 @@ func discardConn(conn *pgx.Conn, e *Error) {
 	}
 }
 
+// discard is discardConn, unless the connection is the caller's.
+func (l *connLease) discard(e *Error) {
+	if l.pooled != nil {
+		discardConn(l.conn, e)
+	}
+}
+
 // reconcileCode makes the code agree with the effect.
 func (e *Error) reconcileCode() {
 	switch {

@@ -317,9 +317,7 @@ func (c *copyDefinition) failed(ctx context.Context, l *copyLease, f *copybin.Re
 			e.Message += " after all rows were sent: they may or may not be applied"
 		}
 	}
-	if l.pooled != nil && e.invalidatesConn() {
-		_ = l.conn.Close(ctx)
-	}
+	l.discard(e)
 	e.reconcileCode()
 	return e
 }
@@ -349,14 +347,10 @@ func (c *copyDefinition) columnsError(ctx context.Context, l *copyLease, err err
 	if l.tx != nil {
 		err = l.tx.State.Cause(err)
 	}
-	e, _ := new(statement).classifyStatement(ctx, err)
-	e.Effect = NotApplied
+	e := unappliedError(ctx, err)
 	if e.SQLState == sqlstate.UndefinedTable || e.SQLState == sqlstate.UndefinedSchema {
 		e.Message = "there is no table " + c.table + ": is it in another schema, or its name not spelt as it was created, in lower case?"
 	}
-	if l.pooled != nil && e.invalidatesConn() {
-		_ = l.conn.Close(ctx)
-	}
-	e.reconcileCode()
+	l.discard(e)
 	return e
 }
