@@ -283,7 +283,7 @@ func (p *Pool) settingsFor(ctx context.Context) ([]stmtcache.Setting, *Error) {
 	}
 	settings := make([]stmtcache.Setting, len(given))
 	for i, s := range given {
-		if !isSettingName(s.Name) { // it is not shown: it may be the value of a Setting whose fields were mixed up
+		if !stmtcache.IsSettingName(s.Name) { // it is not shown: it may be the value of a Setting whose fields were mixed up
 			return nil, settingsError(&Error{Code: CodeInternal,
 				Message: fmt.Sprintf("Config.Settings returned a Name that is none, of setting %d: use letters, digits, _ and dots, as in app.tenant", i)})
 		}
@@ -299,23 +299,6 @@ func (p *Pool) settingsFor(ctx context.Context) ([]stmtcache.Setting, *Error) {
 func settingsError(e *Error) *Error {
 	e.Effect, e.noRetry = NotApplied, true
 	return e
-}
-
-// isSettingName reports whether all versions of PostgreSQL take the name of a setting.
-func isSettingName(name string) bool {
-	start := true // of a part of the name
-	for i := range len(name) {
-		switch c := name[i]; {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '_':
-			start = false
-		case !start && (c >= '0' && c <= '9'):
-		case !start && c == '.':
-			start = true
-		default:
-			return false
-		}
-	}
-	return !start
 }
 
 // settingsProblem says why connections with these settings of pgx cannot have Config.Settings, or
