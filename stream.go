@@ -205,8 +205,8 @@ func (s *stream) direct(ctx context.Context, db DB, args []any) *Error {
 // byCursor yields the rows that a cursor fetches, some at a time.
 func (s *stream) byCursor(ctx context.Context, tx *Tx, args []any) *Error {
 	b := s.q.rowType.Buffer()
-	b.SetChunk(fetchRows) // all rows of a fetch are in one chunk
-	c := &cursor{statement: s.q.statement, tx: tx, args: args, size: firstFetch}
+	b.SetChunk(txn.MaxFetch) // all rows of a fetch are in one chunk
+	c := &cursor{statement: s.q.statement, tx: tx, args: args}
 	defer func() {
 		if c.open != nil {
 			c.open.Close(ctx)
@@ -267,18 +267,8 @@ type cursor struct {
 	tx      *Tx
 	args    []any
 	encoded params.Encoder
-	size    int         // how many rows the next fetch asks for
 	open    *txn.Cursor // nil before the first fetch
 }
-
-// The rows of a fetch are in memory together: firstFetch rows at first, then four times as
-// many each time, up to fetchRows rows or fetchBytes bytes. More would hardly be faster, even
-// if a round trip is long.
-const (
-	firstFetch = 128
-	fetchRows  = 32_768
-	fetchBytes = 4 << 20
-)
 
 // cursorIn returns the Tx in which a cursor can read the statement, or nil.
 func (s *statement) cursorIn(db DB) *Tx {
@@ -302,7 +292,6 @@ func (c *cursor) fetch(ctx context.Context, read func(rows rowscan.Rows) (got, s
 			_ = s.UnlockWith(nil)
 		}
 	}()
-	var got, size int
 	var unreadable *Error
 	err := s.Idle()
 	if err == nil && c.open == nil {
@@ -310,7 +299,10 @@ func (c *cursor) fetch(ctx context.Context, read func(rows rowscan.Rows) (got, s
 		err = c.create(ctx)
 	}
 	if err == nil {
-		more, err = c.open.Fetch(ctx, c.size, func(rows rowscan.Rows) { got, size, unreadable = read(rows) })
+		more, err = c.open.Fetch(ctx, func(rows rowscan.Rows) (got, size int) {
+			got, size, unreadable = read(rows)
+			return got, size
+		})
 	}
 	unlocked = true
 	if err = s.UnlockWith(err); err != nil {
@@ -318,10 +310,6 @@ func (c *cursor) fetch(ctx context.Context, read func(rows rowscan.Rows) (got, s
 	}
 	if unreadable != nil {
 		return false, c.abandoned(unreadable)
-	}
-	c.size = min(4*c.size, fetchRows)
-	if size > 0 {
-		c.size = max(1, min(c.size, fetchBytes/(size/got+1)))
 	}
 	return more, nil
 }
