@@ -559,9 +559,8 @@ func (f *batchExec) failUnsent(items []int, cause *Error) *Error {
 	return cause
 }
 
-// runChunkIndependent sends a chunk of items with a Sync each. An item has worked at its
-// ReadyForQuery, and not before: its transaction ends there.
-func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
+// runChunkIndependent sends a chunk of items with a Sync each, and reads the replies.
+func (f *batchExec) runChunkIndependent(chunk []encodedItem) *Error {
 	setting, err := stmtcache.OnConn(f.conn).DescribeSettings(f.ctx, f.conn, f.settings)
 	if err != nil {
 		items := make([]int, len(chunk))
@@ -578,16 +577,31 @@ func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
 		ex.Sync()
 	}
 	ex.Flush()
-	ended := 0
+	unanswered, refused := f.readIndependent(ex, chunk)
+	ex.Close()
+	switch {
+	case len(unanswered) == 0:
+		return nil
+	case refused != nil: // and the connection was lost after that
+		f.items.fail(unanswered[0].item, refused)
+		unanswered = unanswered[1:]
+	}
+	return f.failUnanswered(ex, unanswered)
+}
+
+// readIndependent reads the replies to items with a Sync each, and returns the items without
+// one, whose connection was lost; refused is the error of the first of them, if that came. An item
+// has worked at its ReadyForQuery, and not before: its transaction ends there.
+func (f *batchExec) readIndependent(ex *pgpipeline.Exchange, chunk []encodedItem) (unanswered []encodedItem, refused *Error) {
 	below := connpool.Of(f.conn)
 	unreplicated := below.Unreplicated()
-	var unreadable, refused *Error
+	var unreadable *Error // of the first of chunk
 	for {
 		reply, rows, err, ok := ex.Next()
 		if !ok {
 			break
 		}
-		i := chunk[ended].item
+		i := chunk[0].item
 		switch reply.Kind {
 		case pgpipeline.InternalReply: // of a setting
 			if err != nil {
@@ -619,24 +633,18 @@ func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
 				unreadable.Effect = NotApplied
 			}
 			f.items.fail(i, unreadable.ofItem())
-		default:
-			if now := below.Unreplicated(); now != unreplicated {
-				f.items.warnUnreplicated(i)
-			}
+		case below.Unreplicated() != unreplicated:
+			f.items.warnUnreplicated(i)
 		}
-		unreadable, refused, unreplicated = nil, nil, below.Unreplicated()
-		ended++
+		chunk, unreadable, refused, unreplicated = chunk[1:], nil, nil, below.Unreplicated()
 	}
-	ex.Close()
-	if ended == len(chunk) {
-		return nil
-	}
-	if refused != nil { // it was refused, and the connection was lost after that
-		f.items.fail(chunk[ended].item, refused)
-		ended++
-	}
-	failure = f.connError(ex)
-	for _, l := range chunk[ended:] {
+	return chunk, refused
+}
+
+// failUnanswered fails the items whose connection was lost before their reply came.
+func (f *batchExec) failUnanswered(ex *pgpipeline.Exchange, items []encodedItem) *Error {
+	failure := f.connError(ex)
+	for _, l := range items {
 		e := *failure
 		if ex.Unsent() || f.items.statement(l.item).reads {
 			e.Effect = NotApplied
