@@ -605,7 +605,7 @@ func (x *batchExec) readIndependent(ex *pgpipeline.Exchange, chunk []encodedItem
 		switch reply.Kind {
 		case pgpipeline.InternalReply: // of a setting
 			if err != nil {
-				refused = x.failRefused(i, err)
+				refused = x.independentItemError(i, err)
 				stmtcache.OnConn(x.conn).InvalidateAfter(stmtcache.SetSQL, err)
 			}
 			continue
@@ -614,12 +614,12 @@ func (x *batchExec) readIndependent(ex *pgpipeline.Exchange, chunk []encodedItem
 				unreadable, err = x.read(ex, i, rows)
 			}
 			if err != nil && ex.Lost == nil {
-				refused = x.failRefused(i, err).after(unreadable)
+				refused = x.independentItemError(i, err).after(unreadable)
 			}
 			continue
 		}
 		if err != nil && refused == nil { // a deferred constraint
-			refused = x.failRefused(i, err).after(unreadable)
+			refused = x.independentItemError(i, err).after(unreadable)
 		}
 		if refused == nil && x.conn.PgConn().TxStatus() != 'I' {
 			refused = &Error{Code: CodeInternal, Message: "the statement began a transaction, which an item of a batch must not: use a Transaction"}
@@ -664,8 +664,8 @@ func (x *batchExec) failUnanswered(ex *pgpipeline.Exchange, items []encodedItem)
 	return failure
 }
 
-// failRefused is the error of an item that the server refused, in a transaction of its own.
-func (x *batchExec) failRefused(i int, err error) *Error {
+// independentItemError is itemError for an item that has a transaction of its own.
+func (x *batchExec) independentItemError(i int, err error) *Error {
 	e := x.itemError(i, err)
 	s := x.items.statement(i)
 	if pgErr, _ := errors.AsType[*pgconn.PgError](err); !s.reads && !isOfSetting(err) && !(s.text.Atomic() && sqlstate.IsDefinite(pgErr)) {

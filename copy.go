@@ -150,7 +150,7 @@ func (c *copyDefinition) run(ctx context.Context, db DB, inv *invocation) error 
 	}
 	below := connpool.Of(l.conn)
 	before := below.Unreplicated()
-	n, failure := c.stream(ctx, l, columns, inText, rows)
+	n, failure := c.send(ctx, l, columns, inText, rows)
 	if failure != nil {
 		failure.noRetry = true
 		return failure
@@ -162,8 +162,8 @@ func (c *copyDefinition) run(ctx context.Context, db DB, inv *invocation) error 
 	return nil
 }
 
-// stream sends the rows, and returns how many the server has taken.
-func (c *copyDefinition) stream(ctx context.Context, l *copyLease, columns []copybin.Column, inText bool, rows func(row any, each func(error) bool)) (int64, *Error) {
+// send sends the rows, and returns how many the server has taken.
+func (c *copyDefinition) send(ctx context.Context, l *copyLease, columns []copybin.Column, inText bool, rows func(row any, each func(error) bool)) (int64, *Error) {
 	names := make([]string, len(columns))
 	for i := range columns {
 		names[i] = columns[i].Name

@@ -91,7 +91,7 @@ func (v *variants) resolve(q *query, inv *invocation) (*query, []any, *Error) {
 	if failure != nil {
 		return nil, nil, failure
 	}
-	return v.known.GetOrPut(variant, q.variant(s)), nil, nil
+	return v.known.GetOrPut(variant, q.withStatement(s)), nil, nil
 }
 
 // statement makes the statement of a variant.
@@ -113,8 +113,8 @@ func (v *variants) describe(variant sqltext.Variant) string {
 	return v.fields.Describe(v.template, variant)
 }
 
-// variant returns q with another statement, and without a source.
-func (q *query) variant(s *statement) *query {
+// withStatement returns q with another statement, and without a source.
+func (q *query) withStatement(s *statement) *query {
 	return &query{statement: s, kind: q.kind, rowType: q.rowType, optional: q.optional}
 }
 
@@ -221,7 +221,7 @@ func (b *builder) resolve(q *query, inv *invocation) (*query, []any, *Error) {
 		if failure != nil {
 			return nil, nil, failure
 		}
-		built = b.known.GetOrPut(sql, q.variant(s))
+		built = b.known.GetOrPut(sql, q.withStatement(s))
 	}
 	if failure := built.checkBuilt(args); failure != nil {
 		return nil, nil, failure

@@ -118,7 +118,7 @@ func (s *stream) run(ctx context.Context, db DB, inv *invocation) error {
 		if tx := s.q.cursorIn(db); tx != nil {
 			failure = s.byCursor(ctx, tx, args)
 		} else {
-			failure = s.direct(ctx, db, args)
+			failure = s.byReply(ctx, db, args)
 		}
 	}
 	if s.yielded > 0 && s.alone {
@@ -141,7 +141,7 @@ func (s *stream) prepare(inv *invocation) (args []any, failure *Error) {
 	}
 	opts := s.def.opts
 	opts.MaxRows, opts.MaxBytes = 0, 0
-	s.q = q.variant(q.statement.withChecked(&opts))
+	s.q = q.withStatement(q.statement.withChecked(&opts))
 	s.q.shared = false // a shared reply is read whole
 	if args != nil {
 		return args, nil
@@ -157,8 +157,8 @@ func (s *stream) give(row any) bool {
 	return !s.over
 }
 
-// direct yields the rows as they are received.
-func (s *stream) direct(ctx context.Context, db DB, args []any) *Error {
+// byReply yields the rows of one reply, as they are received.
+func (s *stream) byReply(ctx context.Context, db DB, args []any) *Error {
 	r, failure := s.q.send(ctx, db, args)
 	if failure != nil {
 		return failure

@@ -58,7 +58,7 @@ func (c *definition) runTx(ctx context.Context, db DB, inv *invocation, key *ide
 		return nil, failure.prefixCommand(c.name)
 	}
 	defer l.release()
-	tx := begin(ctx, l.conn, target.pool, c.txOptions(), settings)
+	tx := beginTx(ctx, l.conn, target.pool, c.txOptions(), settings)
 	if target.own != nil {
 		tx.s.commitTimeout = target.own.config.CommitTimeout
 	}

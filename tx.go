@@ -56,9 +56,9 @@ func newSharedTx(db DB, conn *pgx.Conn) *sharedTx {
 	return s
 }
 
-// begin makes a transaction on a connection that has none. Nothing is sent: BEGIN, the settings and
+// beginTx makes a transaction on a connection that has none. Nothing is sent: BEGIN, the settings and
 // the statement_timeout for the context's deadline are sent with the first statement.
-func begin(ctx context.Context, conn *pgx.Conn, pool *pgxpool.Pool, o pgx.TxOptions, settings []stmtcache.Setting) *Tx {
+func beginTx(ctx context.Context, conn *pgx.Conn, pool *pgxpool.Pool, o pgx.TxOptions, settings []stmtcache.Setting) *Tx {
 	s := newSharedTx(conn, conn)
 	s.pool = pool
 	s.DeferBegin(o)
