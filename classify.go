@@ -24,8 +24,9 @@ import (
 	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
-// This file is the only place where an error of pgx, of PostgreSQL or of an internal
-// package becomes a Code and an Effect.
+// This file is the only place where an error of pgx, of PostgreSQL or of an internal package
+// becomes a Code, and that of a statement an Effect. The end of a larger unit of work decides its
+// own: see docs/architecture.md.
 
 // classify makes the *Error for err. The caller sets Command and Effect. An *Error within
 // err is copied, not changed: it may be a package-level variable.
