@@ -256,11 +256,11 @@ func rowError(err *copybin.Error) *Error {
 
 // check validates one row.
 func (c *copyDefinition) check(n int, row any) *Error {
-	found, cause := c.checks.Problems(row)
-	if cause == nil {
+	e := validateInput(c.checks, row)
+	if e == nil {
 		return nil
 	}
-	e := &Error{Code: CodeInvalid, Message: "the row was refused", Problems: problemsOf(found), Err: cause}
+	e.Message = "the row was refused"
 	return e.inRow(n)
 }
 

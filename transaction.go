@@ -72,9 +72,7 @@ func (c *definition) runTx(ctx context.Context, db DB, inv *invocation, key *ide
 	failure = c.runIdempotent(tx.s.inside(ctx), tx, inv, key)
 	switch {
 	case tx.s.commitSent && failure == nil:
-		if tx.s.unreplicated {
-			inv.unreplicated = true
-		}
+		inv.unreplicated = inv.unreplicated || tx.s.unreplicated
 		return tx.afterCommit, nil
 	case tx.s.commitSent:
 		return nil, failure
@@ -90,9 +88,7 @@ func (c *definition) runTx(ctx context.Context, db DB, inv *invocation, key *ide
 		}
 		return nil, c.mapConstraint(failure.prefixCommand(c.name))
 	}
-	if tx.s.unreplicated {
-		inv.unreplicated = true
-	}
+	inv.unreplicated = inv.unreplicated || tx.s.unreplicated
 	if key != nil && !key.inserted && !key.replayed {
 		return key.lost, nil // this run's own attempt had committed
 	}
