@@ -53,7 +53,7 @@ type batchExec struct {
 // An encodedItem holds an item's encoded arguments. All items of a chunk are encoded before
 // any is sent, because encoding may run user code that panics.
 type encodedItem struct {
-	item    int
+	index   int // its number
 	sd      *pgconn.StatementDescription
 	encoded params.Encoder
 }
@@ -65,28 +65,28 @@ func newBatchExec(ctx context.Context, conn *pgx.Conn, s *sharedTx, items batchI
 }
 
 // release gives the memory to the next batchExec.
-func (f *batchExec) release() {
-	encodedItems.Put(f.encoded)
-	f.encoded = nil
+func (x *batchExec) release() {
+	encodedItems.Put(x.encoded)
+	x.encoded = nil
 }
 
 // encodeChunk encodes items until the chunk is full, and returns it and the items that are
 // left. refused is called for an item that cannot be encoded, and says whether to go on.
 // The error is of the server or the connection.
-func (f *batchExec) encodeChunk(items []int, refused func(i int, e *Error) (goOn bool)) (chunk []encodedItem, rest []int, failure error) {
+func (x *batchExec) encodeChunk(items []int, refused func(i int, e *Error) (goOn bool)) (chunk []encodedItem, rest []int, failure error) {
 	size := 0
-	known := stmtcache.OnConn(f.conn)
+	known := stmtcache.OnConn(x.conn)
 	defer func() { known.Held = false }()
 	for n, i := range items {
 		if len(chunk) == chunkItems || size >= chunkBytes {
 			return chunk, items[n:], nil
 		}
-		if len(chunk) == len(*f.encoded) {
-			*f.encoded = append(*f.encoded, encodedItem{})
+		if len(chunk) == len(*x.encoded) {
+			*x.encoded = append(*x.encoded, encodedItem{})
 		}
-		l := &(*f.encoded)[len(chunk)]
+		item := &(*x.encoded)[len(chunk)]
 		known.Held = len(chunk) > 0
-		e, err := f.encode(l, i)
+		e, err := x.encode(item, i)
 		if err != nil {
 			return nil, items[n:], err
 		}
@@ -96,19 +96,19 @@ func (f *batchExec) encodeChunk(items []int, refused func(i int, e *Error) (goOn
 			}
 			continue
 		}
-		for _, v := range l.encoded.ParamValues {
+		for _, v := range item.encoded.ParamValues {
 			size += len(v)
 		}
-		chunk = (*f.encoded)[:len(chunk)+1]
+		chunk = (*x.encoded)[:len(chunk)+1]
 	}
 	return chunk, nil, nil
 }
 
 // encode encodes item i. e is why the item cannot be sent; err is of the server or the
 // connection.
-func (f *batchExec) encode(l *encodedItem, i int) (e *Error, err error) {
-	s := f.items.statement(i)
-	args, e := f.items.arguments(i)
+func (x *batchExec) encode(item *encodedItem, i int) (e *Error, err error) {
+	s := x.items.statement(i)
+	args, e := x.items.arguments(i)
 	if e != nil {
 		return e, nil
 	}
@@ -116,49 +116,27 @@ func (f *batchExec) encode(l *encodedItem, i int) (e *Error, err error) {
 	if refused != nil {
 		return s.argError(refused), nil
 	}
-	known := stmtcache.OnConn(f.conn)
-	cached := known.Described(s.text.SQL)
-	for {
-		if !cached && f.s != nil {
-			// As for every statement that the server may refuse: see prepareToBatch.
-			if err := f.s.SendDeferred(f.ctx); err != nil {
-				return nil, &describeError{i, err}
-			}
-		}
-		sd, err := known.Describe(f.ctx, f.conn, s.text.SQL)
+	known := stmtcache.OnConn(x.conn)
+	for cached := known.Described(s.text.SQL); ; cached = false {
+		sd, e, err := s.encode(x.ctx, x.conn, x.s, args, unverified, cached, &item.encoded)
 		if err != nil {
 			return nil, &describeError{i, err}
 		}
-		refused, err := unverified.Verify(f.ctx, f.conn, sd.ParamOIDs, args)
-		if err != nil {
-			return nil, &describeError{i, err}
-		}
-		if e = s.argError(refused); e == nil {
-			err = l.encoded.Build(f.conn.TypeMap(), sd, args)
-		}
-		if e == nil && err == nil && len(sd.Fields) > 0 {
-			e = f.items.checkColumns(i, f.conn.TypeMap(), sd.Fields)
+		if e == nil && len(sd.Fields) > 0 {
+			e = x.items.checkColumns(i, x.conn.TypeMap(), sd.Fields)
 		}
 		switch {
-		case e == nil && err == nil:
-			l.item, l.sd = i, sd
+		case e == nil:
+			item.index, item.sd = i, sd
 			return nil, nil
-		case cached: // the schema may have changed since
-			cached = false
-			known.Invalidate(s.text.SQL)
-			if args, e = f.items.arguments(i); e != nil {
-				return e, nil
-			}
-			continue
+		case !cached:
+			e.Effect = NotApplied
+			return e, nil
 		}
-		if e == nil {
-			e = s.unsendable(f.ctx, f.conn, args, err)
+		known.Invalidate(s.text.SQL) // the schema may have changed since
+		if args, e = x.items.arguments(i); e != nil {
+			return e, nil
 		}
-		if e == nil {
-			e, _ = s.classifyStatement(f.ctx, err)
-		}
-		e.Effect = NotApplied
-		return e, nil
 	}
 }
 
@@ -173,31 +151,31 @@ func (d *describeError) Error() string { return d.err.Error() }
 func (d *describeError) Unwrap() error { return d.err }
 
 // newExchange begins an exchange of so many items, which may end with COMMIT.
-func (f *batchExec) newExchange(items int, commit bool) *pgpipeline.Exchange {
+func (x *batchExec) newExchange(items int, commit bool) *pgpipeline.Exchange {
 	if commit {
-		return pgpipeline.NewCommit(f.ctx, f.conn, stmtcache.ConfigOf(f.conn), f.s.commitTimeout, items, f.items.bounded())
+		return pgpipeline.NewCommit(x.ctx, x.conn, stmtcache.ConfigOf(x.conn), x.s.commitTimeout, items, x.items.bounded())
 	}
-	return pgpipeline.New(f.ctx, f.conn, items, f.items.bounded())
+	return pgpipeline.New(x.ctx, x.conn, items, x.items.bounded())
 }
 
 // send queues an item.
-func (f *batchExec) send(ex *pgpipeline.Exchange, l *encodedItem) {
-	ex.Send(l.item, f.items.statement(l.item).text.SQL, l.sd, &l.encoded, f.items.limits(l.item).bytes)
+func (x *batchExec) send(ex *pgpipeline.Exchange, item *encodedItem) {
+	ex.Send(item.index, x.items.statement(item.index).text.SQL, item.sd, &item.encoded, x.items.limits(item.index).bytes)
 }
 
 // read reads the reply of an item, to its end. unreadable is why the client cannot use it,
 // err is of the server or the connection.
-func (f *batchExec) read(ex *pgpipeline.Exchange, i int, rows rowscan.Rows) (unreadable *Error, err error) {
+func (x *batchExec) read(ex *pgpipeline.Exchange, i int, rows rowscan.Rows) (unreadable *Error, err error) {
 	defer rows.Close()
-	l := f.items.limits(i)
+	l := x.items.limits(i)
 	l.filter = ex.RowFilter()
-	unreadable = f.items.read(i, rows, l)
+	unreadable = x.items.read(i, rows, l)
 	return unreadable, ex.CloseRows(rows)
 }
 
 // connError is the error of a connection that was lost.
-func (f *batchExec) connError(ex *pgpipeline.Exchange) *Error {
-	e, _ := (&statement{}).classifyStatement(f.ctx, ex.Lost)
+func (x *batchExec) connError(ex *pgpipeline.Exchange) *Error {
+	e, _ := new(statement).classifyStatement(x.ctx, ex.Lost)
 	if limit := ex.ExceededBytes(); limit > 0 {
 		e = tooManyBytes(limit)
 		e.Err = ex.Lost
@@ -207,7 +185,7 @@ func (f *batchExec) connError(ex *pgpipeline.Exchange) *Error {
 
 // A chunkRun executes one chunk inside a transaction and records the first error.
 type chunkRun struct {
-	f                 *batchExec
+	exec              *batchExec
 	s                 *sharedTx
 	commit            bool   // COMMIT travels with the chunk
 	perItemSavepoints bool   // each item is under a savepoint of its own
@@ -218,23 +196,23 @@ type chunkRun struct {
 // atomic runs the items in the transaction, and stops at the first that fails. It returns
 // which that was, or -1 if the error is of no item. With finish COMMIT is sent with the
 // last chunk.
-func (f *batchExec) atomic(tx *Tx, items []int, finish bool, done func(left int)) (culprit int, failure *Error) {
+func (x *batchExec) atomic(tx *Tx, items []int, finish bool, done func(left int)) (culprit int, failure *Error) {
 	for len(items) > 0 {
 		culprit = -1
-		chunk, rest, err := f.encodeChunk(items, func(i int, e *Error) bool {
+		chunk, rest, err := x.encodeChunk(items, func(i int, e *Error) bool {
 			culprit, failure = i, e
 			return false
 		})
 		if err != nil {
-			culprit, failure = f.describeFailed(err)
+			culprit, failure = x.describeFailed(err)
 			tx.s.Record(err)
 		}
 		if failure != nil {
 			return culprit, failure
 		}
-		l := &chunkRun{f: f, s: tx.s, culprit: -1, commit: finish && len(rest) == 0}
-		if l.run(chunk); l.failure != nil {
-			return l.culprit, l.failure
+		c := &chunkRun{exec: x, s: tx.s, culprit: -1, commit: finish && len(rest) == 0}
+		if c.run(chunk); c.failure != nil {
+			return c.culprit, c.failure
 		}
 		done(len(rest))
 		items = rest
@@ -242,46 +220,34 @@ func (f *batchExec) atomic(tx *Tx, items []int, finish bool, done func(left int)
 	return -1, nil
 }
 
-// run sends the chunk and reads the replies.
-func (l *chunkRun) run(chunk []encodedItem) {
-	ex := l.f.newExchange(len(chunk), l.commit)
-	defer ex.Close()
-	l.s.TakeDeferred(ex.SendInternal)
-	for i := range chunk {
-		l.f.send(ex, &chunk[i])
-	}
-	if l.commit {
-		ex.SendCommit()
-	} else {
-		ex.Sync()
-	}
-	ex.Flush()
+// run runs the chunk of an Atomic batch.
+func (c *chunkRun) run(chunk []encodedItem) {
 	refused := false
 	var more []int // that the client cannot read, beside the culprit
 	var errs []*Error
-	l.read(ex, func(i int, e *Error, unreadable bool) {
+	c.exchange(chunk, "", false, func(i int, e *Error, unreadable bool) {
 		switch {
-		case l.failure == nil:
-			l.culprit, l.failure, refused = i, e, !unreadable
+		case c.failure == nil:
+			c.culprit, c.failure, refused = i, e, !unreadable
 		case !refused && !unreadable: // that is why nothing is applied
-			l.culprit, l.failure, refused = i, e.after(l.failure), true
+			c.culprit, c.failure, refused = i, e.after(c.failure), true
 		case unreadable:
 			more, errs = append(more, i), append(errs, e)
 		}
 	})
-	if l.s.commitSent && l.culprit >= 0 { // the client cannot read its result, and all is applied
-		l.failure.Effect = l.s.effectAfterCommit()
+	if c.s.commitSent && c.culprit >= 0 { // the client cannot read its result, and all is applied
+		c.failure.Effect = c.s.effectAfterCommit()
 		for n, i := range more {
-			errs[n].Effect = l.s.effectAfterCommit()
-			l.f.items.fail(i, errs[n].ofItem())
+			errs[n].Effect = c.s.effectAfterCommit()
+			c.exec.items.fail(i, errs[n].ofItem())
 		}
 	}
 }
 
 // read reads the replies of an exchange. bad is called for every item that failed;
 // unreadable is true if it worked and the client cannot use what it returned. An error of
-// all items goes into l.failure.
-func (l *chunkRun) read(ex *pgpipeline.Exchange, bad func(i int, e *Error, unreadable bool)) {
+// all items goes into c.failure.
+func (c *chunkRun) read(ex *pgpipeline.Exchange, bad func(i int, e *Error, unreadable bool)) {
 	refused := false // an item, so that all up to the Sync was skipped: a COMMIT, too
 	var first error  // that is recorded in the transaction
 	for {
@@ -290,33 +256,33 @@ func (l *chunkRun) read(ex *pgpipeline.Exchange, bad func(i int, e *Error, unrea
 			break
 		}
 		if err == nil {
-			l.s.BeginSent = true
+			c.s.BeginSent = true
 		}
 		switch reply.Kind {
 		case pgpipeline.ItemReply:
 			var unreadable *Error
 			if err == nil {
-				unreadable, err = l.f.read(ex, reply.Item, rows)
+				unreadable, err = c.exec.read(ex, reply.Item, rows)
 			}
 			switch {
 			case ex.Lost != nil:
 			case err != nil:
-				err = l.s.State.Cause(err)
-				refused = refused || !l.perItemSavepoints
-				bad(reply.Item, l.f.itemError(reply.Item, err).after(unreadable), false)
-				if first == nil && !l.perItemSavepoints {
+				err = c.s.State.Cause(err)
+				refused = refused || !c.perItemSavepoints
+				bad(reply.Item, c.exec.itemError(reply.Item, err).after(unreadable), false)
+				if first == nil && !c.perItemSavepoints {
 					first = err
 				}
 			case unreadable != nil:
 				bad(reply.Item, unreadable, true)
 			}
 		case pgpipeline.CommitReply:
-			l.committed(ex, rows, err)
+			c.committed(ex, rows, err)
 		default:
-			if err != nil && l.failure == nil {
-				l.failure = newUnsentError(l.f.ctx, err)
-				if l.perItemSavepoints && l.failure.invalidatesConn() {
-					stmtcache.OnConn(l.f.conn).SavepointsPrepared = 0 // they were deallocated
+			if err != nil && c.failure == nil {
+				c.failure = newUnsentError(c.exec.ctx, err)
+				if c.perItemSavepoints && c.failure.invalidatesConn() {
+					stmtcache.OnConn(c.exec.conn).SavepointsPrepared = 0 // they were deallocated
 				}
 				first = err
 			}
@@ -325,67 +291,67 @@ func (l *chunkRun) read(ex *pgpipeline.Exchange, bad func(i int, e *Error, unrea
 	ex.Close() // only now is the transaction's status known
 	switch {
 	case ex.Lost != nil:
-		l.lost(ex, refused)
-	case first != nil && !l.s.State.Aborted:
-		l.s.Record(first)
+		c.lost(ex, refused)
+	case first != nil && !c.s.State.Aborted:
+		c.s.Record(first)
 	}
-	if l.s.commitSent {
-		l.s.Close()
+	if c.s.commitSent {
+		c.s.Close()
 	}
 }
 
 // committed takes the reply of the COMMIT that was sent with the chunk.
-func (l *chunkRun) committed(ex *pgpipeline.Exchange, rows rowscan.Rows, err error) {
+func (c *chunkRun) committed(ex *pgpipeline.Exchange, rows rowscan.Rows, err error) {
 	var tag pgconn.CommandTag
 	if err == nil {
 		rows.Close()
 		tag, err = rows.CommandTag(), rows.Err()
 	}
-	l.s.commitSent, l.s.unreplicated = true, ex.Unreplicated()
+	c.s.commitSent, c.s.unreplicated = true, ex.Unreplicated()
 	switch {
 	case err != nil:
-		l.culprit, l.failure = -1, l.s.commitFailed(l.f.ctx, err, false).after(l.failure)
+		c.culprit, c.failure = -1, c.s.commitFailed(c.exec.ctx, err, false).after(c.failure)
 	case tag.String() != "COMMIT":
-		l.culprit, l.failure = -1, answeredRollback().after(l.failure)
+		c.culprit, c.failure = -1, answeredRollback().after(c.failure)
 	}
 }
 
 // lost makes the error of all items: the connection was lost.
-func (l *chunkRun) lost(ex *pgpipeline.Exchange, refused bool) {
-	l.s.Record(ex.Lost)
-	if l.failure != nil && refused || l.s.commitSent {
+func (c *chunkRun) lost(ex *pgpipeline.Exchange, refused bool) {
+	c.s.Record(ex.Lost)
+	if c.failure != nil && refused || c.s.commitSent {
 		return // the effect is known
 	}
-	e := l.f.connError(ex)
+	e := c.exec.connError(ex)
 	switch {
-	case l.s.changesNothing(), ex.Unsent(), refused, !l.commit:
+	case c.s.changesNothing(), ex.Unsent(), refused, !c.commit:
 		e.Effect = NotApplied
 	default:
-		e.Effect, l.s.commitSent = Unknown, true
+		e.Effect, c.s.commitSent = Unknown, true
 		if e.Code == CodeUnavailable {
 			e.Message = noReplyToCommit
 		}
 	}
 	e.reconcileCode()
-	l.culprit, l.failure = -1, e
+	c.culprit, c.failure = -1, e
 }
 
 // itemError is the error of an item that the server refused.
-func (f *batchExec) itemError(i int, err error) *Error {
-	s := f.items.statement(i)
-	e, _ := s.classifyStatement(f.ctx, err)
+func (x *batchExec) itemError(i int, err error) *Error {
+	s := x.items.statement(i)
+	e, _ := s.classifyStatement(x.ctx, err)
 	e.Effect = NotApplied
-	stmtcache.OnConn(f.conn).InvalidateAfter(s.text.SQL, err)
-	e.outdated = s.isOutdated(f.conn, err)
+	stmtcache.OnConn(x.conn).InvalidateAfter(s.text.SQL, err)
+	e.outdated = s.isOutdated(x.conn, err)
 	return e
 }
 
 // describeFailed is the error of an item that the server cannot describe, or of a
 // connection that was lost meanwhile.
-func (f *batchExec) describeFailed(err error) (culprit int, e *Error) {
+func (x *batchExec) describeFailed(err error) (culprit int, e *Error) {
 	d := err.(*describeError)
-	e = f.itemError(d.item, d.err)
-	if _, answered := errors.AsType[*pgconn.PgError](d.err); answered && !f.conn.IsClosed() {
+	e = x.itemError(d.item, d.err)
+	if _, answered := errors.AsType[*pgconn.PgError](d.err); answered && !x.conn.IsClosed() {
 		return d.item, e
 	}
 	return -1, e
@@ -393,19 +359,19 @@ func (f *batchExec) describeFailed(err error) (culprit int, e *Error) {
 
 // isolated runs the items in the transaction, each as if under a savepoint of its own. The
 // error that it returns is of all items.
-func (f *batchExec) isolated(tx *Tx, items []int, finish bool, done func(left int)) *Error {
+func (x *batchExec) isolated(tx *Tx, items []int, finish bool, done func(left int)) *Error {
 	for len(items) > 0 {
-		chunk, rest, err := f.encodeChunk(items, func(i int, e *Error) bool {
-			f.items.fail(i, e)
+		chunk, rest, err := x.encodeChunk(items, func(i int, e *Error) bool {
+			x.items.fail(i, e)
 			return true
 		})
 		if err != nil {
-			_, failure := f.describeFailed(err)
+			_, failure := x.describeFailed(err)
 			tx.s.Record(err)
 			return failure
 		}
 		if len(chunk) > 0 {
-			if failure := f.runChunkIsolated(tx, chunk, finish && len(rest) == 0); failure != nil {
+			if failure := x.runChunkIsolated(tx, chunk, finish && len(rest) == 0); failure != nil {
 				return failure
 			}
 		}
@@ -418,39 +384,35 @@ func (f *batchExec) isolated(tx *Tx, items []int, finish bool, done func(left in
 // runChunkIsolated runs a chunk under one savepoint. If an item fails, the chunk is rolled
 // back and run again with a savepoint per item, so that a chunk without errors costs a
 // single subtransaction.
-func (f *batchExec) runChunkIsolated(tx *Tx, chunk []encodedItem, commit bool) *Error {
+func (x *batchExec) runChunkIsolated(tx *Tx, chunk []encodedItem, commit bool) *Error {
 	s := tx.s
 	outer := s.NewSavepoint()
-	going := make([]*encodedItem, len(chunk))
-	for i := range chunk {
-		going[i] = &chunk[i]
-	}
 	described := false
 	for perItem, again := false, false; ; again = true {
-		l := &chunkRun{f: f, s: s, culprit: -1, commit: commit, perItemSavepoints: perItem}
+		c := &chunkRun{exec: x, s: s, culprit: -1, commit: commit, perItemSavepoints: perItem}
 		refused, outdated := false, false
 		var unread []int
-		l.sendChunk(going, outer, again, func(i int, e *Error, unreadable bool) {
+		c.exchange(chunk, outer, again, func(i int, e *Error, unreadable bool) {
 			switch {
-			case unreadable && !l.commit: // and to be rolled back
+			case unreadable && !c.commit: // and to be rolled back
 				e.Effect = NotApplied
-				f.items.fail(i, e)
+				x.items.fail(i, e)
 				unread = append(unread, i)
 			case unreadable:
 				e.Effect = s.effectAfterCommit()
-				f.items.fail(i, e.ofItem())
+				x.items.fail(i, e.ofItem())
 			case perItem:
-				f.items.fail(i, e)
+				x.items.fail(i, e)
 			case !refused:
 				refused, outdated = true, e.outdated
-				if l.failure == nil && (sqlstate.IsConflict(e.SQLState)) {
-					l.failure = e // no savepoint helps
+				if c.failure == nil && (sqlstate.IsConflict(e.SQLState)) {
+					c.failure = e // no savepoint helps
 				}
 			}
 		})
 		switch {
-		case l.failure != nil:
-			return l.failure
+		case c.failure != nil:
+			return c.failure
 		case !refused && len(unread) == 0:
 			if !s.commitSent {
 				s.Defer("release savepoint " + outer)
@@ -458,11 +420,11 @@ func (f *batchExec) runChunkIsolated(tx *Tx, chunk []encodedItem, commit bool) *
 			return nil
 		}
 		s.State.Recovered()
-		going = slices.DeleteFunc(going, func(l *encodedItem) bool { return slices.Contains(unread, l.item) })
+		chunk = keep(chunk, func(item *encodedItem) bool { return !slices.Contains(unread, item.index) })
 		if outdated && !described {
 			described = true
 			var failure *Error
-			if going, failure = f.encodeChunkAgain(s, going, outer); failure != nil {
+			if chunk, failure = x.encodeChunkAgain(s, chunk, outer); failure != nil {
 				return failure
 			}
 			continue
@@ -474,93 +436,109 @@ func (f *batchExec) runChunkIsolated(tx *Tx, chunk []encodedItem, commit bool) *
 // encodeChunkAgain rolls the transaction back to a savepoint, and encodes the items for the
 // statements as the server describes them now: the schema has changed since they were
 // described. It returns those that can still be encoded.
-func (f *batchExec) encodeChunkAgain(s *sharedTx, items []*encodedItem, savepoint string) ([]*encodedItem, *Error) {
-	if _, err := s.DB.Exec(f.ctx, "rollback to savepoint "+savepoint); err != nil {
+func (x *batchExec) encodeChunkAgain(s *sharedTx, items []encodedItem, savepoint string) (left []encodedItem, failure *Error) {
+	if _, err := s.DB.Exec(x.ctx, "rollback to savepoint "+savepoint); err != nil {
 		s.Record(err)
-		e, _ := new(statement).classifyStatement(f.ctx, err)
-		e.Effect = NotApplied
-		return nil, e
+		return nil, unappliedError(x.ctx, err)
 	}
-	left := items[:0]
-	for _, l := range items {
-		e, err := f.encode(l, l.item)
-		switch {
-		case err != nil:
-			s.Record(err)
-			_, failure := f.describeFailed(err)
-			return nil, failure
-		case e != nil:
-			f.items.fail(l.item, e)
-		default:
-			left = append(left, l)
+	left = keep(items, func(item *encodedItem) bool {
+		if failure != nil {
+			return false
 		}
-	}
-	return left, nil
+		e, err := x.encode(item, item.index)
+		if err != nil {
+			s.Record(err)
+			_, failure = x.describeFailed(err)
+		} else if e != nil {
+			x.items.fail(item.index, e)
+		}
+		return e == nil && err == nil
+	})
+	return left, failure
 }
 
-// sendChunk sends the items once. With savepoints per item each has a Sync of its own: after
-// an item that failed the server skips its RELEASE up to that Sync, and the ROLLBACK TO
-// before the next item makes the transaction usable; after one that worked there is
-// nothing to roll back. So it takes one round trip, too.
-func (l *chunkRun) sendChunk(going []*encodedItem, outer string, again bool, bad func(i int, e *Error, unreadable bool)) {
-	ex := l.f.newExchange(3*len(going), l.commit) // each with its savepoints
-	defer ex.Close()
-	l.s.TakeDeferred(ex.SendInternal)
-	if again {
-		ex.SendInternal("", "rollback to savepoint "+outer)
-	} else {
-		ex.SendInternal("", "savepoint "+outer)
+// keep moves the items that f is true of to the front, in their order, and returns them. All
+// keep their memory, for the next chunk.
+func keep(items []encodedItem, f func(item *encodedItem) bool) []encodedItem {
+	n := 0
+	for i := range items {
+		if f(&items[i]) {
+			items[n], items[i] = items[i], items[n]
+			n++
+		}
 	}
-	if l.perItemSavepoints {
-		if stmtcache.CachesStatements(l.f.conn) {
+	return items[:n]
+}
+
+// exchange sends the items, under a savepoint if that has a name, and reads the replies. The
+// savepoint is set, or, if the items are sent again, rolled back to. With savepoints per item
+// each has a Sync of its own: after an item that failed the server skips its RELEASE up to that
+// Sync, and the ROLLBACK TO before the next item makes the transaction usable; after one that
+// worked there is nothing to roll back. So it takes one round trip, too.
+func (c *chunkRun) exchange(items []encodedItem, savepoint string, again bool, bad func(i int, e *Error, unreadable bool)) {
+	statements := len(items)
+	if savepoint != "" {
+		statements *= 3 // each with its savepoints
+	}
+	ex := c.exec.newExchange(statements, c.commit)
+	defer ex.Close()
+	c.s.TakeDeferred(ex.SendInternal)
+	switch {
+	case again:
+		ex.SendInternal("", "rollback to savepoint "+savepoint)
+	case savepoint != "":
+		ex.SendInternal("", "savepoint "+savepoint)
+	}
+	if c.perItemSavepoints {
+		if stmtcache.CachesStatements(c.exec.conn) {
 			ex.PrepareSavepoints()
 		}
 		ex.Savepoint(pgpipeline.SetSavepoint)
 	}
-	for _, item := range going {
-		l.f.send(ex, item)
-		if l.perItemSavepoints {
+	for i := range items {
+		c.exec.send(ex, &items[i])
+		if c.perItemSavepoints {
 			ex.Savepoint(pgpipeline.ReleaseSavepoint)
 			ex.Savepoint(pgpipeline.SetSavepoint)
 			ex.Sync()
 			ex.Savepoint(pgpipeline.RollbackSavepoint)
 		}
 	}
-	if l.commit {
+	if c.commit {
 		ex.SendCommit()
 	} else {
 		ex.Sync()
 	}
 	ex.Flush()
-	l.read(ex, bad)
+	c.read(ex, bad)
 }
 
 // independent runs each item in a transaction of its own. The error that it returns is of
 // the connection.
-func (f *batchExec) independent(items []int, done func(left int)) (failure *Error) {
+func (x *batchExec) independent(items []int, done func(left int)) (failure *Error) {
 	for len(items) > 0 {
-		chunk, rest, err := f.encodeChunk(items, func(i int, e *Error) bool {
-			f.items.fail(i, e)
+		chunk, rest, err := x.encodeChunk(items, func(i int, e *Error) bool {
+			x.items.fail(i, e)
 			return true
 		})
 		if err != nil {
-			culprit, e := f.describeFailed(err)
+			culprit, e := x.describeFailed(err)
 			if culprit < 0 {
-				return f.failUnsent(items, e)
+				return x.failUnsent(items, e)
 			}
-			same := f.items.statement(culprit)
+			same := x.items.statement(culprit)
 			items = slices.DeleteFunc(slices.Clone(items), func(i int) bool {
-				fails := f.items.statement(i) == same
+				fails := x.items.statement(i) == same
 				if fails {
 					clone := *e
-					f.items.fail(i, &clone)
+					x.items.fail(i, &clone)
 				}
 				return fails
 			})
 			continue
 		}
-		if e := f.runChunkIndependent(chunk); e != nil {
-			return f.failUnsent(rest, e)
+		if e := x.runChunkIndependent(chunk); e != nil {
+			return x.failUnsent(rest, e)
 		}
 		done(len(rest))
 		items = rest
@@ -569,99 +547,106 @@ func (f *batchExec) independent(items []int, done func(left int)) (failure *Erro
 }
 
 // failUnsent fails the items that were never sent.
-func (f *batchExec) failUnsent(items []int, cause *Error) *Error {
+func (x *batchExec) failUnsent(items []int, cause *Error) *Error {
 	for _, i := range items {
 		e := *cause
 		e.Effect = NotApplied
 		if e.Code == CodeUnknownEffect || e.Code == CodeUnavailable {
 			e.Code, e.Message = CodeUnavailable, "the connection failed before it was sent"
 		}
-		f.items.fail(i, &e)
+		x.items.fail(i, &e)
 	}
 	return cause
 }
 
-// runChunkIndependent sends a chunk of items with a Sync each. An item has worked at its
-// ReadyForQuery, and not before: its transaction ends there.
-func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
-	setting, err := stmtcache.OnConn(f.conn).DescribeSettings(f.ctx, f.conn, f.settings)
+// runChunkIndependent sends a chunk of items with a Sync each, and reads the replies.
+func (x *batchExec) runChunkIndependent(chunk []encodedItem) *Error {
+	setting, err := stmtcache.OnConn(x.conn).DescribeSettings(x.ctx, x.conn, x.settings)
 	if err != nil {
 		items := make([]int, len(chunk))
 		for i := range chunk {
-			items[i] = chunk[i].item
+			items[i] = chunk[i].index
 		}
-		e, _ := new(statement).classifyStatement(f.ctx, err)
-		return f.failUnsent(items, e)
+		return x.failUnsent(items, unappliedError(x.ctx, err))
 	}
-	ex := f.newExchange((2+len(f.settings))*len(chunk), false) // each with a Sync
+	ex := x.newExchange((2+len(x.settings))*len(chunk), false) // each with a Sync
 	defer ex.Close()
 	for i := range chunk {
-		ex.SendSettings(setting, f.settings)
-		f.send(ex, &chunk[i])
+		ex.SendSettings(setting, x.settings)
+		x.send(ex, &chunk[i])
 		ex.Sync()
 	}
 	ex.Flush()
-	ended := 0
-	below := connpool.Of(f.conn)
+	unanswered, refused := x.readIndependent(ex, chunk)
+	ex.Close()
+	switch {
+	case len(unanswered) == 0:
+		return nil
+	case refused != nil: // and the connection was lost after that
+		x.items.fail(unanswered[0].index, refused)
+		unanswered = unanswered[1:]
+	}
+	return x.failUnanswered(ex, unanswered)
+}
+
+// readIndependent reads the replies to items with a Sync each, and returns the items without
+// one, whose connection was lost; refused is the error of the first of them, if that came. An item
+// has worked at its ReadyForQuery, and not before: its transaction ends there.
+func (x *batchExec) readIndependent(ex *pgpipeline.Exchange, chunk []encodedItem) (unanswered []encodedItem, refused *Error) {
+	below := connpool.Of(x.conn)
 	unreplicated := below.Unreplicated()
-	var unreadable, refused *Error
+	var unreadable *Error // of the first of chunk
 	for {
 		reply, rows, err, ok := ex.Next()
 		if !ok {
 			break
 		}
-		i := chunk[ended].item
+		i := chunk[0].index
 		switch reply.Kind {
 		case pgpipeline.InternalReply: // of a setting
 			if err != nil {
-				refused = f.failRefused(i, err)
-				stmtcache.OnConn(f.conn).InvalidateAfter(stmtcache.SetSQL, err)
+				refused = x.independentItemError(i, err)
+				stmtcache.OnConn(x.conn).InvalidateAfter(stmtcache.SetSQL, err)
 			}
 			continue
 		case pgpipeline.ItemReply:
 			if err == nil {
-				unreadable, err = f.read(ex, i, rows)
+				unreadable, err = x.read(ex, i, rows)
 			}
 			if err != nil && ex.Lost == nil {
-				refused = f.failRefused(i, err).after(unreadable)
+				refused = x.independentItemError(i, err).after(unreadable)
 			}
 			continue
 		}
 		if err != nil && refused == nil { // a deferred constraint
-			refused = f.failRefused(i, err).after(unreadable)
+			refused = x.independentItemError(i, err).after(unreadable)
 		}
-		if refused == nil && f.conn.PgConn().TxStatus() != 'I' {
+		if refused == nil && x.conn.PgConn().TxStatus() != 'I' {
 			refused = &Error{Code: CodeInternal, Message: "the statement began a transaction, which an item of a batch must not: use a Transaction"}
 		}
 		switch {
 		case refused != nil:
-			f.items.fail(i, refused)
+			x.items.fail(i, refused)
 		case unreadable != nil:
 			unreadable.Effect = Applied
-			if f.items.statement(i).reads {
+			if x.items.statement(i).reads {
 				unreadable.Effect = NotApplied
 			}
-			f.items.fail(i, unreadable.ofItem())
-		default:
-			if now := below.Unreplicated(); now != unreplicated {
-				f.items.warnUnreplicated(i)
-			}
+			x.items.fail(i, unreadable.ofItem())
+		case below.Unreplicated() != unreplicated:
+			x.items.warnUnreplicated(i)
 		}
-		unreadable, refused, unreplicated = nil, nil, below.Unreplicated()
-		ended++
+		chunk, unreadable, refused, unreplicated = chunk[1:], nil, nil, below.Unreplicated()
 	}
-	ex.Close()
-	if ended == len(chunk) {
-		return nil
-	}
-	if refused != nil { // it was refused, and the connection was lost after that
-		f.items.fail(chunk[ended].item, refused)
-		ended++
-	}
-	failure = f.connError(ex)
-	for _, l := range chunk[ended:] {
+	return chunk, refused
+}
+
+// failUnanswered fails the items whose connection was lost before their reply came.
+func (x *batchExec) failUnanswered(ex *pgpipeline.Exchange, items []encodedItem) *Error {
+	failure := x.connError(ex)
+	for _, item := range items {
 		e := *failure
-		if ex.Unsent() || f.items.statement(l.item).reads {
+		if ex.Unsent() || x.items.statement(item.index).reads {
 			e.Effect = NotApplied
 		} else {
 			e.Effect = Unknown
@@ -670,7 +655,7 @@ func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
 			}
 		}
 		e.reconcileCode()
-		f.items.fail(l.item, &e)
+		x.items.fail(item.index, &e)
 	}
 	if ex.Unsent() {
 		failure.Effect = NotApplied
@@ -679,10 +664,10 @@ func (f *batchExec) runChunkIndependent(chunk []encodedItem) (failure *Error) {
 	return failure
 }
 
-// failRefused is the error of an item that the server refused, in a transaction of its own.
-func (f *batchExec) failRefused(i int, err error) *Error {
-	e := f.itemError(i, err)
-	s := f.items.statement(i)
+// independentItemError is itemError for an item that has a transaction of its own.
+func (x *batchExec) independentItemError(i int, err error) *Error {
+	e := x.itemError(i, err)
+	s := x.items.statement(i)
 	if pgErr, _ := errors.AsType[*pgconn.PgError](err); !s.reads && !isOfSetting(err) && !(s.text.Atomic() && sqlstate.IsDefinite(pgErr)) {
 		e.Effect = Unknown
 	}

@@ -3,7 +3,6 @@ package pgcmd
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -124,7 +123,7 @@ func (r *batchRun) stopAt(culprit *Error, kept int) *Error {
 // ends that.
 func (r *batchRun) resolve(items []int) (left []int, culprit *Error) {
 	r.resolved = nil
-	if r.inner != nil && r.inner.direct || r.inner == nil && !slices.ContainsFunc(items, func(i int) bool { return !r.item(i).direct }) {
+	if !r.has(func(d *definition) bool { return !d.direct }) {
 		return items, nil
 	}
 	r.resolved = make([]resolvedItem, r.values.len())
@@ -267,28 +266,40 @@ func (r *batchRun) sequential(ctx context.Context, db DB) *Error {
 			})
 		}
 		if e := r.errorOf(i); e != nil {
-			return r.keptEffect(r.stopAt(e, i), i)
+			return r.keptEffect(r.stopAt(e, i))
 		}
 		r.progress(r.values.len() - i - 1)
 	}
 	return nil
 }
 
-// keptEffect is the error of a batch of which so many items, before the culprit, are kept: as
-// a whole it is neither applied nor not, and must not be repeated.
-func (r *batchRun) keptEffect(culprit *Error, kept int) *Error {
-	if kept == 0 || r.inner.reads {
-		return culprit
+// keptEffect is the error of a batch whose items have transactions of their own. If some are kept,
+// as a whole it is neither applied nor not, and must not be repeated.
+func (r *batchRun) keptEffect(failure *Error) *Error {
+	if failure == nil {
+		return nil
 	}
-	e := *culprit
-	e.Err, e.Effect = culprit, Unknown
-	e.Message += fmt.Sprintf("; what came before it is kept (%d of %d items), see their outcomes", kept, r.values.len())
+	kept, unknown := 0, false
+	for i := range r.values.len() {
+		e := r.errorOf(i)
+		if e == nil {
+			kept++
+		}
+		unknown = unknown || e != nil && e.Effect == Unknown
+	}
+	if r.onlyReads() || kept == 0 && !(unknown && failure.Effect == NotApplied) {
+		return failure
+	}
+	e := *failure
+	if e.Err, e.Effect = failure, Unknown; kept > 0 {
+		e.Message += fmt.Sprintf("; what came before it is kept (%d of %d items), see their outcomes", kept, r.values.len())
+	}
 	return &e
 }
 
 // independent runs the items, each in a transaction of its own.
 func (r *batchRun) independent(ctx context.Context, db DB) *Error {
-	return r.retryFailed(ctx, db, r.left(), func(items []int) *Error {
+	return r.keptEffect(r.retryFailed(ctx, db, r.left(), func(items []int) *Error {
 		if !r.pipelined {
 			workers, t := 1, resolve(db)
 			if t.pool != nil {
@@ -312,7 +323,7 @@ func (r *batchRun) independent(ctx context.Context, db DB) *Error {
 		if failure != nil {
 			return r.failAll(items, failure)
 		}
-		defer r.releaseConn(ctx, &l)
+		defer r.releaseConn(&l)
 		r.standing = t.limits()
 		f := newBatchExec(ctx, l.conn, nil, r)
 		f.settings = settings
@@ -323,20 +334,23 @@ func (r *batchRun) independent(ctx context.Context, db DB) *Error {
 			failure.reconcileCode()
 		}
 		return failure
-	})
+	}))
 }
 
-// onlyReads reports whether the items of a pipeline change nothing.
-func (r *batchRun) onlyReads() bool {
+// onlyReads reports whether the items change nothing.
+func (r *batchRun) onlyReads() bool { return !r.has(func(d *definition) bool { return !d.reads }) }
+
+// has reports whether an item is of a command that f is true of. Those of a Batch are alike.
+func (r *batchRun) has(f func(d *definition) bool) bool {
+	if r.inner != nil {
+		return f(r.inner)
+	}
 	for i := range r.values.len() {
-		if !r.item(i).query.reads {
-			return false
-		}
-		if r.inner != nil { // all are alike
-			break
+		if f(r.item(i)) {
+			return true
 		}
 	}
-	return true
+	return false
 }
 
 // retryFailed runs items, and runs those again that failed and may be retried, until the
@@ -385,13 +399,10 @@ func (r *batchRun) retryFailed(ctx context.Context, db DB, items []int, pass fun
 
 // releaseConn gives the connection back, or closes it if an item failed so that it cannot
 // be used any more.
-func (r *batchRun) releaseConn(ctx context.Context, l *connLease) {
-	if l.pooled != nil {
-		for i := range r.values.len() {
-			if e := r.errorOf(i); e != nil && e.invalidatesConn() {
-				_ = l.conn.Close(ctx)
-				break
-			}
+func (r *batchRun) releaseConn(l *connLease) {
+	for i := range r.values.len() {
+		if e := r.errorOf(i); e != nil {
+			l.discard(e)
 		}
 	}
 	l.release()
@@ -452,15 +463,7 @@ func (r *batchRun) arguments(i int) ([]any, *Error) {
 func (r *batchRun) limits(i int) limits { return r.item(i).query.limits.or(r.standing) }
 
 func (r *batchRun) bounded() bool {
-	for i := range r.values.len() {
-		if r.limits(i).bytes > 0 {
-			return true
-		}
-		if r.inner != nil { // all are alike
-			break
-		}
-	}
-	return false
+	return r.has(func(d *definition) bool { return d.query.limits.or(r.standing).bytes > 0 })
 }
 
 func (r *batchRun) read(i int, rows rowscan.Rows, l limits) *Error {

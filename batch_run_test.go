@@ -201,6 +201,21 @@ func TestABatchHasHooksOfItsOwn(t *testing.T) {
 	}
 }
 
+// What a chunk has applied stays, whatever becomes of the next one.
+func TestABatchThatEndsBetweenTwoChunksIsNotNotApplied(t *testing.T) {
+	t.Parallel()
+	conn, err := connect(t, pgcmdtest.Pool(t, itemsDDL), 1).Acquire(t.Context()) // it counts its bytes
+	require.NoError(t, err)
+	defer conn.Release()
+	ctx := pgcmd.WithProgress(t.Context(), func(int, int) { _ = conn.Conn().Close(context.Background()) })
+	r, err := pgcmd.Batch(addItem, pgcmd.Independent).Run(ctx, conn, someItems(1500))
+	e := failure(t, err)
+	assert.Equal(t, 1000, r.Succeeded)
+	assert.Equal(t, pgcmd.Unknown, e.Effect, "%v", e)
+	assert.False(t, pgcmd.Retryable(err))
+	assert.Equal(t, pgcmd.NotApplied, pgcmd.EffectOf(r.Outcomes[1000].Err), "an item that was not sent")
+}
+
 func TestABatchTellsItsProgress(t *testing.T) {
 	t.Parallel()
 	pool := connect(t, pgcmdtest.Pool(t, itemsDDL), 2)

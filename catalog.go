@@ -11,7 +11,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -36,7 +35,7 @@ type catalogEntry struct {
 	*descriptor
 	def                       *definition
 	info                      CommandInfo // without its schemas
-	inputSchema, outputSchema *typeSchema
+	inputSchema, outputSchema *jsonschema.Cached
 	showsAny                  bool // the output may hold rows that are maps
 }
 
@@ -118,8 +117,8 @@ func newCatalogEntry(def *definition) (l *catalogEntry, mistakes []string) {
 		def = def.with(&Options{MaxRows: catalogMaxRows})
 		s = def.descriptor()
 	}
-	l = &catalogEntry{descriptor: s, def: def, inputSchema: s.schemaOfInput(), outputSchema: schemaOf("output", s.output)}
-	for _, mistake := range slices.Concat(l.inputSchema.mistakes, l.outputSchema.mistakes) {
+	l = &catalogEntry{descriptor: s, def: def, inputSchema: s.schemaOfInput(), outputSchema: schemas.Of("output", s.output)}
+	for _, mistake := range slices.Concat(l.inputSchema.Mistakes, l.outputSchema.Mistakes) {
 		mistakes = append(mistakes, s.name+": "+mistake)
 	}
 	l.showsAny = rowjson.MayHoldAny(s.output)
@@ -127,45 +126,18 @@ func newCatalogEntry(def *definition) (l *catalogEntry, mistakes []string) {
 	return l, mistakes
 }
 
-// A typeSchema is the JSON Schema of the inputs or the outputs of a type, which commands share.
-type typeSchema struct {
-	*jsonschema.Schema
-	mistakes []string // in the type
-	text     func() json.RawMessage
-}
-
-type schemaKey struct {
-	direction string // input or output
-	typ       reflect.Type
-}
-
-var schemas sync.Map // schemaKey -> *typeSchema
-
-func schemaOf(direction string, typ reflect.Type) *typeSchema {
-	key := schemaKey{direction, typ}
-	if known, ok := schemas.Load(key); ok {
-		return known.(*typeSchema)
-	}
-	s := newTypeSchema(direction, typ)
-	schemas.Store(key, s)
-	return s
-}
-
-func newTypeSchema(direction string, typ reflect.Type, enums ...jsonschema.Enum) *typeSchema {
-	schema, mistakes := jsonschema.Of(direction, typ, jsonForms, enums...)
-	return &typeSchema{schema, mistakes, sync.OnceValue(func() json.RawMessage { return mustJSON(schema) })}
-}
+// schemas are those of all catalogs.
+var schemas = jsonschema.Cache{Forms: jsonForms}
 
 // schemaOfInput is that of the input's type, and of what its fields can choose.
-func (s *descriptor) schemaOfInput() *typeSchema {
-	if s.variants == nil || len(s.variants.fields.Choices) == 0 {
-		return schemaOf("input", s.input)
-	}
+func (s *descriptor) schemaOfInput() *jsonschema.Cached {
 	var enums []jsonschema.Enum
-	for _, c := range s.variants.fields.Choices {
-		enums = append(enums, jsonschema.Enum{Type: s.in, Index: c.Index, Values: append([]string{""}, c.Options...)})
+	if s.variants != nil {
+		for _, c := range s.variants.fields.Choices {
+			enums = append(enums, jsonschema.Enum{Type: s.in, Index: c.Index, Values: append([]string{""}, c.Options...)})
+		}
 	}
-	return newTypeSchema("input", s.input, enums...)
+	return schemas.Of("input", s.input, enums...)
 }
 
 // Run runs the command called name with an input in JSON, and returns its output
@@ -378,7 +350,7 @@ func (c *Catalog) Manifest() Manifest {
 	for i, name := range c.names {
 		l := c.entries[name]
 		info := l.info
-		info.Input, info.Output = slices.Clone(l.inputSchema.text()), slices.Clone(l.outputSchema.text())
+		info.Input, info.Output = slices.Clone(l.inputSchema.Text()), slices.Clone(l.outputSchema.Text())
 		info.Codes, info.Constraints = slices.Clone(info.Codes), slices.Clone(info.Constraints)
 		m.Commands[i] = info
 	}
@@ -439,14 +411,6 @@ func (l *catalogEntry) describe() CommandInfo {
 	}
 	slices.SortFunc(i.Constraints, func(a, b ConstraintInfo) int { return strings.Compare(a.Name, b.Name) })
 	return i
-}
-
-func mustJSON(v any) json.RawMessage {
-	text, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // a bug of this package
-	}
-	return text
 }
 
 var allCodes = []Code{CodeInvalid, CodeNotFound, CodeTooManyRows, CodeConflict, CodeAborted, CodeTimeout, CodeCanceled,

@@ -24,8 +24,9 @@ import (
 	"github.com/pgcmd/pgcmd/internal/typemap"
 )
 
-// This file is the only place where an error of pgx, of PostgreSQL or of an internal
-// package becomes a Code and an Effect.
+// This file is the only place where an error of pgx, of PostgreSQL or of an internal package
+// becomes a Code, and that of a statement an Effect. The end of a larger unit of work decides its
+// own: see docs/architecture.md.
 
 // classify makes the *Error for err. The caller sets Command and Effect. An *Error within
 // err is copied, not changed: it may be a package-level variable.
@@ -268,6 +269,14 @@ func (s *statement) classifyStatement(ctx context.Context, err error) (e *Error,
 	return e, false
 }
 
+// unappliedError makes the error of SQL of pgcmd's own that has changed nothing.
+func unappliedError(ctx context.Context, err error) *Error {
+	e, _ := new(statement).classifyStatement(ctx, err)
+	e.Effect = NotApplied
+	e.reconcileCode()
+	return e
+}
+
 // resultError makes the error of a statement whose result the client cannot use, because
 // of e. It stops reading the result. If the server reports then that the statement failed,
 // that is the error, and it wraps e.
@@ -332,6 +341,13 @@ func discardConn(conn *pgx.Conn, e *Error) {
 	}
 	if e.invalidatesConn() {
 		_ = conn.Close(context.Background())
+	}
+}
+
+// discard is discardConn, unless the connection is the caller's.
+func (l *connLease) discard(e *Error) {
+	if l.pooled != nil {
+		discardConn(l.conn, e)
 	}
 }
 

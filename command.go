@@ -13,7 +13,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pgcmd/pgcmd/internal/analysis"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/structfields"
 	"github.com/pgcmd/pgcmd/internal/validation"
@@ -341,17 +340,10 @@ type descriptor struct {
 	built      bool             // the SQL is made by a function
 	rowType    *rowscan.RowType // of its rows; nil if they do not matter
 	row        reflect.Type
-	returnsOne bool                   // it returns one row at most
-	optional   bool                   // it may return none
-	table      pgx.Identifier         // of a Copy
-	fields     []structfields.Field   // of a Copy
-	command    *descriptor            // of the command that this is a variant of; nil if it is none
-	variant    string                 // what an input sets to have it
-	isSet      func(path string) bool // whether a field is set in all inputs that have the variant; nil if it is none
-	described  description            // by the server
-	analysis   *analysis.Statement    // by PostgreSQL's parser; nil if it was not asked
-	findings   []Problem              // of Verify
-	warnings   []Problem
+	returnsOne bool                 // it returns one row at most
+	optional   bool                 // it may return none
+	table      pgx.Identifier       // of a Copy
+	fields     []structfields.Field // of a Copy
 }
 
 func (d *definition) descriptor() *descriptor {

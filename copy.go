@@ -150,7 +150,7 @@ func (c *copyDefinition) run(ctx context.Context, db DB, inv *invocation) error 
 	}
 	below := connpool.Of(l.conn)
 	before := below.Unreplicated()
-	n, failure := c.stream(ctx, l, columns, inText, rows)
+	n, failure := c.send(ctx, l, columns, inText, rows)
 	if failure != nil {
 		failure.noRetry = true
 		return failure
@@ -162,8 +162,8 @@ func (c *copyDefinition) run(ctx context.Context, db DB, inv *invocation) error 
 	return nil
 }
 
-// stream sends the rows, and returns how many the server has taken.
-func (c *copyDefinition) stream(ctx context.Context, l *copyLease, columns []copybin.Column, inText bool, rows func(row any, each func(error) bool)) (int64, *Error) {
+// send sends the rows, and returns how many the server has taken.
+func (c *copyDefinition) send(ctx context.Context, l *copyLease, columns []copybin.Column, inText bool, rows func(row any, each func(error) bool)) (int64, *Error) {
 	names := make([]string, len(columns))
 	for i := range columns {
 		names[i] = columns[i].Name
@@ -256,11 +256,11 @@ func rowError(err *copybin.Error) *Error {
 
 // check validates one row.
 func (c *copyDefinition) check(n int, row any) *Error {
-	found, cause := c.checks.Problems(row)
-	if cause == nil {
+	e := validateInput(c.checks, row)
+	if e == nil {
 		return nil
 	}
-	e := &Error{Code: CodeInvalid, Message: "the row was refused", Problems: problemsOf(found), Err: cause}
+	e.Message = "the row was refused"
 	return e.inRow(n)
 }
 
@@ -317,9 +317,7 @@ func (c *copyDefinition) failed(ctx context.Context, l *copyLease, f *copybin.Re
 			e.Message += " after all rows were sent: they may or may not be applied"
 		}
 	}
-	if l.pooled != nil && e.invalidatesConn() {
-		_ = l.conn.Close(ctx)
-	}
+	l.discard(e)
 	e.reconcileCode()
 	return e
 }
@@ -348,14 +346,10 @@ func (c *copyDefinition) columnsError(ctx context.Context, l *copyLease, err err
 	if l.tx != nil {
 		err = l.tx.State.Cause(err)
 	}
-	e, _ := new(statement).classifyStatement(ctx, err)
-	e.Effect = NotApplied
+	e := unappliedError(ctx, err)
 	if e.SQLState == sqlstate.UndefinedTable || e.SQLState == sqlstate.UndefinedSchema {
 		e.Message = "there is no table " + c.table + ": is it in another schema, or its name not spelt as it was created, in lower case?"
 	}
-	if l.pooled != nil && e.invalidatesConn() {
-		_ = l.conn.Close(ctx)
-	}
-	e.reconcileCode()
+	l.discard(e)
 	return e
 }

@@ -1,10 +1,8 @@
 package pgcmd
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -129,10 +127,9 @@ func (c *definition) defineOnce(missing bool, key func(in any) string) *definiti
 
 // An idempotencyKey is the key of one run of a Once.
 type idempotencyKey struct {
-	scope, key  string
-	fingerprint []byte
-	old         func() []byte // makes the fingerprint of the first version
-	run         [16]byte      // random
+	scope, key string
+	input      *fingerprint.Mark
+	run        [16]byte // random
 
 	inserted bool                    // this attempt has inserted the row, so that no earlier attempt is applied
 	replayed bool                    // the result is of an earlier run
@@ -151,32 +148,12 @@ func (c *definition) idempotencyKeyFor(inv *invocation) (*idempotencyKey, *Error
 	if why := typemap.NotText(k.key); why != "" {
 		return nil, newFieldError("the key of Once", "text", why, nil)
 	}
-	sum, err := c.oncePlan.in.Sum(inv.in)
-	if err != nil {
+	var err error
+	if k.input, err = c.oncePlan.in.Mark(inv.in, len(c.before) > 0); err != nil {
 		return nil, notCompared(err)
-	}
-	k.fingerprint = append([]byte{fingerprintVersion}, sum[:]...)
-	k.old = func() []byte { return oldFingerprint(inv.inValue().Interface()) }
-	if len(c.before) > 0 { // Before hooks may change the input
-		old := k.old()
-		k.old = func() []byte { return old }
 	}
 	_, _ = rand.Read(k.run[:])
 	return k, nil
-}
-
-// fingerprintVersion is the first byte of a fingerprint. Those of the first version
-// had none, and were 32 bytes long.
-const fingerprintVersion = 2
-
-// oldFingerprint returns the hash of the input's JSON, or nil if it has none.
-func oldFingerprint(in any) []byte {
-	text, err := json.Marshal(in)
-	if err != nil {
-		return nil
-	}
-	sum := sha256.Sum256(text)
-	return sum[:]
 }
 
 // notCompared makes the error of an input with a value that cannot be compared.
@@ -192,18 +169,10 @@ func notCompared(err error) *Error {
 	return e
 }
 
-// same reports whether the stored fingerprint is that of the input.
-func (k *idempotencyKey) same(stored []byte) bool {
-	if len(stored) == sha256.Size {
-		return bytes.Equal(stored, k.old())
-	}
-	return bytes.Equal(stored, k.fingerprint)
-}
-
 // insertKey inserts the key, as the transaction's first statement. If it exists already, the
 // stored result is read into out, and found is true.
 func (k *idempotencyKey) insertKey(ctx context.Context, tx *Tx, out any) (found bool, failure *Error) {
-	tag, err := tx.Exec(ctx, insertKeySQL, k.scope, k.key, k.fingerprint, k.run)
+	tag, err := tx.Exec(ctx, insertKeySQL, k.scope, k.key, k.input.Bytes, k.run)
 	if err != nil {
 		return false, k.failed(ctx, err)
 	}
@@ -216,16 +185,16 @@ func (k *idempotencyKey) insertKey(ctx context.Context, tx *Tx, out any) (found 
 
 // loadResult reads the result that is stored with the key.
 func (k *idempotencyKey) loadResult(ctx context.Context, tx *Tx, out any) (found bool, failure *Error) {
-	var fingerprint, result []byte
+	var input, result []byte
 	var run [16]byte
-	err := tx.QueryRow(ctx, loadResultSQL, k.scope, k.key).Scan(&fingerprint, &run, &result)
+	err := tx.QueryRow(ctx, loadResultSQL, k.scope, k.key).Scan(&input, &run, &result)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return false, &Error{Code: CodeAborted, SQLState: sqlstate.SerializationFailure, Err: err,
 			Message: "the key exists and is not visible: its row was just deleted, or committed after this transaction's snapshot"}
 	case err != nil:
 		return false, k.failed(ctx, err)
-	case !k.same(fingerprint):
+	case !k.input.Equals(input):
 		return false, &Error{Code: CodeConflict, Message: "the key was used before, with another input: use a new key"}
 	case result == nil:
 		return false, &Error{Code: CodeInternal,

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgcmd/pgcmd/internal/sqltext"
+	"github.com/pgcmd/pgcmd/internal/txn"
 )
 
 // Options determine how a command runs. The zero Options change nothing; see [Command.With]
@@ -95,7 +96,9 @@ func (o Options) merge(command string, more Options) Options {
 		o.Retry = more.Retry
 	}
 	if more.Tx != (pgx.TxOptions{}) {
-		checkTxOptions(command, more.Tx)
+		if err := txn.CheckOptions(more.Tx); err != nil {
+			mustDefine(command, fmt.Errorf("Options.Tx %w", err))
+		}
 		o.Tx = more.Tx
 	}
 	o.InTx = o.InTx || more.InTx

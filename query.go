@@ -17,7 +17,6 @@ import (
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/sqltext"
-	"github.com/pgcmd/pgcmd/internal/typemap"
 	"github.com/pgcmd/pgcmd/internal/validation"
 )
 
@@ -430,8 +429,8 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 	if err != nil {
 		return result, newFieldError("SQL", "sql", err.Error(), err)
 	}
-	s := &statement{name: "pgcmd.adhoc", text: text, params: make([]string, len(text.Names)), readOnly: o.ReadOnly, reads: o.reads(&text),
-		limits: limits{rows: in.MaxRows}.or(limits{rows: o.MaxRows, bytes: o.MaxBytes}).or(limits{rows: adHocMaxRows})}
+	s := newRuntimeStatement("pgcmd.adhoc", text, make([]string, len(text.Names)), o)
+	s.shared, s.limits = false, limits{rows: in.MaxRows}.or(s.limits).or(limits{rows: adHocMaxRows})
 	args := make([]any, len(text.Names))
 	switch {
 	case text.MaxParam > 0:
@@ -446,11 +445,8 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 		}
 		s.params[i] = "Args." + name
 		args[i] = value
-		s.checks.Add(i, len(text.Names), typemap.CheckOf(reflect.TypeFor[any]()))
-		if text, ok := value.(string); ok {
-			if why := typemap.NotText(text); why != "" {
-				return result, newFieldError(s.params[i], "text", why, nil)
-			}
+		if failure := checkText(s.params[i], value); failure != nil {
+			return result, failure
 		}
 	}
 	if e := bind.RejectPgxOption(args); e != nil {

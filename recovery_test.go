@@ -2,6 +2,7 @@ package pgcmd_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -27,7 +28,10 @@ const writtenDDL = `
 	begin
 		perform pg_advisory_xact_lock_shared(1);
 		raise exception using errcode = state;
-	end $$`
+	end $$;
+	create table refused (state text);
+	create function refuse_row() returns trigger language plpgsql as $$ begin perform refuse(new.state); end $$;
+	create trigger refuse before insert on refused for each row execute function refuse_row()`
 
 // side runs SQL on a connection of its own, past the pool under test.
 func side(t *testing.T, url string) func(sql string, args ...any) {
@@ -169,6 +173,16 @@ func TestAPoolIsMadeAnewOnceForEachFailureOfItsServer(t *testing.T) {
 	inTx := pgcmd.Transaction("refuse.tx", func(ctx context.Context, tx *pgcmd.Tx, state string) (int64, error) {
 		return refuse.Run(ctx, tx, state)
 	})
+	each := pgcmd.Batch(refuse, pgcmd.Independent)
+	batch := pgcmd.New("refuse.batch", func(ctx context.Context, db pgcmd.DB, state string) (int64, error) {
+		result, err := each.Run(ctx, db, []string{state})
+		return 0, errors.Join(err, result.Err())
+	})
+	type row struct{ State string }
+	rows := pgcmd.Copy[row]("refuse.rows", pgx.Identifier{"refused"})
+	copied := pgcmd.New("refuse.copy", func(ctx context.Context, db pgcmd.DB, state string) (int64, error) {
+		return rows.Run(ctx, db, pgcmd.Rows([]row{{state}}))
+	})
 	for _, c := range []struct {
 		what, state string
 		cmd         *pgcmd.Command[string, int64]
@@ -177,8 +191,12 @@ func TestAPoolIsMadeAnewOnceForEachFailureOfItsServer(t *testing.T) {
 	}{
 		{"a server that has become read-only", "25006", refuse, "", 1},
 		{"the same in transactions", "25006", inTx, "", 1},
+		{"the same in batches", "25006", batch, "", 1},
+		{"the same in copies", "25006", copied, "", 1},
 		{"a server that goes away", "22012", refuse, killAll, 1},
 		{"the same in transactions", "22012", inTx, killAll, 1},
+		{"the same in batches", "22012", batch, killAll, 1},
+		{"the same in copies", "22012", copied, killAll, 1},
 		{"a refusal of one statement", "22012", refuse, "", 0},
 	} {
 		pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: url, MaxConns: int32(conns), MinConns: int32(conns), ApplicationName: "epoch"})

@@ -309,13 +309,7 @@ func (c *definition) bodyError(ctx context.Context, err error) *Error {
 	} else if c.isStatement {
 		e = err.(*Error) // made by the statement for this run, with its Effect
 	} else {
-		e = classify(ctx, err)
-		if inner, _ := findError(err); inner == nil && e.hasWithheldText() {
-			if text := sentinel.Text(err); text != "" {
-				e.Message = text
-			}
-		}
-		e = nameFailer("the body", e)
+		e = classifyUserError(ctx, "the body", err)
 		e.Effect = Unknown
 		if c.reads {
 			e.Effect = NotApplied
@@ -373,6 +367,18 @@ func (e *Error) prefixCommand(command string) *Error {
 		e.Command = command + " > " + e.Command
 	}
 	return e
+}
+
+// classifyUserError is classify for an error of user code, which is called what. The text of a
+// package-level error is shown.
+func classifyUserError(ctx context.Context, what string, err error) *Error {
+	e := classify(ctx, err)
+	if inner, _ := findError(err); inner == nil && e.hasWithheldText() {
+		if text := sentinel.Text(err); text != "" {
+			e.Message = text
+		}
+	}
+	return nameFailer(what, e)
 }
 
 // hasWithheldText reports whether the message has the type of an error in place of its text.

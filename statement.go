@@ -7,11 +7,13 @@ import (
 	"sync"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgcmd/pgcmd/internal/bind"
 	"github.com/pgcmd/pgcmd/internal/connpool"
 	"github.com/pgcmd/pgcmd/internal/multiplex"
+	"github.com/pgcmd/pgcmd/internal/params"
 	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/rowscan"
 	"github.com/pgcmd/pgcmd/internal/sqltext"
@@ -306,6 +308,37 @@ func (s *statement) verifyInTx(ctx context.Context, tx *sharedTx, args []any, un
 		}
 	}
 	return unverified.VerifyFor(ctx, tx.Conn, s.text.SQL, args)
+}
+
+// encode describes the statement on conn, unless the description is cached, and encodes the
+// arguments for it before anything is sent, since that may run user code. tx is the transaction
+// that conn is in, or nil. refused is why the arguments cannot be sent, of an outdated
+// description perhaps if it was cached; err is of the server or the connection.
+func (s *statement) encode(ctx context.Context, conn *pgx.Conn, tx *sharedTx, args []any, unverified typemap.Unverified, cached bool, to *params.Encoder) (sd *pgconn.StatementDescription, refused *Error, err error) {
+	if !cached && tx != nil {
+		// If the server refuses the statement, that must not abort the transaction before the
+		// deferred savepoint is made.
+		if err := tx.SendDeferred(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	if sd, err = stmtcache.OnConn(conn).Describe(ctx, conn, s.text.SQL); err != nil {
+		return nil, nil, err
+	}
+	unfit, err := unverified.Verify(ctx, conn, sd.ParamOIDs, args)
+	if unfit != nil || err != nil {
+		return nil, s.argError(unfit), err
+	}
+	if err := to.Build(conn.TypeMap(), sd, args); err != nil {
+		if !cached { // it may query the name of a type
+			refused = s.unsendable(ctx, conn, args, err)
+		}
+		if refused == nil {
+			refused, _ = s.classifyStatement(ctx, err)
+		}
+		return nil, refused, nil
+	}
+	return sd, nil, nil
 }
 
 // connection returns the connection that the statement was sent on, or nil if it is not known.

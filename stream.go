@@ -118,7 +118,7 @@ func (s *stream) run(ctx context.Context, db DB, inv *invocation) error {
 		if tx := s.q.cursorIn(db); tx != nil {
 			failure = s.byCursor(ctx, tx, args)
 		} else {
-			failure = s.direct(ctx, db, args)
+			failure = s.byReply(ctx, db, args)
 		}
 	}
 	if s.yielded > 0 && s.alone {
@@ -141,7 +141,7 @@ func (s *stream) prepare(inv *invocation) (args []any, failure *Error) {
 	}
 	opts := s.def.opts
 	opts.MaxRows, opts.MaxBytes = 0, 0
-	s.q = q.variant(q.statement.withChecked(&opts))
+	s.q = q.withStatement(q.statement.withChecked(&opts))
 	s.q.shared = false // a shared reply is read whole
 	if args != nil {
 		return args, nil
@@ -157,8 +157,8 @@ func (s *stream) give(row any) bool {
 	return !s.over
 }
 
-// direct yields the rows as they are received.
-func (s *stream) direct(ctx context.Context, db DB, args []any) *Error {
+// byReply yields the rows of one reply, as they are received.
+func (s *stream) byReply(ctx context.Context, db DB, args []any) *Error {
 	r, failure := s.q.send(ctx, db, args)
 	if failure != nil {
 		return failure
@@ -205,8 +205,8 @@ func (s *stream) direct(ctx context.Context, db DB, args []any) *Error {
 // byCursor yields the rows that a cursor fetches, some at a time.
 func (s *stream) byCursor(ctx context.Context, tx *Tx, args []any) *Error {
 	b := s.q.rowType.Buffer()
-	b.SetChunk(fetchRows) // all rows of a fetch are in one chunk
-	c := &cursor{statement: s.q.statement, tx: tx, args: args, size: firstFetch}
+	b.SetChunk(txn.MaxFetch) // all rows of a fetch are in one chunk
+	c := &cursor{statement: s.q.statement, tx: tx, args: args}
 	defer func() {
 		if c.open != nil {
 			c.open.Close(ctx)
@@ -267,18 +267,8 @@ type cursor struct {
 	tx      *Tx
 	args    []any
 	encoded params.Encoder
-	size    int         // how many rows the next fetch asks for
 	open    *txn.Cursor // nil before the first fetch
 }
-
-// The rows of a fetch are in memory together: firstFetch rows at first, then four times as
-// many each time, up to fetchRows rows or fetchBytes bytes. More would hardly be faster, even
-// if a round trip is long.
-const (
-	firstFetch = 128
-	fetchRows  = 32_768
-	fetchBytes = 4 << 20
-)
 
 // cursorIn returns the Tx in which a cursor can read the statement, or nil.
 func (s *statement) cursorIn(db DB) *Tx {
@@ -302,15 +292,17 @@ func (c *cursor) fetch(ctx context.Context, read func(rows rowscan.Rows) (got, s
 			_ = s.UnlockWith(nil)
 		}
 	}()
-	var got, size int
 	var unreadable *Error
 	err := s.Idle()
 	if err == nil && c.open == nil {
 		s.Inspect(&c.text)
-		err = c.encode(ctx)
+		err = c.create(ctx)
 	}
 	if err == nil {
-		more, err = c.open.Fetch(ctx, c.size, func(rows rowscan.Rows) { got, size, unreadable = read(rows) })
+		more, err = c.open.Fetch(ctx, func(rows rowscan.Rows) (got, size int) {
+			got, size, unreadable = read(rows)
+			return got, size
+		})
 	}
 	unlocked = true
 	if err = s.UnlockWith(err); err != nil {
@@ -318,10 +310,6 @@ func (c *cursor) fetch(ctx context.Context, read func(rows rowscan.Rows) (got, s
 	}
 	if unreadable != nil {
 		return false, c.abandoned(unreadable)
-	}
-	c.size = min(4*c.size, fetchRows)
-	if size > 0 {
-		c.size = max(1, min(c.size, fetchBytes/(size/got+1)))
 	}
 	return more, nil
 }
@@ -347,9 +335,9 @@ func (c *cursor) abandoned(e *Error) *Error {
 	return e
 }
 
-// encode encodes the arguments before anything is sent, since that may run user code, and
-// makes the cursor.
-func (c *cursor) encode(ctx context.Context) error {
+// create makes the cursor, with encoded arguments. It sends nothing but what it takes to describe
+// the statement.
+func (c *cursor) create(ctx context.Context) error {
 	s := c.tx.s
 	known := stmtcache.OnConn(s.Conn)
 	unverified, refused := c.checks.Check(c.args)
@@ -357,37 +345,15 @@ func (c *cursor) encode(ctx context.Context) error {
 		return c.argError(refused)
 	}
 	for cached := known.Described(c.text.SQL); ; cached = false {
-		if !cached {
-			// If the server refuses the statement, that must not abort the transaction
-			// before the deferred savepoint is made.
-			if err := s.SendDeferred(ctx); err != nil {
-				return err
-			}
-		}
-		sd, err := known.Describe(ctx, s.Conn, c.text.SQL)
-		if err != nil {
+		sd, refused, err := c.encode(ctx, s.Conn, s, c.args, unverified, cached, &c.encoded)
+		switch {
+		case err != nil:
 			return err
-		}
-		refused, err := unverified.Verify(ctx, s.Conn, sd.ParamOIDs, c.args)
-		if err != nil {
-			return err
-		}
-		if refused != nil && !cached {
-			return c.argError(refused)
-		} else if refused != nil {
-			known.Invalidate(c.text.SQL) // the schema may have changed since
-			continue
-		}
-		err = c.encoded.Build(s.Conn.TypeMap(), sd, c.args)
-		if err == nil {
+		case refused == nil:
 			c.open = s.NewCursor(c.text.SQL, sd, &c.encoded)
 			return nil
-		}
-		if !cached {
-			if refused := c.unsendable(ctx, s.Conn, c.args, err); refused != nil {
-				return refused
-			}
-			return err
+		case !cached:
+			return refused
 		}
 		known.Invalidate(c.text.SQL) // the schema may have changed since
 	}

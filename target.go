@@ -305,9 +305,7 @@ func (l *copyLease) join(ctx context.Context, tx *Tx) *Error {
 		return noConnection(tx.s.DB)
 	}
 	if l.err = tx.s.SendDeferred(ctx); l.err != nil {
-		e, _ := new(statement).classifyStatement(ctx, l.err)
-		e.Effect = NotApplied
-		e.reconcileCode()
+		e := unappliedError(ctx, l.err)
 		l.leave()
 		return e
 	}

@@ -56,12 +56,12 @@ func newSharedTx(db DB, conn *pgx.Conn) *sharedTx {
 	return s
 }
 
-// begin makes a transaction on a connection that has none. Nothing is sent: BEGIN, the settings and
+// beginTx makes a transaction on a connection that has none. Nothing is sent: BEGIN, the settings and
 // the statement_timeout for the context's deadline are sent with the first statement.
-func begin(ctx context.Context, conn *pgx.Conn, pool *pgxpool.Pool, o pgx.TxOptions, settings []stmtcache.Setting) *Tx {
+func beginTx(ctx context.Context, conn *pgx.Conn, pool *pgxpool.Pool, o pgx.TxOptions, settings []stmtcache.Setting) *Tx {
 	s := newSharedTx(conn, conn)
-	s.Options, s.pool = o, pool
-	s.Defer(beginSQL(o))
+	s.pool = pool
+	s.DeferBegin(o)
 	s.DeferSettings(settings)
 	if deadline, ok := ctx.Deadline(); ok {
 		s.LimitUntil(deadline)
@@ -94,7 +94,7 @@ func (s *sharedTx) checkCompatible(c *definition) *Error {
 	switch {
 	case s.External:
 		return nil // its options are not known
-	case isolationRank(s.Options.IsoLevel) < isolationRank(o.Tx.IsoLevel):
+	case s.IsolatesLess(o.Tx.IsoLevel):
 		return &Error{Code: CodeInternal, Message: "the command asks for " + string(o.Tx.IsoLevel) + ", and the transaction that it joins has a weaker isolation: begin that one with these Options.Tx"}
 	case s.Options.AccessMode == pgx.ReadOnly && !c.reads && o.Tx.AccessMode != pgx.ReadOnly:
 		return &Error{Code: CodeInternal, Message: "the transaction that the command joins is read-only: run it in another one, or set Options.ReadOnly if it changes nothing"}

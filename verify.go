@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/pgcmd/pgcmd/internal/analysis"
 	"github.com/pgcmd/pgcmd/internal/liveschema"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
 	"github.com/pgcmd/pgcmd/internal/txn"
@@ -99,23 +100,34 @@ func notVerified(e *Error) *Error {
 	return e
 }
 
+// A subject is a command, or a variant of one, with what is found out about it.
+type subject struct {
+	descriptor
+	command   *subject               // that this is a variant of; nil if it is none
+	variant   string                 // what an input sets to have it
+	isSet     func(path string) bool // whether a field is set in all inputs that have the variant; nil if it is none
+	described description            // by the server
+	analysis  *analysis.Statement    // by PostgreSQL's parser; nil if it was not asked
+	findings  []Problem
+	warnings  []Problem
+}
+
 // A checker is the state of one Verify.
 type checker struct {
 	commands int
 	names    map[string]int
-	subjects []*descriptor // the commands, of one with variants each of these instead
+	subjects []*subject
 	types    typemap.Types
 	live     *liveschema.Schema
 }
 
 // add adds definition i.
 func (v *checker) add(i int, def Definition) {
-	var s *descriptor
+	s := &subject{}
 	if def != nil && def.definition() != nil {
-		s = def.definition().descriptor()
-	}
-	if s == nil {
-		s = &descriptor{name: fmt.Sprintf("definition %d", i)}
+		s.descriptor = *def.definition().descriptor()
+	} else {
+		s.name = fmt.Sprintf("definition %d", i)
 		s.report("", "nil", "is nil: is the variable set before it is verified?")
 	}
 	if at, taken := v.names[s.name]; taken {
@@ -302,16 +314,16 @@ var verifying = "pgcmd.Verify"
 
 // report adds a finding about a part of the command, or about all of it if what is
 // empty.
-func (s *descriptor) report(what, rule, format string, args ...any) {
+func (s *subject) report(what, rule, format string, args ...any) {
 	s.findings = append(s.findings, s.problem(what, rule, format, args...))
 }
 
 // reportWarning adds a warning.
-func (s *descriptor) reportWarning(what, rule, format string, args ...any) {
+func (s *subject) reportWarning(what, rule, format string, args ...any) {
 	s.warnings = append(s.warnings, s.problem(what, rule, format, args...))
 }
 
-func (s *descriptor) problem(what, rule, format string, args ...any) Problem {
+func (s *subject) problem(what, rule, format string, args ...any) Problem {
 	p := Problem{Field: s.name, Rule: rule, Message: fmt.Sprintf(format, args...)}
 	if what != "" {
 		p.Field += ": " + what
@@ -328,8 +340,8 @@ func (v *checker) report() (warnings []Problem, err error) {
 		for n < len(rest) && rest[0].command != nil && rest[n].command == rest[0].command {
 			n++
 		}
-		findings := ofVariants(rest[:n], func(s *descriptor) []Problem { return s.findings })
-		warnings = append(warnings, ofVariants(rest[:n], func(s *descriptor) []Problem { return s.warnings })...)
+		findings := ofVariants(rest[:n], func(s *subject) []Problem { return s.findings })
+		warnings = append(warnings, ofVariants(rest[:n], func(s *subject) []Problem { return s.warnings })...)
 		e.Problems = append(e.Problems, findings...)
 		if len(findings) > 0 {
 			troubled++
@@ -345,7 +357,7 @@ func (v *checker) report() (warnings []Problem, err error) {
 
 // ofVariants lists the findings of the variants of a command, each once. One that not all
 // variants have names the first that has it.
-func ofVariants(variants []*descriptor, of func(s *descriptor) []Problem) (list []Problem) {
+func ofVariants(variants []*subject, of func(s *subject) []Problem) (list []Problem) {
 	if len(variants) == 1 {
 		return of(variants[0])
 	}

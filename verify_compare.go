@@ -18,7 +18,7 @@ import (
 )
 
 // compare finds what is wrong with one command.
-func (v *checker) compare(s *descriptor) {
+func (v *checker) compare(s *subject) {
 	if s.statement != nil {
 		if s.described.refused != nil {
 			s.refused(s.described.refused)
@@ -54,7 +54,7 @@ var hints = map[string]string{
 
 // refused is the finding of a statement that the server cannot prepare. Its text is
 // safe to show here: no value is bound, and it quotes nothing but the SQL.
-func (s *descriptor) refused(e *pgconn.PgError) {
+func (s *subject) refused(e *pgconn.PgError) {
 	fix := hints[e.Code]
 	if fix == "" {
 		fix = "correct the SQL, or migrate the database"
@@ -67,7 +67,7 @@ func (s *descriptor) refused(e *pgconn.PgError) {
 }
 
 // params compares the parameters with the fields of the input.
-func (v *checker) params(s *descriptor) {
+func (v *checker) params(s *subject) {
 	st, oids, casts := s.statement, s.described.sd.ParamOIDs, s.statement.text.Casts()
 	for i, f := range st.fields {
 		if i >= len(oids) {
@@ -95,7 +95,7 @@ func (v *checker) params(s *descriptor) {
 }
 
 // labels compares the values that a oneof allows with those of an enum; after dive, with those of an array's elements.
-func (v *checker) labels(s *descriptor, in reflect.Type, f structfields.Field, oid uint32) {
+func (v *checker) labels(s *subject, in reflect.Type, f structfields.Field, oid uint32) {
 	t := v.types.Live[oid]
 	if f.Index == nil || t.Kind != "e" && t.Elem == 0 || len(t.Labels) == 0 || t.Labels[0] == "" {
 		return
@@ -120,7 +120,7 @@ func (v *checker) labels(s *descriptor, in reflect.Type, f structfields.Field, o
 }
 
 // reportMismatch reports that a field and what it is sent as or scanned from do not fit.
-func (s *descriptor) reportMismatch(what string, f structfields.Field, l typemap.Mismatch, other string) {
+func (s *subject) reportMismatch(what string, f structfields.Field, l typemap.Mismatch, other string) {
 	if l.Why == "" {
 		return
 	}
@@ -131,14 +131,14 @@ func (s *descriptor) reportMismatch(what string, f structfields.Field, l typemap
 	report(what, l.Rule, "(%s) %s %s: %s", f.Type, l.Why, other, l.Hint)
 }
 
-func (s *descriptor) inputField(f structfields.Field) string {
+func (s *subject) inputField(f structfields.Field) string {
 	if f.Index == nil {
 		return "input"
 	}
 	return structfields.TypeOr(s.in, "input") + "." + f.Path
 }
 
-func (s *descriptor) rowField(typ reflect.Type, f structfields.Field) string {
+func (s *subject) rowField(typ reflect.Type, f structfields.Field) string {
 	if f.Index == nil {
 		return "row"
 	}
@@ -146,7 +146,7 @@ func (s *descriptor) rowField(typ reflect.Type, f structfields.Field) string {
 }
 
 // columns compares the columns of the result with the fields of the row.
-func (v *checker) columns(s *descriptor) {
+func (v *checker) columns(s *subject) {
 	if s.rowType == nil {
 		return
 	}
@@ -193,7 +193,7 @@ func (v *checker) columns(s *descriptor) {
 }
 
 // column compares column i with its field.
-func (v *checker) column(s *descriptor, f structfields.Field, c pgconn.FieldDescription, i int) {
+func (v *checker) column(s *subject, f structfields.Field, c pgconn.FieldDescription, i int) {
 	l := v.types.Read(c.DataTypeOID, c.TypeModifier, f.Type)
 	s.reportMismatch(s.rowField(s.rowType.Type, f), f, l, fmt.Sprintf("column %q (%s)", c.Name, v.types.Name(c.DataTypeOID)))
 	if l.Rule == "type" && !l.WarningOnly {
@@ -206,10 +206,10 @@ func (v *checker) column(s *descriptor, f structfields.Field, c pgconn.FieldDesc
 }
 
 // columnTables lists the tables whose columns matter, one by one.
-func (s *descriptor) columnTables() []liveschema.TableName {
+func (s *subject) columnTables() []liveschema.TableName {
 	var tables []liveschema.TableName
 	if s.table != nil {
-		tables = append(tables, s.target())
+		tables = append(tables, s.tableName())
 	}
 	if s.once {
 		tables = append(tables, ledger)
@@ -218,7 +218,7 @@ func (s *descriptor) columnTables() []liveschema.TableName {
 }
 
 // written lists the tables that the command inserts into or updates.
-func (v *checker) written(s *descriptor) (written []*liveschema.Table) {
+func (v *checker) written(s *subject) (written []*liveschema.Table) {
 	if s.analysis != nil {
 		for _, t := range s.analysis.Tables {
 			if r := v.live.TablesByOID[t.OID]; r != nil && (t.Inserted || t.Updated) {
@@ -226,7 +226,7 @@ func (v *checker) written(s *descriptor) (written []*liveschema.Table) {
 			}
 		}
 	}
-	if r := v.live.Tables[s.target()]; r != nil && s.table != nil {
+	if r := v.live.Tables[s.tableName()]; r != nil && s.table != nil {
 		written = append(written, r)
 	}
 	return written
@@ -234,7 +234,7 @@ func (v *checker) written(s *descriptor) (written []*liveschema.Table) {
 
 // rights compares what the statement does to the tables that it names with what
 // the role may.
-func (v *checker) rights(s *descriptor) {
+func (v *checker) rights(s *subject) {
 	if s.analysis == nil {
 		return
 	}
@@ -259,7 +259,7 @@ func (v *checker) rights(s *descriptor) {
 }
 
 // reads looks for what a command that counts as a read does besides.
-func (v *checker) reads(s *descriptor) {
+func (v *checker) reads(s *subject) {
 	if !s.statement.reads || s.analysis == nil {
 		return
 	}
@@ -293,7 +293,7 @@ func (v *checker) reads(s *descriptor) {
 }
 
 // constraints looks for the names in OnConstraint.
-func (v *checker) constraints(s *descriptor) {
+func (v *checker) constraints(s *subject) {
 	for _, name := range slices.Sorted(maps.Keys(s.options.OnConstraint)) {
 		if v.live.Constraints[name] {
 			continue

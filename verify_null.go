@@ -19,7 +19,7 @@ import (
 
 // analyze asks for PostgreSQL's own analysis of the statements that it accepts.
 func (v *checker) analyze(ctx context.Context, conn *pgx.Conn) error {
-	var of []*descriptor
+	var of []*subject
 	var queries []analysis.Query
 	for _, s := range v.subjects {
 		if s.statement == nil || s.described.sd == nil {
@@ -83,7 +83,7 @@ func nullOfSet(t reflect.Type) analysis.Null {
 }
 
 // nullOf says whether a field of the input can be sent as NULL.
-func (s *descriptor) nullOf(f structfields.Field) analysis.Null {
+func (s *subject) nullOf(f structfields.Field) analysis.Null {
 	if s.isSet != nil && s.isSet(f.Path) {
 		return nullOfSet(f.Type)
 	}
@@ -107,7 +107,7 @@ func (s *descriptor) nullOf(f structfields.Field) analysis.Null {
 }
 
 // isRequired reports whether nil is refused for a field of an input or a row before anything is sent.
-func (s *descriptor) isRequired(of reflect.Type, f structfields.Field) bool {
+func (s *subject) isRequired(of reflect.Type, f structfields.Field) bool {
 	return f.Index != nil && !s.options.Trusted && slices.ContainsFunc(validation.ParseTag(of.FieldByIndex(f.Index).Tag.Get("validate")).List,
 		func(rule validation.Rule) bool { return rule.Name == "required" })
 }
@@ -120,7 +120,7 @@ func isNullablePgtype(t reflect.Type) bool {
 }
 
 // at says at which line of the SQL something is, unless the SQL is one line.
-func (s *descriptor) at(line int) string {
+func (s *subject) at(line int) string {
 	if line == 0 || !strings.Contains(s.statement.text.SQL, "\n") {
 		return ""
 	}
@@ -128,7 +128,7 @@ func (s *descriptor) at(line int) string {
 }
 
 // null reports that a column may be NULL, or an element of it, where its field cannot hold that.
-func (v *checker) null(s *descriptor, f structfields.Field, c pgconn.FieldDescription, i int) {
+func (v *checker) null(s *subject, f structfields.Field, c pgconn.FieldDescription, i int) {
 	if s.analysis == nil || i >= len(s.analysis.Columns) || f.NotNull {
 		return
 	}
@@ -150,7 +150,7 @@ func (v *checker) null(s *descriptor, f structfields.Field, c pgconn.FieldDescri
 }
 
 // assigned compares the parameters with the columns that they are assigned to.
-func (v *checker) assigned(s *descriptor, f structfields.Field, i int, placeholder string) {
+func (v *checker) assigned(s *subject, f structfields.Field, i int, placeholder string) {
 	if s.analysis == nil || i >= len(s.analysis.Params) {
 		return
 	}
@@ -186,7 +186,7 @@ func (v *checker) assigned(s *descriptor, f structfields.Field, i int, placehold
 }
 
 // nullSets reports the columns that the SQL itself sets to NULL: to the constant, or, as a warning, to what may be NULL.
-func (v *checker) nullSets(s *descriptor) {
+func (v *checker) nullSets(s *subject) {
 	if s.analysis == nil {
 		return
 	}
@@ -207,7 +207,7 @@ func tableOf(c analysis.ColumnRef) string {
 }
 
 // omitted reports the columns that an INSERT has to fill and does not.
-func (v *checker) omitted(s *descriptor) {
+func (v *checker) omitted(s *subject) {
 	if s.analysis == nil {
 		return
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/pgcmd/pgcmd/internal/structfields"
 )
 
-// target is the table of a Copy.
-func (s *descriptor) target() liveschema.TableName {
+// tableName is the table of a Copy.
+func (s *subject) tableName() liveschema.TableName {
 	if len(s.table) == 0 {
 		return liveschema.TableName{}
 	}
@@ -24,8 +24,8 @@ func (s *descriptor) target() liveschema.TableName {
 }
 
 // copied compares the table of a Copy with the fields of its rows.
-func (v *checker) copied(s *descriptor) {
-	r := v.live.Tables[s.target()]
+func (v *checker) copied(s *subject) {
+	r := v.live.Tables[s.tableName()]
 	what := "table " + s.table.Sanitize()
 	switch {
 	case r == nil:
@@ -81,7 +81,7 @@ func (v *checker) copied(s *descriptor) {
 
 // copiedNull reports a field that may be nil where the column of a Copy is NOT NULL. COPY writes the NULL: it takes no
 // default for it.
-func (v *checker) copiedNull(s *descriptor, f structfields.Field, c *liveschema.Column) {
+func (v *checker) copiedNull(s *subject, f structfields.Field, c *liveschema.Column) {
 	if c.TakesNull || c.Generated || f.NotNull || c.HasTrigger || s.isRequired(s.row, f) {
 		return
 	}
@@ -111,7 +111,7 @@ var ledgerColumns = []struct {
 }
 
 // onceLedger compares the ledger with what Once needs.
-func (v *checker) onceLedger(s *descriptor) {
+func (v *checker) onceLedger(s *subject) {
 	const what, fix = "Once", "run pgcmd.OnceSchema"
 	r := v.live.Tables[ledger]
 	switch {

@@ -1,5 +1,7 @@
 package stmtcache
 
+import "sync"
+
 // An LRU is a map of limited size, which evicts the entry that was not used for the longest
 // time. It is not safe for concurrent use.
 type LRU[K comparable, V any] struct {
@@ -77,3 +79,32 @@ func (l *LRU[K, V]) pushFront(n *node[K, V]) {
 }
 
 func (n *node[K, V]) unlink() { n.next.prev, n.prev.next = n.prev, n.next }
+
+// A SharedLRU is an [LRU] that is safe for concurrent use.
+type SharedLRU[K comparable, V any] struct {
+	mu  sync.Mutex
+	lru *LRU[K, V]
+}
+
+// NewSharedLRU makes a SharedLRU of at most [Size] entries.
+func NewSharedLRU[K comparable, V any]() *SharedLRU[K, V] {
+	return &SharedLRU[K, V]{lru: NewLRU[K, V](Size, nil)}
+}
+
+// Get returns the value of key, and marks it as used.
+func (l *SharedLRU[K, V]) Get(key K) (value V, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lru.Get(key)
+}
+
+// GetOrPut returns the value of key, which is value if there was none.
+func (l *SharedLRU[K, V]) GetOrPut(key K, value V) V {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if known, ok := l.lru.Get(key); ok {
+		return known
+	}
+	l.lru.Put(key, value)
+	return value
+}

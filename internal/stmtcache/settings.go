@@ -105,3 +105,20 @@ func RefusedSetting(name string, err error) error {
 	return &SettingError{Name: name, Err: &pgconn.PgError{Severity: pgErr.Severity, SeverityUnlocalized: pgErr.SeverityUnlocalized,
 		Code: pgErr.Code, File: pgErr.File, Line: pgErr.Line, Routine: pgErr.Routine, Message: "the setting was refused"}}
 }
+
+// IsSettingName reports whether all versions of PostgreSQL take the name of a setting.
+func IsSettingName(name string) bool {
+	start := true // of a part of the name
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '_':
+			start = false
+		case !start && (c >= '0' && c <= '9'):
+		case !start && c == '.':
+			start = true
+		default:
+			return false
+		}
+	}
+	return !start
+}

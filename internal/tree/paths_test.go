@@ -13,6 +13,7 @@ import (
 
 var (
 	quoted  = regexp.MustCompile("`([A-Za-z0-9_./-]+)`")
+	named   = regexp.MustCompile("`([a-z_]+\\.go)`: ([^;|]+)")
 	layered = regexp.MustCompile(`(?m)^\| ([a-z, ]+) \|`)
 )
 
@@ -62,4 +63,25 @@ func TestTheDocumentOfTheArchitectureListsEveryPackage(t *testing.T) {
 	for _, folder := range packages {
 		assert.True(t, listed[folder.Name()], "docs/architecture.md does not list internal/%s", folder.Name())
 	}
+}
+
+// docs/architecture.md names functions of the root, by the file that they are in.
+func TestTheFunctionsThatTheDocumentOfTheArchitectureNamesExist(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(root, "docs", "architecture.md"))
+	require.NoError(t, err)
+	_, section, found := strings.Cut(string(text), "\n## Where it is decided\n")
+	require.True(t, found)
+	section, _, _ = strings.Cut(section, "\n## ")
+	functions := 0
+	for _, list := range named.FindAllStringSubmatch(section, -1) {
+		source, err := os.ReadFile(filepath.Join(root, list[1]))
+		require.NoError(t, err)
+		for _, match := range quoted.FindAllStringSubmatch(list[2], -1) {
+			functions++
+			declared := regexp.MustCompile(`(?m)^func (\([^)]*\) )?` + match[1] + `\(`).Match(source)
+			assert.True(t, declared, "docs/architecture.md names %s of %s, which has no such function", match[1], list[1])
+		}
+	}
+	assert.Greater(t, functions, 20)
 }

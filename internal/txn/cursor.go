@@ -29,18 +29,29 @@ type Cursor struct {
 	savepoints  int  // that were made before it
 	rolledBack  bool // with its savepoint
 	maybeClosed bool // SQL of the body may have closed it
+	size        int  // how many rows the next fetch asks for
 	columns     []pgconn.FieldDescription
 }
+
+// The rows of a fetch are in memory together: firstFetch rows at first, then four times as
+// many each time, up to MaxFetch rows or fetchBytes bytes. More would hardly be faster, even
+// if a round trip is long.
+const (
+	firstFetch = 128
+	MaxFetch   = 32_768
+	fetchBytes = 4 << 20
+)
 
 // NewCursor makes a cursor of a statement with encoded arguments. It has a name that no cursor
 // on the connection has had.
 func (t *Txn) NewCursor(sql string, sd *pgconn.StatementDescription, args *params.Encoder) *Cursor {
-	return &Cursor{t: t, sql: sql, sd: sd, args: args, name: fmt.Sprintf("pgcmd_cursor_%d", stmtcache.OnConn(t.Conn).NextID())}
+	return &Cursor{t: t, sql: sql, sd: sd, args: args, size: firstFetch, name: fmt.Sprintf("pgcmd_cursor_%d", stmtcache.OnConn(t.Conn).NextID())}
 }
 
-// Fetch requests up to size rows, after the deferred statements and in one message with them,
-// and calls read with the rows. It reports whether there may be more.
-func (c *Cursor) Fetch(ctx context.Context, size int, read func(rows rowscan.Rows)) (more bool, err error) {
+// Fetch requests the next rows, after the deferred statements and in one message with them, and
+// calls read with them, which returns their number and their size in bytes. It reports whether
+// there may be more.
+func (c *Cursor) Fetch(ctx context.Context, read func(rows rowscan.Rows) (got, size int)) (more bool, err error) {
 	t := c.t
 	if err := t.Idle(); err != nil {
 		return false, err
@@ -57,7 +68,7 @@ func (c *Cursor) Fetch(ctx context.Context, size int, read func(rows rowscan.Row
 	if opening {
 		c.open(to)
 	}
-	to.SendExecute(&pgproto3.Execute{Portal: c.name, MaxRows: uint32(size)})
+	to.SendExecute(&pgproto3.Execute{Portal: c.name, MaxRows: uint32(c.size)})
 	to.SendSync(&pgproto3.Sync{})
 	t.startWatch(ctx)
 	func() {
@@ -70,7 +81,11 @@ func (c *Cursor) Fetch(ctx context.Context, size int, read func(rows rowscan.Row
 			err = deferredError(deferred, rows.Skipping(), rows.Finish(ctx))
 		}()
 		if rows.Flush() == nil {
-			read(rows)
+			got, size := read(rows)
+			c.size = min(4*c.size, MaxFetch)
+			if got > 0 {
+				c.size = max(1, min(c.size, fetchBytes/(size/got+1)))
+			}
 		}
 	}()
 	if opening {

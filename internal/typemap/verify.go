@@ -146,9 +146,10 @@ func (u Unverified) verifyOn(ctx context.Context, conn *pgx.Conn, oids []uint32,
 	return u.verify(t, oids, args, blind), nil
 }
 
-// verify converts bytes to text where the type does not hold bytes. blind means that pgx does
-// not know the types.
+// verify converts bytes to text where the type does not hold bytes, if it refuses no argument:
+// else they may be verified again, by other types. blind means that pgx does not know the types.
 func (u Unverified) verify(t Types, oids []uint32, args []any, blind bool) *ArgError {
+	var converted []any // nil if none is
 	for _, i := range u {
 		if i >= len(oids) {
 			continue
@@ -173,14 +174,16 @@ func (u Unverified) verify(t Types, oids []uint32, args []any, blind bool) *ArgE
 			if text, ok := value.(string); ok {
 				why = NotText(text)
 			}
-			if why == "" {
-				args[i] = value
+			if converted == nil {
+				converted = slices.Clone(args)
 			}
+			converted[i] = value
 		}
 		if why != "" {
 			return &ArgError{Param: i, Rule: "text", Message: why}
 		}
 	}
+	copy(args, converted)
 	return nil
 }
 

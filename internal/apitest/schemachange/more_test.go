@@ -257,3 +257,34 @@ func TestBytesThatTheColumnTakesNowAreSent(t *testing.T) {
 		})
 	}
 }
+
+// The types of two parameters change. What the old types needed must not be sent to the new ones.
+func TestArgumentsAreReadAgainForNewTypes(t *testing.T) {
+	t.Parallel()
+	type row struct{ A, B []byte }
+	for name, insert := range map[string]func(ctx context.Context, db pgcmd.DB, in row) error{
+		"a statement": func(ctx context.Context, db pgcmd.DB, in row) error {
+			_, err := pgcmd.Exec[row]("moods.insert", `insert into moods values (@a, @b)`).Run(ctx, db, in)
+			return err
+		},
+		"a stream in a transaction": func(ctx context.Context, db pgcmd.DB, in row) error {
+			c := pgcmd.Query[row, string]("moods.return", `insert into moods values (@a, @b) returning 'x'`).With(pgcmd.Options{InTx: true})
+			for _, err := range pgcmd.Stream(ctx, db, c, in) {
+				return err
+			}
+			return nil
+		},
+	} {
+		conn, err := pgx.Connect(t.Context(), pgcmdtest.URL(t, `create type mood as enum ('one'); create table moods (a mood, b text)`))
+		require.NoError(t, err)
+		defer conn.Close(context.Background())
+		require.NoError(t, insert(t.Context(), conn, row{[]byte("one"), []byte("one")}), name)
+		_, err = conn.Exec(t.Context(), `drop table moods; create table moods (a bytea, b bytea)`)
+		require.NoError(t, err)
+		want := row{[]byte(`\x4142`), []byte{0xff}}
+		require.NoError(t, insert(t.Context(), conn, want), name)
+		var got row
+		require.NoError(t, conn.QueryRow(t.Context(), `select a, b from moods`).Scan(&got.A, &got.B))
+		assert.Equal(t, want, got, name)
+	}
+}
