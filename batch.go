@@ -174,7 +174,7 @@ func (b *batch) configure(d *definition) body {
 	if o.InTx && b.mode > Isolated {
 		panic(fmt.Sprintf("pgcmd: %s: Options.InTx, but an %v batch has a transaction for each item: use Atomic or Isolated", d.name, b.mode))
 	}
-	inner := b.items.with(&Options{ReadOnly: o.ReadOnly, Writes: o.Writes, Trusted: o.Trusted, MaxRows: o.MaxRows, MaxBytes: o.MaxBytes, OnConstraint: o.OnConstraint})
+	inner := b.items.with(&Options{ReadOnly: o.ReadOnly, Writes: o.Writes, Trusted: o.Trusted, MaxRows: o.MaxRows, MaxBytes: o.MaxBytes, most: o.most, OnConstraint: o.OnConstraint})
 	c := *b
 	c.options, c.inner, c.pipelined = *o, inner, inner.pipelines
 	c.item = func(int) *definition { return inner }

@@ -460,10 +460,10 @@ func (r *batchRun) arguments(i int) ([]any, *Error) {
 	return q.readArguments(r.args, inv)
 }
 
-func (r *batchRun) limits(i int) limits { return r.item(i).query.limits.or(r.standing) }
+func (r *batchRun) limits(i int) limits { return r.item(i).query.limitsBelow(r.standing) }
 
 func (r *batchRun) bounded() bool {
-	return r.has(func(d *definition) bool { return d.query.limits.or(r.standing).bytes > 0 })
+	return r.has(func(d *definition) bool { return d.query.limitsBelow(r.standing).bytes > 0 })
 }
 
 func (r *batchRun) read(i int, rows rowscan.Rows, l limits) *Error {

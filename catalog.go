@@ -42,7 +42,7 @@ type catalogEntry struct {
 // NewCatalog makes a catalog of commands. It panics, and lists everything that is wrong, if
 // two commands have the same name, or if a type has no JSON form (a channel, a function, the
 // sequence of a [Copy]) or one that loses unexported fields. A Query without MaxRows gets
-// one of 10,000, whatever [Config].MaxRows is.
+// that of [Config], and returns 10,000 rows at most.
 func NewCatalog(defs ...Definition) *Catalog {
 	c := &Catalog{entries: make(map[string]*catalogEntry, len(defs))}
 	first := make(map[string]int, len(defs))
@@ -71,28 +71,22 @@ func NewCatalog(defs ...Definition) *Catalog {
 }
 
 // Limit returns a copy of c in which the command called name returns at most so many rows
-// and bytes, like [Options].MaxRows and MaxBytes: it lowers those limits and never raises
-// them. Zero leaves a limit as it is. A command with a Go body, whose rows pgcmd does not
-// read, is left as it is. It panics if there is no command of that name.
+// and bytes, like [Options].MaxRows and MaxBytes: it lowers those limits and those of
+// [Config], and never raises them. Zero leaves a limit as it is. A command with a Go body,
+// whose rows pgcmd does not read, is left as it is. It panics if there is no command of that name.
 func (c *Catalog) Limit(name string, maxRows, maxBytes int) *Catalog {
 	l := c.entries[name]
 	if l == nil {
 		panic("pgcmd: Catalog.Limit: " + c.unknown(name).Message)
 	}
-	lower := func(to, from int) int {
-		if to > 0 && (from == 0 || from > to) {
-			return to
-		}
-		return 0
-	}
 	var o Options
 	if l.rowType != nil {
-		o.MaxBytes = lower(maxBytes, l.options.MaxBytes)
+		o.most.bytes = maxBytes
 	}
 	if l.returnsMany() {
-		o.MaxRows = lower(maxRows, l.options.MaxRows)
+		o.most.rows = maxRows
 	}
-	if o.MaxBytes == 0 && o.MaxRows == 0 {
+	if o.most == (limits{}) {
 		return c
 	}
 	limited, mistakes := newCatalogEntry(l.def.with(&o))
@@ -104,8 +98,6 @@ func (c *Catalog) Limit(name string, maxRows, maxBytes int) *Catalog {
 	return less
 }
 
-const catalogMaxRows = 10_000
-
 // newCatalogEntry makes the entry of a command, or returns why there can be none.
 func newCatalogEntry(def *definition) (l *catalogEntry, mistakes []string) {
 	s := def.descriptor()
@@ -114,7 +106,7 @@ func newCatalogEntry(def *definition) (l *catalogEntry, mistakes []string) {
 			"catalog a Transaction or a New command that takes the rows as a slice, and runs the Copy"}
 	}
 	if s.options.MaxRows == 0 && s.returnsMany() {
-		def = def.with(&Options{MaxRows: catalogMaxRows})
+		def = def.with(&Options{most: limits{rows: defaultMaxRows}})
 		s = def.descriptor()
 	}
 	l = &catalogEntry{descriptor: s, def: def, inputSchema: s.schemaOfInput(), outputSchema: schemas.Of("output", s.output)}
@@ -399,7 +391,7 @@ func (l *catalogEntry) describe() CommandInfo {
 		Once:        l.once,
 		Attempts:    max(l.own.Retry.Attempts, 1),
 		Timeout:     l.own.Timeout,
-		MaxRows:     l.options.MaxRows,
+		MaxRows:     limits{rows: l.options.MaxRows}.atMost(l.options.most).rows,
 		Codes:       l.codes(),
 	}
 	for name, domain := range l.options.OnConstraint {

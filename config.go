@@ -81,7 +81,7 @@ type Config struct {
 	// sets less is refused.
 	AllowInsecure bool
 
-	MaxRows     int // of each Query that sets none: see Options.MaxRows; those of a Catalog set 10,000; zero: no limit
+	MaxRows     int // of each Query that sets none: see Options.MaxRows; zero: no limit
 	MaxBytes    int // of commands that set none: see Options.MaxBytes; zero: no limit
 	RetryBudget int // how many retries in a row the pool's commands may take together; zero: 100; negative: no limit
 

@@ -51,8 +51,9 @@ type Options struct {
 	// MaxRows is the most rows that a Query may return: one more is
 	// CodeTooManyRows, never a truncation, and stops the reading at once; a
 	// statement that plainly writes is read to its end first, and so is one within
-	// a transaction. Zero means no limit (AdHoc: 10,000). It panics on all but a Query,
-	// AdHoc and a [Batch] of them.
+	// a transaction. Zero means [Config].MaxRows, else no limit; AdHoc and the Queries of a
+	// [Catalog] then return 10,000 at most. It panics on all but a Query, AdHoc and a
+	// [Batch] of them.
 	MaxRows int
 
 	// MaxBytes is the most bytes that the values which a Query, a QueryOne or an AdHoc
@@ -80,6 +81,8 @@ type Options struct {
 	// at a time, and must not block. [WithProgress] is for one run. It panics on a command
 	// that is neither.
 	Progress func(done, total int)
+
+	most limits // of a catalog, whatever the pool's are
 }
 
 // merge returns o with what is set in more. Retry and Tx are replaced whole,
@@ -109,6 +112,7 @@ func (o Options) merge(command string, more Options) Options {
 		panic(fmt.Sprintf("pgcmd: %s: Options.MaxBytes is %d: it must not be negative (zero keeps what was set)", command, more.MaxBytes))
 	}
 	o.MaxRows, o.MaxBytes = cmp.Or(more.MaxRows, o.MaxRows), cmp.Or(more.MaxBytes, o.MaxBytes)
+	o.most = o.most.atMost(more.most)
 	o.Description = cmp.Or(more.Description, o.Description)
 	o.ReadOnly = o.ReadOnly || more.ReadOnly
 	o.Writes = o.Writes || more.Writes

@@ -195,7 +195,7 @@ func (q *query) begin(ctx context.Context, db DB, inv *invocation) (failure *Err
 	t := resolve(db)
 	var l limits
 	if q.kind != queryExec {
-		l = q.limits.or(t.limits())
+		l = q.limitsBelow(t.limits())
 	}
 	inv.argsFree = false
 	inv.result, failure = q.prepareSend(ctx, &t, inv.args, l)
@@ -374,7 +374,7 @@ func (q *query) checkColumns(types *pgtype.Map, columns []pgconn.FieldDescriptio
 type AdHocQuery struct {
 	SQL     string         `validate:"required,max=10000"` // one statement; names Args as @name
 	Args    map[string]any // a value for every name in SQL; more are fine
-	MaxRows int            `validate:"gte=0,lte=100000"` // more rows are CodeTooManyRows; zero: Options.MaxRows of the command, else 10,000
+	MaxRows int            `validate:"gte=0,lte=100000"` // more rows are CodeTooManyRows; zero: Options.MaxRows of the command, else Config.MaxRows, and 10,000 at most
 	Timeout time.Duration  `validate:"gte=0"`            // of this query; zero: the command's, and the caller's context
 }
 
@@ -399,7 +399,7 @@ func (r AdHocResult) MarshalJSON() ([]byte, error) {
 // value, and two columns with the same name.
 var AdHoc *Command[AdHocQuery, AdHocResult] = newAdHoc()
 
-const adHocMaxRows = 10_000
+const defaultMaxRows = 10_000
 
 func newAdHoc() *Command[AdHocQuery, AdHocResult] {
 	d := newDefinition("pgcmd.adhoc", (*AdHocQuery)(nil), (*AdHocResult)(nil))
@@ -430,7 +430,10 @@ func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocRe
 		return result, newFieldError("SQL", "sql", err.Error(), err)
 	}
 	s := newRuntimeStatement("pgcmd.adhoc", text, make([]string, len(text.Names)), o)
-	s.shared, s.limits = false, limits{rows: in.MaxRows}.or(s.limits).or(limits{rows: adHocMaxRows})
+	s.shared, s.limits = false, limits{rows: in.MaxRows}.or(s.limits)
+	if s.limits.rows == 0 {
+		s.most.rows = defaultMaxRows
+	}
 	args := make([]any, len(text.Names))
 	switch {
 	case text.MaxParam > 0:

@@ -37,6 +37,7 @@ type statement struct {
 	writes   bool // it was declared to change what its text and its command tag do not show
 	shared   bool // it may run on a shared connection
 	limits   limits
+	most     limits // whatever the pool's are
 }
 
 func newStatement(command string, in reflect.Type, text sqltext.Text) *statement {
@@ -62,7 +63,7 @@ func (s *statement) with(command string, o *Options) *statement {
 // withChecked is with for options that the SQL is known to allow.
 func (s *statement) withChecked(o *Options) *statement {
 	c := *s
-	c.readOnly, c.writes, c.limits = o.ReadOnly, o.Writes, limits{rows: o.MaxRows, bytes: o.MaxBytes}
+	c.readOnly, c.writes, c.limits, c.most = o.ReadOnly, o.Writes, limits{rows: o.MaxRows, bytes: o.MaxBytes}, o.most
 	c.reads = o.reads(&s.text)
 	c.shared = c.reads
 	return &c
@@ -420,6 +421,20 @@ func (l limits) or(others limits) limits {
 	}
 	return l
 }
+
+// atMost lowers what is not limited, or more than most allows.
+func (l limits) atMost(most limits) limits {
+	if most.rows > 0 && (l.rows == 0 || l.rows > most.rows) {
+		l.rows = most.rows
+	}
+	if most.bytes > 0 && (l.bytes == 0 || l.bytes > most.bytes) {
+		l.bytes = most.bytes
+	}
+	return l
+}
+
+// limitsBelow are the limits of the statement on a DB with limits of its own.
+func (s *statement) limitsBelow(others limits) limits { return s.limits.or(others).atMost(s.most) }
 
 // A counter counts the bytes that a reply may still have.
 type counter struct {

@@ -140,7 +140,7 @@ func (s *stream) prepare(inv *invocation) (args []any, failure *Error) {
 		}
 	}
 	opts := s.def.opts
-	opts.MaxRows, opts.MaxBytes = 0, 0
+	opts.MaxRows, opts.MaxBytes, opts.most = 0, 0, limits{}
 	s.q = q.withStatement(q.statement.withChecked(&opts))
 	s.q.shared = false // a shared reply is read whole
 	if args != nil {
