@@ -27,7 +27,7 @@ var (
 
 // Their names are those that a test uses, or Go itself.
 var (
-	add = pgcmd.Exec[int64]("people.add", `insert into people ("fullName") values ($1::int8::text)`)
+	add = pgcmd.Exec[int64]("people.add", `insert into people (email, "fullName") values ('a@example.com', $1::int8::text)`)
 	nil = pgcmd.Exec[struct{}]("people.nothing", `delete from people where false`)
 )
 
