@@ -93,7 +93,7 @@ func Batch[In, Out any](c *Command[In, Out], mode BatchMode) *Command[[]In, Batc
 		panic(fmt.Sprintf("pgcmd: %s: Batch was given the unknown mode %d: use Atomic, Isolated, Independent or Sequential", c.def.name, int(mode)))
 	}
 	d := newDefinition(c.def.name+"[]", (*[]In)(nil), (*BatchResult[Out])(nil))
-	d.opts = Options{Description: c.def.opts.Description, ReadOnly: c.def.opts.ReadOnly, Writes: c.def.opts.Writes, Trusted: c.def.opts.Trusted}
+	d.opts.Options = Options{Description: c.def.opts.Description, ReadOnly: c.def.opts.ReadOnly, Writes: c.def.opts.Writes, Trusted: c.def.opts.Trusted}
 	d.inTx, d.isAtomic = mode == Atomic || mode == Isolated, mode == Atomic
 	d.body = newBatch(c.def, mode, func(in, out any) batchValues {
 		v := &typedBatchValues[In, Out]{in: *in.(*[]In)}
@@ -154,7 +154,7 @@ func (v *typedBatchValues[In, Out]) count(succeeded, failed, skipped int) {
 type batch struct {
 	name      string // users.create[], or pipeline
 	mode      BatchMode
-	options   Options
+	options   allOptions
 	pipelined bool        // the items are sent through a pipeline, and not run one by one
 	items     *definition // of a Batch: of its items' command, as it was given
 	inner     *definition // the same with the options of the batch
@@ -174,7 +174,7 @@ func (b *batch) configure(d *definition) body {
 	if o.InTx && b.mode > Isolated {
 		panic(fmt.Sprintf("pgcmd: %s: Options.InTx, but an %v batch has a transaction for each item: use Atomic or Isolated", d.name, b.mode))
 	}
-	inner := b.items.with(&Options{ReadOnly: o.ReadOnly, Writes: o.Writes, Trusted: o.Trusted, MaxRows: o.MaxRows, MaxBytes: o.MaxBytes, most: o.most, OnConstraint: o.OnConstraint})
+	inner := b.items.with(&Options{ReadOnly: o.ReadOnly, Writes: o.Writes, Trusted: o.Trusted, MaxRows: o.MaxRows, MaxBytes: o.MaxBytes, OnConstraint: o.OnConstraint}).atMost(o.most)
 	c := *b
 	c.options, c.inner, c.pipelined = *o, inner, inner.pipelines
 	c.item = func(int) *definition { return inner }

@@ -79,17 +79,17 @@ func (c *Catalog) Limit(name string, maxRows, maxBytes int) *Catalog {
 	if l == nil {
 		panic("pgcmd: Catalog.Limit: " + c.unknown(name).Message)
 	}
-	var o Options
+	var most limits
 	if l.rowType != nil {
-		o.most.bytes = maxBytes
+		most.bytes = maxBytes
 	}
 	if l.returnsMany() {
-		o.most.rows = maxRows
+		most.rows = maxRows
 	}
-	if o.most == (limits{}) {
+	if most == (limits{}) {
 		return c
 	}
-	limited, mistakes := newCatalogEntry(l.def.with(&o))
+	limited, mistakes := newCatalogEntry(l.def.atMost(most))
 	if len(mistakes) > 0 { // there were none
 		panic("pgcmd: Catalog.Limit: " + strings.Join(mistakes, "; "))
 	}
@@ -106,7 +106,7 @@ func newCatalogEntry(def *definition) (l *catalogEntry, mistakes []string) {
 			"catalog a Transaction or a New command that takes the rows as a slice, and runs the Copy"}
 	}
 	if s.options.MaxRows == 0 && s.returnsMany() {
-		def = def.with(&Options{most: limits{rows: defaultMaxRows}})
+		def = def.atMost(limits{rows: defaultMaxRows})
 		s = def.descriptor()
 	}
 	l = &catalogEntry{descriptor: s, def: def, inputSchema: s.schemaOfInput(), outputSchema: schemas.Of("output", s.output)}

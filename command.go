@@ -30,7 +30,7 @@ type Command[In, Out any] struct{ def *definition }
 // once, and not again for every pair of types.
 type definition struct {
 	name     string
-	opts     Options
+	opts     allOptions
 	body     body
 	query    *query // the body of a Query, a QueryOne or an Exec; nil for others
 	inTx     bool   // the body runs in a transaction: of a Transaction, or InTx
@@ -293,7 +293,14 @@ func (c *Command[In, Out]) With(o Options) *Command[In, Out] {
 
 func (d *definition) with(o *Options) *definition {
 	k := *d
-	k.opts = k.opts.merge(k.name, *o)
+	k.opts.Options = k.opts.merge(k.name, *o)
+	return k.prepare()
+}
+
+// atMost returns a copy of d with lower limits.
+func (d *definition) atMost(most limits) *definition {
+	k := *d
+	k.opts.most = k.opts.most.atMost(most)
 	return k.prepare()
 }
 
@@ -333,7 +340,7 @@ type descriptor struct {
 	hasUserCode   bool // it has hooks or middleware, whose errors can be any
 
 	// Of a batch these are what its items have:
-	options    Options
+	options    allOptions
 	in         reflect.Type
 	statement  *statement       // of a command that is one; else nil
 	variants   *variants        // of SQL with optional parts or choices; else nil
@@ -367,7 +374,7 @@ func (d *definition) descriptor() *descriptor {
 			s.table, s.row, s.fields = b.name, b.typ, b.fields
 		}
 	}
-	s.name, s.own, s.input, s.output = d.name, d.opts, d.in, d.out
+	s.name, s.own, s.input, s.output = d.name, d.opts.Options, d.in, d.out
 	s.reads = d.reads
 	s.inTx, s.once = d.inTx, s.once || d.isOnce
 	s.hasUserCode = s.hasUserCode || d.handler != nil || len(d.before)+len(d.after)+len(d.onError) > 0

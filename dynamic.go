@@ -24,7 +24,7 @@ type source interface {
 	// the fields of the input that it names. The arguments are the run's own.
 	resolve(q *query, inv *invocation) (*query, []any, *Error)
 	// configure returns the source for other options.
-	configure(o *Options) source
+	configure(o *allOptions) source
 }
 
 // runResolved is run for a query with a source.
@@ -44,7 +44,7 @@ type variants struct {
 	template *sqltext.Template
 	fields   *bind.Variants
 	in       reflect.Type
-	options  *Options
+	options  *allOptions
 	known    *stmtcache.SharedLRU[sqltext.Variant, *query]
 }
 
@@ -72,7 +72,7 @@ func newVariants(command string, in reflect.Type, template *sqltext.Template) (*
 	return newStatement(command, in, all), v
 }
 
-func (v *variants) configure(o *Options) source {
+func (v *variants) configure(o *allOptions) source {
 	c := *v
 	c.options, c.known = o, stmtcache.NewSharedLRU[sqltext.Variant, *query]()
 	return &c
@@ -182,7 +182,7 @@ func ExecFunc[In any](name string, build func(in In) (sql string, args []any, er
 // A builder is the source of SQL that a function makes.
 type builder struct {
 	build   func(in any) (string, []any, error) // of an *In
-	options *Options
+	options *allOptions
 	known   *stmtcache.SharedLRU[string, *query] // by the SQL
 }
 
@@ -195,7 +195,7 @@ func defineBuilt(kind queryKind, name string, in, out any, missing bool, build f
 	return d.ofQuery(&query{statement: &statement{name: name}, kind: kind, source: &builder{build: build}})
 }
 
-func (b *builder) configure(o *Options) source {
+func (b *builder) configure(o *allOptions) source {
 	c := *b
 	c.options, c.known = o, stmtcache.NewSharedLRU[string, *query]()
 	return &c
@@ -258,7 +258,7 @@ func (b *builder) statement(command, sql string) (*statement, *Error) {
 
 // newRuntimeStatement makes a statement whose arguments can be of any types. params are their
 // names, for messages.
-func newRuntimeStatement(command string, text sqltext.Text, params []string, o *Options) *statement {
+func newRuntimeStatement(command string, text sqltext.Text, params []string, o *allOptions) *statement {
 	s := &statement{name: command, text: text, params: params}
 	for i := range params {
 		s.checks.Add(i, len(params), typemap.CheckOf(reflect.TypeFor[any]()))

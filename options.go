@@ -81,8 +81,12 @@ type Options struct {
 	// at a time, and must not block. [WithProgress] is for one run. It panics on a command
 	// that is neither.
 	Progress func(done, total int)
+}
 
-	most limits // of a catalog, whatever the pool's are
+// allOptions are the Options of a command, and what a catalog adds to them.
+type allOptions struct {
+	Options
+	most limits // whatever MaxRows, MaxBytes and the pool's limits are
 }
 
 // merge returns o with what is set in more. Retry and Tx are replaced whole,
@@ -112,7 +116,6 @@ func (o Options) merge(command string, more Options) Options {
 		panic(fmt.Sprintf("pgcmd: %s: Options.MaxBytes is %d: it must not be negative (zero keeps what was set)", command, more.MaxBytes))
 	}
 	o.MaxRows, o.MaxBytes = cmp.Or(more.MaxRows, o.MaxRows), cmp.Or(more.MaxBytes, o.MaxBytes)
-	o.most = o.most.atMost(more.most)
 	o.Description = cmp.Or(more.Description, o.Description)
 	o.ReadOnly = o.ReadOnly || more.ReadOnly
 	o.Writes = o.Writes || more.Writes
@@ -143,7 +146,7 @@ func (o Options) merge(command string, more Options) Options {
 }
 
 // reads reports whether a statement with these options changes nothing.
-func (o *Options) reads(text *sqltext.Text) bool {
+func (o *allOptions) reads(text *sqltext.Text) bool {
 	return o.ReadOnly || text.ChangesNothing && !o.Writes
 }
 

@@ -142,7 +142,7 @@ func (d *definition) ofQuery(q *query) *definition {
 
 func (q *query) configure(d *definition) body { return q.with(d.name, &d.opts) }
 
-func (q *query) with(name string, o *Options) *query {
+func (q *query) with(name string, o *allOptions) *query {
 	c := *q
 	c.statement = q.statement.with(name, o)
 	if q.source != nil {
@@ -409,7 +409,7 @@ func newAdHoc() *Command[AdHocQuery, AdHocResult] {
 }
 
 // adHoc is the body of AdHoc.
-type adHoc struct{ options Options }
+type adHoc struct{ options allOptions }
 
 func (adHoc) configure(d *definition) body { return adHoc{d.opts} }
 
@@ -424,7 +424,7 @@ func (a adHoc) run(ctx context.Context, db DB, inv *invocation) error {
 }
 
 // run makes a statement of the query and runs it as a Query of maps.
-func (in AdHocQuery) run(ctx context.Context, db DB, o *Options) (result AdHocResult, err error) {
+func (in AdHocQuery) run(ctx context.Context, db DB, o *allOptions) (result AdHocResult, err error) {
 	text, err := sqltext.Parse(in.SQL)
 	if err != nil {
 		return result, newFieldError("SQL", "sql", err.Error(), err)

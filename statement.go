@@ -53,7 +53,7 @@ func newStatement(command string, in reflect.Type, text sqltext.Text) *statement
 }
 
 // with returns the statement with options, and panics if its SQL does not allow them.
-func (s *statement) with(command string, o *Options) *statement {
+func (s *statement) with(command string, o *allOptions) *statement {
 	if o.ReadOnly && s.text.Writes {
 		panic(fmt.Sprintf("pgcmd: %s: Options.ReadOnly, but the SQL is plainly a write: take one of them away", command))
 	}
@@ -61,7 +61,7 @@ func (s *statement) with(command string, o *Options) *statement {
 }
 
 // withChecked is with for options that the SQL is known to allow.
-func (s *statement) withChecked(o *Options) *statement {
+func (s *statement) withChecked(o *allOptions) *statement {
 	c := *s
 	c.readOnly, c.writes, c.limits, c.most = o.ReadOnly, o.Writes, limits{rows: o.MaxRows, bytes: o.MaxBytes}, o.most
 	c.reads = o.reads(&s.text)
