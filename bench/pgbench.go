@@ -22,11 +22,12 @@ import (
 const (
 	pgbenchScale   = 10
 	pgbenchClients = 8
-	pgbenchShared  = 2 // shared by as many
+	manyClients    = 100 // for whom Multiplex is
 	sidePipeline   = "pgcmd, Pipeline"
 	namePgbench    = "pgbench"
 	workTPCB       = "TPC-B-like"
 	workSelect     = "select-only"
+	workSelectMany = "select-only, 100 clients"
 )
 
 // A tpcb is the input of pgbench's transactions.
@@ -83,25 +84,28 @@ func besidePgbench(ctx context.Context, r *results, p pace) error {
 	if out, err := exec.CommandContext(ctx, program, "-i", "-q", "-s", strconv.Itoa(pgbenchScale), url).CombinedOutput(); err != nil {
 		return fmt.Errorf("pgbench -i: %w: %s", err, out)
 	}
-	pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: url, MaxConns: 2, Multiplex: pgbenchShared})
+	pool, err := pgcmd.Connect(ctx, pgcmd.Config{URL: url, MaxConns: 2, Multiplex: sharedConns})
 	if err != nil {
 		return err
 	}
 	defer pool.Pool.Close()
+	selects := [...]transaction{
+		selectCommand,
+		func(ctx context.Context, _ pgcmd.DB, _ *pgx.Conn, in tpcb) error {
+			return selectCommand(ctx, pool, nil, in)
+		},
+		selectByHand,
+	}
 	for _, c := range []struct {
 		work     string
+		clients  int
 		flags    []string
 		together string // what the second way is called
 		sides    [3]transaction
 	}{
-		{workTPCB, nil, sidePipeline, [...]transaction{tpcbCommands, tpcbPipeline, tpcbByHand}},
-		{workSelect, []string{"-S"}, sharer, [...]transaction{
-			selectCommand,
-			func(ctx context.Context, _ pgcmd.DB, _ *pgx.Conn, in tpcb) error {
-				return selectCommand(ctx, pool, nil, in)
-			},
-			selectByHand,
-		}},
+		{workTPCB, pgbenchClients, nil, sidePipeline, [...]transaction{tpcbCommands, tpcbPipeline, tpcbByHand}},
+		{workSelect, pgbenchClients, []string{"-S"}, sharer, selects},
+		{workSelectMany, manyClients, []string{"-S"}, sharer, selects},
 	} {
 		names := []string{ours, c.together, byHand, namePgbench}
 		times := make([]measure.Times, len(names)) // of a transaction of all clients together
@@ -111,9 +115,9 @@ func besidePgbench(ctx context.Context, r *results, p pace) error {
 				var tps float64
 				var err error
 				if names[i] == namePgbench {
-					tps, err = runPgbench(ctx, program, url, p.pgbench, c.flags...)
+					tps, err = runPgbench(ctx, program, url, c.clients, p.pgbench, c.flags...)
 				} else {
-					tps, err = clients(ctx, url, p.pgbench, c.sides[i])
+					tps, err = runClients(ctx, url, c.clients, p.pgbench, c.sides[i])
 				}
 				if err != nil {
 					return fmt.Errorf("%s, %s: %w", c.work, names[i], err)
@@ -188,11 +192,11 @@ func selectByHand(ctx context.Context, _ pgcmd.DB, conn *pgx.Conn, in tpcb) erro
 	return conn.QueryRow(ctx, selectSQL, in.AID).Scan(&balance)
 }
 
-// clients lets as many goroutines as pgbench has clients run transactions, each on a connection of its own, and
+// runClients lets as many goroutines as pgbench has clients run transactions, each on a connection of its own, and
 // returns how many a second they made. Connecting does not count; pgbench leaves it out too. The context of a
 // transaction cannot be cancelled, as little as pgbench's.
-func clients(ctx context.Context, url string, length time.Duration, run transaction) (float64, error) {
-	conns := make([]*pgx.Conn, pgbenchClients)
+func runClients(ctx context.Context, url string, clients int, length time.Duration, run transaction) (float64, error) {
+	conns := make([]*pgx.Conn, clients)
 	for i := range conns {
 		var err error
 		if conns[i], err = pgx.Connect(ctx, url); err != nil {
@@ -227,8 +231,8 @@ func clients(ctx context.Context, url string, length time.Duration, run transact
 
 var tps = regexp.MustCompile(`(?m)^tps = ([0-9.]+)`)
 
-func runPgbench(ctx context.Context, program, url string, length time.Duration, flags ...string) (float64, error) {
-	args := append(flags, "-n", "-M", "prepared", "-c", strconv.Itoa(pgbenchClients), "-j", "2", "-T", strconv.Itoa(int(length.Seconds())), url)
+func runPgbench(ctx context.Context, program, url string, clients int, length time.Duration, flags ...string) (float64, error) {
+	args := append(flags, "-n", "-M", "prepared", "-c", strconv.Itoa(clients), "-j", "2", "-T", strconv.Itoa(int(length.Seconds())), url)
 	out, err := exec.CommandContext(ctx, program, args...).CombinedOutput()
 	if err != nil {
 		return 0, fmt.Errorf("pgbench: %w: %s", err, out)

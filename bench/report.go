@@ -140,6 +140,7 @@ func summaryOf(r *results) string {
 	}
 	tpcb, _ := find(r.pgbench, workTPCB)
 	sel, _ := find(r.pgbench, workSelect)
+	many, _ := find(r.pgbench, workSelectMany)
 	p.head("Other work", "pgcmd", "compare")
 	p.row("a `New` command, over a direct call of its body", ns(new.rows[0].time.Median-direct.time.Median), "no allocation")
 	p.row("the same by `Try` instead of `Run`", ns(try.time.Median-direct.time.Median), "")
@@ -150,6 +151,7 @@ func summaryOf(r *results) string {
 	p.head("Transactions, as a multiple of `pgbench -M prepared` (the C client)", "pgcmd", "pgx by hand", "pgcmd in its fastest form")
 	p.row("TPC-B-like", ofPgbench(tpcb, ours), ofPgbench(tpcb, byHand), ofPgbench(tpcb, sidePipeline)+", as a Pipeline")
 	p.row("select-only", ofPgbench(sel, ours), ofPgbench(sel, byHand), ofPgbench(sel, sharer)+", with Multiplex")
+	p.row(workSelectMany, ofPgbench(many, ours), ofPgbench(many, byHand), ofPgbench(many, sharer)+", with Multiplex")
 	p.line("")
 	return p.String()
 }
@@ -266,10 +268,10 @@ func render(r *results, pace pace, short, summary string) string {
 		}
 	}
 
-	p.line("\n## Beside pgbench\n\n`pgbench -M prepared`, the C client: scale %d, %d clients, `-j 2`, against as many goroutines that run the same statements as commands, each on a connection of its own; %d rounds of %s each, in turns. "+
+	p.line("\n## Beside pgbench\n\n`pgbench -M prepared`, the C client: scale %d, %d clients if it does not say another number, `-j 2`, against as many goroutines that run the same statements as commands, each on a connection of its own; %d rounds of %s each, in turns. "+
 		"All share the cores with the server, so what a client computes the server cannot: on these machines Go's clients, by hand too, do not reach pgbench statement by statement. "+
 		"BEGIN travels with the first statement of a Transaction (6 round trips, pgbench and by hand 7). None of the statements waits for another's result, so that a Pipeline can send them all in one round trip; and reads can share %d connections by `Multiplex`. "+
-		"pgbench makes its own random numbers.", pgbenchScale, pgbenchClients, pace.rounds, pace.pgbench, pgbenchShared)
+		"pgbench makes its own random numbers.", pgbenchScale, pgbenchClients, pace.rounds, pace.pgbench, sharedConns)
 	p.head("", "", "transactions a second", "of pgbench's")
 	for _, t := range r.pgbench {
 		for _, row := range t.rows {

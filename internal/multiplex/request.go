@@ -30,7 +30,7 @@ type Request struct {
 	types     *pgtype.Map       // a copy of the connection's: a map is for one goroutine at a time
 	plans     rowscan.PlanCache // of types
 	encoded   params.Encoder
-	rows      *pgrows.Buffered
+	rows      *rows
 
 	// Guarded by mux.mu:
 	sent      bool
@@ -46,7 +46,15 @@ type Request struct {
 }
 
 // Rows returns the rows of an answered request.
-func (r *Request) Rows() *pgrows.Buffered { return r.rows }
+func (r *Request) Rows() rowscan.Rows { return r.rows }
+
+// rows are those of a reply, with the plans that its request keeps for them.
+type rows struct {
+	pgrows.Buffered
+	plans *rowscan.PlanCache
+}
+
+func (r *rows) PlanCache() *rowscan.PlanCache { return r.plans }
 
 // A requestOutcome is how a request ended.
 type requestOutcome int
@@ -98,7 +106,7 @@ func (c *conn) do(ctx context.Context, q *Query, stmt *preparedStmt) (req *Reque
 	}
 	req = c.free.Get().(*Request)
 	req.command, req.sql, req.slow, req.settings = q.Name, q.SQL, stmt.slow, len(q.Settings)
-	req.rows = &pgrows.Buffered{Reply: &req.reply, Fields: stmt.fields, Types: req.types, Plans: &req.plans, PgConn: c.conn.PgConn(), OnNotice: c.onNotice}
+	req.rows = &rows{pgrows.Buffered{Reply: &req.reply, Fields: stmt.fields, Types: req.types, PgConn: c.conn.PgConn(), OnNotice: c.onNotice}, &req.plans}
 	if c.tracer != nil {
 		traced := c.tracer.TraceQueryStart(ctx, c.conn, pgx.TraceQueryStartData{SQL: q.SQL, Args: q.Args})
 		req.rows.OnEnd = func(tag pgconn.CommandTag, err error) {

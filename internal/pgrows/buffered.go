@@ -5,8 +5,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgtype"
-
-	"github.com/pgcmd/pgcmd/internal/rowscan"
 )
 
 // A Reply is the memory of a complete reply. It may be used for another one after the rows
@@ -25,7 +23,6 @@ type Buffered struct {
 	Reply    *Reply // nil once closed
 	Fields   []pgconn.FieldDescription
 	Types    *pgtype.Map
-	Plans    *rowscan.PlanCache // of Types
 	PgConn   *pgconn.PgConn     // passed to OnNotice
 	OnNotice pgconn.NoticeHandler
 	OnEnd    func(tag pgconn.CommandTag, err error) // is called once; may be nil
@@ -123,9 +120,6 @@ func (r *Buffered) RawValues() [][]byte { return r.values }
 
 // Conn returns nil: the connection is not the caller's.
 func (r *Buffered) Conn() *pgx.Conn { return nil }
-
-// PlanCache returns the plans of the type map.
-func (r *Buffered) PlanCache() *rowscan.PlanCache { return r.Plans }
 
 // TypeMap returns the types that the values are read with.
 func (r *Buffered) TypeMap() *pgtype.Map { return r.Types }
