@@ -122,6 +122,8 @@ func serverBudgets() []budget {
 		{what: "100 callers on the Pool, CPU of a pgxpool by hand", bound: 1, figure: underLoad(100, func(l load) table { return l.cpu })},
 		{what: "1,024 callers on the Pool, time of a pgxpool by hand", bound: 1, figure: underLoad(1024, func(l load) table { return l.time })},
 		{what: "1,024 callers on the Pool, CPU of a pgxpool by hand", bound: 1, figure: underLoad(1024, func(l load) table { return l.cpu })},
+		{what: "a goroutine that waits for a connection of the Pool, memory of one by hand", bound: 1.02, figure: func(r *results) (float64, bool) { return r.waiting[0] / r.waiting[1], r.waiting[1] > 0 }},
+		{what: "a new goroutine that has run a statement on the Pool, stack of one by hand", bound: 1.25, figure: func(r *results) (float64, bool) { return r.stack[0] / r.stack[1], r.stack[1] > 0 }},
 		{what: "100 goroutines, Multiplex, times as fast as a pgxpool by hand", bound: 1.5, atLeast: true, figure: ratio(multiplexed, "0s", sharer)},
 		{what: "100 goroutines, Multiplex at 1 ms, times as fast as a pgxpool by hand", bound: 5, atLeast: true, figure: ratio(multiplexed, "1ms", sharer)},
 	}

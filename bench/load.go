@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,6 +57,9 @@ func loads(ctx context.Context, r *results, p pace) error {
 		}
 		if conns == loadConns[0] {
 			if r.waiting, err = memoryOfWaiting(ctx, own, plain, conns); err != nil {
+				return err
+			}
+			if r.stack, err = stacksOfRuns(ctx, stores); err != nil {
 				return err
 			}
 		}
@@ -135,6 +139,39 @@ func memoryOfWaitingOn(ctx context.Context, pool *pgxpool.Pool, store workload.S
 	}
 }
 
+// stacksOfRuns is how many bytes the stack of a new goroutine has when it has found a row: on the Pool, and by hand.
+func stacksOfRuns(ctx context.Context, stores []workload.Store) (bytes [2]float64, err error) {
+	const many = 1000
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // it would shrink them
+	for s, store := range stores {
+		runtime.GC()
+		before := stacksInUse()
+		errs := make(chan error, many)
+		end := make(chan struct{})
+		var all sync.WaitGroup
+		for range many {
+			all.Go(func() {
+				_, err := store.Find(ctx, 700)
+				errs <- err
+				<-end
+			})
+		}
+		for range many {
+			err = errors.Join(err, <-errs)
+		}
+		bytes[s] = (stacksInUse() - before) / many
+		close(end)
+		all.Wait()
+	}
+	return bytes, err
+}
+
+func stacksInUse() float64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.StackInuse)
+}
+
 // memoryInUse rounds to what 5,000 goroutines may differ in by chance. A sync.Pool keeps what is in it for two
 // collections: what an earlier measurement has left there would be missing from the next.
 func memoryInUse() float64 {
@@ -168,5 +205,6 @@ func (p *page) loads(r *results) {
 		p.row(fmt.Sprint(l.conns), fmt.Sprint(l.callers), perSecond(us.time.Median), perSecond(hand.time.Median), spread(hand.ratio),
 			ns(cpu[0].time.Median), ns(cpu[1].time.Median), spread(cpu[1].ratio), micro(us.latency.At(0.99)), micro(hand.latency.At(0.99)))
 	}
-	p.line("\nA goroutine that waits for a connection has %s bytes on the Pool and %s by hand, its stack included.", number(r.waiting[0]), number(r.waiting[1]))
+	p.line("\nA goroutine that waits for a connection has %s bytes on the Pool and %s by hand, its stack included. When it has found a row, the stack of a new goroutine has %s and %s bytes.",
+		number(r.waiting[0]), number(r.waiting[1]), number(r.stack[0]), number(r.stack[1]))
 }

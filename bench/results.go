@@ -38,6 +38,7 @@ type results struct {
 	hundred    table   // 100 goroutines, in the race that has budgets
 	loads      []load
 	waiting    [2]float64 // bytes of a goroutine that waits for a connection, on the Pool and by hand
+	stack      [2]float64 // bytes of the stack of a new goroutine that has found a row, on the Pool and by hand
 	shared     []table    // 100 goroutines on ten connections or fewer that are shared, by round trip
 	components []component
 	pgbench    []table
