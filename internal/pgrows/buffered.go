@@ -23,7 +23,7 @@ type Buffered struct {
 	Reply    *Reply // nil once closed
 	Fields   []pgconn.FieldDescription
 	Types    *pgtype.Map
-	PgConn   *pgconn.PgConn     // passed to OnNotice
+	PgConn   *pgconn.PgConn // passed to OnNotice
 	OnNotice pgconn.NoticeHandler
 	OnEnd    func(tag pgconn.CommandTag, err error) // is called once; may be nil
 
