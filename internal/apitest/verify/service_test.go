@@ -167,7 +167,6 @@ type (
 	bl  struct{ B bool }
 	tm  struct{ T time.Time }
 	arr struct{ A []string }
-	nn2 struct{ A, B int64 }
 	s2  struct{ A, B string }
 	sn  struct {
 		S string
