@@ -391,7 +391,7 @@ func (a *analyzer) covers(e *pgtree.Node, whens []*pgtree.Node, s *scope, v env)
 		}
 		seen[string(bytes)] = true
 	}
-	return typ != nil && typ.labels > 0 && len(seen) == typ.labels && subject != nil && a.eval(subject, s, env{facts: v.facts, nested: v.nested, depth: v.depth}).can&isNull == 0
+	return typ != nil && typ.labels > 0 && len(seen) == typ.labels && subject != nil && a.eval(subject, s, env{facts: v.facts, nested: v.nested, grouped: v.grouped, returning: v.returning, depth: v.depth}).can&isNull == 0
 }
 
 // ranges reports whether the conditions of a CASE compare one thing in several ways, so that together they may leave out

@@ -49,6 +49,7 @@ create table owned (id int8 primary key, user_id int8, team_id int8, kind text n
 	check ((kind = 'a') = (a is not null)), check ((kind = 'a') = (b is null)));
 create domain flag as bool;
 create table flagged (id int8 primary key, is_on flag, note text, a int, b int, c int, check (num_nonnulls(a, b) = 1), check (num_nulls(c) = 0));
+create table moods (id int8 primary key, mood mood);
 create materialized view m_users as select id, name, nick from users;
 `
 
@@ -106,6 +107,8 @@ func TestNulls(t *testing.T) {
 		{`select done_at from jobs where state = 'done'`, "unknown", nil},
 		{`select done_at, case when state = 'done' then done_at else now() end from jobs where id > 0`, "maybe unknown", nil},
 		{`with x as (select * from jobs) select done_at from x where state = 'done'`, "unknown", nil},
+		{`select case mood when 'sad' then 1 when 'ok' then 2 when 'happy' then 3 end from moods where mood > 'sad'`, "never", nil},
+		{`update moods set mood = null where mood > 'sad' returning case mood when 'sad' then 1 when 'ok' then 2 when 'happy' then 3 end`, "unknown", nil},
 		{`update jobs set since = 1 where id = 1 returning done_at`, "maybe", nil},
 		{`update jobs set state = 'done' where id = 1 returning done_at`, "unknown", nil},
 		{`select a, b from parent`, "never maybe", nil},
