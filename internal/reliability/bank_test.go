@@ -103,9 +103,8 @@ func (b *bank) check(t *testing.T) (told map[pgcmd.Effect]int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
 	defer cancel()
-	assert.Zero(t, b.pool.Stat().AcquiredConns(), "connections are held")
 	b.proxy.Heal()
-	require.NoError(t, b.pool.Close(ctx))
+	require.NoError(t, b.pool.Close(ctx)) // an error if a connection is still held
 	require.NoError(t, b.proxy.Close())
 	require.Eventually(t, func() bool {
 		return number(t, b.direct, `select count(*) from pg_stat_activity where datname = current_database() and pid not in

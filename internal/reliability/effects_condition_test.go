@@ -122,7 +122,7 @@ func (k condition) run(s *stage, c column, entry string, db pgcmd.DB, pool *pgxp
 		s.sought[len(s.sought)-1].effect = pgcmd.NotApplied // it has no row
 	}
 	s.judge(s.sought[len(s.sought)-1], "at once")
-	assert.Zero(s, pool.Stat().AcquiredConns(), what)
+	assert.True(s, allReleased(pool), what)
 
 	if k.healed && counted && first == nil {
 		assert.Equal(s, 1, out.Attempts, what)

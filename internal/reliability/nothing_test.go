@@ -182,11 +182,10 @@ func (b *bench) run(ctx context.Context, id int64) (out told) {
 		return b.onConn(direct, &out, func(db pgcmd.DB) error { return runErr(cmd.Run(ctx, db, in)) })
 	})
 	out.of = fmt.Sprintf("%s at %s, once %v, on DB %d, %s: %v", tr.kind, tr.stage, once, on, ended, err)
-	if b.pool.Stat().AcquiredConns() != 0 {
+	if !allReleased(b.pool.Pool) {
 		out.complain("a connection is held")
 	}
-	// A dead connection that the caller took counts until pgx has buried it, behind its back.
-	if !eventually(func() bool { return b.raw.Stat().AcquiredConns() == 0 }) {
+	if !allReleased(b.raw) {
 		out.complain("a connection of the pool of pgx is held")
 	}
 	switch {
@@ -240,6 +239,12 @@ func eventually(is func() bool) bool {
 		}
 	}
 	return is()
+}
+
+// allReleased waits until the pool has all its connections back. A dead one that a command found in the pool, or that the
+// caller released, counts until a goroutine of pgxpool has closed it.
+func allReleased(pool *pgxpool.Pool) bool {
+	return eventually(func() bool { return pool.Stat().AcquiredConns() == 0 })
 }
 
 // onPooled runs f on a connection of the pool that the caller holds, and wants it back as it was.

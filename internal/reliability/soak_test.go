@@ -77,6 +77,7 @@ func TestSoak(t *testing.T) {
 	hits := proxy.Fired()
 	proxy.Heal()
 
+	allReleased(s.pool.Pool)
 	leaked := s.pool.Stat().AcquiredConns()
 	closing, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
