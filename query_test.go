@@ -163,6 +163,7 @@ func TestScanning(t *testing.T) {
 		require.NoError(t, err)
 		_, err = cmd.Run(ctx, conn, empty{}) // the server: cached plan must not change result type
 		assert.Equal(t, "0A000", failure(t, err).SQLState)
+		assert.Contains(t, err.Error(), "have changed since it was prepared: run it again")
 		got, err := cmd.Run(ctx, conn, empty{})
 		require.NoError(t, err)
 		assert.Equal(t, row{2, "y"}, got)

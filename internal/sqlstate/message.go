@@ -97,6 +97,8 @@ func Describe(err *pgconn.PgError, near string) (code, message string) {
 	s, known := sentences[err.Code]
 	what := s.what
 	switch {
+	case saysTypesChanged(err):
+		what, s.fix = "the columns or the types of the statement have changed since it was prepared", "run it again, from the start of its transaction"
 	case err.Code == NotNullViolation && err.ColumnName != "":
 		what = "column " + err.ColumnName + of + " must not be NULL"
 	case err.Code == NotNullViolation && of != "":

@@ -182,17 +182,23 @@ func ProvesOutdated(err error) bool {
 	if !ok || !IsDefinite(pgErr) {
 		return false
 	}
-	switch pgErr.Code {
+	return pgErr.Position > 0 || saysTypesChanged(pgErr)
+}
+
+// saysTypesChanged reports whether err says that the columns, or the types of the parameters
+// or columns, have changed since the statement was prepared or described.
+func saysTypesChanged(err *pgconn.PgError) bool {
+	switch err.Code {
 	case FeatureNotSupported:
-		return IsPlanChange(pgErr) || pgErr.Position > 0
+		return IsPlanChange(err)
 	case ProtocolViolation:
-		return RefusedAtBind(pgErr)
+		return RefusedAtBind(err)
 	case InternalError:
-		return strings.HasPrefix(pgErr.Message, "cache lookup failed for type ") // never translated
+		return strings.HasPrefix(err.Message, "cache lookup failed for type ") // never translated
 	case UndefinedObject:
-		return pgErr.Routine == "lookup_type_cache" || pgErr.Position > 0
+		return err.Routine == "lookup_type_cache"
 	}
-	return pgErr.Position > 0
+	return false
 }
 
 // ConnectHint says why the server did not take a connection, and what to do about it; "" of

@@ -2,6 +2,7 @@ package messages_test
 
 import (
 	"bufio"
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,6 +25,7 @@ func states(p *page) {
 		insert into users values (1, 'ada@example.com', 'Ada', 'a@b', '[1,3)'); insert into orders values (1);
 		create function raise(state text) returns int language plpgsql as $$ begin raise exception using errcode = state, message = 'a value'; end $$`)
 	run := func(sql string) error { return errOf(pgcmd.Exec[none]("users.run", sql).Run(ctx, pool, none{})) }
+	order := pgcmd.QueryOne[none, int]("orders.first", `select * from orders limit 1`)
 
 	p.heading("Errors of PostgreSQL: constraints")
 	p.fails(
@@ -59,6 +61,13 @@ func states(p *page) {
 		run(`select raise('P0001')`),
 		run(`select raise('APP01')`),
 		run(`select raise('42999')`),
+		errOf(pgcmd.Transaction("orders.change", func(ctx context.Context, tx *pgcmd.Tx, _ none) (int, error) {
+			_, err := order.Run(ctx, tx, none{})
+			require.NoError(p.t, err)
+			_, err = tx.Exec(ctx, `alter table orders alter user_id type int8`)
+			require.NoError(p.t, err)
+			return order.Run(ctx, tx, none{})
+		}).Run(ctx, pool, none{})),
 	)
 	p.heading("Errors of PostgreSQL: every SQLSTATE, without a place or an object")
 	list, err := os.Open(filepath.Join("..", "..", "sqlstate", "sqlstate.txt"))
