@@ -260,5 +260,9 @@ func identifier(sql string, t sqltext.Token) string {
 	} else if slices.Contains(notColumns, name) {
 		return ""
 	}
-	return strings.Join(words(name), "_")
+	name = strings.Join(words(name), "_")
+	if name != "" && name[0] >= '0' && name[0] <= '9' { // which no placeholder begins with
+		return "x" + name
+	}
+	return name
 }

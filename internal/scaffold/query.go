@@ -248,11 +248,12 @@ func analyzeAll(ctx context.Context, conn *pgx.Conn, asked []*query) error {
 }
 
 // nullableParams tells for each parameter whether it may be NULL: sqlc.narg says so, or it is all that a column is set to
-// which may be NULL, or the SQL asks whether it is. It may not if a column is set to it that is NOT NULL.
+// which may be NULL, or the SQL asks whether it is. It may not if a column is set to it that is NOT NULL. A trigger could
+// store something else: that it does is for the SQL to say, since most only set the time of a change.
 func (q *query) nullableParams() []bool {
 	nulls := make([]bool, len(q.statement.Params))
 	for i, p := range q.statement.Params {
-		nulls[i] = len(p.Sets) > 0
+		nulls[i] = len(p.Sets) > 0 && !slices.ContainsFunc(p.Sets, func(c analysis.ColumnRef) bool { return c.Declared })
 	}
 	for i, name := range q.text.Names {
 		at := slices.IndexFunc(q.Params, func(p queryfile.Param) bool { return p.Name == name })

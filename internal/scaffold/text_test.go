@@ -23,7 +23,7 @@ func TestNames(t *testing.T) {
 	} {
 		assert.Equal(t, want, exported(name), name)
 	}
-	for name, want := range map[string]string{"FindUser": "findUser", "IDs": "ids", "APIKeys": "apiKeys", "KMSKey": "kmsKey", "OAuthApps": "oauthApps", "Type": "typeCommand", "Init": "initCommand", "X": "x", "_1STUser": "x1STUser"} {
+	for name, want := range map[string]string{"FindUser": "findUser", "IDs": "ids", "APIKeys": "apiKeys", "KMSKey": "kmsKey", "OAuthApps": "oauthApps", "Type": "typeCommand", "Init": "initCommand", "Delete": "deleteCommand", "Int": "intCommand", "X": "x", "_1STUser": "x1STUser"} {
 		assert.Equal(t, want, unexported(name), name)
 	}
 	for name, want := range map[string]string{
@@ -41,12 +41,36 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// Go leaves out files that begin with _ or are for another system, and takes no name that begins with a mark.
+func TestGoReadsTheFileOfASQLFile(t *testing.T) {
+	t.Parallel()
+	for sql, want := range map[string]string{
+		"users.sql": "users.sql.go", "user_roles.sql": "user_roles.sql.go", "linux.sql": "linux.sql.go", "users_test.sql": "users_test.sql.go", "日本.sql": "日本.sql.go",
+		"devices_ios.sql": "devices_ios_sql.go", "a_windows_amd64.sql": "a_windows_amd64_sql.go", "b_linux_test.sql": "b_linux_test_sql.go",
+		"_users.sql": "users.sql.go", "-@users.sql": "users.sql.go", ".sql": "sql.go",
+	} {
+		assert.Equal(t, want, goFile(sql), sql)
+	}
+}
+
+// What Go reads is the SQL of the file, whatever a raw literal cannot hold.
+func TestTheLiteralIsTheSQL(t *testing.T) {
+	t.Parallel()
+	for _, sql := range []string{"select 1", "select '`' || `", "select 'a\rb'", "select 1 -- a\r+ 1", "select '\ufeff'", "select '\ufeff\r`\n'"} {
+		literal := strings.TrimSpace(sqlLiteral(sql, 0))
+		value, err := types.Eval(token.NewFileSet(), nil, token.NoPos, literal)
+		require.NoError(t, err, literal)
+		assert.Equal(t, sql, strings.TrimPrefix(constant.StringVal(value.Value), "\n"))
+	}
+}
+
 func TestParametersAreNamedByWhatIsBesideThem(t *testing.T) {
 	t.Parallel()
 	for sql, want := range map[string]string{
 		"select $1":                         "select $1",
 		"select 1":                          "select 1",
 		"select $1, $1":                     "select $1, $1",
+		`update t set "1st" = $1, b = $2`:   `update t set "1st" = @x1st, b = @b`,
 		"select $2":                         "select @arg2",
 		"select @a, $1":                     "select @a, @arg1",
 		"select $1, @arg1":                  "select @arg1_2, @arg1",
