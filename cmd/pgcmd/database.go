@@ -6,7 +6,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -182,26 +184,50 @@ func closeConn(conn *pgx.Conn) {
 }
 
 // expand returns the paths that patterns match, as a shell would, which go generate does not have. A folder stands for
-// its files that end so, unless the end is empty.
+// its files that end so, unless the end is empty. Hidden files are left out, and what is named twice is there once.
 func expand(patterns []string, end string) (paths []string, err error) {
+	hidden := func(path string) bool { return strings.HasPrefix(filepath.Base(path), ".") }
 	for _, pattern := range patterns {
-		found, err := filepath.Glob(pattern)
-		if err != nil {
-			return nil, misuse{fmt.Errorf("%s: %w", pattern, err)}
+		found := []string{pattern}
+		if _, err := os.Lstat(pattern); err != nil { // a name may have brackets in it
+			if found, err = filepath.Glob(pattern); err != nil {
+				return nil, misuse{fmt.Errorf("%s: %w", pattern, err)}
+			}
+			if !hidden(pattern) {
+				found = slices.DeleteFunc(found, hidden)
+			}
 		}
 		if len(found) == 0 {
 			return nil, misuse{fmt.Errorf("%s: no such file", pattern)}
 		}
 		for _, path := range found {
-			if inside, _ := filepath.Glob(filepath.Join(path, "*"+end)); end != "" && isFolder(path) {
+			inside := []string{path}
+			if end != "" && isFolder(path) {
+				if inside, err = filesIn(path, end); err != nil {
+					return nil, err
+				}
 				if len(inside) == 0 {
 					return nil, misuse{fmt.Errorf("%s: holds no file %s", path, end)}
 				}
-				paths = append(paths, inside...)
-				continue
 			}
-			paths = append(paths, path)
+			for _, path := range inside {
+				same := func(other string) bool { return filepath.Clean(other) == filepath.Clean(path) }
+				if !slices.ContainsFunc(paths, same) {
+					paths = append(paths, path)
+				}
+			}
 		}
 	}
 	return paths, nil
+}
+
+// filesIn returns the paths of the files in a folder that end so, in the order of their names, but for hidden ones.
+func filesIn(folder, end string) (paths []string, err error) {
+	entries, err := os.ReadDir(folder)
+	for _, e := range entries {
+		if name := e.Name(); strings.HasSuffix(name, end) && !strings.HasPrefix(name, ".") {
+			paths = append(paths, filepath.Join(folder, name))
+		}
+	}
+	return paths, err
 }
