@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgcmd/pgcmd/internal/migrations"
 	"github.com/pgcmd/pgcmd/pgcmdtest"
@@ -48,9 +49,13 @@ type database struct {
 	close func()
 }
 
-// explain adds to an error that the connection was lost, if it was.
+// explain adds to an error that the connection was lost, if it was, or what to do about a time limit.
 func (d *database) explain(err error) error {
-	if err != nil && d.conn.IsClosed() {
+	refused, ok := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case ok && refused.Code == "57014" && strings.Contains(refused.Message, "statement timeout"):
+		return fmt.Errorf("%w: the role or the server has a statement_timeout: add statement_timeout=0 to the URL, as in postgres://host/database?statement_timeout=0", err)
+	case err != nil && d.conn.IsClosed():
 		return fmt.Errorf("the connection to the server was lost: %w", err)
 	}
 	return err
@@ -113,6 +118,7 @@ func (f *databaseFlags) open(ctx context.Context, a *app) (*database, error) {
 	})
 	a.progressDone()
 	if err != nil {
+		err = d.explain(err)
 		d.close()
 		for _, path := range paths {
 			if programs := migrations.InGo(path); len(programs) > 0 {
@@ -166,7 +172,7 @@ func create(ctx context.Context, a *app, url string) (*database, error) {
 func connect(ctx context.Context, url, database string) (*pgx.Conn, error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
-		return nil, misuse{errors.New("the database's URL cannot be parsed (the reason is withheld, since it may hold the password): give it as postgres://user:password@host:port/database")}
+		return nil, misuse{errors.New("the database's URL cannot be parsed (the reason is withheld, since it may hold the password): write postgres://host:port/database, with user:password@ before the host")}
 	}
 	if database != "" {
 		config.Database = database

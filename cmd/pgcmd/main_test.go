@@ -256,6 +256,19 @@ func TestDescribeOfWhatTheServerRefuses(t *testing.T) {
 	assert.Contains(t, stdout, `"error": "the string that begins here is never closed`)
 }
 
+// A role with a time limit is told how to have none, whatever reaches it first.
+func TestARoleWithATimeLimit(t *testing.T) {
+	t.Parallel()
+	slow := filepath.Join(t.TempDir(), "a.sql")
+	require.NoError(t, os.WriteFile(slow, []byte("select pg_sleep(10)"), 0o600))
+	server, err := sharedServer()
+	require.NoError(t, err)
+	limited := server + map[bool]string{true: "&", false: "?"}[strings.Contains(server, "?")] + "statement_timeout=500"
+	code, _, stderr := pgcmd(t, "describe", "-d", limited, "-schema", slow, "select 1")
+	assert.Equal(t, exitMisuse, code)
+	assert.Contains(t, stderr, "a.sql:1: ERROR: canceling statement due to statement timeout (SQLSTATE 57014): the role or the server has a statement_timeout: add statement_timeout=0 to the URL")
+}
+
 // A role that may not create temporary functions is told what is not known.
 func TestDescribeWithoutTheRightToLook(t *testing.T) {
 	t.Parallel()

@@ -195,7 +195,7 @@ func (n names) numbered(name string) string {
 // QueryName is a name for a query of a kind that has none, by the table that it is about.
 func QueryName(kind, table string, writes bool) string {
 	switch {
-	case writes:
+	case writes, kind == "exec": // which may be DDL, of which it is not known
 		return "Change" + exported(table)
 	case kind == "one":
 		return "Find" + exported(singular(table))

@@ -174,8 +174,18 @@ func guessAt(sql string, toks []sqltext.Token, i int) string {
 			if name := columnBefore(sql, toks, at); name != "" {
 				return name
 			}
+		case "unnest": // in (select unnest($1))
+			if word(before-2) == "select" && text(before-3) == "(" && word(before-4) == "in" {
+				at := before - 4
+				if word(at-1) == "not" {
+					at--
+				}
+				if name := columnBefore(sql, toks, at); name != "" {
+					return plural(name)
+				}
+			}
 		case "lower", "upper", "coalesce", "nullif", "to_tsquery", "plainto_tsquery", "websearch_to_tsquery":
-			if slices.Contains(comparisons, text(before-2)) {
+			if slices.Contains(comparisons, text(before-2)) || slices.Contains([]string{"like", "ilike"}, word(before-2)) {
 				if name := columnBefore(sql, toks, before-2); name != "" {
 					return name
 				}
