@@ -83,7 +83,11 @@ func guesses(sql string, toks []sqltext.Token) map[int]string {
 	for i, t := range toks {
 		index[t.Start] = i
 	}
-	if _, columns, rows, ok := insertTarget(toks); ok {
+	for at := range toks { // also in a WITH
+		if at+1 == len(toks) || toks[at].Word != "insert" || toks[at+1].Word != "into" {
+			continue
+		}
+		_, columns, rows, _ := insertTarget(toks[at:])
 		for _, row := range rows {
 			for i, value := range row {
 				if i >= len(columns) {
@@ -151,6 +155,13 @@ func guessAt(sql string, toks []sqltext.Token, i int) string {
 				}
 			}
 		}
+	}
+	first := before
+	for first > 1 && text(first) == "," && toks[first-1].Param {
+		first -= 2
+	}
+	if text(first) == "(" { // in ($1, $2)
+		before = first
 	}
 	if text(before) == "=>" && word(before-1) != "" {
 		return word(before - 1)
