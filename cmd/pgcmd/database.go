@@ -51,12 +51,15 @@ type database struct {
 
 // explain adds to an error that the connection was lost, if it was, or what to do about a time limit.
 func (d *database) explain(err error) error {
-	refused, ok := errors.AsType[*pgconn.PgError](err)
-	switch {
-	case ok && refused.Code == "57014" && strings.Contains(refused.Message, "statement timeout"):
-		return fmt.Errorf("%w: the role or the server has a statement_timeout: add statement_timeout=0 to the URL, as in postgres://host/database?statement_timeout=0", err)
-	case err != nil && d.conn.IsClosed():
+	if err != nil && d.conn.IsClosed() {
 		return fmt.Errorf("the connection to the server was lost: %w", err)
+	}
+	return explainTimeLimit(err)
+}
+
+func explainTimeLimit(err error) error {
+	if refused, ok := errors.AsType[*pgconn.PgError](err); ok && refused.Code == "57014" && strings.Contains(refused.Message, "statement timeout") {
+		return fmt.Errorf("%w: the role or the server has a statement_timeout: add statement_timeout=0 to the URL, as in postgres://host/database?statement_timeout=0", err)
 	}
 	return err
 }
@@ -142,7 +145,11 @@ func create(ctx context.Context, a *app, url string) (*database, error) {
 	creating, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	if _, err := on.Exec(creating, "create database "+name+" template template0"); err != nil {
-		return nil, fmt.Errorf("create a database: %w: give -d a role with CREATEDB, or leave it out, and a PostgreSQL is started", err)
+		err = fmt.Errorf("create a database: %w", err)
+		if refused, ok := errors.AsType[*pgconn.PgError](err); ok && refused.Code == "42501" {
+			return nil, fmt.Errorf("%w: give -d a role with CREATEDB, or leave it out, and a PostgreSQL is started", err)
+		}
+		return nil, explainTimeLimit(err)
 	}
 	drop := func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)

@@ -256,17 +256,32 @@ func TestDescribeOfWhatTheServerRefuses(t *testing.T) {
 	assert.Contains(t, stdout, `"error": "the string that begins here is never closed`)
 }
 
-// A role with a time limit is told how to have none, whatever reaches it first.
-func TestARoleWithATimeLimit(t *testing.T) {
+// Who has a time limit is told how to have none.
+func TestATimeLimit(t *testing.T) {
 	t.Parallel()
 	slow := filepath.Join(t.TempDir(), "a.sql")
-	require.NoError(t, os.WriteFile(slow, []byte("select pg_sleep(10)"), 0o600))
-	server, err := sharedServer()
-	require.NoError(t, err)
-	limited := server + map[bool]string{true: "&", false: "?"}[strings.Contains(server, "?")] + "statement_timeout=500"
-	code, _, stderr := pgcmd(t, "describe", "-d", limited, "-schema", slow, "select 1")
+	require.NoError(t, os.WriteFile(slow, []byte("set statement_timeout = '1ms'; select pg_sleep(10)"), 0o600))
+	code, _, stderr := pgcmd(t, "describe", "-schema", slow, "select 1")
 	assert.Equal(t, exitMisuse, code)
 	assert.Contains(t, stderr, "a.sql:1: ERROR: canceling statement due to statement timeout (SQLSTATE 57014): the role or the server has a statement_timeout: add statement_timeout=0 to the URL")
+}
+
+// What cannot make a database says why: a role without the right to, or a server that takes none.
+func TestADatabaseThatCannotBeMade(t *testing.T) {
+	t.Parallel()
+	url := pgcmdtest.URL(t, "do $$ begin create role pgcmd_makes_none login; exception when duplicate_object then end $$")
+	config, err := pgx.ParseConfig(url)
+	require.NoError(t, err)
+	for role, want := range map[string]string{
+		"pgcmd_makes_none": "create a database: ERROR: permission denied to create database (SQLSTATE 42501): give -d a role with CREATEDB, or leave it out",
+		config.User:        "create a database: ERROR: cannot execute CREATE DATABASE in a read-only transaction (SQLSTATE 25006)\n",
+	} {
+		address := fmt.Sprintf("host='%s' port=%d user='%s' database='%s' password='%s' default_transaction_read_only=%t",
+			config.Host, config.Port, role, config.Database, config.Password, role == config.User)
+		code, _, stderr := pgcmd(t, "describe", "-d", address, "-schema", kindsSchema, "select 1")
+		assert.Equal(t, exitMisuse, code)
+		assert.Contains(t, stderr, want)
+	}
 }
 
 // A role that may not create temporary functions is told what is not known.
