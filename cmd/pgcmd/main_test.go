@@ -251,6 +251,10 @@ func TestDescribeOfWhatTheServerRefuses(t *testing.T) {
 	assert.Equal(t, exitFindings, code)
 	assert.Empty(t, stdout)
 	assert.Equal(t, "line 2: column \"nosuch\" does not exist, SQLSTATE 42703\n", stderr)
+	code, stdout, stderr = pgcmd(t, "describe", "-schema", kindsSchema, "select id as x, nick as x from people") // which is no Exec either
+	assert.Equal(t, exitFindings, code)
+	assert.Empty(t, stdout)
+	assert.Equal(t, "returns two columns named x, and a row has one field for both: rename one with AS\n", stderr)
 	code, stdout, _ = pgcmd(t, "describe", "-json", "-schema", kindsSchema, "select 'a")
 	assert.Equal(t, exitFindings, code)
 	assert.Contains(t, stdout, `"error": "the string that begins here is never closed`)
@@ -306,7 +310,7 @@ func TestTheGoldenFilesAreWhatIsWritten(t *testing.T) {
 	code, stdout, stderr := pgcmd(t, "scaffold", "-check", "-schema", kindsSchema, "-o", "internal/kinds", kindsQueries)
 	assert.Equal(t, exitOK, code)
 	assert.Empty(t, stdout, "go generate ./cmd/pgcmd/... writes them")
-	assert.Equal(t, "46 queries of 3 files; the files are as they would be written\n", stderr)
+	assert.Equal(t, "48 queries of 3 files; the files are as they would be written\n", stderr)
 }
 
 func TestScaffoldWritesReplacesAndLeavesAlone(t *testing.T) {

@@ -281,6 +281,11 @@ func identifier(sql string, t sqltext.Token) string {
 	} else if slices.Contains(notColumns, name) {
 		return ""
 	}
+	return columnWord(name)
+}
+
+// columnWord is the name of a column as that of a parameter.
+func columnWord(name string) string {
 	name = strings.Join(words(name), "_")
 	if name != "" && name[0] >= '0' && name[0] <= '9' { // which no placeholder begins with
 		return "x" + name

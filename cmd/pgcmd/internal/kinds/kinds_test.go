@@ -37,7 +37,7 @@ func connect(t *testing.T) *pgcmd.Pool {
 var all = []pgcmd.Definition{
 	findPerson, getPerson, listPeople, namesOfPeople, peopleBut, countPeople, nickOfPerson, createPerson, renamePerson, changeBalance,
 	deletePerson, deletePeopleWithTag, eachPerson, copyPeople, addressesOfPeople, createPost, retitlePost, postsOfPerson,
-	getPostWithPerson, listPostsWithPeople, joinAll, leftJoin, popular, anyPopular, note, entries, titlesAndNotes, backtick, setTags, setName, nickEverybody, searchPeople, odd, insertOdd, fillOdd, changeMixed,
+	getPostWithPerson, listPostsWithPeople, joinAll, leftJoin, popular, anyPopular, note, entries, titlesAndNotes, backtick, setTags, setName, nickEverybody, searchPeople, odd, insertOdd, fillOdd, changeMixed, insertMixed, retagOdd,
 	insertEverything, copyEverything, allEverything, insertRequired, copyRequired, allRequired, nextDate, insertDomain, copyDomains, domains,
 }
 

@@ -177,3 +177,21 @@ type ChangeMixedParams struct {
 
 var changeMixed = pgcmd.Query[ChangeMixedParams, Mixed]("posts.change_mixed",
 	`insert into mixed (moods, mood, list) values (@moods, @mood, @list) returning moods, mood, list`)
+
+type InsertMixedParams struct {
+	Moods []Mood
+	Mood  *Mood
+	List  []Mood `validate:"required"`
+}
+
+var insertMixed = pgcmd.Exec[InsertMixedParams]("posts.insert_mixed",
+	`insert into mixed values (@moods, @mood, @list)`)
+
+type RetagOddParams struct {
+	Tags []string `validate:"required"`
+	AB   *string
+	ID   int32
+}
+
+var retagOdd = pgcmd.Exec[RetagOddParams]("posts.retag_odd",
+	`update odd set (tags, "a,b") = (@tags, @a_b) where id = @id`)

@@ -50,3 +50,9 @@ insert into odd (tags) values (sqlc.narg(tags));
 
 -- name: ChangeMixed :many
 insert into mixed (moods, mood, list) values ($1, $2, $3) returning *;
+
+-- name: InsertMixed :exec
+insert into mixed values ($1, $2, $3);
+
+-- name: RetagOdd :exec
+update odd set (tags, "a,b") = ($1, $2) where id = $3;
