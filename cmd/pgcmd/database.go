@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -128,10 +129,17 @@ func (f *databaseFlags) open(ctx context.Context, a *app) (*database, error) {
 				return nil, fmt.Errorf("-schema: %w\n%s has migrations in Go, such as %s, which cannot be run here: migrate a database by the tool, and give it by -d", err, path, programs[0])
 			}
 		}
-		return nil, fmt.Errorf("-schema: %w", err)
+		err = fmt.Errorf("-schema: %w", err)
+		if refused, ok := errors.AsType[*pgconn.PgError](err); ok && missingExtension.MatchString(refused.Message) {
+			return nil, fmt.Errorf("%w: install it for this PostgreSQL, or give -d a server that has it", err)
+		}
+		return nil, err
 	}
 	return d, nil
 }
+
+// missingExtension is what the server says of one that is not installed; the second until version 14.
+var missingExtension = regexp.MustCompile(`^extension ".*" is not available|^could not open extension control file`)
 
 // create makes a database on a server, which close drops. One that cannot be dropped is named on the standard error.
 func create(ctx context.Context, a *app, url string) (*database, error) {

@@ -270,6 +270,15 @@ func TestATimeLimit(t *testing.T) {
 	assert.Contains(t, stderr, "a.sql:1: ERROR: canceling statement due to statement timeout (SQLSTATE 57014): the role or the server has a statement_timeout: add statement_timeout=0 to the URL")
 }
 
+func TestAnExtensionThatTheServerLacks(t *testing.T) {
+	t.Parallel()
+	schema := filepath.Join(t.TempDir(), "a.sql")
+	require.NoError(t, os.WriteFile(schema, []byte("\ncreate extension nosuch"), 0o600))
+	code, _, stderr := pgcmd(t, "describe", "-schema", schema, "select 1")
+	assert.Equal(t, exitMisuse, code)
+	assert.Regexp(t, `a\.sql:2: ERROR: .*nosuch.*: install it for this PostgreSQL, or give -d a server that has it`, stderr)
+}
+
 // What cannot make a database says why: a role without the right to, or a server that takes none.
 func TestADatabaseThatCannotBeMade(t *testing.T) {
 	t.Parallel()
