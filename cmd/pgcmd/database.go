@@ -6,11 +6,15 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgcmd/pgcmd/internal/migrations"
 	"github.com/pgcmd/pgcmd/pgcmdtest"
@@ -46,10 +50,17 @@ type database struct {
 	close func()
 }
 
-// explain adds to an error that the connection was lost, if it was.
+// explain adds to an error that the connection was lost, if it was, or what to do about a time limit.
 func (d *database) explain(err error) error {
 	if err != nil && d.conn.IsClosed() {
 		return fmt.Errorf("the connection to the server was lost: %w", err)
+	}
+	return explainTimeLimit(err)
+}
+
+func explainTimeLimit(err error) error {
+	if refused, ok := errors.AsType[*pgconn.PgError](err); ok && refused.Code == "57014" && strings.Contains(refused.Message, "statement timeout") {
+		return fmt.Errorf("%w: the role or the server has a statement_timeout: add statement_timeout=0 to the URL, as in postgres://host/database?statement_timeout=0", err)
 	}
 	return err
 }
@@ -111,16 +122,24 @@ func (f *databaseFlags) open(ctx context.Context, a *app) (*database, error) {
 	})
 	a.progressDone()
 	if err != nil {
+		err = d.explain(err)
 		d.close()
 		for _, path := range paths {
 			if programs := migrations.InGo(path); len(programs) > 0 {
 				return nil, fmt.Errorf("-schema: %w\n%s has migrations in Go, such as %s, which cannot be run here: migrate a database by the tool, and give it by -d", err, path, programs[0])
 			}
 		}
-		return nil, fmt.Errorf("-schema: %w", err)
+		err = fmt.Errorf("-schema: %w", err)
+		if refused, ok := errors.AsType[*pgconn.PgError](err); ok && missingExtension.MatchString(refused.Message) {
+			return nil, fmt.Errorf("%w: install it for this PostgreSQL, or give -d a server that has it", err)
+		}
+		return nil, err
 	}
 	return d, nil
 }
+
+// missingExtension is what the server says of one that is not installed; the second until version 14.
+var missingExtension = regexp.MustCompile(`^extension ".*" is not available|^could not open extension control file`)
 
 // create makes a database on a server, which close drops. One that cannot be dropped is named on the standard error.
 func create(ctx context.Context, a *app, url string) (*database, error) {
@@ -134,7 +153,11 @@ func create(ctx context.Context, a *app, url string) (*database, error) {
 	creating, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	if _, err := on.Exec(creating, "create database "+name+" template template0"); err != nil {
-		return nil, fmt.Errorf("create a database: %w: give -d a role with CREATEDB, or leave it out, and a PostgreSQL is started", err)
+		err = fmt.Errorf("create a database: %w", err)
+		if refused, ok := errors.AsType[*pgconn.PgError](err); ok && refused.Code == "42501" {
+			return nil, fmt.Errorf("%w: give -d a role with CREATEDB, or leave it out, and a PostgreSQL is started", err)
+		}
+		return nil, explainTimeLimit(err)
 	}
 	drop := func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
@@ -164,7 +187,7 @@ func create(ctx context.Context, a *app, url string) (*database, error) {
 func connect(ctx context.Context, url, database string) (*pgx.Conn, error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
-		return nil, misuse{errors.New("the database's URL cannot be parsed (the reason is withheld, since it may hold the password): give it as postgres://user:password@host:port/database")}
+		return nil, misuse{errors.New("the database's URL cannot be parsed (the reason is withheld, since it may hold the password): write postgres://host:port/database, with user:password@ before the host")}
 	}
 	if database != "" {
 		config.Database = database
@@ -182,26 +205,50 @@ func closeConn(conn *pgx.Conn) {
 }
 
 // expand returns the paths that patterns match, as a shell would, which go generate does not have. A folder stands for
-// its files that end so, unless the end is empty.
+// its files that end so, unless the end is empty. Hidden files are left out, and what is named twice is there once.
 func expand(patterns []string, end string) (paths []string, err error) {
+	hidden := func(path string) bool { return strings.HasPrefix(filepath.Base(path), ".") }
 	for _, pattern := range patterns {
-		found, err := filepath.Glob(pattern)
-		if err != nil {
-			return nil, misuse{fmt.Errorf("%s: %w", pattern, err)}
+		found := []string{pattern}
+		if _, err := os.Lstat(pattern); err != nil { // a name may have brackets in it
+			if found, err = filepath.Glob(pattern); err != nil {
+				return nil, misuse{fmt.Errorf("%s: %w", pattern, err)}
+			}
+			if !hidden(pattern) {
+				found = slices.DeleteFunc(found, hidden)
+			}
 		}
 		if len(found) == 0 {
 			return nil, misuse{fmt.Errorf("%s: no such file", pattern)}
 		}
 		for _, path := range found {
-			if inside, _ := filepath.Glob(filepath.Join(path, "*"+end)); end != "" && isFolder(path) {
+			inside := []string{path}
+			if end != "" && isFolder(path) {
+				if inside, err = filesIn(path, end); err != nil {
+					return nil, err
+				}
 				if len(inside) == 0 {
 					return nil, misuse{fmt.Errorf("%s: holds no file %s", path, end)}
 				}
-				paths = append(paths, inside...)
-				continue
 			}
-			paths = append(paths, path)
+			for _, path := range inside {
+				same := func(other string) bool { return filepath.Clean(other) == filepath.Clean(path) }
+				if !slices.ContainsFunc(paths, same) {
+					paths = append(paths, path)
+				}
+			}
 		}
 	}
 	return paths, nil
+}
+
+// filesIn returns the paths of the files in a folder that end so, in the order of their names, but for hidden ones.
+func filesIn(folder, end string) (paths []string, err error) {
+	entries, err := os.ReadDir(folder)
+	for _, e := range entries {
+		if name := e.Name(); strings.HasSuffix(name, end) && !strings.HasPrefix(name, ".") {
+			paths = append(paths, filepath.Join(folder, name))
+		}
+	}
+	return paths, err
 }

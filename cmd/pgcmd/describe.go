@@ -151,8 +151,8 @@ func (d *describe) ask(ctx context.Context, db *database, sql string, options sc
 			}
 			return d.askAs(ctx, db, sql, options, kind, about.Name, len(s.Writes) > 0)
 		}
-		if problem == "" || !strings.Contains(told, "returns no columns") {
-			problem = told
+		if problem = told; !strings.Contains(told, "use :exec") {
+			break
 		}
 	}
 	return nil, problem, nil

@@ -12,7 +12,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -137,7 +139,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 		fmt.Fprint(a.stdout, c.usage)
 		return exitOK
 	}
-	message, help := err.Error(), ""
+	message, help := withoutPasswords(err.Error()), ""
 	if _, ok := errors.AsType[misuse](err); ok {
 		help = "See pgcmd help " + name + ".\n"
 	}
@@ -152,14 +154,24 @@ func (a *app) run(ctx context.Context, args []string) int {
 }
 
 func (a *app) noCommand(name string) int {
-	fmt.Fprintf(a.stderr, "pgcmd: %q is no command of pgcmd: use describe, scaffold or verify, or see pgcmd help\n", name)
+	fmt.Fprintf(a.stderr, "pgcmd: %q is no command of pgcmd: use describe, scaffold or verify, or see pgcmd help\n", withoutPasswords(name))
 	return exitMisuse
+}
+
+// passwords are those of URLs, also as go list writes them, with one slash, and of connection strings.
+var passwords = regexp.MustCompile(`(?i)(\bpostgres(?:ql)?:/+[^\s/@:]*:)\S*(@)|(\bpassword\s*=\s*)(?:'[^']*'|\S+)`)
+
+// withoutPasswords hides them in a message, which may quote an argument: a URL without -d before it.
+func withoutPasswords(message string) string {
+	return passwords.ReplaceAllString(message, "${1}${3}***${2}")
 }
 
 // asksForJSON reports whether -json is among arguments, which need not be right otherwise.
 func asksForJSON(args []string) bool {
 	return slices.ContainsFunc(args, func(arg string) bool {
-		return slices.Contains([]string{"-json", "--json", "-json=true", "--json=true"}, arg)
+		name, value, given := strings.Cut(arg, "=")
+		asks, err := strconv.ParseBool(value)
+		return (name == "-json" || name == "--json") && (!given || asks || err != nil)
 	})
 }
 

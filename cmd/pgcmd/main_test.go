@@ -94,6 +94,12 @@ func TestWhatIsNoUseIsMisuse(t *testing.T) {
 		"an unknown type":         {[]string{"scaffold", "-schema", kindsSchema, "-type", "nosuch=a.B", "-type", "Person=a.B", kindsQueries}, "-type Person: the database has no type and no column of this name: write"},
 		"an unknown column":       {[]string{"describe", "-schema", kindsSchema, "-type", "people.nosuch=a.B", "select 1"}, "-type people.nosuch: the database has no type and no column of this name: write"},
 		"files for packages":      {[]string{"verify", "-d", "postgres://x", "testdata/wrong/main.go"}, "give packages, as in ./internal/db or ./..., not files"},
+		"a URL without -d":        {[]string{"scaffold", "postgres://u:hidden@h/x", kindsQueries}, "postgres://u:***@h/x: no such file"},
+		"a URL for a schema":      {[]string{"describe", "-schema", "postgresql://u:hid/hidden@@h/x", "select 1"}, "postgresql://u:***@h/x: no such file"},
+		"a URL for a flag":        {[]string{"describe", "-one=postgres://u:hidden@h/x", "select 1"}, "postgres://u:***@h/x"},
+		"a URL for a package":     {[]string{"verify", "postgres://u:hidden@h/x"}, "postgres:/u:***@h/x"},
+		"a URL for a command":     {[]string{"postgres://u:hidden@h/x"}, `"postgres://u:***@h/x" is no command of pgcmd`},
+		"words without -d":        {[]string{"scaffold", "host=h password='so hidden' user=u", kindsQueries}, "host=h password=*** user=u: no such file"},
 		"packages of no commands": {[]string{"verify", "-d", "postgres://x", "../../internal/queryfile"}, "no package of ../../internal/queryfile has a command in a package-level variable"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -245,9 +251,50 @@ func TestDescribeOfWhatTheServerRefuses(t *testing.T) {
 	assert.Equal(t, exitFindings, code)
 	assert.Empty(t, stdout)
 	assert.Equal(t, "line 2: column \"nosuch\" does not exist, SQLSTATE 42703\n", stderr)
+	code, stdout, stderr = pgcmd(t, "describe", "-schema", kindsSchema, "select id as x, nick as x from people") // which is no Exec either
+	assert.Equal(t, exitFindings, code)
+	assert.Empty(t, stdout)
+	assert.Equal(t, "returns two columns named x, and a row has one field for both: rename one with AS\n", stderr)
 	code, stdout, _ = pgcmd(t, "describe", "-json", "-schema", kindsSchema, "select 'a")
 	assert.Equal(t, exitFindings, code)
 	assert.Contains(t, stdout, `"error": "the string that begins here is never closed`)
+}
+
+// Who has a time limit is told how to have none.
+func TestATimeLimit(t *testing.T) {
+	t.Parallel()
+	slow := filepath.Join(t.TempDir(), "a.sql")
+	require.NoError(t, os.WriteFile(slow, []byte("set statement_timeout = '1ms'; select pg_sleep(10)"), 0o600))
+	code, _, stderr := pgcmd(t, "describe", "-schema", slow, "select 1")
+	assert.Equal(t, exitMisuse, code)
+	assert.Contains(t, stderr, "a.sql:1: ERROR: canceling statement due to statement timeout (SQLSTATE 57014): the role or the server has a statement_timeout: add statement_timeout=0 to the URL")
+}
+
+func TestAnExtensionThatTheServerLacks(t *testing.T) {
+	t.Parallel()
+	schema := filepath.Join(t.TempDir(), "a.sql")
+	require.NoError(t, os.WriteFile(schema, []byte("\ncreate extension nosuch"), 0o600))
+	code, _, stderr := pgcmd(t, "describe", "-schema", schema, "select 1")
+	assert.Equal(t, exitMisuse, code)
+	assert.Regexp(t, `a\.sql:2: ERROR: .*nosuch.*: install it for this PostgreSQL, or give -d a server that has it`, stderr)
+}
+
+// What cannot make a database says why: a role without the right to, or a server that takes none.
+func TestADatabaseThatCannotBeMade(t *testing.T) {
+	t.Parallel()
+	url := pgcmdtest.URL(t, "do $$ begin create role pgcmd_makes_none login; exception when duplicate_object then end $$")
+	config, err := pgx.ParseConfig(url)
+	require.NoError(t, err)
+	for role, want := range map[string]string{
+		"pgcmd_makes_none": "create a database: ERROR: permission denied to create database (SQLSTATE 42501): give -d a role with CREATEDB, or leave it out",
+		config.User:        "create a database: ERROR: cannot execute CREATE DATABASE in a read-only transaction (SQLSTATE 25006)\n",
+	} {
+		address := fmt.Sprintf("host='%s' port=%d user='%s' database='%s' password='%s' default_transaction_read_only=%t",
+			config.Host, config.Port, role, config.Database, config.Password, role == config.User)
+		code, _, stderr := pgcmd(t, "describe", "-d", address, "-schema", kindsSchema, "select 1")
+		assert.Equal(t, exitMisuse, code)
+		assert.Contains(t, stderr, want)
+	}
 }
 
 // A role that may not create temporary functions is told what is not known.
@@ -272,7 +319,7 @@ func TestTheGoldenFilesAreWhatIsWritten(t *testing.T) {
 	code, stdout, stderr := pgcmd(t, "scaffold", "-check", "-schema", kindsSchema, "-o", "internal/kinds", kindsQueries)
 	assert.Equal(t, exitOK, code)
 	assert.Empty(t, stdout, "go generate ./cmd/pgcmd/... writes them")
-	assert.Equal(t, "42 queries of 3 files; the files are as they would be written\n", stderr)
+	assert.Equal(t, "48 queries of 3 files; the files are as they would be written\n", stderr)
 }
 
 func TestScaffoldWritesReplacesAndLeavesAlone(t *testing.T) {
@@ -324,14 +371,6 @@ func TestScaffoldWritesReplacesAndLeavesAlone(t *testing.T) {
 	assert.Equal(t, mine, string(left))
 
 	require.NoError(t, os.Remove(types))
-	require.NoError(t, os.Mkdir(filepath.Join(out, "users.sql.go.pgcmd-new"), 0o700))
-	code, _, stderr = scaffold("-o", out)
-	assert.Equal(t, exitMisuse, code)
-	assert.Contains(t, stderr, "users.sql.go.pgcmd-new: is a directory; nothing was written")
-	assert.NoFileExists(t, types)
-	assert.NoFileExists(t, types+".pgcmd-new")
-	assert.DirExists(t, filepath.Join(out, "users.sql.go.pgcmd-new"), "it was not made by pgcmd")
-
 	one := filepath.Join(folder, "one", "commands.go")
 	code, _, stderr = scaffold("-o", one, "-exported", "-package", "store", "-type", "users.id=example.com/ids/v2.User", "-type", "date=*cloud.google.com/go/civil.Date")
 	require.Equal(t, exitOK, code, stderr)
@@ -362,7 +401,10 @@ func TestScaffoldTellsWhatIsRefusedAndWritesTheRest(t *testing.T) {
 		"-- name: Slice :many", "select id from people where id = sqlc.slice(ids);", // 26
 		"-- name: Zero :many", "select id from people where id = $0;", // 28
 		"-- name: Half :exec", "delete from posts; truncate people;", // 30
-		"-- name: Embedded :many", "select sqlc.embed(people), SQLC.EMBED(p), p.person_id from people join posts p on p.person_id = people.id;", // 32
+		"-- name: Comma :many", `select id, id as "a,notnull" from people;`, // 32
+		"-- name: Dash :one", `select nick as "-" from people;`, // 34
+		"-- name: Value :many", `select id as "-" from people;`, // 36
+		"-- name: Embedded :many", "select sqlc.embed(people), SQLC.EMBED(p), p.person_id from people join posts p on p.person_id = people.id;", // 38
 	}, "\n")), 0o600))
 	code, stdout, stderr := pgcmd(t, "scaffold", "-schema", kindsSchema, path)
 	assert.Equal(t, exitFindings, code)
@@ -383,7 +425,9 @@ func TestScaffoldTellsWhatIsRefusedAndWritesTheRest(t *testing.T) {
 		":26: Slice: sqlc.slice(ids) is a list, and the SQL takes one bigint there: write x in (sqlc.slice(ids)), or sqlc.arg(ids)\n",
 		":28: Zero: line 29: $0 is no parameter",
 		":31: note: a statement without a name is left out",
-		"4 queries of 1 file, 12 refused\n",
+		":32: Comma: returns a column named \"a,notnull\", which the tag of a field cannot name: rename it with AS\n",
+		":34: Dash: returns a column named \"-\", which the tag of a field cannot name: rename it with AS\n",
+		"5 queries of 1 file, 14 refused\n",
 	} {
 		if strings.HasPrefix(want, ":") {
 			want = path + want
@@ -392,7 +436,7 @@ func TestScaffoldTellsWhatIsRefusedAndWritesTheRest(t *testing.T) {
 	}
 }
 
-// A rename fails after another one has succeeded: the error says which files are new.
+// No file is replaced if one of them cannot be, and a file keeps its mode.
 func TestAFileThatCannotBeReplaced(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
@@ -404,14 +448,72 @@ func TestAFileThatCannotBeReplaced(t *testing.T) {
 	shared := filepath.Join(folder, "shared.go")
 	require.NoError(t, os.WriteFile(shared, nil, 0o600))
 	require.NoError(t, os.Chmod(shared, 0o666)) // whatever the umask is
-	twice := []string{shared, shared}           // the second has no new file left
-	assert.ErrorContains(t, replaceFiles(twice, map[string][]byte{shared: []byte("new")}), "no such file or directory; written before it: "+shared)
+	assert.NoError(t, replaceFiles([]string{shared}, map[string][]byte{shared: []byte("new")}))
 	info, err := os.Stat(shared)
 	require.NoError(t, err)
 	assert.Equal(t, os.FileMode(0o666), info.Mode().Perm())
 	entries, err := os.ReadDir(folder)
 	require.NoError(t, err)
 	assert.Len(t, entries, 2)
+}
+
+// A reader of the files, such as the compiler, sees old or new ones, whoever else writes them.
+func TestRunsAtOnceDoNotDisturbEachOther(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "a.go")
+	var runs sync.WaitGroup
+	for range 8 {
+		runs.Go(func() {
+			for range 50 {
+				assert.NoError(t, replaceFiles([]string{path}, map[string][]byte{path: []byte("text")}))
+			}
+		})
+	}
+	runs.Wait()
+	entries, err := os.ReadDir(filepath.Dir(path))
+	require.NoError(t, err)
+	assert.Len(t, entries, 1)
+}
+
+// Folders of Windows, of editors and of Next.js: brackets in names, files that are hidden, lines that Git changed.
+func TestFilesWithOddNames(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join(t.TempDir(), "a [b]")
+	out := filepath.Join(folder, "my db")
+	require.NoError(t, os.MkdirAll(out, 0o700))
+	for name, text := range map[string]string{
+		"[id].sql": "-- name: One :one\r\nselect 1 as x -- a \ufeff\r\n;", ".#[id].sql": "'", "devices_ios.sql": "-- name: Devices :many\nselect replace($1, '\ufeff', '')",
+		"my db/x.go": "//go:build ignore\n\npackage main\n", "my db/y.go": "package yours\n",
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600))
+	}
+	scaffold := func(args ...string) (int, string, string) {
+		return pgcmd(t, append([]string{"scaffold", "-schema", kindsSchema, "-o", out}, args...)...)
+	}
+	code, _, stderr := scaffold(folder, folder+"/[id].sql", folder+"/./devices_ios.sql")
+	require.Equal(t, exitOK, code, stderr)
+	assert.Equal(t, "2 queries of 2 files; 2 files written\n", stderr)
+	for _, name := range []string{"id].sql.go", "devices_ios_sql.go"} {
+		source, err := os.ReadFile(filepath.Join(out, name))
+		require.NoError(t, err)
+		assert.Contains(t, string(source), "\npackage yours\n")
+		require.NoError(t, os.WriteFile(filepath.Join(out, name), bytes.ReplaceAll(source, []byte("\n"), []byte("\r\n")), 0o600))
+	}
+	code, stdout, stderr := scaffold("-check", folder)
+	assert.Equal(t, exitOK, code, stdout+stderr)
+
+	// What an earlier run wrote is still in the package, and may hold what this one defines elsewhere.
+	require.NoError(t, os.Rename(filepath.Join(folder, "devices_ios.sql"), filepath.Join(folder, "devices.sql")))
+	require.NoError(t, os.WriteFile(filepath.Join(out, "one.go"), []byte("// Code generated by pgcmd scaffold. DO NOT EDIT."), 0o600))
+	code, _, stderr = scaffold(folder)
+	assert.Equal(t, exitOK, code)
+	note := "an earlier run wrote this file, and this one has nothing for it: delete it, or give its SQL file too"
+	assert.Equal(t, filepath.Join(out, "devices_ios_sql.go")+":1: note: "+note+"\n2 queries of 2 files; 1 file written\n", stderr)
+	code, stdout, _ = scaffold("-json=1", folder)
+	assert.Equal(t, exitOK, code)
+	var said report
+	require.NoError(t, json.Unmarshal([]byte(stdout), &said))
+	assert.Equal(t, []refusal{{File: filepath.Join(out, "devices_ios_sql.go"), Line: 1, Message: note}}, said.Notes)
 }
 
 func TestFilesOfOneNameAreOneFileOfGo(t *testing.T) {

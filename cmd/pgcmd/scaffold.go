@@ -3,9 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"go/parser"
+	"go/build"
 	"go/token"
 	"io"
 	"maps"
@@ -138,14 +139,8 @@ func (s *scaffolding) folder() string {
 
 // packageOf is the name of the package in a folder, or one after the folder.
 func packageOf(folder string) string {
-	files, _ := filepath.Glob(filepath.Join(folder, "*.go"))
-	for _, path := range files {
-		if strings.HasSuffix(path, "_test.go") {
-			continue
-		}
-		if f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.PackageClauseOnly); err == nil {
-			return f.Name.Name
-		}
+	if p, _ := build.ImportDir(folder, 0); p.Name != "" { // whatever else is wrong with it
+		return p.Name
 	}
 	absolute, err := filepath.Abs(folder)
 	if err != nil {
@@ -278,6 +273,7 @@ func (s *scaffolding) write(a *app, result *scaffold.Result, r *report) error {
 	paths := slices.Sorted(maps.Keys(texts))
 	for _, path := range paths {
 		there, err := os.ReadFile(path)
+		there = bytes.ReplaceAll(there, []byte("\r\n"), []byte("\n")) // as Git may have checked it out
 		switch {
 		case err != nil && !os.IsNotExist(err):
 			return err
@@ -292,6 +288,7 @@ func (s *scaffolding) write(a *app, result *scaffold.Result, r *report) error {
 		}
 		r.Files = append(r.Files, path)
 	}
+	r.Notes = append(r.Notes, s.leftOver(texts)...)
 	if s.check {
 		return nil
 	}
@@ -299,6 +296,25 @@ func (s *scaffolding) write(a *app, result *scaffold.Result, r *report) error {
 		return err
 	}
 	return replaceFiles(r.Changed, texts)
+}
+
+// leftOver notes the files that an earlier run wrote into the folder and that this one has no text for: their definitions
+// are still in the package.
+func (s *scaffolding) leftOver(texts map[string][]byte) (notes []refusal) {
+	if strings.HasSuffix(s.out, ".go") {
+		return nil
+	}
+	paths, _ := filesIn(s.out, ".go")
+	for _, path := range paths {
+		if _, written := texts[path]; written {
+			continue
+		}
+		there, _ := os.ReadFile(path)
+		if bytes.HasPrefix(there, []byte(scaffold.Mark+" from ")) || filepath.Base(path) == scaffold.TypesFile && bytes.HasPrefix(there, []byte(scaffold.Mark)) {
+			notes = append(notes, refusal{File: path, Line: 1, Message: "an earlier run wrote this file, and this one has nothing for it: delete it, or give its SQL file too"})
+		}
+	}
+	return notes
 }
 
 // replaceFiles writes all files beside those there are, and then puts them in their place: no file is half written, and
@@ -350,8 +366,8 @@ func writeBeside(target string, text []byte) (path string, err error) {
 	} else if !os.IsNotExist(err) {
 		return "", err
 	}
-	path = target + ".pgcmd-new"
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+	path = target + "." + rand.Text() + ".pgcmd-new" // of this run alone
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return "", err
 	}

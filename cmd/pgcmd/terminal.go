@@ -66,7 +66,7 @@ func (a *app) table(w io.Writer, indent string, rows [][]cell) {
 // progress says what is done, in one line that the next one is written over; nothing if nobody watches.
 func (a *app) progress(format string, args ...any) {
 	if a.live {
-		fmt.Fprintf(a.stderr, "\r\x1b[K"+format, args...)
+		fmt.Fprint(a.stderr, "\r\x1b[K"+withoutPasswords(fmt.Sprintf(format, args...)))
 	}
 }
 

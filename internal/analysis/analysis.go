@@ -96,6 +96,7 @@ type ColumnRef struct {
 	TableOID              uint32
 	Number                int16
 	NotNull               bool // by the column, its domain or a validated CHECK
+	Declared              bool // of what is written: NOT NULL, but a trigger or a rule may change the NULL before it is stored
 	Visible               bool // the table is found by its name alone
 }
 

@@ -250,6 +250,7 @@ func (a *analyzer) assigns(st *Statement, s *scope) {
 			if ref == nil {
 				continue
 			}
+			ref.Declared = ref.NotNull
 			ref.NotNull = ref.NotNull && !(inserts && base.fillsInsert || !inserts && base.fillsWrite) && len(base.rules) == 0
 			if ref.NotNull {
 				a.nullSet(st, te.Node("expr"), s, *ref, where)

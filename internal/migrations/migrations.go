@@ -71,6 +71,7 @@ func readFolder(folder string) ([]File, error) {
 	atlas, upDown := false, false
 	for _, e := range entries {
 		switch name := e.Name(); {
+		case strings.HasPrefix(name, "."): // of an editor, or of macOS
 		case e.IsDir():
 			for _, inside := range []string{"up.sql", "migration.sql"} { // of diesel and of prisma
 				if _, err := os.Stat(filepath.Join(folder, name, inside)); err == nil {
@@ -95,7 +96,7 @@ func readFolder(folder string) ([]File, error) {
 	for _, name := range names {
 		path := filepath.Join(folder, name)
 		tool := toolOf(path)
-		if atlas {
+		if atlas && tool == "plain" { // it writes the folders of other tools too
 			tool = "atlas"
 		}
 		f, err := readFile(path, tool)

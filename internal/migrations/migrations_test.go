@@ -3,6 +3,7 @@ package migrations_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -38,6 +39,10 @@ var folders = map[string]map[string]string{
 		"20240103000000.sql":            "-- atlas:txmode none\n\nalter table widgets add added date;",
 		"atlas.sum":                     "h1:...",
 	},
+	"goose by atlas": { // which writes the folders of other tools too
+		"20240101000000.sql": "-- +goose Up\ncreate table widgets (id int, name text);\nalter table widgets add added date;\n-- +goose Down\ndrop table widgets;",
+		"atlas.sum":          "h1:...",
+	},
 	"tern": {
 		"001_first.sql": "create table widgets (id int, name text);\n---- create above / drop below ----\ndrop table widgets;\n",
 		"002_more.sql":  "alter table widgets add added date;\n",
@@ -70,7 +75,7 @@ func TestTheMigrationsOfEachToolMakeTheSchema(t *testing.T) {
 			t.Parallel()
 			read, err := migrations.Read(write(t, files))
 			require.NoError(t, err)
-			want := tool
+			want, _, _ := strings.Cut(tool, " ")
 			if tool == "dump" || tool == "folders" {
 				want = "plain"
 			}
@@ -149,6 +154,14 @@ func TestWhatIsNoSchemaIsAnError(t *testing.T) {
 	assert.ErrorContains(t, err, "holds no file .sql")
 	_, err = migrations.Read(filepath.Join(t.TempDir(), "none"))
 	assert.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// Editors and macOS leave files beside the migrations that hold no SQL.
+func TestHiddenFilesAreNoMigrations(t *testing.T) {
+	t.Parallel()
+	read, err := migrations.Read(write(t, map[string]string{"a.sql": "select 1", ".#a.sql": "'", "._a.sql": "\x00\x05"}))
+	require.NoError(t, err)
+	assert.Len(t, read, 1)
 }
 
 func TestMigrationsInGoAreKnown(t *testing.T) {

@@ -60,7 +60,8 @@ type Problem struct {
 
 // Parse reads the text of a file. A query with a problem is left out; the others are read.
 func Parse(file, text string) (queries []Query, problems []Problem) {
-	text = strings.TrimPrefix(text, "\ufeff")
+	const mark = "\ufeff" // of the order of bytes, which begins a file, and each part of one that was put together
+	text = strings.ReplaceAll(strings.TrimPrefix(text, mark), "\n"+mark, "\n")
 	toks, err := sqltext.Lex(text)
 	if err != nil {
 		line, message := 1, err.Error()

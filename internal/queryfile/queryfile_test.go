@@ -29,7 +29,7 @@ where email = @email and note <> '-- name: No :one; @no' ;
   -- name:ListUsers   :many
   select * from users where id = sqlc.arg( user_id ) or nick=sqlc.narg('nick') or id in (sqlc.slice("ids"))
     or id not in ( sqlc.slice(ids) ) or id = any(sqlc.slice(more)::int[]);
-/* name: Embed :many */
+`+"\ufeff"+`/* name: Embed :many */
 select sqlc.embed(u), x from users u where a > $1
 `)
 	require.Empty(t, problems)

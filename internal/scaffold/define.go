@@ -127,7 +127,7 @@ func (g *generator) inputs(q *query) (fields []field) {
 			q.refuse("sqlc.slice(%s) is a list, and the SQL takes one %s there: write x in (sqlc.slice(%s)), or sqlc.arg(%s)", name, p.Type, name, name)
 			return nil
 		}
-		required := typ.ownNull && slices.ContainsFunc(p.Sets, func(c analysis.ColumnRef) bool { return c.NotNull })
+		required := typ.ownNull && slices.ContainsFunc(p.Sets, func(c analysis.ColumnRef) bool { return c.Declared })
 		if i < len(q.nulls) && q.nulls[i] {
 			typ, required = typ.null(), false
 		}
@@ -359,7 +359,7 @@ func (g *generator) tableType(t *table) string {
 		}
 		fields = append(fields, field{column: c.name, typ: typ, comments: commentLines(c.comment)})
 	}
-	src := g.file(typesFile)
+	src := g.file(TypesFile)
 	src.add(src.structSource(name, rowComment(name, "table", t), fields))
 	return name
 }
@@ -420,6 +420,10 @@ func (g *generator) copyTarget(ctx context.Context, conn *pgx.Conn, q *query) er
 		at := slices.IndexFunc(t.columns, func(c column) bool { return c.name == name })
 		if at < 0 {
 			q.refuse("the table %s has no column %s", written, name)
+			return nil
+		}
+		if !fitsTag(name) {
+			q.refuse("fills the column %q, which the tag of a field cannot name: use an INSERT", name)
 			return nil
 		}
 		target.columns = append(target.columns, &t.columns[at])

@@ -165,12 +165,16 @@ func (g *generator) newType(oid uint32) (goType, error) {
 			return goType{}, err
 		}
 		element.source, element.ownNull, element.struct_ = "[]"+element.source, true, false
-		if e := g.types[t.element]; e != nil && e.kind == "e" {
-			element.load = []string{e.full}
+		if e := g.types[t.element]; e != nil && (e.kind == "e" || e.kind == "d" && !g.isPlain(e.base)) {
+			element.load = append(slices.Clip(element.load), e.full)
 		}
 		return element, nil
 	case t.kind == "d":
-		return g.typeOf(t.base)
+		typ, err := g.typeOf(t.base)
+		if len(typ.load) > 0 { // pgx does not know what the domain is of either
+			typ.load = append(slices.Clip(typ.load), t.full)
+		}
+		return typ, err
 	case t.kind == "e":
 		return plainType(g.enum(t)), nil
 	case t.kind == "c":
@@ -187,6 +191,12 @@ func (g *generator) newType(oid uint32) (goType, error) {
 		return typ, nil
 	}
 	return plainType("string"), nil
+}
+
+// isPlain reports whether pgx reads an array of domains over a type without being told what the domain is.
+func (g *generator) isPlain(base uint32) bool {
+	t := g.types[base]
+	return t == nil || t.kind == "d" && g.isPlain(t.base) || t.kind == "b" && !t.array
 }
 
 // ofColumn returns the Go type of a column of a table, or of a parameter that sets it.
@@ -221,7 +231,7 @@ func (g *generator) enum(t *dbType) string {
 		fmt.Fprintf(&b, "\t%s %s = %q\n", g.identifiers.take(name+constantWord(label), "Value"), name, label)
 	}
 	b.WriteString(")\n")
-	g.file(typesFile).add(b.String())
+	g.file(TypesFile).add(b.String())
 	return name
 }
 
@@ -257,7 +267,7 @@ func (g *generator) composite(t *dbType) (goType, error) {
 		}
 		fields = append(fields, field{column: a.name, typ: of.null()})
 	}
-	src := g.file(typesFile)
+	src := g.file(TypesFile)
 	src.add(src.structSource(name, commentLines(t.comment), fields))
 	return typ, nil
 }

@@ -2,6 +2,7 @@ package scaffold
 
 import (
 	"fmt"
+	"go/doc"
 	"go/token"
 	"slices"
 	"strings"
@@ -108,8 +109,10 @@ func unexported(name string) string {
 	return avoidKeyword(string(unicode.ToLower(r)) + full[size:])
 }
 
+// avoidKeyword changes a name that Go has a use for. A variable named delete would hide the function from the other files
+// of the package.
 func avoidKeyword(name string) string {
-	if token.IsKeyword(name) || slices.Contains([]string{"init", "main"}, name) {
+	if token.IsKeyword(name) || doc.IsPredeclared(name) || slices.Contains([]string{"init", "main"}, name) {
 		return name + "Command"
 	}
 	return name
@@ -192,7 +195,7 @@ func (n names) numbered(name string) string {
 // QueryName is a name for a query of a kind that has none, by the table that it is about.
 func QueryName(kind, table string, writes bool) string {
 	switch {
-	case writes:
+	case writes, kind == "exec": // which may be DDL, of which it is not known
 		return "Change" + exported(table)
 	case kind == "one":
 		return "Find" + exported(singular(table))

@@ -83,7 +83,11 @@ func guesses(sql string, toks []sqltext.Token) map[int]string {
 	for i, t := range toks {
 		index[t.Start] = i
 	}
-	if _, columns, rows, ok := insertTarget(toks); ok {
+	for at := range toks { // also in a WITH
+		if at+1 == len(toks) || toks[at].Word != "insert" || toks[at+1].Word != "into" {
+			continue
+		}
+		_, columns, rows, _ := insertTarget(toks[at:])
 		for _, row := range rows {
 			for i, value := range row {
 				if i >= len(columns) {
@@ -152,6 +156,13 @@ func guessAt(sql string, toks []sqltext.Token, i int) string {
 			}
 		}
 	}
+	first := before
+	for first > 1 && text(first) == "," && toks[first-1].Param {
+		first -= 2
+	}
+	if text(first) == "(" { // in ($1, $2)
+		before = first
+	}
 	if text(before) == "=>" && word(before-1) != "" {
 		return word(before - 1)
 	}
@@ -174,8 +185,18 @@ func guessAt(sql string, toks []sqltext.Token, i int) string {
 			if name := columnBefore(sql, toks, at); name != "" {
 				return name
 			}
+		case "unnest": // in (select unnest($1))
+			if word(before-2) == "select" && text(before-3) == "(" && word(before-4) == "in" {
+				at := before - 4
+				if word(at-1) == "not" {
+					at--
+				}
+				if name := columnBefore(sql, toks, at); name != "" {
+					return plural(name)
+				}
+			}
 		case "lower", "upper", "coalesce", "nullif", "to_tsquery", "plainto_tsquery", "websearch_to_tsquery":
-			if slices.Contains(comparisons, text(before-2)) {
+			if slices.Contains(comparisons, text(before-2)) || slices.Contains([]string{"like", "ilike"}, word(before-2)) {
 				if name := columnBefore(sql, toks, before-2); name != "" {
 					return name
 				}
@@ -260,5 +281,14 @@ func identifier(sql string, t sqltext.Token) string {
 	} else if slices.Contains(notColumns, name) {
 		return ""
 	}
-	return strings.Join(words(name), "_")
+	return columnWord(name)
+}
+
+// columnWord is the name of a column as that of a parameter.
+func columnWord(name string) string {
+	name = strings.Join(words(name), "_")
+	if name != "" && name[0] >= '0' && name[0] <= '9' { // which no placeholder begins with
+		return "x" + name
+	}
+	return name
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -174,7 +175,54 @@ func ask(ctx context.Context, conn *pgx.Conn, queries []*query, tables map[uint3
 	if err := expandStars(ctx, conn, queries, tables); err != nil {
 		return err
 	}
-	return analyze(ctx, conn, queries)
+	if err := analyze(ctx, conn, queries); err != nil {
+		return err
+	}
+	for _, q := range queries {
+		if q.asked() {
+			q.nameAfterColumns()
+		}
+	}
+	return nil
+}
+
+// unclear is the name of a parameter that nothing beside it in the SQL tells of.
+var unclear = regexp.MustCompile(`^arg[0-9]+$`)
+
+// nameAfterColumns names parameters by the column that is set to them where the SQL does not say it: insert into t values
+// ($1, $2).
+func (q *query) nameAfterColumns() {
+	taken, renamed := names{}, map[string]string{}
+	for _, name := range q.text.Names {
+		taken[name] = true
+	}
+	for i, name := range q.text.Names {
+		yours := slices.ContainsFunc(q.Params, func(p queryfile.Param) bool { return p.Name == name })
+		if i >= len(q.statement.Params) || yours || !unclear.MatchString(name) {
+			continue
+		}
+		if sets := q.statement.Params[i].Sets; len(sets) == 1 {
+			if column := columnWord(sets[0].Column); column != "" {
+				renamed[name] = taken.numbered(column)
+			}
+		}
+	}
+	toks, err := sqltext.Lex(q.SQL)
+	if len(renamed) == 0 || err != nil {
+		return
+	}
+	var b strings.Builder
+	copied := 0
+	for _, t := range toks {
+		if to := renamed[t.Name]; to != "" {
+			b.WriteString(q.SQL[copied:t.Start] + "@" + to)
+			copied = t.End
+		}
+	}
+	sql := b.String() + q.SQL[copied:]
+	if text, template, err := parse(sql); err == nil && len(text.Names) == len(q.text.Names) {
+		q.SQL, q.text, q.template = sql, text, template
+	}
 }
 
 // describeAll sets the columns.
@@ -248,11 +296,12 @@ func analyzeAll(ctx context.Context, conn *pgx.Conn, asked []*query) error {
 }
 
 // nullableParams tells for each parameter whether it may be NULL: sqlc.narg says so, or it is all that a column is set to
-// which may be NULL, or the SQL asks whether it is. It may not if a column is set to it that is NOT NULL.
+// which may be NULL, or the SQL asks whether it is. It may not if a column is set to it that is NOT NULL. A trigger could
+// store something else: that it does is for the SQL to say, since most only set the time of a change.
 func (q *query) nullableParams() []bool {
 	nulls := make([]bool, len(q.statement.Params))
 	for i, p := range q.statement.Params {
-		nulls[i] = len(p.Sets) > 0
+		nulls[i] = len(p.Sets) > 0 && !slices.ContainsFunc(p.Sets, func(c analysis.ColumnRef) bool { return c.Declared })
 	}
 	for i, name := range q.text.Names {
 		at := slices.IndexFunc(q.Params, func(p queryfile.Param) bool { return p.Name == name })

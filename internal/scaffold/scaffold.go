@@ -228,8 +228,7 @@ func (g *generator) answer(q *query) Answer {
 
 // reserve takes the names of the package that have to be as they are, whatever comes first: those of the commands.
 func (g *generator) reserve(queries []*query) {
-	for _, name := range []string{"pgcmd", "pgx", "pgtype", "time", "json", "netip", "net", "iter", "string", "bool", "byte", "any", "error",
-		"int16", "int32", "int64", "uint32", "uint64", "float32", "float64", "true", "false", "nil", "len", "new", "Types"} {
+	for _, name := range []string{"pgcmd", "pgx", "pgtype", "time", "json", "netip", "net", "iter", "Types"} {
 		g.identifiers[name] = true
 	}
 	for _, typ := range g.overrides {

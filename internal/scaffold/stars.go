@@ -63,7 +63,7 @@ func expandStars(ctx context.Context, conn *pgx.Conn, queries []*query, tables m
 	return nil
 }
 
-// checkNames refuses columns that a row cannot tell apart.
+// checkNames refuses columns that a row cannot tell apart, or cannot name.
 func (q *query) checkNames() {
 	if !q.asked() || !q.returnsRows() {
 		return
@@ -73,6 +73,9 @@ func (q *query) checkNames() {
 			if c.Name == other.Name {
 				q.refuse("returns two columns named %s, and a row has one field for both: rename one with AS", c.Name)
 			}
+		}
+		if !fitsTag(c.Name) && (len(q.columns) > 1 || strings.HasSuffix(q.Kind, "one")) { // else it is the value of the column
+			q.refuse("returns a column named %q, which the tag of a field cannot name: rename it with AS", c.Name)
 		}
 	}
 }
@@ -294,9 +297,6 @@ func indentOf(sql string, at int) string {
 // columns of a star give way, since the others may have been named by AS.
 func newNames(q *query) []string {
 	renamed := make([]string, len(q.columns))
-	if len(q.columns) < 2 {
-		return renamed
-	}
 	used, seen := names{}, map[string]bool{}
 	for _, c := range q.columns {
 		used[c.Name] = true
@@ -308,8 +308,10 @@ func newNames(q *query) []string {
 				name := q.columns[column].Name
 				if it.star == ofStar {
 					switch {
-					case name == "?column?":
+					case name == "?column?" && len(q.columns) > 1, !fitsTag(name) && len(words(name)) == 0:
 						renamed[column] = used.take(fmt.Sprintf("column_%d", column+1), "")
+					case !fitsTag(name):
+						renamed[column] = used.numbered(strings.Join(words(name), "_"))
 					case seen[name]:
 						renamed[column] = used.numbered(name)
 					}
@@ -358,6 +360,9 @@ func qualifyStars(ctx context.Context, conn *pgx.Conn, queries []*query) error {
 	}
 	return nil
 }
+
+// fitsTag reports whether the tag db of a field can name a column: "-" leaves the field out, and a comma ends the name.
+func fitsTag(name string) bool { return name != "-" && !strings.Contains(name, ",") }
 
 // hasTwins reports whether two columns have one name.
 func (q *query) hasTwins() bool {

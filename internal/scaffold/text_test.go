@@ -23,7 +23,7 @@ func TestNames(t *testing.T) {
 	} {
 		assert.Equal(t, want, exported(name), name)
 	}
-	for name, want := range map[string]string{"FindUser": "findUser", "IDs": "ids", "APIKeys": "apiKeys", "KMSKey": "kmsKey", "OAuthApps": "oauthApps", "Type": "typeCommand", "Init": "initCommand", "X": "x", "_1STUser": "x1STUser"} {
+	for name, want := range map[string]string{"FindUser": "findUser", "IDs": "ids", "APIKeys": "apiKeys", "KMSKey": "kmsKey", "OAuthApps": "oauthApps", "Type": "typeCommand", "Init": "initCommand", "Delete": "deleteCommand", "Int": "intCommand", "X": "x", "_1STUser": "x1STUser"} {
 		assert.Equal(t, want, unexported(name), name)
 	}
 	for name, want := range map[string]string{
@@ -41,22 +41,50 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// Go leaves out files that begin with _ or are for another system, and takes no name that begins with a mark.
+func TestGoReadsTheFileOfASQLFile(t *testing.T) {
+	t.Parallel()
+	for sql, want := range map[string]string{
+		"users.sql": "users.sql.go", "user_roles.sql": "user_roles.sql.go", "linux.sql": "linux.sql.go", "users_test.sql": "users_test.sql.go", "日本.sql": "日本.sql.go",
+		"devices_ios.sql": "devices_ios_sql.go", "a_windows_amd64.sql": "a_windows_amd64_sql.go", "b_linux_test.sql": "b_linux_test_sql.go",
+		"_users.sql": "users.sql.go", "-@users.sql": "users.sql.go", ".sql": "sql.go",
+	} {
+		assert.Equal(t, want, goFile(sql), sql)
+	}
+}
+
+// What Go reads is the SQL of the file, whatever a raw literal cannot hold.
+func TestTheLiteralIsTheSQL(t *testing.T) {
+	t.Parallel()
+	for _, sql := range []string{"select 1", "select '`' || `", "select 'a\rb'", "select 1 -- a\r+ 1", "select '\ufeff'", "select '\ufeff\r`\n'"} {
+		literal := strings.TrimSpace(sqlLiteral(sql, 0))
+		value, err := types.Eval(token.NewFileSet(), nil, token.NoPos, literal)
+		require.NoError(t, err, literal)
+		assert.Equal(t, sql, strings.TrimPrefix(constant.StringVal(value.Value), "\n"))
+	}
+}
+
 func TestParametersAreNamedByWhatIsBesideThem(t *testing.T) {
 	t.Parallel()
 	for sql, want := range map[string]string{
 		"select $1":                         "select $1",
 		"select 1":                          "select 1",
 		"select $1, $1":                     "select $1, $1",
+		`update t set "1st" = $1, b = $2`:   `update t set "1st" = @x1st, b = @b`,
 		"select $2":                         "select @arg2",
 		"select @a, $1":                     "select @a, @arg1",
 		"select $1, @arg1":                  "select @arg1_2, @arg1",
 		"select * from t where a=$1 and $2": "select * from t where a= @a and @arg2",
-		"select 1 from t where a = $1 and b.c <> $2 and $3 < \"d E\"":                                "select 1 from t where a = @a and b.c <> @c and @d_e < \"d E\"",
-		"select 1 from t where a = any($1) and b in ($2, $3)":                                        "select 1 from t where a = any(@as) and b in (@b, @arg3)",
-		"select 1 from t where lower(a) = lower($1) and b::text like $2":                             "select 1 from t where lower(a) = lower(@a) and b::text like @b",
-		"select 1 from t where a between $1 and $2 and c > $3 limit $4 offset $5":                    "select 1 from t where a between @a_from and @a_to and c > @c limit @limit offset @offset",
-		"insert into t (a, \"bC\") values ($1, coalesce($2, now()))":                                 "insert into t (a, \"bC\") values (@a, coalesce(@b_c, now()))",
-		"insert into t (a, b) select $1, $2::int[] from u where a = $1":                              "insert into t (a, b) select @a, @b::int[] from u where a = @a",
+		"select 1 from t where a = $1 and b.c <> $2 and $3 < \"d E\"":                                     "select 1 from t where a = @a and b.c <> @c and @d_e < \"d E\"",
+		"select 1 from t where a = any($1) and b in ($2, $3)":                                             "select 1 from t where a = any(@as) and b in (@b, @b_2)",
+		"select 1 from t where lower(a) = lower($1) and b::text like $2":                                  "select 1 from t where lower(a) = lower(@a) and b::text like @b",
+		"select 1 from t where a between $1 and $2 and c > $3 limit $4 offset $5":                         "select 1 from t where a between @a_from and @a_to and c > @c limit @limit offset @offset",
+		"select 1 from t where lower(a) like lower($1) and b not in (select unnest($2::int[])) and c":     "select 1 from t where lower(a) like lower(@a) and b not in (select unnest(@bs::int[])) and c",
+		"insert into t (a, \"bC\") values ($1, coalesce($2, now()))":                                      "insert into t (a, \"bC\") values (@a, coalesce(@b_c, now()))",
+		"insert into t (a, b) select $1, $2::int[] from u where a = $1":                                   "insert into t (a, b) select @a, @b::int[] from u where a = @a",
+		"with n as (insert into t (a, b) values ($1, $2) returning *) insert into u (c) select $3 from n": "with n as (insert into t (a, b) values (@a, @b) returning *) insert into u (c) select @c from n",
+		"select a = $1, $2": "select a = @a, @arg2",
+		"select f($1, $2) from t where (a, b) = ($3, $4)":                                            "select f(@arg1, @arg2) from t where (a, b) = (@arg3, @arg4)",
 		"update t set a = $1, b = b + $2 where a = $3":                                               "update t set a = @a, b = b + @b where a = @a_2",
 		"select f($1, x => $2), $3::numeric(10, 2) = price, $4::timestamp with time zone <= made_at": "select f(@arg1, x => @x), @price::numeric(10, 2) = price, @made_at::timestamp with time zone <= made_at",
 		"select '$1', $1, $2 -- $3":                                                                  "select '$1', @arg1, @arg2 -- $3",

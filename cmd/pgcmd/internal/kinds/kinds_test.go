@@ -37,7 +37,7 @@ func connect(t *testing.T) *pgcmd.Pool {
 var all = []pgcmd.Definition{
 	findPerson, getPerson, listPeople, namesOfPeople, peopleBut, countPeople, nickOfPerson, createPerson, renamePerson, changeBalance,
 	deletePerson, deletePeopleWithTag, eachPerson, copyPeople, addressesOfPeople, createPost, retitlePost, postsOfPerson,
-	getPostWithPerson, listPostsWithPeople, joinAll, leftJoin, popular, anyPopular, note, entries, titlesAndNotes, backtick, setTags, setName, nickEverybody, searchPeople,
+	getPostWithPerson, listPostsWithPeople, joinAll, leftJoin, popular, anyPopular, note, entries, titlesAndNotes, backtick, setTags, setName, nickEverybody, searchPeople, odd, insertOdd, fillOdd, changeMixed, insertMixed, retagOdd,
 	insertEverything, copyEverything, allEverything, insertRequired, copyRequired, allRequired, nextDate, insertDomain, copyDomains, domains,
 }
 
@@ -126,6 +126,15 @@ func TestTheCommandsRun(t *testing.T) {
 	_, err = setTags.Run(ctx, pool, SetTagsParams{})
 	assert.Equal(t, pgcmd.CodeInvalid, pgcmd.CodeOf(err))
 	assert.EqualValues(t, 1, run(t, deletePerson, pool, bob.ID))
+}
+
+// pgx has to know domains over what it does not know itself, and those in arrays.
+func TestDomainsOverEnumsAndArrays(t *testing.T) {
+	t.Parallel()
+	in := ChangeMixedParams{Moods: []Mood{MoodHappy}, Mood: ptr(MoodSoSo), List: []Mood{MoodSoSo}}
+	rows, err := changeMixed.Run(t.Context(), connect(t), in)
+	require.NoError(t, err)
+	assert.Equal(t, []Mixed{{in.Moods, in.Mood, in.List}}, rows)
 }
 
 func TestAllTypesAreWrittenAndRead(t *testing.T) {

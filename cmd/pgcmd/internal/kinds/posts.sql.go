@@ -143,3 +143,55 @@ type BacktickRow struct {
 var backtick = pgcmd.Query[BacktickParams, BacktickRow]("posts.backtick", `
 select '`+"`"+`' as tick, 'two
 lines' as text, 3 as "Three-and" where @type::text <> 'x'`)
+
+type OddRow struct {
+	ID      *int32
+	AB      *string
+	Column3 *string
+	Tags    []string
+}
+
+var odd = pgcmd.Query[struct{}, OddRow]("posts.odd",
+	`select id, "a,b" as a_b, "-" as column_3, tags from odd`)
+
+type InsertOddParams struct {
+	ID   *int32
+	Tags []string `validate:"required"`
+}
+
+var insertOdd = pgcmd.Exec[InsertOddParams]("posts.insert_odd",
+	`insert into odd (id, tags) values (@id, @tags)`)
+
+type FillOddParams struct {
+	Tags []string
+}
+
+var fillOdd = pgcmd.Exec[FillOddParams]("posts.fill_odd",
+	`insert into odd (tags) values (@tags)`)
+
+type ChangeMixedParams struct {
+	Moods []Mood
+	Mood  *Mood
+	List  []Mood `validate:"required"`
+}
+
+var changeMixed = pgcmd.Query[ChangeMixedParams, Mixed]("posts.change_mixed",
+	`insert into mixed (moods, mood, list) values (@moods, @mood, @list) returning moods, mood, list`)
+
+type InsertMixedParams struct {
+	Moods []Mood
+	Mood  *Mood
+	List  []Mood `validate:"required"`
+}
+
+var insertMixed = pgcmd.Exec[InsertMixedParams]("posts.insert_mixed",
+	`insert into mixed values (@moods, @mood, @list)`)
+
+type RetagOddParams struct {
+	Tags []string `validate:"required"`
+	AB   *string
+	ID   int32
+}
+
+var retagOdd = pgcmd.Exec[RetagOddParams]("posts.retag_odd",
+	`update odd set (tags, "a,b") = (@tags, @a_b) where id = @id`)

@@ -13,7 +13,7 @@ import (
 )
 
 // Types are the types of the database that pgx has to know for these commands: give them to pgcmd.Config.Types.
-var Types = []string{"address", "mood", "part"}
+var Types = []string{"a_mood", "address", "mood", "moods", "part"}
 
 // How somebody is.
 type Mood string
@@ -185,4 +185,11 @@ type AuditEntry struct {
 	Note     string
 	User     string
 	At       time.Time
+}
+
+// Mixed is a row of the table mixed.
+type Mixed struct {
+	Moods []Mood
+	Mood  *Mood
+	List  []Mood
 }

@@ -38,3 +38,21 @@ select title as text from posts union all select note from audit.entries;
 -- name: Backtick :many
 select '`' as tick, 'two
 lines' as text, 3 as "Three-and" where @type::text <> 'x';
+
+-- name: Odd :many
+select * from odd;
+
+-- name: InsertOdd :exec
+insert into odd (id, tags) values (@id, @tags);
+
+-- name: FillOdd :exec
+insert into odd (tags) values (sqlc.narg(tags));
+
+-- name: ChangeMixed :many
+insert into mixed (moods, mood, list) values ($1, $2, $3) returning *;
+
+-- name: InsertMixed :exec
+insert into mixed values ($1, $2, $3);
+
+-- name: RetagOdd :exec
+update odd set (tags, "a,b") = ($1, $2) where id = $3;
