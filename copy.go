@@ -354,6 +354,9 @@ func (c *copyDefinition) columnsError(ctx context.Context, l *exclusiveLease, er
 	e := unappliedError(ctx, err)
 	if e.SQLState == sqlstate.UndefinedTable || e.SQLState == sqlstate.UndefinedSchema {
 		e.Message = "there is no table " + c.table + ": is it in another schema, or its name not spelt as it was created, in lower case?"
+		if schema, table, dotted := strings.Cut(c.name[len(c.name)-1], "."); dotted {
+			e.Message = fmt.Sprintf("there is no table %s: name the schema and the table apart, as in pgx.Identifier{%q, %q}", c.table, schema, table)
+		}
 	}
 	l.discard(e)
 	return e

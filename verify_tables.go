@@ -29,6 +29,10 @@ func (v *checker) copied(s *subject) {
 	what := "table " + s.table.Sanitize()
 	switch {
 	case r == nil:
+		if schema, table, dotted := strings.Cut(s.tableName().Name, "."); dotted {
+			s.report(what, "table", "does not exist: name the schema and the table apart, as in pgx.Identifier{%q, %q}", schema, table)
+			return
+		}
 		s.report(what, "table", "does not exist: is it dropped or renamed, or in a schema that is not in the search_path?")
 		return
 	case !r.SchemaUsage:

@@ -46,6 +46,7 @@ var sentences = map[string]sentence{
 	"42702":         {"a column name in the SQL is that of several tables", "put the table's name before it"},
 	"42703":         {"the SQL names a column that does not exist", "is it dropped or renamed?"},
 	UndefinedObject: {"the SQL names a type or another object that does not exist", "is it dropped or renamed?"},
+	"428C9":         {"the SQL sets a column that PostgreSQL generates", "leave the column out of the SQL"},
 	"42804":         {"two types in the SQL do not fit each other", "cast one of them"},
 	"42883":         {"the SQL calls a function or operator that does not exist for its arguments", "check its name, and cast the arguments to the types that it takes"},
 	"42P02":         {"the SQL names a parameter that does not exist", ""},

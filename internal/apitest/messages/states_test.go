@@ -20,7 +20,7 @@ func states(p *page) {
 		create domain address as text not null check (value like '%@%');
 		create table users (id int primary key, email text unique check (email like '%@%'), name varchar(3) not null, at address, during int4range,
 			exclude using gist (during with &&));
-		create table orders (user_id int references users);
+		create table orders (user_id int references users, id int generated always as identity);
 		insert into users values (1, 'ada@example.com', 'Ada', 'a@b', '[1,3)'); insert into orders values (1);
 		create function raise(state text) returns int language plpgsql as $$ begin raise exception using errcode = state, message = 'a value'; end $$`)
 	run := func(sql string) error { return errOf(pgcmd.Exec[none]("users.run", sql).Run(ctx, pool, none{})) }
@@ -45,6 +45,7 @@ func states(p *page) {
 		run(`select emial from users`),
 		run(`select id from users join orders on true join users u on true`),
 		run(`select nothing(1)`),
+		run(`update orders set id = id`),
 		run(`select 1 + array[1]`),
 		run(`select null::nothing`),
 		run(`select case when true then 1 else now() end`),
