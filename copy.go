@@ -308,6 +308,7 @@ func (c *copyDefinition) failed(ctx context.Context, l *exclusiveLease, f *copyb
 			e.inRow(row)
 		}
 	}
+	l.tx.explainReadOnly(e)
 	if e.SQLState == sqlstate.InvalidColumnReference {
 		e.Message = "a generated column cannot be copied into: tag its field `db:\"-\"`"
 	}
