@@ -42,6 +42,9 @@ func (v *checker) copied(s *subject) {
 		s.report(what, "table", "is a view, and a copy needs a table: name the table, or give the view an INSTEAD OF trigger")
 		return
 	}
+	if r.RowSecurity {
+		s.report(what, "table", "has row-level security that holds for the role %s, and COPY cannot fill it: use a Batch", v.live.Role)
+	}
 	names := make([]string, len(r.Columns))
 	for i, c := range r.Columns {
 		names[i] = c.Name

@@ -10,6 +10,13 @@ import (
 // not depend on the statement.
 type sentence struct{ what, fix string }
 
+// policies are what row-level security refuses: the function of the server that reports it says
+// more than the SQLSTATE.
+var policies = map[[2]string]sentence{
+	{InsufficientPrivilege, "ExecWithCheckOptions"}: {"a row-level security policy does not allow the new row", "is it of another tenant, or is a setting missing that the policy compares?"},
+	{FeatureNotSupported, "DoCopy"}:                 {"COPY cannot fill a table whose row-level security holds for the role", "use a Batch"},
+}
+
 // sentences are those of the conditions that programs meet. PostgreSQL's own messages may hold values.
 var sentences = map[string]sentence{
 	FeatureNotSupported: {"the server does not support what the SQL asks for", ""},
@@ -95,7 +102,10 @@ func Describe(err *pgconn.PgError, near string) (code, message string) {
 		of = " of type " + err.DataTypeName
 	}
 	kind := constraints[err.Code]
-	s, known := sentences[err.Code]
+	s, known := policies[[2]string{err.Code, err.Routine}]
+	if !known {
+		s, known = sentences[err.Code]
+	}
 	what := s.what
 	switch {
 	case err.Code == NotNullViolation && err.ColumnName != "":

@@ -6,11 +6,17 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgcmd/pgcmd"
 	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
+
+type invoice struct {
+	ID     int
+	Tenant string
+}
 
 // states are the errors of PostgreSQL: those that name an object or a place in the SQL, and then every SQLSTATE that an
 // exception may have.
@@ -61,6 +67,22 @@ func states(p *page) {
 		run(`select raise('APP01')`),
 		run(`select raise('42999')`),
 	)
+	p.heading("Errors of PostgreSQL: row-level security")
+	tenants := pgcmdtest.Pool(p.t, `create table invoices (id int, tenant text); alter table invoices enable row level security;
+		create policy tenant on invoices using (tenant = 'red'); grant all on invoices to public`)
+	role := nobody(p, tenants)
+	invoices := pgcmd.Copy[invoice]("invoices.import", pgx.Identifier{"invoices"})
+	p.fails(
+		errOf(pgcmd.Exec[none]("invoices.add", `insert into invoices values (1, 'blue')`).Run(ctx, role, none{})),
+		errOf(invoices.Run(ctx, role, pgcmd.Rows([]invoice{{ID: 1, Tenant: "red"}}))),
+	)
+	for _, db := range []pgcmd.DB{role, tenants} { // a superuser may copy
+		e, _ := pgcmd.Verify(ctx, db, invoices).(*pgcmd.Error)
+		require.Equal(p.t, db == role, e != nil)
+		if e != nil {
+			p.line(e.Problems[0].String())
+		}
+	}
 	p.heading("Errors of PostgreSQL: every SQLSTATE, without a place or an object")
 	list, err := os.Open(filepath.Join("..", "..", "sqlstate", "sqlstate.txt"))
 	require.NoError(p.t, err)
