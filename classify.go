@@ -337,7 +337,7 @@ func (e *Error) after(earlier *Error) *Error {
 
 // unsent reports whether no byte was sent since the statement was handed to pgx.
 func (r *result) unsent() bool {
-	return r.netConn != nil && r.rows != nil && r.netConn.Sent() == r.sent
+	return r.netConn != nil && r.rows != nil && r.netConn.Sent() == r.sentBefore
 }
 
 // invalidatesConn reports whether another attempt needs another connection.

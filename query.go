@@ -205,7 +205,7 @@ func (q *query) begin(ctx context.Context, db DB, inv *invocation) (failure *Err
 // readQuery reads the reply, if query returned no error.
 func (q *query) readQuery(ctx context.Context, inv *invocation, err error) error {
 	r := inv.result
-	if failure := q.sent(ctx, inv.args, r, err); failure != nil {
+	if failure := q.queryError(ctx, inv.args, r, err); failure != nil {
 		return failure
 	}
 	return q.readReply(ctx, inv, r)
