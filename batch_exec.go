@@ -341,6 +341,7 @@ func (x *batchExec) itemError(i int, err error) *Error {
 	s := x.items.statement(i)
 	e, _ := s.classifyStatement(x.ctx, err)
 	e.Effect = NotApplied
+	x.s.explainReadOnly(e)
 	stmtcache.OnConn(x.conn).InvalidateAfter(s.text.SQL, err)
 	e.outdated = s.isOutdated(x.conn, err)
 	return e

@@ -32,9 +32,9 @@ func TestInputsThatCannotBeSent(t *testing.T) {
 		in      value
 		problem pgcmd.Problem
 	}{
-		"a NUL byte":                       {`select @email::text`, value{Email: "a\x00b"}, pgcmd.Problem{Field: "Email", Rule: "text", Message: "holds a NUL byte, which PostgreSQL's text cannot: use []byte and bytea"}},
-		"a NUL byte behind a pointer":      {`select @label::text`, value{Label: &nul}, pgcmd.Problem{Field: "Label", Rule: "text", Message: "holds a NUL byte, which PostgreSQL's text cannot: use []byte and bytea"}},
-		"invalid UTF-8":                    {`select @label::text`, value{Label: &bad}, pgcmd.Problem{Field: "Label", Rule: "text", Message: "is not valid UTF-8: use []byte and bytea"}},
+		"a NUL byte":                       {`select @email::text`, value{Email: "a\x00b"}, pgcmd.Problem{Field: "Email", Rule: "text", Message: "holds a NUL byte, which PostgreSQL's text cannot: leave it out, or use []byte and bytea"}},
+		"a NUL byte behind a pointer":      {`select @label::text`, value{Label: &nul}, pgcmd.Problem{Field: "Label", Rule: "text", Message: "holds a NUL byte, which PostgreSQL's text cannot: leave it out, or use []byte and bytea"}},
+		"invalid UTF-8":                    {`select @label::text`, value{Label: &bad}, pgcmd.Problem{Field: "Label", Rule: "text", Message: "is not valid UTF-8: correct it, or use []byte and bytea"}},
 		"an int that overflows the column": {`select @qty::int4`, value{Qty: math.MaxInt64}, pgcmd.Problem{Field: "Qty", Rule: "encode", Message: "(int64) has a value that does not fit int4, the type of its parameter in the SQL"}},
 		"a nil embedded struct":            {`select @owner_id::int8`, value{}, pgcmd.Problem{Field: "Owner.OwnerID", Rule: "required", Message: "must be set: the embedded struct that contains it is a nil pointer"}},
 	} {

@@ -214,6 +214,7 @@ func (s *statement) statementError(ctx context.Context, r *result, err error) *E
 	if r.conn != nil {
 		discardConn(r.conn.Conn(), e)
 	}
+	r.inTx.explainReadOnly(e)
 	switch {
 	case s.reads || pgxerr.IsConnect(err):
 		e.Effect = NotApplied
@@ -232,6 +233,15 @@ func (s *statement) statementError(ctx context.Context, r *result, err error) *E
 	}
 	e.reconcileCode()
 	return e
+}
+
+// explainReadOnly corrects the error of a write in a transaction that was begun read-only: that
+// is a mistake of the program, and not a server that has become read-only. A nil s has none.
+func (s *sharedTx) explainReadOnly(e *Error) {
+	if s != nil && e.SQLState == sqlstate.ReadOnlyTransaction && s.Options.AccessMode == pgx.ReadOnly {
+		e.Code = CodeInternal
+		e.Message = "the SQL writes, and the transaction is read-only by Options.ReadOnly or Options.Tx: take that away, or run the SQL in another transaction"
+	}
 }
 
 // isOfSetting reports whether err is the server's about a setting: what comes after it is not
@@ -327,7 +337,7 @@ func (e *Error) after(earlier *Error) *Error {
 
 // unsent reports whether no byte was sent since the statement was handed to pgx.
 func (r *result) unsent() bool {
-	return r.netConn != nil && r.rows != nil && r.netConn.Sent() == r.sent
+	return r.netConn != nil && r.rows != nil && r.netConn.Sent() == r.sentBefore
 }
 
 // invalidatesConn reports whether another attempt needs another connection.

@@ -17,6 +17,7 @@ import (
 	"github.com/pgcmd/pgcmd/internal/copybin"
 	"github.com/pgcmd/pgcmd/internal/pgxerr"
 	"github.com/pgcmd/pgcmd/internal/sqlstate"
+	"github.com/pgcmd/pgcmd/internal/stmtcache"
 	"github.com/pgcmd/pgcmd/internal/structfields"
 	"github.com/pgcmd/pgcmd/internal/txn"
 	"github.com/pgcmd/pgcmd/internal/validation"
@@ -136,7 +137,11 @@ func (c *copyDefinition) run(ctx context.Context, db DB, inv *invocation) error 
 		return &Error{Code: CodeInvalid, Effect: NotApplied,
 			Message: "the sequence of rows is nil: pass one that yields nothing to copy nothing"}
 	}
-	l, failure := copyLeaseOf(ctx, db, &c.command)
+	settings, failure := resolve(db).own.settingsFor(ctx) // a transaction has its own
+	if failure != nil {
+		return failure
+	}
+	l, failure := leaseExclusively(ctx, db, &c.command)
 	if failure != nil {
 		return failure
 	}
@@ -150,7 +155,7 @@ func (c *copyDefinition) run(ctx context.Context, db DB, inv *invocation) error 
 	}
 	below := connpool.Of(l.conn)
 	before := below.Unreplicated()
-	n, failure := c.send(ctx, l, columns, inText, rows)
+	n, failure := c.send(ctx, l, settings, columns, inText, rows)
 	if failure != nil {
 		failure.noRetry = true
 		return failure
@@ -163,7 +168,7 @@ func (c *copyDefinition) run(ctx context.Context, db DB, inv *invocation) error 
 }
 
 // send sends the rows, and returns how many the server has taken.
-func (c *copyDefinition) send(ctx context.Context, l *copyLease, columns []copybin.Column, inText bool, rows func(row any, each func(error) bool)) (int64, *Error) {
+func (c *copyDefinition) send(ctx context.Context, l *exclusiveLease, settings []stmtcache.Setting, columns []copybin.Column, inText bool, rows func(row any, each func(error) bool)) (int64, *Error) {
 	names := make([]string, len(columns))
 	for i := range columns {
 		names[i] = columns[i].Name
@@ -173,7 +178,7 @@ func (c *copyDefinition) send(ctx context.Context, l *copyLease, columns []copyb
 	var err error
 	defer func() { traced(tag, err) }()
 
-	f := copybin.NewReader(ctx, l.conn, copybin.SQL(c.table, names, inText), l.settings, txn.EndTime)
+	f := copybin.NewReader(ctx, l.conn, copybin.SQL(c.table, names, inText), settings, txn.EndTime)
 	defer func() { // also after a panic, or Goexit, in the sequence
 		f.Abandon()
 		l.err = f.Err
@@ -283,7 +288,7 @@ func fromSequence(ctx context.Context, n int, err error) *Error {
 }
 
 // failed is the error of a copy that the server refused, or the connection lost.
-func (c *copyDefinition) failed(ctx context.Context, l *copyLease, f *copybin.Reader, columns []copybin.Column, read int) *Error {
+func (c *copyDefinition) failed(ctx context.Context, l *exclusiveLease, f *copybin.Reader, columns []copybin.Column, read int) *Error {
 	err := f.Err
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
 	if !answered && ctx.Err() != nil {
@@ -303,6 +308,7 @@ func (c *copyDefinition) failed(ctx context.Context, l *copyLease, f *copybin.Re
 			e.inRow(row)
 		}
 	}
+	l.tx.explainReadOnly(e)
 	if e.SQLState == sqlstate.InvalidColumnReference {
 		e.Message = "a generated column cannot be copied into: tag its field `db:\"-\"`"
 	}
@@ -325,7 +331,7 @@ func (c *copyDefinition) failed(ctx context.Context, l *copyLease, f *copybin.Re
 // describe queries the columns and their types, and plans how each field is encoded: in
 // binary, or in text if the server has to read a text. It does so for every copy, since bytes
 // that were made for an earlier type of a column could be valid bytes of another value.
-func (c *copyDefinition) describe(ctx context.Context, l *copyLease) (columns []copybin.Column, inText bool, failure *Error) {
+func (c *copyDefinition) describe(ctx context.Context, l *exclusiveLease) (columns []copybin.Column, inText bool, failure *Error) {
 	sd, err := l.describe(ctx, c.table)
 	var wrong *copybin.Error
 	if err == nil {
@@ -341,7 +347,7 @@ func (c *copyDefinition) describe(ctx context.Context, l *copyLease) (columns []
 }
 
 // columnsError is the error of a table whose columns cannot be described.
-func (c *copyDefinition) columnsError(ctx context.Context, l *copyLease, err error) *Error {
+func (c *copyDefinition) columnsError(ctx context.Context, l *exclusiveLease, err error) *Error {
 	l.err = err
 	if l.tx != nil {
 		err = l.tx.State.Cause(err)
@@ -349,6 +355,9 @@ func (c *copyDefinition) columnsError(ctx context.Context, l *copyLease, err err
 	e := unappliedError(ctx, err)
 	if e.SQLState == sqlstate.UndefinedTable || e.SQLState == sqlstate.UndefinedSchema {
 		e.Message = "there is no table " + c.table + ": is it in another schema, or its name not spelt as it was created, in lower case?"
+		if schema, table, dotted := strings.Cut(c.name[len(c.name)-1], "."); dotted {
+			e.Message = fmt.Sprintf("there is no table %s: name the schema and the table apart, as in pgx.Identifier{%q, %q}", c.table, schema, table)
+		}
 	}
 	l.discard(e)
 	return e

@@ -76,7 +76,7 @@ func TestMistakesInADefinitionPanicAndNameTheCommandAndTheFix(t *testing.T) {
 		"SQL that is not UTF-8":        {query("select '\xff'"), `not UTF-8`},
 		"an ambiguous operator":        {query(`select 1 where 2 <@email`), `reads two ways`},
 		"65,536 parameters":            {query(many(65_536)), `65535`},
-		"an unknown rule":              {func() { pgcmd.Exec[unknownRule]("x", `select @email`) }, `pgcmd: x: a validate tag of pgcmd_test.unknownRule is wrong: `},
+		"an unknown rule":              {func() { pgcmd.Exec[unknownRule]("x", `select @email`) }, `pgcmd: x: a validate tag of pgcmd_test.unknownRule.Email is wrong: `},
 		"negative MaxRows":             {with(pgcmd.Options{MaxRows: -1}), `pgcmd: users.clear: Options.MaxRows is -1`},
 		"ReadOnly on a write":          {with(pgcmd.Options{ReadOnly: true}), `pgcmd: users.clear: Options.ReadOnly, but the SQL is plainly a write`},
 		"a nil middleware":             {with(pgcmd.Options{Middleware: []pgcmd.Middleware{nil}}), `Options.Middleware[0] is nil`},

@@ -55,7 +55,7 @@ type Error struct {
 }
 
 // A Code is the kind of an error: the part of it that a program can act on. JSON has it as
-// its string.
+// its string. A program may add codes of its own, by [Errorf].
 type Code string
 
 const (

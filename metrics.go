@@ -348,19 +348,19 @@ func (s *observation) log(elapsed time.Duration, e *Error) {
 	line.Write(fields...)
 }
 
-// levelOf is the level of the log line of a run: info for errors of callers, warn for those
-// of the database, error for bugs and unknown effects.
+// levelOf is the level of the log line of a run: info for errors of callers and codes of the
+// program's own, warn for those of the database, error for bugs and unknown effects.
 func levelOf(e *Error) zapcore.Level {
 	if e == nil {
 		return zapcore.DebugLevel
 	}
 	switch e.Code {
-	case CodeInvalid, CodeNotFound, CodeTooManyRows, CodeConflict, CodeCanceled, CodeSkipped, CodeFailed:
-		return zapcore.InfoLevel
 	case CodeAborted, CodeTimeout, CodeUnavailable, CodeExhausted:
 		return zapcore.WarnLevel
+	case CodeUnknownEffect, CodePermission, CodeNestedAcquire, CodeInternal:
+		return zapcore.ErrorLevel
 	}
-	return zapcore.ErrorLevel
+	return zapcore.InfoLevel
 }
 
 // A HealthStatus says whether a pool can be used.

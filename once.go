@@ -106,6 +106,8 @@ func (c *definition) defineOnce(missing bool, key func(in any) string) *definiti
 		reject("was given a nil key function: pass one that returns the key of an input")
 	case !c.inTx && !c.isStatement:
 		reject("needs a transaction: add InTx, or make the command a Transaction")
+	case c.batch != nil:
+		reject("stores the output as JSON, and the outcomes of a batch are not read back from it: run the batch in a Transaction, and make that the Once")
 	case c.in.Kind() == reflect.Func:
 		reject("compares the inputs of runs, and the sequence of a Copy cannot be: run the copy in a Transaction, and make that the Once")
 	}

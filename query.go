@@ -205,7 +205,7 @@ func (q *query) begin(ctx context.Context, db DB, inv *invocation) (failure *Err
 // readQuery reads the reply, if query returned no error.
 func (q *query) readQuery(ctx context.Context, inv *invocation, err error) error {
 	r := inv.result
-	if failure := q.sent(ctx, inv.args, r, err); failure != nil {
+	if failure := q.queryError(ctx, inv.args, r, err); failure != nil {
 		return failure
 	}
 	return q.readReply(ctx, inv, r)
@@ -535,14 +535,17 @@ func (d *definition) explain(ctx context.Context, db DB, inv *invocation) (strin
 		return none, e
 	}).With(Options{Timeout: d.opts.Timeout, ReadOnly: true, Trusted: true})
 	explain.def.unobserved = true // it is no run of the command, and ends with errPlanned
-	switch err := Try(ctx, db, explain, struct{}{}).Err; {
+	err := Try(ctx, db, explain, struct{}{}).Err
+	e, _ := err.(*Error)
+	switch {
 	case errors.Is(err, errPlanned) && !d.direct:
 		return plan + "\n\n" + strings.TrimSpace(q.text.SQL), nil
 	case errors.Is(err, errPlanned):
 		return plan, nil
-	default:
-		return "", err
+	case e != nil && e.SQLState == sqlstate.ReadOnlyTransaction:
+		e.Message = "planning calls a function that writes, and Explain changes nothing: declare the function volatile, so that it is not called to plan"
 	}
+	return "", err
 }
 
 // toExplain returns the query that the input of inv has, with the arguments of hidden, in

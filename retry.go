@@ -63,6 +63,8 @@ func (e *Error) isTransient() bool {
 		return true
 	case e.SQLState == "":
 		return (e.Code == CodeUnavailable || e.Code == CodeUnknownEffect) && !pgxerr.IsPermanent(e.Err)
+	case e.SQLState == sqlstate.ReadOnlyTransaction:
+		return e.Code != CodeInternal // by the transaction's options
 	case e.SQLState == sqlstate.FeatureNotSupported:
 		pgErr, ok := errors.AsType[*pgconn.PgError](e.Err)
 		return ok && sqlstate.IsPlanChange(pgErr)

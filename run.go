@@ -21,7 +21,7 @@ const cleanupTime = 5 * time.Second
 // that a failure leaves the transaction usable.
 func (c *definition) runInSavepoint(ctx context.Context, db DB, inv *invocation) (call Call, failure *Error) {
 	t := resolve(db)
-	if e := checkArgs(ctx, &t); e != nil {
+	if e := checkCall(ctx, &t); e != nil {
 		return call, c.notSentError(e)
 	}
 	tx := t.join()
@@ -65,7 +65,7 @@ func (c *definition) runObserved(ctx context.Context, db DB, inv *invocation) (C
 // that has hooks, middleware or limits.
 func (c *definition) runWithMiddleware(ctx context.Context, db DB, inv *invocation) (seen Call, failure *Error) {
 	if t := resolve(db); t.missing || ctx == nil {
-		e := checkArgs(ctx, &t)
+		e := checkCall(ctx, &t)
 		c.finish(inv, 0, e)
 		return seen, c.notSentError(e)
 	}
@@ -591,7 +591,7 @@ func (d *definition) queryOnPool(ctx context.Context, pool *Pool, inv *invocatio
 // since user code may keep it.
 func (d *definition) precheck(ctx context.Context, db DB, inv *invocation) *Error {
 	t := resolve(db)
-	e := checkArgs(ctx, &t)
+	e := checkCall(ctx, &t)
 	if e == nil && d.validation != nil {
 		e = d.check(inv)
 	}

@@ -85,7 +85,7 @@ type result struct {
 	described        bool                // by describe, and not by pgx
 	joined           bool                // the statement is part of a transaction that began before it
 	netConn          *connpool.Conn      // of the connection; nil if it is not instrumented
-	sent             int64               // bytes on it, before the statement
+	sentBefore       int64               // bytes on it, before the statement
 	failedBeforeSend bool                // pgx gave up before it sent the statement, if not before it prepared it
 	unreplicated     int32               // commits counted on it, before the statement
 	argsFree         bool                // nobody keeps the arguments
@@ -121,7 +121,7 @@ func (s *statement) send(ctx context.Context, db DB, args []any) (*result, *Erro
 		return r, failure
 	}
 	defer s.closeUnsent(ctx, r)
-	return r, s.sent(ctx, args, r, r.query(ctx))
+	return r, s.queryError(ctx, args, r, r.query(ctx))
 }
 
 // query sends a statement on r.direct.
@@ -140,8 +140,8 @@ func (r *result) queryUncached(ctx context.Context) (err error) {
 	return err
 }
 
-// prepareSend finds or acquires the connection, r.direct; the caller calls query, and then
-// sent. In a transaction, and on a shared connection, it sends the statement itself, and
+// prepareSend finds or acquires the connection, r.direct; the caller calls query, and queryError
+// with its error. In a transaction, and on a shared connection, it sends the statement itself, and
 // r.direct is nil.
 func (s *statement) prepareSend(ctx context.Context, t *target, args []any, limits limits) (r *result, failure *Error) {
 	if err := ctx.Err(); err != nil {
@@ -184,7 +184,7 @@ func (s *statement) prepareSend(ctx context.Context, t *target, args []any, limi
 		}
 	}
 	if r.netConn != nil {
-		r.sent, r.unreplicated = r.netConn.Sent(), r.netConn.Unreplicated()
+		r.sentBefore, r.unreplicated = r.netConn.Sent(), r.netConn.Unreplicated()
 	}
 	r.bind(l.conn)
 	return r, nil
@@ -198,8 +198,8 @@ func (s *statement) closeUnsent(ctx context.Context, r *result) {
 	}
 }
 
-// sent handles the error of query.
-func (s *statement) sent(ctx context.Context, args []any, r *result, err error) *Error {
+// queryError makes the error of a statement whose query returned err; nil for nil.
+func (s *statement) queryError(ctx context.Context, args []any, r *result, err error) *Error {
 	if err == nil {
 		return nil
 	}

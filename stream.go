@@ -95,7 +95,7 @@ func (s *stream) start(ctx context.Context, db DB, d *definition, in any) error 
 	}
 	s.def = d
 	t := resolve(db)
-	s.alone = d.inTx && checkArgs(ctx, &t) == nil && t.join() == nil
+	s.alone = d.inTx && checkCall(ctx, &t) == nil && t.join() == nil
 	loop := *d
 	loop.body, loop.query = s, nil
 	inv := loop.newInvocation()

@@ -12,7 +12,6 @@ import (
 	"github.com/pgcmd/pgcmd/internal/pgrows"
 	"github.com/pgcmd/pgcmd/internal/pgxerr"
 	"github.com/pgcmd/pgcmd/internal/retry"
-	"github.com/pgcmd/pgcmd/internal/stmtcache"
 )
 
 // A target is a [DB] that a command runs on, resolved to what it is.
@@ -136,8 +135,8 @@ func (l *connLease) release() {
 	}
 }
 
-// checkArgs refuses a context or a DB that is nil, a nil pointer in it included.
-func checkArgs(ctx context.Context, t *target) *Error {
+// checkCall refuses a context or a DB that is nil, a nil pointer in it included.
+func checkCall(ctx context.Context, t *target) *Error {
 	switch {
 	case ctx == nil:
 		return &Error{Code: CodeInternal, Message: "the context is nil: pass the caller's, or context.Background()"}
@@ -208,14 +207,13 @@ func (p *Pool) acquireFor(ctx context.Context, command *string, readOnly bool) (
 	return conn, nil
 }
 
-// A copyLease is the connection of a copy.
-type copyLease struct {
+// An exclusiveLease is the connection of a copy, or of a Verify, which send messages on it by
+// themselves.
+type exclusiveLease struct {
 	connLease
-	tx      *sharedTx // the Tx that the copy is part of; nil if none
-	joined  bool      // the copy is part of a transaction that began before it
+	tx      *sharedTx // the Tx that it is part of; nil if none
+	joined  bool      // it is part of a transaction that began before it
 	prepare preparer
-
-	settings []stmtcache.Setting // of a copy that is not part of a transaction
 
 	err     error  // the last error of the server or the connection
 	failure *Error // why the client ended the copy; nil if it did not
@@ -225,12 +223,12 @@ type preparer interface {
 	Prepare(ctx context.Context, name, sql string) (*pgconn.StatementDescription, error)
 }
 
-// copyLeaseOf acquires the connection for a copy, or takes that of db.
-func copyLeaseOf(ctx context.Context, db DB, command *string) (l *copyLease, failure *Error) {
+// leaseExclusively acquires a connection, or takes that of db.
+func leaseExclusively(ctx context.Context, db DB, command *string) (l *exclusiveLease, failure *Error) {
 	if err := ctx.Err(); err != nil {
 		return nil, newUnsentError(ctx, err)
 	}
-	l = &copyLease{}
+	l = &exclusiveLease{}
 	t := resolve(db)
 	switch {
 	case t.tx != nil:
@@ -246,9 +244,6 @@ func copyLeaseOf(ctx context.Context, db DB, command *string) (l *copyLease, fai
 	case t.pool == nil && t.conn == nil:
 		return nil, noConnection(db)
 	}
-	if l.settings, failure = t.own.settingsFor(ctx); failure != nil {
-		return nil, failure
-	}
 	if l.connLease, failure = t.acquire(ctx, command, false); failure != nil {
 		return nil, failure
 	}
@@ -259,7 +254,7 @@ func copyLeaseOf(ctx context.Context, db DB, command *string) (l *copyLease, fai
 // describe describes the columns of a table. It waits for a transaction that has locked the
 // table, as COPY does: one that creates an index and then changes the type of a column would else
 // let it describe the type of before. Within a transaction the table stays locked until COPY.
-func (l *copyLease) describe(ctx context.Context, table string) (sd *pgconn.StatementDescription, err error) {
+func (l *exclusiveLease) describe(ctx context.Context, table string) (sd *pgconn.StatementDescription, err error) {
 	columns := "select * from " + table // needs no right to SELECT, as it is not executed, and has the base types of domains
 	if l.joined {
 		return l.prepare.Prepare(ctx, "", columns)
@@ -293,8 +288,8 @@ func noConnection(db any) *Error {
 		Message: fmt.Sprintf("a Copy cannot run on a %T, which does not give its connection: pass a pool, a connection or a transaction of pgcmd's or pgx's", db)}
 }
 
-// join locks a Tx for the copy, and sends its deferred statements.
-func (l *copyLease) join(ctx context.Context, tx *Tx) *Error {
+// join locks a Tx for the lease, and sends its deferred statements.
+func (l *exclusiveLease) join(ctx context.Context, tx *Tx) *Error {
 	if err := tx.level.Lock(ctx); err != nil {
 		return newUnsentError(ctx, err)
 	}
@@ -313,7 +308,7 @@ func (l *copyLease) join(ctx context.Context, tx *Tx) *Error {
 }
 
 // leave gives back the connection or the transaction.
-func (l *copyLease) leave() {
+func (l *exclusiveLease) leave() {
 	if l.tx != nil {
 		state := &l.tx.State
 		before := state.Aborted

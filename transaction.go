@@ -190,6 +190,7 @@ func (s *sharedTx) sendCommit(ctx context.Context) (tag pgconn.CommandTag, err e
 func (s *sharedTx) mayCommit(ctx context.Context) *Error {
 	swallowed := func(err error, message string) *Error {
 		e := classify(ctx, err)
+		s.explainReadOnly(e)
 		e.Message = message + ": " + e.Message
 		return e
 	}
@@ -279,6 +280,7 @@ func (s *sharedTx) effectAfterCommit() Effect {
 // rollbackError completes the error of a body, after its transaction was rolled back.
 func (s *sharedTx) rollbackError(e *Error) {
 	e.Effect = NotApplied
+	s.explainReadOnly(e)
 	e.noRetry = e.noRetry || s.inputConsumed
 	e.outdated = e.outdated || s.Outdated != nil && errors.Is(e.Err, s.Outdated)
 	defer e.reconcileCode()

@@ -72,7 +72,7 @@ type VerifyOptions struct {
 // Verify is [VerifyWarnings] with these options.
 func (o VerifyOptions) Verify(ctx context.Context, db DB, defs ...Definition) (warnings []Problem, err error) {
 	t := resolve(db)
-	if e := checkArgs(ctx, &t); e != nil {
+	if e := checkCall(ctx, &t); e != nil {
 		return nil, notVerified(e)
 	}
 	if len(defs) == 0 {
@@ -166,7 +166,7 @@ func (v *checker) collect(ctx context.Context, db DB) (failure *Error) {
 	default:
 		return &Error{Code: CodeInternal, Message: fmt.Sprintf("a %T does not give its connection: pass a pool, a connection or a transaction of pgcmd's or pgx's", db)}
 	}
-	l, failure := copyLeaseOf(ctx, db, &verifying)
+	l, failure := leaseExclusively(ctx, db, &verifying)
 	if failure != nil {
 		return failure
 	}
@@ -181,7 +181,7 @@ func (v *checker) collect(ctx context.Context, db DB) (failure *Error) {
 	return e
 }
 
-func (v *checker) describeStatements(ctx context.Context, l *copyLease) error {
+func (v *checker) describeStatements(ctx context.Context, l *exclusiveLease) error {
 	if l.joined {
 		// By way of the transaction, which knows whether it has ended.
 		if _, err := l.prepare.Prepare(ctx, "", "savepoint "+verifySavepoint); err != nil {
@@ -249,7 +249,7 @@ func execute(ctx context.Context, conn *pgx.Conn, sql string) error {
 // describeAll asks for every statement in one round trip. Each is a unit of its
 // own, so that one that is refused leaves the others alone. They have no name:
 // nothing stays prepared.
-func (v *checker) describeAll(ctx context.Context, l *copyLease) error {
+func (v *checker) describeAll(ctx context.Context, l *exclusiveLease) error {
 	p := l.conn.PgConn().StartPipeline(ctx)
 	for _, s := range v.subjects {
 		if s.statement == nil {

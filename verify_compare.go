@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -50,6 +52,7 @@ var hints = map[string]string{
 	"22P02": "correct the literal in the SQL, or migrate the database",
 	"42P18": "cast the parameter in the SQL",
 	"42P08": "cast the parameter in the SQL",
+	"428C9": "leave the column out of the SQL",
 }
 
 // refused is the finding of a statement that the server cannot prepare. Its text is
@@ -63,7 +66,20 @@ func (s *subject) refused(e *pgconn.PgError) {
 	if e.Hint != "" {
 		hint = " (" + strings.TrimSuffix(e.Hint, ".") + ")"
 	}
-	s.report("SQL", "sql", "is refused by the server: %s%s, SQLSTATE %s%s: %s", e.Message, s.statement.text.Near(e.Position), e.Code, hint, fix)
+	s.report("SQL", "sql", "is refused by the server: %s%s, SQLSTATE %s%s: %s", s.withNames(e.Message), s.statement.text.Near(e.Position), e.Code, hint, fix)
+}
+
+var numbered = regexp.MustCompile(`\$[0-9]+`)
+
+// withNames returns a message of the server with the parameters as the SQL of the command names
+// them.
+func (s *subject) withNames(message string) string {
+	return numbered.ReplaceAllStringFunc(message, func(param string) string {
+		if n, err := strconv.Atoi(param[1:]); err == nil && n >= 1 && n <= len(s.statement.text.Names) {
+			return "@" + s.statement.text.Names[n-1]
+		}
+		return param
+	})
 }
 
 // params compares the parameters with the fields of the input.
@@ -167,7 +183,7 @@ func (v *checker) columns(s *subject) {
 		return
 	case rowscan.Scalar:
 		if len(columns) != 1 {
-			s.report("row", "column", "is one %s, and the SQL returns %s: %s", s.rowType.Type, rowscan.Listed(names), rowscan.OneColumn(len(names)))
+			s.report("row", "column", "is one %s, and the SQL returns %s: %s", s.rowType.Type, rowscan.Listed(names), rowscan.OneColumn(s.rowType.Type, len(names)))
 			return
 		}
 		v.column(s, s.rowType.Fields[0], columns[0], 0)

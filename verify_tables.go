@@ -29,6 +29,10 @@ func (v *checker) copied(s *subject) {
 	what := "table " + s.table.Sanitize()
 	switch {
 	case r == nil:
+		if schema, table, dotted := strings.Cut(s.tableName().Name, "."); dotted {
+			s.report(what, "table", "does not exist: name the schema and the table apart, as in pgx.Identifier{%q, %q}", schema, table)
+			return
+		}
 		s.report(what, "table", "does not exist: is it dropped or renamed, or in a schema that is not in the search_path?")
 		return
 	case !r.SchemaUsage:
@@ -37,6 +41,9 @@ func (v *checker) copied(s *subject) {
 	case r.Kind == "m" || r.Kind == "v" && !r.InsteadOfInsert:
 		s.report(what, "table", "is a view, and a copy needs a table: name the table, or give the view an INSTEAD OF trigger")
 		return
+	}
+	if r.RowSecurity {
+		s.report(what, "table", "has row-level security that holds for the role %s, and COPY cannot fill it: use a Batch", v.live.Role)
 	}
 	names := make([]string, len(r.Columns))
 	for i, c := range r.Columns {

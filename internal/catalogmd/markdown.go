@@ -54,8 +54,9 @@ type Constraint struct{ Name, Message, Code string }
 func Write(w io.Writer, entries []Entry) error {
 	b := bufio.NewWriter(w)
 	fmt.Fprintf(b, "# Commands\n\n| Command | Does | Data | Runs |\n|---|---|---|---|\n")
+	taken := anchors{"commands": 0}
 	for _, e := range entries {
-		fmt.Fprintf(b, "| [%s](#%s) | %s | %s | %s |\n", cell(e.Name), anchor(e.Name), cell(e.Description), e.data(), e.runs())
+		fmt.Fprintf(b, "| [%s](#%s) | %s | %s | %s |\n", cell(e.Name), taken.of(e.Name), cell(e.Description), e.data(), e.runs())
 	}
 	for _, e := range entries {
 		e.write(b)
@@ -239,7 +240,9 @@ func ruleTexts(s *jsonschema.Schema) []string {
 			texts = append(texts, "unique")
 		case "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "exclusiveMinimum", "exclusiveMaximum", "pattern":
 			texts = append(texts, fmt.Sprintf("%s %v", k.Name, k.Value))
-		case "enum", "const", "not":
+		case "not":
+			texts = append(texts, "not "+jsonText(k.Value.(*jsonschema.Schema).Get("const"))) // of a required number
+		case "enum", "const":
 			texts = append(texts, k.Name+" "+jsonText(k.Value))
 		}
 	}
@@ -264,7 +267,22 @@ func cell(text string) string {
 	return strings.NewReplacer(`\`, `\\`, "|", `\|`, "<", "&lt;", "*", `\*`, "_", `\_`, "[", `\[`, "]", `\]`, "`", "\\`").Replace(text)
 }
 
-// anchor returns the fragment of a heading, for a link.
+// anchors are the fragments of the headings so far, with the number of the last that was added to
+// each: GitHub numbers headings that would have the same.
+type anchors map[string]int
+
+// of returns the fragment of the next heading, for a link.
+func (a anchors) of(heading string) string {
+	plain := anchor(heading)
+	fragment := plain
+	for n, taken := a[fragment]; taken; _, taken = a[fragment] {
+		n++
+		a[plain], fragment = n, fmt.Sprintf("%s-%d", plain, n)
+	}
+	a[fragment] = 0
+	return fragment
+}
+
 func anchor(heading string) string {
 	return strings.Map(func(r rune) rune {
 		switch {

@@ -50,6 +50,7 @@ type Table struct {
 	Kind            string          // relkind of pg_class: r, p, f, v, m
 	SchemaUsage     bool            // the role has USAGE on its schema
 	Privileges      map[string]bool // of the role, by select, insert, update, delete; on any column, except delete
+	RowSecurity     bool            // its policies hold for the role
 	InsteadOfInsert bool            // it is a view with an INSTEAD OF INSERT trigger
 	Constraints     []string        // the names of those that a writer can violate
 	Columns         []*Column       // of one of Wanted.Tables
@@ -127,7 +128,8 @@ func (s *Schema) loadTables(ctx context.Context, conn *pgx.Conn, wanted *Wanted)
 			exists (select from pg_catalog.pg_index x where x.indrelid = c.oid and x.indisunique and x.indpred is null
 				and (x.indnkeyatts = 2 or x.indnkeyatts = 3 and c.relrowsecurity)
 				and 2 = (select pg_catalog.count(*) from pg_catalog.pg_attribute a
-					where a.attrelid = c.oid and a.attname in ('scope', 'key') and a.attnum = any (x.indkey[0:x.indnkeyatts - 1])))
+					where a.attrelid = c.oid and a.attname in ('scope', 'key') and a.attnum = any (x.indkey[0:x.indnkeyatts - 1]))),
+			pg_catalog.row_security_active(c.oid)
 		from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::oid[])) with ordinality k(schema, name, number, i)
 		cross join lateral (
 			select * from pg_catalog.pg_class where k.number <> 0 and oid = k.number
@@ -144,7 +146,7 @@ func (s *Schema) loadTables(ctx context.Context, conn *pgx.Conn, wanted *Wanted)
 	for _, row := range found {
 		t := &Table{OID: row[1], Schema: row[2], Name: row[3], Kind: row[4], SchemaUsage: row[5] == "t",
 			Privileges:      map[string]bool{"select": row[6] == "t", "insert": row[7] == "t", "update": row[8] == "t", "delete": row[9] == "t"},
-			InsteadOfInsert: row[10] == "t", HasOnceKey: row[11] == "t"}
+			InsteadOfInsert: row[10] == "t", HasOnceKey: row[11] == "t", RowSecurity: row[12] == "t"}
 		if i, _ := strconv.Atoi(row[0]); numbers[i-1] == "0" {
 			s.Tables[keys[i-1]] = t
 		} else {

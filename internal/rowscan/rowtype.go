@@ -226,7 +226,7 @@ func (s *RowType) mapColumns(columns []pgconn.FieldDescription) (*Mapping, *Erro
 		err = s.matchFields(l)
 	case Scalar:
 		if len(columns) != 1 {
-			err = newError("", "the SQL returns %s, and a row is one %s: %s", Listed(l.Names()), s.Type, OneColumn(len(columns)))
+			err = newError("", "the SQL returns %s, and a row is one %s: %s", Listed(l.Names()), s.Type, OneColumn(s.Type, len(columns)))
 			break
 		}
 		l.fields[0] = s.Fields[0]
@@ -311,10 +311,13 @@ func Listed(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// OneColumn says how SQL that returns so many columns, and not one, gets rows that are scalars.
-func OneColumn(columns int) string {
-	if columns == 0 {
+// OneColumn says how SQL that returns so many columns, and not one, gets rows of a scalar type.
+func OneColumn(row reflect.Type, columns int) string {
+	switch {
+	case columns == 0:
 		return "use Exec, or add RETURNING"
+	case row.Kind() == reflect.Slice && row.Elem().Kind() == reflect.Struct:
+		return "name " + row.Elem().String() + " as the row of a Query, which returns a slice of its rows"
 	}
 	return "select one column, or use a struct"
 }

@@ -10,6 +10,13 @@ import (
 // not depend on the statement.
 type sentence struct{ what, fix string }
 
+// policies are what row-level security refuses: the function of the server that reports it says
+// more than the SQLSTATE.
+var policies = map[[2]string]sentence{
+	{InsufficientPrivilege, "ExecWithCheckOptions"}: {"a row-level security policy does not allow the new row", "is it of another tenant, or is a setting missing that the policy compares?"},
+	{FeatureNotSupported, "DoCopy"}:                 {"COPY cannot fill a table whose row-level security holds for the role", "use a Batch"},
+}
+
 // sentences are those of the conditions that programs meet. PostgreSQL's own messages may hold values.
 var sentences = map[string]sentence{
 	FeatureNotSupported: {"the server does not support what the SQL asks for", ""},
@@ -46,6 +53,7 @@ var sentences = map[string]sentence{
 	"42702":         {"a column name in the SQL is that of several tables", "put the table's name before it"},
 	"42703":         {"the SQL names a column that does not exist", "is it dropped or renamed?"},
 	UndefinedObject: {"the SQL names a type or another object that does not exist", "is it dropped or renamed?"},
+	"428C9":         {"the SQL sets a column that PostgreSQL generates", "leave the column out of the SQL"},
 	"42804":         {"two types in the SQL do not fit each other", "cast one of them"},
 	"42883":         {"the SQL calls a function or operator that does not exist for its arguments", "check its name, and cast the arguments to the types that it takes"},
 	"42P02":         {"the SQL names a parameter that does not exist", ""},
@@ -94,7 +102,10 @@ func Describe(err *pgconn.PgError, near string) (code, message string) {
 		of = " of type " + err.DataTypeName
 	}
 	kind := constraints[err.Code]
-	s, known := sentences[err.Code]
+	s, known := policies[[2]string{err.Code, err.Routine}]
+	if !known {
+		s, known = sentences[err.Code]
+	}
 	what := s.what
 	switch {
 	case saysTypesChanged(err):

@@ -36,9 +36,9 @@ func BytesNotText(b []byte) string { return notText(bytes.IndexByte(b, 0) >= 0, 
 func notText(hasNUL, valid bool) string {
 	switch {
 	case hasNUL:
-		return "holds a NUL byte, which PostgreSQL's text cannot: use []byte and bytea"
+		return "holds a NUL byte, which PostgreSQL's text cannot: leave it out, or use []byte and bytea"
 	case !valid:
-		return "is not valid UTF-8: use []byte and bytea"
+		return "is not valid UTF-8: correct it, or use []byte and bytea"
 	}
 	return ""
 }

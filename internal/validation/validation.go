@@ -134,21 +134,37 @@ func hasTag(t reflect.Type) bool {
 // know is an error of the definition, not of a later input.
 func parseTags(t reflect.Type) (err error) {
 	structfields.Contains(t, func(t reflect.Type) bool {
-		if t.Kind() == reflect.Struct && hasTag(t) {
-			err = parseStructTags(t)
+		if t.Kind() != reflect.Struct || !hasTag(t) {
+			return false
 		}
-		return err != nil
+		reason := panicOf(func() { _ = tagValidator().Struct(reflect.New(t).Interface()) })
+		if reason == nil {
+			return false
+		}
+		field, found := wrongField(t)
+		if found || err == nil { // else it is of a struct within t
+			err = fmt.Errorf("a validate tag of %s is wrong: %v", field, reason)
+		}
+		return found
 	})
 	return err
 }
 
-func parseStructTags(t reflect.Type) (err error) {
-	defer func() {
-		if reason := recover(); reason != nil {
-			err = fmt.Errorf("a validate tag of %s is wrong: %v", t, reason)
+// wrongField names the field of t with a tag that validator panics on, since its reason does not
+// always name one; t if there is none.
+func wrongField(t reflect.Type) (name string, found bool) {
+	for f := range t.Fields() {
+		if panicOf(func() { _ = tagValidator().Var(reflect.Zero(f.Type).Interface(), f.Tag.Get("validate")) }) != nil {
+			return t.String() + "." + f.Name, true
 		}
-	}()
-	_ = tagValidator().Struct(reflect.New(t).Interface())
+	}
+	return t.String(), false
+}
+
+// panicOf returns what f panics with, nil if it does not.
+func panicOf(f func()) (reason any) {
+	defer func() { reason = recover() }()
+	f()
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/pgcmd/pgcmd"
@@ -275,6 +276,32 @@ func TestTheLastErrorOfAPoolIsNotOfACallersInput(t *testing.T) {
 	require.NotNil(t, last, "it is not lost behind what callers do")
 	assert.Equal(t, "pgcmd.adhoc", last.Command)
 	assert.Equal(t, pgcmd.CodeOf(err), last.Code)
+}
+
+// An operator alerts on the lines at Error: a code of the program's own says what the program decided.
+func TestACodeOfTheProgramIsNoErrorInTheLog(t *testing.T) {
+	t.Parallel()
+	core, logs := observer.New(zap.DebugLevel)
+	pool := pgcmdtest.Connect(t, pgcmd.Config{Logger: zap.New(core)})
+	for _, c := range []struct {
+		code  pgcmd.Code
+		level zapcore.Level
+	}{
+		{"sold_out", zap.InfoLevel},
+		{pgcmd.CodeFailed, zap.InfoLevel},
+		{pgcmd.CodeTimeout, zap.WarnLevel},
+		{pgcmd.CodeInternal, zap.ErrorLevel},
+		{pgcmd.CodeUnknownEffect, zap.ErrorLevel},
+		{pgcmd.CodePermission, zap.ErrorLevel},
+	} {
+		err := pgcmd.Errorf(c.code, "no seat is left")
+		_, err = pgcmd.New("seats.book", func(context.Context, pgcmd.DB, int) (int, error) { return 0, err }).Run(t.Context(), pool, 1)
+		require.Equal(t, c.code, pgcmd.CodeOf(err))
+		lines := logs.FilterMessage("command").All()
+		require.Len(t, lines, 1)
+		logs.TakeAll()
+		assert.Equal(t, c.level, lines[0].Level, "%s", c.code)
+	}
 }
 
 func TestTheHealthOfAPoolWhoseConnectionsAreAcquiredByHand(t *testing.T) {

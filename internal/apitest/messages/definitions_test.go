@@ -31,6 +31,10 @@ type (
 		Mailed string `db:"email"`
 		Email2 string `db:"email"`
 	}
+	unlimited struct {
+		Name  string `validate:"required"`
+		Email string `validate:"max"`
+	}
 	misruled struct {
 		Email string `validate:"emial"`
 	}
@@ -108,6 +112,7 @@ func definitions(p *page) {
 		exec[struct{ Tree tree }](`select @tree`),
 		exec[struct{ Events chan int }](`select @events`),
 		exec[misruled](`select @email`),
+		exec[unlimited](`select @email`),
 	)
 	p.heading("Definitions: rows")
 	p.panics(
@@ -165,6 +170,9 @@ func definitions(p *page) {
 		func() { pgcmd.Once(move, nil) },
 		func() { pgcmd.Once(body, keyOf[none]) },
 		func() { pgcmd.Once(load, keyOf[iter.Seq2[user, error]]) },
+		func() {
+			pgcmd.Once(pgcmd.Batch(pgcmd.Exec[none]("users.touch", `select 1`), pgcmd.Atomic), keyOf[[]none])
+		},
 		with(pgcmd.Once(move, keyOf[none]), pgcmd.Options{ReadOnly: true}),
 		onceOf[channels, none](),
 		onceOf[map[[2]struct{ c chan int }]int, none](),

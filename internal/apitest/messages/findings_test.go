@@ -16,7 +16,7 @@ func findings(p *page) {
 	ctx := p.t.Context()
 	ddl := `create type mood as enum ('sad', 'happy');
 		create table users (id bigint primary key, email text not null unique check (email like '%@%'), age int, score float8, cents numeric, m mood, doc jsonb, ok bool, day date, small int2, amount numeric(20), at timestamptz);
-		create table orders (user_id bigint, note text not null, twice bigint generated always as (user_id * 2) stored);
+		create table orders (number int generated always as identity, user_id bigint, note text not null, twice bigint generated always as (user_id * 2) stored);
 		create view shown as select id, count(*) from users group by id;
 		create schema app; create table app.secrets (id int);
 		create function grow() returns int language sql as 'update users set age = age + 1 returning age';
@@ -59,6 +59,8 @@ func findings(p *page) {
 	}
 	verify(pool, pgcmd.Exec[string]("users.run", `select $1 is null`))
 	verify(pool, pgcmd.Exec[string]("users.run", `update users set id = $1, email = $1`))
+	verify(pool, pgcmd.Exec[struct{ Email string }]("users.run", `update users set id = @email, email = @email`))
+	verify(pool, sql(`update orders set number = number`))
 
 	p.heading("Verify: inputs")
 	verify(pool,
@@ -120,6 +122,7 @@ func findings(p *page) {
 	p.heading("Verify: copies")
 	verify(pool,
 		pgcmd.Copy[user]("users.import", pgx.Identifier{"usrs"}),
+		pgcmd.Copy[user]("users.copy", pgx.Identifier{"public.users"}),
 		pgcmd.Copy[user]("users.import", pgx.Identifier{"shown"}),
 		pgcmd.Copy[item]("orders.import", pgx.Identifier{"orders"}),
 		pgcmd.Copy[struct {

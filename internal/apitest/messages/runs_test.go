@@ -49,13 +49,16 @@ func (hiddenConn) Conn() *pgx.Conn { return nil }
 // statements are errors of what a statement returns, and of how it is run.
 func statements(p *page) {
 	ctx := p.t.Context()
-	pool := pgcmdtest.Pool(p.t, usersDDL, `create type mood as enum ('sad'); create type pair as (a int, b int)`)
+	pool := pgcmdtest.Pool(p.t, usersDDL, `create type mood as enum ('sad'); create type pair as (a int, b int)`,
+		`create function seen() returns timestamptz language sql as 'update users set seen = now() returning seen';
+		create function counted() returns int language plpgsql immutable as $$ begin perform seen(); return 1; end $$`)
 
 	p.heading("Rows")
 	p.fails(
 		queryOne[person](p, pool, `select id, name from users where id = 9`),
 		queryOne[person](p, pool, `select id, coalesce(name, '') as name from users`),
 		queryOne[int](p, pool, `select id, name from users`),
+		queryOne[[]person](p, pool, `select id, name from users`),
 		queryOne[int](p, pool, `update users set seen = now()`),
 		queryOne[map[string]any](p, pool, `select 1 as n, 2 as n`),
 		queryOne[person](p, pool, `select id from users`),
@@ -119,6 +122,7 @@ func statements(p *page) {
 		errOf(pgcmd.Explain(ctx, pool, (*pgcmd.Command[none, none])(nil), none{})),
 		errOf(pgcmd.Explain(ctx, pool, body, none{})),
 		errOf(pgcmd.Explain(ctx, pool, pgcmd.Exec[none]("users.clear", `truncate users`), none{})),
+		errOf(pgcmd.Explain(ctx, pool, pgcmd.Exec[none]("users.count", `select counted()`), none{})),
 	)
 	rows.Close()
 	p.fails(errOf(pgcmd.New("users.raw", func(ctx context.Context, db pgcmd.DB, _ none) (none, error) {
@@ -215,6 +219,10 @@ func transactions(p *page) {
 			return errOf(move.With(pgcmd.Options{Tx: pgx.TxOptions{IsoLevel: pgx.Serializable}}).Run(ctx, tx, none{}))
 		}),
 		in(readOnly, func(ctx context.Context, tx *pgcmd.Tx) error { return errOf(move.Run(ctx, tx, none{})) }),
+		in(readOnly, func(ctx context.Context, tx *pgcmd.Tx) error {
+			_, err := tx.Exec(ctx, `insert into users values (1)`)
+			return err
+		}),
 		in(plain, func(ctx context.Context, tx *pgcmd.Tx) error { return tx.Commit(ctx) }),
 		in(plain, func(ctx context.Context, tx *pgcmd.Tx) error { return tx.Rollback(ctx) }),
 		errOf(pgcmd.Transaction("bank.transfer", func(ctx context.Context, tx *pgcmd.Tx, _ none) (none, error) {
@@ -413,6 +421,7 @@ func copies(p *page) {
 		errOf(load.Run(ctx, pool, pgcmd.Rows([]user{{Email: "\x00"}}))),
 		errOf(pgcmd.Copy[item]("items.import", table).Run(ctx, pool, pgcmd.Rows([]item{{SKU: "1"}}))),
 		errOf(pgcmd.Copy[user]("users.import", pgx.Identifier{"usrs"}).Run(ctx, pool, pgcmd.Rows([]user{{}}))),
+		errOf(pgcmd.Copy[user]("users.import", pgx.Identifier{"public.users"}).Run(ctx, pool, pgcmd.Rows([]user{{}}))),
 		errOf(pgcmd.Copy[item]("items.import", table).Run(ctx, pool, pgcmd.Rows([]item{}))),
 		errOf(pgcmd.Copy[struct{ SKU string }]("items.import", table).Run(ctx, pool, pgcmd.Rows([]struct{ SKU string }{}))),
 		errOf(pgcmd.Copy[mail]("users.import", table).Run(ctx, pool, pgcmd.Rows([]mail{}))),

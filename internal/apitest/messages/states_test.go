@@ -7,11 +7,17 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgcmd/pgcmd"
 	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
+
+type invoice struct {
+	ID     int
+	Tenant string
+}
 
 // states are the errors of PostgreSQL: those that name an object or a place in the SQL, and then every SQLSTATE that an
 // exception may have.
@@ -21,7 +27,7 @@ func states(p *page) {
 		create domain address as text not null check (value like '%@%');
 		create table users (id int primary key, email text unique check (email like '%@%'), name varchar(3) not null, at address, during int4range,
 			exclude using gist (during with &&));
-		create table orders (user_id int references users);
+		create table orders (user_id int references users, id int generated always as identity);
 		insert into users values (1, 'ada@example.com', 'Ada', 'a@b', '[1,3)'); insert into orders values (1);
 		create function raise(state text) returns int language plpgsql as $$ begin raise exception using errcode = state, message = 'a value'; end $$`)
 	run := func(sql string) error { return errOf(pgcmd.Exec[none]("users.run", sql).Run(ctx, pool, none{})) }
@@ -47,6 +53,7 @@ func states(p *page) {
 		run(`select emial from users`),
 		run(`select id from users join orders on true join users u on true`),
 		run(`select nothing(1)`),
+		run(`update orders set id = id`),
 		run(`select 1 + array[1]`),
 		run(`select null::nothing`),
 		run(`select case when true then 1 else now() end`),
@@ -69,6 +76,22 @@ func states(p *page) {
 			return order.Run(ctx, tx, none{})
 		}).Run(ctx, pool, none{})),
 	)
+	p.heading("Errors of PostgreSQL: row-level security")
+	tenants := pgcmdtest.Pool(p.t, `create table invoices (id int, tenant text); alter table invoices enable row level security;
+		create policy tenant on invoices using (tenant = 'red'); grant all on invoices to public`)
+	role := nobody(p, tenants)
+	invoices := pgcmd.Copy[invoice]("invoices.import", pgx.Identifier{"invoices"})
+	p.fails(
+		errOf(pgcmd.Exec[none]("invoices.add", `insert into invoices values (1, 'blue')`).Run(ctx, role, none{})),
+		errOf(invoices.Run(ctx, role, pgcmd.Rows([]invoice{{ID: 1, Tenant: "red"}}))),
+	)
+	for _, db := range []pgcmd.DB{role, tenants} { // a superuser may copy
+		e, _ := pgcmd.Verify(ctx, db, invoices).(*pgcmd.Error)
+		require.Equal(p.t, db == role, e != nil)
+		if e != nil {
+			p.line(e.Problems[0].String())
+		}
+	}
 	p.heading("Errors of PostgreSQL: every SQLSTATE, without a place or an object")
 	list, err := os.Open(filepath.Join("..", "..", "sqlstate", "sqlstate.txt"))
 	require.NoError(p.t, err)

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pgcmd/pgcmd"
+	"github.com/pgcmd/pgcmd/pgcmdtest"
 )
 
 // eachWay runs a test in every way, with settings.
@@ -262,4 +263,15 @@ func TestASmallStatementCache(t *testing.T) {
 		require.NoError(t, pool.QueryRow(ctx, `select count(*) from pg_prepared_statements where name like 'pgcmd%'`, pgx.QueryExecModeExec).Scan(&prepared))
 		assert.LessOrEqual(t, prepared, capacity+1)
 	}
+}
+
+// Verify runs for no caller, so that it needs no settings: Config.Settings is not called.
+func TestVerifyHasNoSettings(t *testing.T) {
+	t.Parallel()
+	pool := pgcmdtest.Connect(t, pgcmd.Config{Settings: func(context.Context) ([]pgcmd.Setting, error) {
+		return nil, errors.New("no tenant")
+	}}, ddl)
+	pgcmdtest.VerifyOn(t, pool, add, copyIn)
+	_, err := copyIn.Run(t.Context(), pool, pgcmd.Rows([]note{{ID: 1}}))
+	require.Equal(t, pgcmd.CodeFailed, pgcmd.CodeOf(err), "a copy has settings")
 }
