@@ -457,7 +457,7 @@ func TestAFileThatCannotBeReplaced(t *testing.T) {
 	assert.Len(t, entries, 2)
 }
 
-// A reader of the files, such as the compiler, sees old or new ones, whoever else writes them.
+// A reader of the files, such as the compiler, sees old or new ones, also while another run writes them.
 func TestRunsAtOnceDoNotDisturbEachOther(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "a.go")

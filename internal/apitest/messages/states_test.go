@@ -31,7 +31,7 @@ func states(p *page) {
 		insert into users values (1, 'ada@example.com', 'Ada', 'a@b', '[1,3)'); insert into orders values (1);
 		create function raise(state text) returns int language plpgsql as $$ begin raise exception using errcode = state, message = 'a value'; end $$`)
 	run := func(sql string) error { return errOf(pgcmd.Exec[none]("users.run", sql).Run(ctx, pool, none{})) }
-	order := pgcmd.QueryOne[none, int]("orders.first", `select * from orders limit 1`)
+	order := pgcmd.QueryOne[none, int]("orders.first", `select user_id from orders limit 1`)
 
 	p.heading("Errors of PostgreSQL: constraints")
 	p.fails(
