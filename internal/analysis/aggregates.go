@@ -38,13 +38,13 @@ func (a *analyzer) aggregate(e *pgtree.Node, s *scope, v env, values mask) outco
 		if s.isTested() || !readsTable(s.query) || s.query.Node("havingQual") != nil || mentionsAggregate(v.cons, true) || s.findsOuter() || a.findsByKey(s, s.within) || s.parent != nil && s.parent.probed(relationsOf(s.query)) {
 			return unknown(values)
 		}
-		return maybe(values, &reason{text: f.name + " of no rows is NULL", near: []string{f.name}})
+		return maybe(values, &reason{text: f.name + " of no rows is NULL", near: []string{f.name}, group: true})
 	}
 	if filter != nil {
 		if mentionsAggregate(slices.Concat(s.cons, v.cons), false) {
 			return unknown(values)
 		}
-		return maybe(values, &reason{text: f.name + " is NULL where its FILTER leaves no row", near: []string{f.name}})
+		return maybe(values, &reason{text: f.name + " is NULL where its FILTER leaves no row", near: []string{f.name}, group: true})
 	}
 	switch f.name {
 	case "array_agg", "json_agg", "jsonb_agg", "json_object_agg", "jsonb_object_agg", "json_agg_strict", "jsonb_agg_strict":
@@ -62,12 +62,15 @@ func (a *analyzer) aggregate(e *pgtree.Node, s *scope, v env, values mask) outco
 			}
 			if arg.why != nil {
 				o.why = &reason{text: fmt.Sprintf("%s is NULL where all of its rows are (%s)", f.name, arg.why.text), near: append([]string{f.name}, arg.why.near...),
-					tied: arg.why.tied}
+					tied: arg.why.tied, group: true}
 			}
 			return o
 		}
-	case "stddev", "stddev_samp", "variance", "var_samp":
-		return maybe(values, &reason{text: f.name + " of one row is NULL", near: []string{f.name}})
+	case "stddev", "stddev_samp", "variance", "var_samp", "corr", "covar_samp", "regr_slope", "regr_intercept", "regr_r2":
+		if mentionsAggregate(slices.Concat(s.cons, v.cons), true) { // it may ask for more rows
+			return unknown(values)
+		}
+		return maybe(values, &reason{text: f.name + " of one row is NULL", near: []string{f.name}, group: true})
 	}
 	return unknown(values)
 }

@@ -283,7 +283,7 @@ func unable(ctx context.Context, conn *pgx.Conn) (string, error) {
 	return "", nil
 }
 
-// loadCatalog reads what the trees name, with the bodies of the functions in SQL that may write.
+// loadCatalog reads what the trees name, with the bodies of the functions in SQL.
 func loadCatalog(ctx context.Context, conn *pgx.Conn, bodies [][]*pgtree.Node) (*catalog, error) {
 	c := newCatalog()
 	var all []*pgtree.Node
@@ -297,7 +297,7 @@ func loadCatalog(ctx context.Context, conn *pgx.Conn, bodies [][]*pgtree.Node) (
 		}
 		var open []*function
 		for _, f := range c.functions {
-			if f.lang == "sql" && f.volatility == "v" && f.oid >= firstUserOID && !f.bodyKnown && !tried[f.oid] && f.kind != "a" {
+			if f.lang == "sql" && f.oid >= firstUserOID && !f.bodyKnown && !tried[f.oid] && f.kind != "a" {
 				tried[f.oid] = true
 				open = append(open, f)
 			}
@@ -321,7 +321,10 @@ func loadCatalog(ctx context.Context, conn *pgx.Conn, bodies [][]*pgtree.Node) (
 			}
 			nodes, err := pgtree.Parse(string(r.rows[0][0]))
 			if err == nil {
-				open[i].body, open[i].bodyKnown = nodes, true
+				if open[i].volatility == "v" { // another is not taken to write
+					open[i].body, open[i].bodyKnown = nodes, true
+				}
+				open[i].returnsLastOf(nodes)
 				all = append(all, nodes...)
 			}
 			return nil

@@ -32,10 +32,18 @@ type relation struct {
 	rules                   []rule       // but not that of a view's query
 	policies                []rule
 	keys                    []foreignKey
-	fillsInsert, fillsWrite bool // a BEFORE trigger for each row may change what INSERT or UPDATE writes
-	instead                 bool // an INSTEAD OF trigger
-	parent                  bool // it has children or partitions
+	fillsInsert, fillsWrite filling // what BEFORE triggers for each row may change of what INSERT or UPDATE writes
+	instead                 bool    // an INSTEAD OF trigger
+	parent                  bool    // it has children or partitions
 }
+
+// A filling is what triggers may change of a row.
+type filling struct {
+	all     bool
+	columns map[string]bool // in lower case
+}
+
+func (f filling) has(c *column) bool { return f.all || f.columns[strings.ToLower(c.name)] }
 
 type column struct {
 	name                 string
@@ -72,11 +80,25 @@ type function struct {
 	bodyKnown                   bool // the body is all that it does
 	args                        string
 	config                      string
-	support                     []uint32 // of an aggregate: the functions that make it
+	support                     []uint32       // of an aggregate: the functions that make it
+	result                      *pgtree.Node   // of a function in SQL: the query whose rows it returns; nil if it is not known
+	inputs                      int            // how many arguments it has
+	defaults                    []*pgtree.Node // of the last of them
+	returns                     []uint32       // the types of the columns of what it returns
 }
 
 func (f *function) builtin() bool {
 	return f != nil && f.schema == "pg_catalog" && f.oid < firstUserOID
+}
+
+// returnsLastOf keeps the last statement of a body, whose rows a function in SQL returns.
+func (f *function) returnsLastOf(body []*pgtree.Node) {
+	if len(body) == 0 || f.lang != "sql" || f.kind != "f" {
+		return
+	}
+	if last := body[len(body)-1]; last.Is("QUERY") && isKnown(last) {
+		f.result = last
+	}
 }
 
 // firstUserOID is FirstNormalObjectId of PostgreSQL's access/transam.h.
@@ -256,7 +278,7 @@ func (c *catalog) readFunctions(ctx context.Context, conn *pgx.Conn, oids []stri
 	}
 	rows, err := pgrows.Query(ctx, conn, `
 		select p.oid, n.nspname, p.proname, p.proisstrict, p.proretset, p.provolatile, p.prokind, l.lanname,
-			case when l.lanname = 'internal' or l.lanname = 'sql' and p.provolatile = 'v' then p.prosrc else '' end,
+			case when l.lanname = 'internal' or l.lanname = 'sql' and p.oid >= 16384 then p.prosrc else '' end,
 			case when p.oid >= 16384 then `+body+` end,
 			(select pg_catalog.string_agg(case a.mode when 'v' then 'variadic ' else '' end || case when a.name <> '' then pg_catalog.quote_ident(a.name) || ' ' else '' end ||
 					pg_catalog.format_type(a.type, null), ', ' order by a.number)
@@ -264,7 +286,14 @@ func (c *catalog) readFunctions(ctx context.Context, conn *pgx.Conn, oids []stri
 				where a.mode is null or a.mode in ('i', 'b', 'v')),
 			pg_catalog.array_to_string(p.proconfig, e'\n'),
 			(select pg_catalog.concat_ws(',', a.aggtransfn::pg_catalog.oid, a.aggfinalfn::pg_catalog.oid)
-				from pg_catalog.pg_aggregate a where a.aggfnoid = p.oid and p.oid >= 16384)
+				from pg_catalog.pg_aggregate a where a.aggfnoid = p.oid and p.oid >= 16384),
+			p.pronargs,
+			case when p.oid >= 16384 and l.lanname = 'sql' then coalesce(
+				(select pg_catalog.string_agg(a.type::text, ',' order by a.number) from unnest(p.proallargtypes, p.proargmodes) with ordinality a (type, mode, number) where a.mode in ('o', 'b', 't')),
+				(select pg_catalog.string_agg(a.atttypid::text, ',' order by a.attnum) from pg_catalog.pg_type t join pg_catalog.pg_attribute a on a.attrelid = t.typrelid
+					where t.oid = p.prorettype and t.typrelid <> 0 and a.attnum > 0 and not a.attisdropped),
+				p.prorettype::pg_catalog.oid::text) end,
+			case when p.oid >= 16384 and l.lanname = 'sql' then p.proargdefaults::text end
 		from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace join pg_catalog.pg_language l on l.oid = p.prolang
 		where p.oid = any ($1::oid[])`, oids)
 	if err != nil {
@@ -274,9 +303,18 @@ func (c *catalog) readFunctions(ctx context.Context, conn *pgx.Conn, oids []stri
 	for _, row := range rows {
 		f := &function{oid: pgrows.ParseOID(row[0]), schema: row[1], name: row[2], strict: row[3] == "t", set: row[4] == "t",
 			volatility: row[5], kind: row[6], lang: row[7], src: row[8], args: row[10], config: row[11]}
+		f.inputs, _ = strconv.Atoi(row[13])
+		for _, oid := range parseInts(row[14]) {
+			f.returns = append(f.returns, uint32(oid))
+		}
+		if row[15] != "" {
+			f.defaults, _ = pgtree.Parse(row[15])
+			trees = append(trees, f.defaults...)
+		}
 		if row[9] != "" {
 			nodes, err := pgtree.Parse(row[9])
 			f.body, f.bodyKnown = nodes, err == nil
+			f.returnsLastOf(nodes)
 			trees = append(trees, nodes...)
 		}
 		for _, text := range strings.Split(row[12], ",") {
@@ -369,8 +407,6 @@ func (c *catalog) readRelations(ctx context.Context, conn *pgx.Conn, oids []stri
 			select m.parent, t.tgtype from member m join pg_catalog.pg_trigger t on t.tgrelid = m.oid and t.tgenabled <> 'D'
 		)
 		select c.oid, n.nspname, c.relname, c.relkind, pg_catalog.pg_table_is_visible(c.oid),
-			exists (select from fired f where f.parent = c.oid and f.tgtype & 71 = 7),
-			exists (select from fired f where f.parent = c.oid and f.tgtype & 83 = 19),
 			exists (select from fired f where f.parent = c.oid and f.tgtype & 64 = 64),
 			exists (select from pg_catalog.pg_inherits i where i.inhparent = c.oid)
 		from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = any ($1::oid[])`, oids)
@@ -380,7 +416,10 @@ func (c *catalog) readRelations(ctx context.Context, conn *pgx.Conn, oids []stri
 	for _, row := range rows {
 		oid := pgrows.ParseOID(row[0])
 		c.relations[oid] = &relation{oid: oid, schema: row[1], name: row[2], kind: row[3], visible: row[4] == "t",
-			fillsInsert: row[5] == "t", fillsWrite: row[6] == "t", instead: row[7] == "t", parent: row[8] == "t", columns: map[int]*column{}}
+			instead: row[5] == "t", parent: row[6] == "t", columns: map[int]*column{}}
+	}
+	if err := c.readTriggers(ctx, conn, oids); err != nil {
+		return nil, err
 	}
 	// A NOT NULL constraint need not be validated since PostgreSQL 18, and a child need not have it.
 	rows, err = pgrows.Query(ctx, conn, `
@@ -482,6 +521,90 @@ func (c *catalog) readRelations(ctx context.Context, conn *pgx.Conn, oids []stri
 		}
 	}
 	return trees, nil
+}
+
+// readTriggers reads the triggers that may change what is written.
+func (c *catalog) readTriggers(ctx context.Context, conn *pgx.Conn, oids []string) error {
+	rows, err := pgrows.Query(ctx, conn, `
+		with recursive member as (
+			select k as parent, k as oid from pg_catalog.unnest($1::oid[]) k
+			union
+			select m.parent, i.inhrelid from member m join pg_catalog.pg_inherits i on i.inhparent = m.oid
+		)
+		select m.parent, t.tgtype & 71 = 7, t.tgtype & 83 = 19, l.lanname, p.prosrc
+		from member m join pg_catalog.pg_trigger t on t.tgrelid = m.oid and t.tgenabled <> 'D' and t.tgtype & 67 = 3
+		join pg_catalog.pg_proc p on p.oid = t.tgfoid join pg_catalog.pg_language l on l.oid = p.prolang`, oids)
+	for _, row := range rows {
+		r := c.relations[pgrows.ParseOID(row[0])]
+		if r == nil {
+			continue
+		}
+		for i, f := range [...]*filling{&r.fillsInsert, &r.fillsWrite} {
+			if row[1+i] != "t" {
+				continue
+			}
+			columns, ok := namedOfNew(row[4])
+			f.all = f.all || !ok || row[3] != "plpgsql"
+			for _, name := range columns {
+				if f.columns == nil {
+					f.columns = map[string]bool{}
+				}
+				f.columns[name] = true
+			}
+		}
+	}
+	return err
+}
+
+// namedOfNew are the columns of NEW that the text of a function in PL/pgSQL names, in lower case: it changes no others. It is
+// not ok if it may do so in another way: by NEW as a whole, or by returning something else.
+func namedOfNew(text string) (columns []string, ok bool) {
+	text = strings.ToLower(text)
+	if strings.Contains(text, `"new"`) || strings.Contains(text, `u&"`) {
+		return nil, false
+	}
+	word := func(s string) string {
+		return s[:len(s)-len(strings.TrimLeftFunc(s, func(r rune) bool { return r >= 0x80 || r == '$' || isWord(byte(r)) }))]
+	}
+	space := func(s string) string { return strings.TrimLeft(s, " \t\r\n") }
+	before := ""
+	for text != "" {
+		w := word(text)
+		if w == "" {
+			if text[0] != ' ' && text[0] != '\t' && text[0] != '\r' && text[0] != '\n' {
+				before = text[:1]
+			}
+			text = text[1:]
+			continue
+		}
+		text = text[len(w):]
+		after := space(text)
+		switch {
+		case before == "return" && (w == "new" || w == "null"):
+			if !strings.HasPrefix(after, ";") {
+				return nil, false
+			}
+		case before == "return":
+			return nil, false
+		case w == "return" && word(after) == "":
+			return nil, false
+		case w == "new" && strings.HasPrefix(after, "."):
+			name := space(after[1:])
+			quoted, _, closed := strings.Cut(strings.TrimPrefix(name, `"`), `"`)
+			switch {
+			case strings.HasPrefix(name, `"`) && closed:
+				columns = append(columns, quoted)
+			case word(name) != "":
+				columns = append(columns, word(name))
+			default:
+				return nil, false
+			}
+		case w == "new":
+			return nil, false
+		}
+		before = w
+	}
+	return columns, true
 }
 
 // storesTrees reports whether the server stores the query trees of functions.

@@ -2,6 +2,7 @@ package analysis
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/pgcmd/pgcmd/internal/pgtree"
@@ -65,7 +66,10 @@ func (a *analyzer) variable(e *pgtree.Node, s *scope, v env) outcome {
 		o = o.ruled(excluded, unsure)
 		delete(s.judged, key)
 	}
-	o = a.ruledBySisters(a.unsureIfTied(o, s, table, number, v.cons), s, table, number, v)
+	o = a.ruledBySisters(a.unsureIfTied(o, s, table, number, v), s, table, number, v)
+	if o.can&isNull != 0 && !v.nested {
+		o = a.ofFoundRow(o, s, table, number, v)
+	}
 	if s.sets && v.grouped == s || s.cmd == cmdMerge { // in a MERGE there may be no row of the source
 		o.can |= isNull
 	}
@@ -257,7 +261,7 @@ func (a *analyzer) column(r *relation, number int, rte *pgtree.Node) outcome {
 			o.can |= isNull
 		}
 		if o.why != nil {
-			o.why = &reason{text: o.why.text + ", in view " + r.String(), near: o.why.near, tied: o.why.tied, outer: o.why.outer}
+			o.why = &reason{text: o.why.text + ", in view " + r.String(), near: o.why.near, tied: o.why.tied, outer: o.why.outer, group: o.why.group}
 		}
 		return o
 	case "r", "p", "f":
@@ -314,6 +318,52 @@ func (a *analyzer) column(r *relation, number int, rte *pgtree.Node) outcome {
 		}
 	}
 	return o
+}
+
+// generated is what a generated column is, by what the columns are that it is made from.
+func (a *analyzer) generated(r *relation, c *column, of func(number int) outcome) outcome {
+	row := rowScope(r)
+	var facts *fact
+	unsure := c.expr == nil
+	for _, number := range columnsIn(c.expr) {
+		switch o := of(number); {
+		case o.can == isNull:
+			facts = &fact{before: facts, scope: row, table: 1, column: number, null: true}
+		case o.can&isNull == 0:
+			facts = &fact{before: facts, scope: row, table: 1, column: number}
+		case o.does&isNull == 0:
+			unsure = true
+		}
+	}
+	o := a.eval(c.expr, row, env{facts: facts, nested: true}).ruled(false, unsure)
+	if o.does&isNull != 0 {
+		o.why = &reason{text: fmt.Sprintf("column %q of table %s is generated from what may be NULL", c.name, r), near: []string{c.name}}
+	}
+	return o
+}
+
+// ofFoundRow is what a generated column is in a row of which conditions say that a column is not NULL that it is made from.
+func (a *analyzer) ofFoundRow(o outcome, s *scope, table, number int, v env) outcome {
+	rte := s.table(table)
+	r := a.catalog.relations[rte.OID("relid")]
+	if num(rte, "rtekind") != rteRelation || r == nil || r.kind != "r" && r.kind != "p" || r.columns[number] == nil || !r.columns[number].generated || s.row != nil {
+		return o
+	}
+	found := false
+	g := a.generated(r, r.columns[number], func(n int) outcome {
+		c := r.columns[n]
+		if c == nil {
+			return unknown(everything)
+		}
+		vars, _ := pgtree.Parse(fmt.Sprintf("{VAR :varno %d :varattno %d :vartype %d :varlevelsup 0}", table, n, c.typ))
+		of := a.variable(vars[0], s, v)
+		found = found || of.can&isNull == 0
+		return of
+	})
+	if !found {
+		return o
+	}
+	return o.ruled(g.can&isNull == 0, g.does&isNull == 0)
 }
 
 // checked reports whether the checks of a table exclude that all of several columns are NULL, or are not understood.
@@ -427,11 +477,11 @@ func columnsIn(check *pgtree.Node) (all []int) {
 
 // unsureIfTied takes NULL from what surely happens to a column, if conditions are about the columns that a check ties it to,
 // and it is not seen that the check holds for NULL where they do.
-func (a *analyzer) unsureIfTied(o outcome, s *scope, table, number int, cons []constraint) outcome {
+func (a *analyzer) unsureIfTied(o outcome, s *scope, table, number int, v env) outcome {
 	if o.why == nil || !o.why.tied {
 		return o
 	}
-	cons = slices.Concat(s.cons, cons)
+	cons := slices.Concat(s.cons, v.cons)
 	r := a.catalog.relations[s.table(table).OID("relid")]
 	if r == nil || r.kind == "v" || r.kind == "m" {
 		return o.ruled(false, slices.ContainsFunc(cons, func(c constraint) bool {
@@ -440,20 +490,62 @@ func (a *analyzer) unsureIfTied(o outcome, s *scope, table, number int, cons []c
 	}
 	return o.ruled(false, slices.ContainsFunc(r.checks, func(k check) bool {
 		columns := columnsIn(k.expr)
-		return slices.Contains(columns, number) && a.ties(r, k, number) && !a.holdsForNull(r, k, number, s, table, cons, columns)
+		return slices.Contains(columns, number) && a.ties(r, k, number) && (a.areNull(s, v.facts, table, columns) || !a.holdsForNull(r, k, number, s, table, cons, columns))
 	}))
+}
+
+// areNull reports whether it is assumed that one of some columns is NULL, or that they have found no row of a table that they are
+// joined to: a column is NULL that is not in any.
+func (a *analyzer) areNull(s *scope, facts *fact, table int, columns []int) bool {
+	for f := facts; f != nil; f = f.before {
+		if f.scope != s || f.expr != nil || !f.null {
+			continue
+		}
+		missing := a.ofTable(s, s.table(f.table), f.table, f.column, everything).can&isNull == 0
+		if f.table == table && slices.Contains(columns, f.column) || missing && slices.ContainsFunc(s.joins, func(j *outerJoin) bool {
+			return slices.Contains(j.tables, f.table) && slices.ContainsFunc(j.on, func(c constraint) bool {
+				return s.mentions(c.expr, 0, func(t, n int) bool { return t == table && slices.Contains(columns, n) }, 0)
+			})
+		}) {
+			return true
+		}
+	}
+	return false
 }
 
 // holdsForNull reports whether it is seen that a check holds where a column is NULL and some conditions hold: they do not name
 // the other columns of the check, or compare one with a parameter, or with a constant with which the check compares it too.
 func (a *analyzer) holdsForNull(r *relation, k check, number int, s *scope, table int, cons []constraint, columns []int) bool {
+	about := slices.DeleteFunc(slices.Clone(cons), func(c constraint) bool {
+		return !a.mentions(c, s, func(t, n int) bool { return t == table && n != number && slices.Contains(columns, n) })
+	})
+	isList := func(c constraint) bool {
+		args, _ := c.expr.List("args")
+		any, _ := c.expr.Bool("useOr")
+		return c.expr.Is("SCALARARRAYOPEXPR") && any && len(args) == 2 && args[1].Is("ARRAYEXPR")
+	}
+	i := slices.IndexFunc(about, isList)
+	if i < 0 {
+		return a.holdsForNullAnd(r, k, number, s, table, about, columns, nil)
+	}
+	// IN is one of several equalities.
+	args, _ := about[i].expr.List("args")
+	list, _ := args[1].List("elements")
+	return !slices.ContainsFunc(about[i+1:], isList) && slices.ContainsFunc(list, func(element *pgtree.Node) bool {
+		return a.holdsForNullAnd(r, k, number, s, table, about, columns, element)
+	})
+}
+
+// holdsForNullAnd is holdsForNull where one of the conditions compares with a list, of which an element is looked at.
+func (a *analyzer) holdsForNullAnd(r *relation, k check, number int, s *scope, table int, about []constraint, columns []int, element *pgtree.Node) bool {
 	row := rowScope(r)
 	v := env{facts: &fact{scope: row, table: 1, column: number, null: true}, nested: true}
-	for _, c := range cons {
-		if !a.mentions(c, s, func(t, n int) bool { return t == table && n != number && slices.Contains(columns, n) }) {
-			continue
-		}
+	for _, c := range about {
 		args, _ := c.expr.List("args")
+		compares := c.expr.Is("OPEXPR")
+		if element != nil && len(args) == 2 && args[1].Is("ARRAYEXPR") {
+			args, compares = []*pgtree.Node{args[0], element}, true
+		}
 		op := a.catalog.operators[c.expr.OID("opno")]
 		if c.scope != s || c.allowed != isTrue || !c.expr.Is("OPEXPR", "SCALARARRAYOPEXPR") || op == nil || len(args) != 2 || !isColumn(bare(args[0]), table) {
 			return false
@@ -462,7 +554,7 @@ func (a *analyzer) holdsForNull(r *relation, k check, number int, s *scope, tabl
 		if bare(args[1]).Is("PARAM") && ok && kind == 0 && op.name == "=" {
 			continue
 		}
-		if !c.expr.Is("OPEXPR") || !args[1].Is("CONST") {
+		if !compares || !args[1].Is("CONST") {
 			return false
 		}
 		column, matched, understood := num(bare(args[0]), "varattno"), 0, true
@@ -496,18 +588,34 @@ func (a *analyzer) holdsForNull(r *relation, k check, number int, s *scope, tabl
 // ruledBySisters is what a column of a view or a subquery can be, that an outer join in there makes NULL: a condition which
 // excludes NULL for another column may show that the join found the row.
 func (a *analyzer) ruledBySisters(o outcome, s *scope, table, number int, v env) outcome {
-	if o.why == nil || !o.why.outer || v.nested {
+	if o.why == nil || v.nested {
 		return o
 	}
 	sub := a.queryOf(s, table)
-	if sub == nil || sub.sets || sub.query.Node("setOperations") != nil || sub.cmd != cmdSelect {
+	if rte := s.table(table); num(rte, "rtekind") == rteCTE && sub == nil {
+		if w := a.withQueryOf(s, rte); w != nil && w.result != nil && !w.working {
+			sub = w.scope
+		}
+	}
+	if sub != nil && sub.query.Node("setOperations") != nil {
+		return a.ruledByBranches(o, sub, s, table, number, v)
+	}
+	if sub == nil || sub.sets || sub.cmd != cmdSelect || !o.why.outer && !o.why.group {
 		return o
 	}
 	list := columnsOf(sub)
+	aggregates := func(n int) bool {
+		return n >= 1 && n <= len(list) && mentionsAggregate([]constraint{{scope: sub, expr: list[n-1].Node("expr")}}, true)
+	}
+	if o.why.group && slices.ContainsFunc(slices.Concat(s.cons, v.cons), func(c constraint) bool {
+		return a.mentions(c, s, func(t, n int) bool { return t == table && n != number && aggregates(n) })
+	}) { // a condition about another aggregate may ask for a row
+		return o.ruled(false, true)
+	}
 	var notNull []*pgtree.Node
 	for _, c := range slices.Concat(s.cons, v.cons) {
 		a.mentions(c, s, func(t, n int) bool {
-			if t == table && n != number && n >= 1 && n <= len(list) && !slices.Contains(notNull, list[n-1].Node("expr")) && !(c.having && s.sets) {
+			if t == table && n != number && n >= 1 && n <= len(list) && !aggregates(n) && !slices.Contains(notNull, list[n-1].Node("expr")) && !(c.having && s.sets) {
 				null := &fact{scope: s, table: table, column: n, null: true}
 				if excluded, _ := a.excluded([]constraint{c}, null, func(constraint) bool { return true }); excluded {
 					notNull = append(notNull, list[n-1].Node("expr"))
@@ -520,6 +628,57 @@ func (a *analyzer) ruledBySisters(o outcome, s *scope, table, number int, v env)
 		return o
 	}
 	narrow := a.output(a.newScope(sub.query, sub.parent, sub.within, notNull...), number-1, false)
+	return o.ruled(narrow.can&isNull == 0, narrow.does&isNull == 0)
+}
+
+// ruledByBranches is what a column of a UNION can be: conditions about its other columns may leave out the rows of a branch.
+func (a *analyzer) ruledByBranches(o outcome, sub, s *scope, table, number int, v env) outcome {
+	var branches []int
+	unions := true
+	var collect func(n *pgtree.Node)
+	collect = func(n *pgtree.Node) {
+		if n.Is("RANGETBLREF") {
+			branches = append(branches, num(n, "rtindex"))
+			return
+		}
+		unions = unions && n.Is("SETOPERATIONSTMT") && num(n, "op") == 1 && len(branches) < maxRounds
+		if unions {
+			collect(n.Node("larg"))
+			collect(n.Node("rarg"))
+		}
+	}
+	collect(sub.query.Node("setOperations"))
+	var about []constraint
+	for _, c := range slices.Concat(s.cons, v.cons) {
+		if c.scope == s && !c.having && a.mentions(c, s, func(t, n int) bool { return t == table && n != number }) {
+			about = append(about, c)
+		}
+	}
+	if !unions || len(about) == 0 || slices.ContainsFunc(s.joins, func(j *outerJoin) bool { return slices.Contains(j.tables, table) }) {
+		return o
+	}
+	var narrow outcome
+	for _, branch := range branches {
+		rte := sub.table(branch)
+		a.setOperation(sub, sub.query.Node("setOperations"), number-1, false, 0) // makes the scopes of the branches
+		if sub.subs[branch] == nil {
+			return o
+		}
+		// The query as it would be if the branch were all.
+		at := *s
+		at.tables = slices.Clone(s.tables)
+		at.tables[table-1] = rte
+		at.subs = maps.Clone(s.subs)
+		at.subs[table] = sub.subs[branch]
+		at.memo, at.busy, at.judged, at.known = map[columnKey]outcome{}, map[columnKey]bool{}, map[columnKey]bool{}, nil
+		here := make([]constraint, len(about))
+		for i, c := range about {
+			here[i] = constraint{scope: &at, expr: c.expr, allowed: c.allowed}
+		}
+		if excluded, unsure := a.excluded(here, nil, func(constraint) bool { return true }); !excluded {
+			narrow = narrow.or(a.output(sub.subs[branch], number-1, false).ruled(false, unsure))
+		}
+	}
 	return o.ruled(narrow.can&isNull == 0, narrow.does&isNull == 0)
 }
 

@@ -240,7 +240,7 @@ func (a *analyzer) assigns(st *Statement, s *scope) {
 		return
 	}
 	conflict := s.query.Node("onConflict")
-	set := func(list []*pgtree.Node, inserts bool, where ...constraint) {
+	set := func(list []*pgtree.Node, inserts bool, where []constraint) {
 		for _, te := range list {
 			if junk, ok := te.Bool("resjunk"); !ok || junk {
 				continue
@@ -251,7 +251,11 @@ func (a *analyzer) assigns(st *Statement, s *scope) {
 				continue
 			}
 			ref.Declared = ref.NotNull
-			ref.NotNull = ref.NotNull && !(inserts && base.fillsInsert || !inserts && base.fillsWrite) && len(base.rules) == 0
+			fills := base.fillsWrite
+			if inserts {
+				fills = base.fillsInsert
+			}
+			ref.NotNull = ref.NotNull && !fills.has(base.columns[number]) && len(base.rules) == 0
 			if ref.NotNull {
 				a.nullSet(st, te.Node("expr"), s, *ref, where)
 			}
@@ -273,25 +277,56 @@ func (a *analyzer) assigns(st *Statement, s *scope) {
 	list, _ := s.query.List("targetList")
 	switch s.cmd {
 	case cmdInsert:
-		set(list, true)
+		set(list, true, nil)
 		changed, _ := conflict.List("onConflictSet")
-		set(changed, false, conditions(s, conflict.Node("onConflictWhere"))...)
+		set(changed, false, conditions(s, conflict.Node("onConflictWhere")))
 		a.omitted(st, r, list)
 	case cmdUpdate:
-		set(list, false)
+		set(list, false, nil)
 	case cmdMerge:
 		actions, _ := s.query.List("mergeActionList")
-		for _, action := range actions {
+		for i, action := range actions {
 			list, _ := action.List("targetList")
 			switch num(action, "commandType") {
 			case cmdInsert:
-				set(list, true)
+				set(list, true, mergeConditions(s, actions[:i+1]))
 				a.omitted(st, r, list)
 			case cmdUpdate:
-				set(list, false)
+				set(list, false, mergeConditions(s, actions[:i+1]))
 			}
 		}
 	}
+}
+
+// mergeConditions are what holds where the last of some actions of a MERGE is taken: its condition, not that of one before it for
+// such rows, and that of the join if it is for rows that match.
+func mergeConditions(s *scope, actions []*pgtree.Node) (cons []constraint) {
+	last := actions[len(actions)-1]
+	on := s.query.Node("mergeJoinCondition") // since version 17
+	if on == nil {
+		on = s.query.Node("jointree").Node("quals")
+	}
+	kind := func(action *pgtree.Node) int { // before version 17 it matches or does not
+		if matched, ok := action.Bool("matched"); ok && matched {
+			return 0
+		} else if ok {
+			return 2
+		}
+		return num(action, "matchKind")
+	}
+	for i, action := range actions {
+		qual := action.Node("qual")
+		switch {
+		case i == len(actions)-1:
+			cons = append(cons, conditions(s, qual)...)
+		case qual != nil && kind(action) == kind(last):
+			cons = append(cons, constraint{scope: s, expr: qual, allowed: isFalse | isNull})
+		}
+	}
+	if kind(last) == 0 {
+		cons = append(cons, conditions(s, on)...)
+	}
+	return cons
 }
 
 // stored is the column of a table that holds what is written to a column of a view; what is not a view has it itself.
@@ -329,7 +364,7 @@ func (a *analyzer) nullSet(st *Statement, e *pgtree.Node, s *scope, ref ColumnRe
 		v = v.with(constraint{scope: at, expr: c.expr, allowed: c.allowed})
 	}
 	o := b.eval(e, at, v)
-	if b.steps > maxSteps || o.does&isNull == 0 || o.why == nil || s.cmd == cmdMerge && o.can != isNull { // the conditions of MERGE are not looked at
+	if b.steps > maxSteps || o.does&isNull == 0 || o.why == nil {
 		return
 	}
 	set := NullSet{ColumnRef: ref, Reason: o.why.text, Always: o.can == isNull}
@@ -387,12 +422,12 @@ func (a *analyzer) omitted(st *Statement, r *relation, list []*pgtree.Node) {
 		e := assigned(list, number)
 		given[n] = given[n] || e != nil && !e.Is("SETTODEFAULT") || c.hasDefault && r != at
 	}
-	if base.fillsInsert || base.kind != "r" && base.kind != "p" || len(base.rules) > 0 {
+	if base.kind != "r" && base.kind != "p" || len(base.rules) > 0 {
 		return
 	}
 	for _, c := range base.columns {
 		t := a.catalog.types[c.typ]
-		if given[c.number] || c.hasDefault || c.identity || c.generated || t == nil || t.hasDefault || !c.notNull && a.column(base, c.number, nil).can&isNull != 0 {
+		if given[c.number] || base.fillsInsert.has(c) || c.hasDefault || c.identity || c.generated || t == nil || t.hasDefault || !c.notNull && a.column(base, c.number, nil).can&isNull != 0 {
 			continue
 		}
 		if ref := a.columnRef(base.oid, c.number); !slices.Contains(st.Omitted, *ref) {

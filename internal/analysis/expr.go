@@ -2,6 +2,7 @@ package analysis
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/pgcmd/pgcmd/internal/pgtree"
 )
@@ -141,28 +142,73 @@ var guards = []string{"?", "?&", "?|", "@>", "@?", "@@", "jsonb_exists", "jsonb_
 	"array_upper", "array_lower", "array_ndims", "jsonb_array_length", "json_array_length", "isempty", "upper_inf", "lower_inf", "&&", "<>", "=", "<", ">", "<=", ">=",
 	"~", "~*", "~~", "~~*", "regexp_like", "strpos", "starts_with", "^@"}
 
-// guarded reports whether a condition asks about an expression in such a way. It is not worked out what that means.
-func (a *analyzer) guarded(e *pgtree.Node, s *scope, v env) bool {
-	if e.Is("CONST") {
-		return false
-	}
-	return slices.ContainsFunc(slices.Concat(s.cons, v.cons), func(c constraint) bool {
+// asked reports whether a condition, or a check, asks for what a function takes from a JSON, and not only for its key: a JSON null
+// has one. It does so by the JSON as a whole, or by the same element of it.
+func (a *analyzer) asked(args []*pgtree.Node, s *scope, v env) bool {
+	asks := func(e *pgtree.Node, inCheck bool, isJSON func(arg *pgtree.Node) bool) bool {
 		found := false
-		c.expr.Walk(func(n *pgtree.Node) bool {
-			if n.Is("FUNCEXPR", "OPEXPR", "SCALARARRAYOPEXPR") && c.scope == s {
-				name := ""
-				if f := a.function(n); f != nil {
-					name = f.name
-				}
+		e.Walk(func(n *pgtree.Node) bool {
+			with, _ := n.List("args")
+			if f := a.function(n); f != nil && len(with) > 0 && isJSON(bare(with[0])) && !strings.HasPrefix(f.src, "jsonb_exists") {
+				name := f.name
 				if op := a.catalog.operators[n.OID("opno")]; op != nil {
 					name = op.name
 				}
-				args, _ := n.List("args")
-				found = found || slices.Contains(guards, name) && slices.ContainsFunc(args, func(arg *pgtree.Node) bool { return pgtree.Equal(bare(arg), bare(e)) })
+				found = found || slices.EqualFunc(with[1:], args[1:], pgtree.Equal) || !inCheck && slices.Contains(guards, name)
 			}
 			return !found
 		})
 		return found
+	}
+	json := bare(args[0])
+	return slices.ContainsFunc(slices.Concat(s.cons, v.cons), func(c constraint) bool {
+		return c.scope == s && asks(c.expr, false, func(arg *pgtree.Node) bool { return pgtree.Equal(arg, json) })
+	}) || slices.ContainsFunc(a.checksOf(json, s), func(k check) bool {
+		return asks(k.expr, true, func(arg *pgtree.Node) bool { return isColumn(arg, 1) && num(arg, "varattno") == num(json, "varattno") })
+	})
+}
+
+// checksOf are the checks of the table that a column is of.
+func (a *analyzer) checksOf(e *pgtree.Node, s *scope) []check {
+	rte := s.table(num(e, "varno"))
+	r := a.catalog.relations[rte.OID("relid")]
+	if !e.Is("VAR") || num(e, "varlevelsup") != 0 || num(rte, "rtekind") != rteRelation || r == nil {
+		return nil
+	}
+	return r.checks
+}
+
+// asksAbout reports whether an expression asks in such a way about one for which f holds.
+func (a *analyzer) asksAbout(e *pgtree.Node, f func(arg *pgtree.Node) bool) bool {
+	found := false
+	e.Walk(func(n *pgtree.Node) bool {
+		if n.Is("FUNCEXPR", "OPEXPR", "SCALARARRAYOPEXPR") {
+			name := ""
+			if f := a.function(n); f != nil {
+				name = f.name
+			}
+			if op := a.catalog.operators[n.OID("opno")]; op != nil {
+				name = op.name
+			}
+			args, _ := n.List("args")
+			found = found || slices.Contains(guards, name) && slices.ContainsFunc(args, func(arg *pgtree.Node) bool { return f(bare(arg)) })
+		}
+		return !found
+	})
+	return found
+}
+
+// guarded reports whether a condition, or a check, asks about an expression in such a way. It is not worked out what that means.
+func (a *analyzer) guarded(e *pgtree.Node, s *scope, v env) bool {
+	if e.Is("CONST") {
+		return false
+	}
+	return slices.ContainsFunc(a.checksOf(bare(e), s), func(k check) bool {
+		return a.asksAbout(k.expr, func(arg *pgtree.Node) bool {
+			return isColumn(arg, 1) && num(arg, "varattno") == num(bare(e), "varattno")
+		})
+	}) || slices.ContainsFunc(slices.Concat(s.cons, v.cons), func(c constraint) bool {
+		return c.scope == s && a.asksAbout(c.expr, func(arg *pgtree.Node) bool { return pgtree.Equal(arg, bare(e)) })
 	})
 }
 
@@ -202,6 +248,14 @@ func (a *analyzer) reduce(e *pgtree.Node, s *scope, v env) *pgtree.Node {
 		if arg := a.reduce(args[0], s, v); arg != args[0] {
 			if _, ok := a.smallInteger(arg); ok {
 				return arg
+			}
+		}
+	}
+	if e.Is("VAR") && num(e, "varlevelsup") == 0 && num(s.table(num(e, "varno")), "rtekind") == rteSubquery &&
+		!slices.ContainsFunc(s.joins, func(j *outerJoin) bool { return slices.Contains(j.tables, num(e, "varno")) }) {
+		if sub := s.subs[num(e, "varno")]; sub != nil && sub.query.Node("setOperations") == nil && !sub.sets {
+			if list, number := columnsOf(sub), num(e, "varattno"); number >= 1 && number <= len(list) && list[number-1].Node("expr").Is("CONST") {
+				return list[number-1].Node("expr")
 			}
 		}
 	}
@@ -502,6 +556,13 @@ func (a *analyzer) field(e *pgtree.Node, s *scope, v env, values mask) outcome {
 			return a.base(s, num(arg, "varno"), number, 0, values)
 		}
 	}
+	if v.returning != s && !(s.sets && v.grouped == s) && slices.ContainsFunc(slices.Concat(s.cons, v.cons), func(c constraint) bool {
+		test, byRow := num(c.expr, "nulltesttype"), false
+		byRow, _ = c.expr.Bool("argisrow")
+		return c.scope == s && c.allowed == isTrue && c.expr.Is("NULLTEST") && byRow && test == 1 && pgtree.Equal(c.expr.Node("arg"), arg)
+	}) { // none of its fields is NULL
+		return value(values)
+	}
 	if arg.Is("VAR") && num(arg, "varattno") > 0 && !v.nested && !s.isWholeRow(arg) {
 		return maybe(values, &reason{text: "a field of a composite value may be NULL", near: []string{"."}})
 	}
@@ -514,12 +575,17 @@ func (a *analyzer) scalar(q *pgtree.Node, column int, s *scope, v env) outcome {
 	if v.nested && a.findsNone(sub, v.facts) {
 		return outcome{can: isNull, does: isNull}
 	}
+	return a.ofRow(sub, column, v, s.probed(relationsOf(q)))
+}
+
+// ofRow is what a column of the one row of a query is, or NULL where that finds none; probed says that there may always be one.
+func (a *analyzer) ofRow(sub *scope, column int, v env, probed bool) outcome {
 	o := a.output(sub, column, false)
-	if oneRow(q) {
+	if oneRow(sub.query) {
 		return o
 	}
 	o.can |= isNull
-	if mayBeEmpty(q) && !a.findsByKey(sub, v) && !sub.findsOuter() && !s.probed(relationsOf(q)) {
+	if mayBeEmpty(sub.query) && !a.findsByKey(sub, v) && !sub.findsOuter() && !probed {
 		o.does |= isNull
 		o.why = &reason{text: "a subquery gives NULL where it finds no row", near: []string{"(select"}}
 	}

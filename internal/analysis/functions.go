@@ -64,6 +64,9 @@ var nullForValues = sync.OnceValue(func() map[string]string {
 	return all
 })
 
+// jsonText are functions of PostgreSQL that give NULL for a JSON null too.
+var jsonText = []string{"json_object_field_text", "jsonb_object_field_text", "json_array_element_text", "jsonb_array_element_text", "json_extract_path_text", "jsonb_extract_path_text"}
+
 // call is what a function or an operator returns.
 func (a *analyzer) call(e *pgtree.Node, args []*pgtree.Node, s *scope, v env, values mask) outcome {
 	f := a.function(e)
@@ -93,6 +96,10 @@ func (a *analyzer) call(e *pgtree.Node, args []*pgtree.Node, s *scope, v env, va
 	near := []string{name}
 	switch why, maybeNull := nullForValues()[f.src]; {
 	case !f.builtin():
+		if o, ok := a.ofBody(f, args, results, values); ok {
+			own = o
+			break
+		}
 		if !f.strict {
 			return unknown(values) // its values too: it may return the same always
 		}
@@ -102,7 +109,8 @@ func (a *analyzer) call(e *pgtree.Node, args []*pgtree.Node, s *scope, v env, va
 			own = value(values)
 			break
 		}
-		if constant && f.src != "show_config_by_name_missing_ok" || len(args) > 0 && (args[0].Is("ARRAYEXPR") || a.guarded(args[0], s, v)) {
+		guarded := len(args) > 0 && (args[0].Is("ARRAYEXPR") || !slices.Contains(jsonText, f.src) && a.guarded(args[0], s, v) || slices.Contains(jsonText, f.src) && a.asked(args, s, v))
+		if guarded || constant && f.src != "show_config_by_name_missing_ok" {
 			own.does, own.why = own.does&^isNull, nil
 		}
 	case f.lang == "internal" && f.strict && inList(neverNullText, f.src),
@@ -173,6 +181,65 @@ func (a *analyzer) call(e *pgtree.Node, args []*pgtree.Node, s *scope, v env, va
 	return own
 }
 
+// body is the query of a function in SQL as a scope, with the analyzer that looks at it; nil if it is not known.
+func (a *analyzer) body(f *function, args []*pgtree.Node, results []outcome) (*analyzer, *scope) {
+	if f.result == nil || len(args)+len(f.defaults) < f.inputs || len(args) > f.inputs || a.inBody >= maxBodies || slices.ContainsFunc(args, func(arg *pgtree.Node) bool { return arg.Is("NAMEDARGEXPR") }) {
+		return nil, nil
+	}
+	b := a.withParams(nil)
+	b.inBody, b.steps = a.inBody+1, a.steps
+	for _, e := range f.defaults[len(f.defaults)-f.inputs+len(args):] {
+		results = append(results, a.eval(e, &scope{query: &pgtree.Node{Tag: "QUERY"}}, env{}))
+	}
+	for _, o := range results {
+		if f.strict { // it is not called with NULL
+			o = o.never()
+		}
+		b.args = append(b.args, o)
+	}
+	body := b.newScope(f.result, nil, env{})
+	if len(columnsOf(body)) != len(f.returns) {
+		return nil, nil
+	}
+	return b, body
+}
+
+// maxBodies is how many functions within each other are looked into.
+const maxBodies = 5
+
+// ofBody is what a function in SQL that returns one value does, by its query.
+func (a *analyzer) ofBody(f *function, args []*pgtree.Node, results []outcome, values mask) (o outcome, ok bool) {
+	if f.set || len(f.returns) != 1 {
+		return outcome{}, false
+	}
+	b, body := a.body(f, args, results)
+	if body == nil {
+		return outcome{}, false
+	}
+	if body.cmd == cmdSelect {
+		o = b.ofRow(body, 0, env{}, false)
+	} else { // it may write no row
+		o = b.output(body, 0, false)
+		o.can |= isNull
+	}
+	return a.leave(b, f, results, o, f.returns[0], typeOf(columnsOf(body)[0].Node("expr")), values), true
+}
+
+// leave is what a column of a function's query is to those who call the function.
+func (a *analyzer) leave(b *analyzer, f *function, results []outcome, o outcome, declared, typ uint32, values mask) outcome {
+	a.steps = b.steps
+	if declared != typ { // a cast follows
+		o.can |= isNull
+	}
+	if declared != typ || typ != boolOID { // of a polymorphic one it is another type
+		o = o.withValues(values)
+	}
+	if o.why != nil && !slices.ContainsFunc(results, func(r outcome) bool { return r.why == o.why }) {
+		o.why = &reason{text: o.why.text + ", in function " + f.name, near: []string{f.name}, param: o.why.param}
+	}
+	return outcome{o.can & (isNull | values), o.does & (isNull | values), o.why}
+}
+
 // compareConstants is what a comparison of two constants gives: of two small integers, casts of them included, or of two texts
 // or labels of an enum that differ, of which it is not relied on that they are not equal.
 func (a *analyzer) compareConstants(name string, args []*pgtree.Node) (o outcome, ok bool) {
@@ -202,6 +269,12 @@ func (a *analyzer) compareConstants(name string, args []*pgtree.Node) (o outcome
 	case name == ">=":
 		return truth(x >= y)
 	}
+	if side, ok := a.besideNow(args[0]); ok && a.isClock(args[1]) {
+		return compareSides(name, side)
+	}
+	if side, ok := a.besideNow(args[1]); ok && a.isClock(args[0]) {
+		return compareSides(name, -side)
+	}
 	x1, y1 := bare(args[0]), bare(args[1])
 	b1, ok1 := x1.Datum("constvalue")
 	b2, ok2 := y1.Datum("constvalue")
@@ -215,6 +288,47 @@ func (a *analyzer) compareConstants(name string, args []*pgtree.Node) (o outcome
 		}
 	}
 	return outcome{}, false
+}
+
+// besideNow is -1 for a constant time that is before any that the clock shows, as it is before the year 2000, and 1 for infinity.
+func (a *analyzer) besideNow(e *pgtree.Node) (side int, ok bool) {
+	const date, timestamp, timestamptz = 1082, 1114, 1184
+	bytes, ok := e.Datum("constvalue")
+	width := map[uint32]int{date: 4, timestamp: 8, timestamptz: 8}[e.OID("consttype")]
+	if !e.Is("CONST") || !ok || width == 0 || len(bytes) < width {
+		return 0, false
+	}
+	bytes = bytes[:width] // since 2000, in two's complement, the lowest byte first
+	if bytes[width-1] >= 0x80 {
+		return -1, true
+	}
+	return 1, bytes[width-1] == 0x7f && !slices.ContainsFunc(bytes[:width-1], func(b byte) bool { return b != 0xff })
+}
+
+// isClock reports whether an expression is the present time, or day.
+func (a *analyzer) isClock(e *pgtree.Node) bool {
+	const currentDate, currentTimestamp, localtimestampN = 0, 3, 8
+	args, _ := e.List("args")
+	switch op := num(e, "op"); {
+	case e.Is("SQLVALUEFUNCTION"):
+		return op == currentDate || op == currentTimestamp || op == currentTimestamp+1 || op == localtimestampN-1 || op == localtimestampN
+	case !e.Is("FUNCEXPR"):
+		return false
+	case len(args) == 1:
+		return a.isNamed(e, "timestamptz", "timestamp", "date") && a.isClock(args[0])
+	case len(args) == 2:
+		return a.isNamed(e, "timezone") && isConst(args[0]) && a.isClock(args[1])
+	}
+	return a.isNamed(e, "now", "transaction_timestamp", "statement_timestamp", "clock_timestamp")
+}
+
+// compareSides is what a comparison gives of what is on one side of what it is compared with.
+func compareSides(name string, side int) (o outcome, ok bool) {
+	holds, ok := map[string]bool{"=": false, "<>": true, "<": side < 0, "<=": side < 0, ">": side > 0, ">=": side > 0}[name]
+	if holds {
+		return value(isTrue), ok
+	}
+	return value(isFalse), ok
 }
 
 // countedNulls is what a comparison of num_nonnulls(...) or num_nulls(...) with a constant gives.
@@ -328,6 +442,16 @@ func (a *analyzer) functionColumn(rte *pgtree.Node, number int, s *scope, values
 	}
 	f := a.function(e)
 	args, _ := e.List("args")
+	if !f.builtin() && f != nil && f.set {
+		results := make([]outcome, len(args))
+		for i, arg := range args {
+			results[i] = a.eval(arg, s, s.within)
+		}
+		if b, body := a.body(f, args, results); body != nil && columns == len(f.returns) {
+			return a.leave(b, f, results, b.output(body, number-1, false), f.returns[number-1], typeOf(columnsOf(body)[number-1].Node("expr")), values)
+		}
+		return unknown(values)
+	}
 	if !f.builtin() {
 		return unknown(values)
 	}

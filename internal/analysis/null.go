@@ -36,6 +36,7 @@ type reason struct {
 	param int      // the parameter that is NULL; 0 if it is something else
 	tied  bool     // a check ties it to other columns: a condition about those may exclude it
 	outer bool     // an outer join finds no row: other columns of that are NULL too
+	group bool     // an aggregate has no row, or none that is not NULL: another of the same rows may show that it has
 }
 
 func value(values mask) outcome   { return outcome{can: values, does: values} }
@@ -94,6 +95,9 @@ type analyzer struct {
 	reached map[uint32]bool // views that are being looked at
 	with    map[*pgtree.Node]*withQuery
 	steps   int
+	// Of the body of a function: what its arguments can be, and how many functions are around it.
+	inBody int
+	args   []outcome
 }
 
 // A link is a subquery in an expression, and where.
@@ -349,6 +353,12 @@ func (a *analyzer) param(e *pgtree.Node, s *scope, v env, values mask) outcome {
 	}
 	if !ok || !known || kind != external || number < 1 {
 		return unknown(values)
+	}
+	if a.inBody > 0 {
+		if number > len(a.args) {
+			return unknown(values)
+		}
+		return a.args[number-1]
 	}
 	null := Unknown
 	if number <= len(a.params) {

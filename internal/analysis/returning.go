@@ -55,7 +55,7 @@ func (a *analyzer) returned(s *scope, table, number, returning int, values mask)
 		excluded, unsure := a.excluded(s.cons, facts, func(c constraint) bool {
 			return a.mentions(c, s, func(t, n int) bool { return t == table && n == number })
 		})
-		return a.unsureIfTied(o.ruled(excluded, unsure), s, table, number, nil)
+		return a.unsureIfTied(o.ruled(excluded, unsure), s, table, number, env{})
 	}
 	sets := func(list []*pgtree.Node) bool { // what a check ties the column to
 		return slices.ContainsFunc(r.checks, func(k check) bool {
@@ -68,8 +68,11 @@ func (a *analyzer) returned(s *scope, table, number, returning int, values mask)
 	case s.cmd == cmdDelete, s.cmd == cmdUpdate && returning == old:
 		return before()
 	case s.cmd == cmdUpdate:
-		if r.fillsWrite || c.generated {
+		if r.fillsWrite.has(c) {
 			return unknown(values)
+		}
+		if c.generated {
+			return a.generated(r, c, func(n int) outcome { return a.returned(s, table, n, returning, everything) }).withValues(values)
 		}
 		list, _ := s.query.List("targetList")
 		if e := assigned(list, number); e != nil {
@@ -80,8 +83,11 @@ func (a *analyzer) returned(s *scope, table, number, returning int, values mask)
 		return a.inserted(s, number, values)
 	case s.cmd == cmdInsert:
 		o := a.inserted(s, number, values)
-		if r.fillsWrite || c.generated {
+		if r.fillsWrite.has(c) {
 			return unknown(values)
+		}
+		if c.generated {
+			return a.generated(r, c, func(n int) outcome { return a.returned(s, table, n, returning, everything) }).withValues(values)
 		}
 		list, _ := conflict.List("onConflictSet")
 		where := conditions(s, conflict.Node("onConflictWhere"))
@@ -109,7 +115,7 @@ func assigned(list []*pgtree.Node, number int) *pgtree.Node {
 // inserted is what an INSERT puts into a column.
 func (a *analyzer) inserted(s *scope, number int, values mask) outcome {
 	r := a.catalog.relations[s.table(s.target).OID("relid")]
-	if r == nil || r.columns[number] == nil || r.fillsInsert || r.kind != "r" && r.kind != "p" {
+	if r == nil || r.columns[number] == nil || r.fillsInsert.has(r.columns[number]) || r.kind != "r" && r.kind != "p" {
 		return unknown(values)
 	}
 	c := r.columns[number]
@@ -117,7 +123,7 @@ func (a *analyzer) inserted(s *scope, number int, values mask) outcome {
 		return value(values)
 	}
 	if c.generated {
-		return unknown(values)
+		return a.generated(r, c, func(n int) outcome { return a.inserted(s, n, everything) }).withValues(values)
 	}
 	list, ok := s.query.List("targetList")
 	if !ok {

@@ -231,6 +231,9 @@ func (a *analyzer) mayGiveNoRow(rte *pgtree.Node, on []constraint) bool {
 	e := functions[0].Node("funcexpr")
 	f := a.function(e)
 	args, _ := e.List("args")
+	if f != nil && f.set && f.result != nil && mayBeEmpty(f.result) {
+		return true
+	}
 	return f.builtin() && f.set && (!always(on) || slices.ContainsFunc(args, func(arg *pgtree.Node) bool { return !isConst(arg) }))
 }
 
@@ -280,7 +283,21 @@ func oneRow(q *pgtree.Node) bool {
 
 // mayBeEmpty reports whether some data leave a query without a row, for all that its tree tells: it reads a table.
 func mayBeEmpty(q *pgtree.Node) bool {
+	const union = 1
+	if set := q.Node("setOperations"); num(set, "op") == union {
+		return branchMayBeEmpty(q, set)
+	}
 	return !oneRow(q) && readsTable(q)
+}
+
+// branchMayBeEmpty is mayBeEmpty of a part of a UNION, which is empty if all of it is.
+func branchMayBeEmpty(q, n *pgtree.Node) bool {
+	if n.Is("SETOPERATIONSTMT") {
+		return branchMayBeEmpty(q, n.Node("larg")) && branchMayBeEmpty(q, n.Node("rarg"))
+	}
+	tables, _ := q.List("rtable")
+	i := num(n, "rtindex")
+	return i >= 1 && i <= len(tables) && mayBeEmpty(tables[i-1].Node("subquery"))
 }
 
 func readsTable(q *pgtree.Node) bool {
@@ -289,8 +306,16 @@ func readsTable(q *pgtree.Node) bool {
 	for _, rte := range tables {
 		kind, ok := rte.Int("rtekind")
 		switch {
-		case ok && kind == rteRelation, ok && kind == rteCTE:
+		case ok && kind == rteRelation:
 			found = true
+		case ok && kind == rteCTE:
+			list, _ := q.List("cteList")
+			name, _ := rte.Text("ctename")
+			i := slices.IndexFunc(list, func(cte *pgtree.Node) bool {
+				named, _ := cte.Text("ctename")
+				return named == name && num(rte, "ctelevelsup") == 0
+			})
+			found = found || i < 0 || mayBeEmpty(list[i].Node("ctequery"))
 		case ok && kind == rteSubquery:
 			found = found || mayBeEmpty(rte.Node("subquery"))
 		}
