@@ -25,6 +25,9 @@ func (c *definition) runInSavepoint(ctx context.Context, db DB, inv *invocation)
 		return call, c.notSentError(e)
 	}
 	tx := t.join()
+	if tx == nil { // the connection was closed within its transaction
+		return c.runWithMiddleware(ctx, db, inv)
+	}
 	if err := tx.level.Usable(ctx); err != nil {
 		return call, newUnsentError(ctx, err).prefixCommand(c.name)
 	}

@@ -303,6 +303,113 @@ func TestATxAfterItsEndAndFromTwoGoroutines(t *testing.T) {
 	assert.Equal(t, 1, count(t, pool, countNotes))
 }
 
+// A savepoint of PostgreSQL ends with each one that was made before it. A nested Tx that outlived it could report the rows of
+// its own as kept that are gone, or take back rows that were kept.
+func TestANestedTxEndsWithThoseBegunBeforeIt(t *testing.T) {
+	t.Parallel()
+	pool := connect(t, pgcmdtest.Pool(t, accountsDDL), 1)
+	begin := func(t *testing.T, tx pgx.Tx, n int) pgx.Tx {
+		nested, err := tx.Begin(t.Context())
+		require.NoError(t, err)
+		_, err = note.Run(t.Context(), nested, n)
+		require.NoError(t, err)
+		return nested
+	}
+	for name, c := range map[string]struct {
+		body func(t *testing.T, tx *pgcmd.Tx) (ended pgx.Tx)
+		kept int
+	}{
+		"within one that is released": {func(t *testing.T, tx *pgcmd.Tx) pgx.Tx {
+			outer := begin(t, tx, 1)
+			inner := begin(t, outer, 2)
+			require.NoError(t, outer.Commit(t.Context()))
+			return inner
+		}, 2},
+		"within one that is rolled back": {func(t *testing.T, tx *pgcmd.Tx) pgx.Tx {
+			outer := begin(t, tx, 1)
+			inner := begin(t, outer, 2)
+			require.NoError(t, outer.Rollback(t.Context()))
+			return inner
+		}, 0},
+		"beside one that is released": {func(t *testing.T, tx *pgcmd.Tx) pgx.Tx {
+			first, second := begin(t, tx, 1), begin(t, tx, 2)
+			require.NoError(t, first.Commit(t.Context()))
+			return second
+		}, 2},
+		"beside one that is rolled back": {func(t *testing.T, tx *pgcmd.Tx) pgx.Tx {
+			first, second := begin(t, tx, 1), begin(t, tx, 2)
+			require.NoError(t, first.Rollback(t.Context()))
+			return second
+		}, 0},
+		"beside one in which nothing was run": {func(t *testing.T, tx *pgcmd.Tx) pgx.Tx {
+			first, err := tx.Begin(t.Context())
+			require.NoError(t, err)
+			second, err := tx.Begin(t.Context())
+			require.NoError(t, err)
+			require.NoError(t, first.Rollback(t.Context()))
+			return second
+		}, 0},
+		"left by a command that was run by Try": {func(t *testing.T, tx *pgcmd.Tx) (left pgx.Tx) {
+			require.NoError(t, pgcmd.Try(t.Context(), tx, transact(func(_ context.Context, tx *pgcmd.Tx) error {
+				left = begin(t, tx, 1)
+				return nil
+			}), empty{}).Err)
+			return left
+		}, 1},
+	} {
+		for how, end := range map[string]func(tx pgx.Tx, ctx context.Context) error{"Commit": pgx.Tx.Commit, "Rollback": pgx.Tx.Rollback} {
+			t.Run(name+", "+how, func(t *testing.T) {
+				_, err := pool.Exec(t.Context(), `delete from notes`)
+				require.NoError(t, err)
+				ran := false
+				_, err = transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+					ended := c.body(t, tx)
+					ended.(*pgcmd.Tx).AfterCommit(func(context.Context) { ran = true })
+					_, err := note.Run(ctx, ended, 3)
+					assert.ErrorIs(t, err, pgx.ErrTxClosed)
+					assert.ErrorIs(t, end(ended, ctx), pgx.ErrTxClosed)
+					return runErr(note.Run(ctx, tx, 4))
+				}).Run(t.Context(), pool, empty{})
+				require.NoError(t, err)
+				assert.Equal(t, c.kept+1, count(t, pool, countNotes))
+				assert.False(t, ran)
+			})
+		}
+	}
+}
+
+func TestAConnectionThatWasLostInATransactionRunsNothing(t *testing.T) {
+	t.Parallel()
+	pool := pgcmdtest.Pool(t, accountsDDL)
+	ctx := t.Context()
+	conn, err := pgx.ConnectConfig(ctx, pool.Config().ConnConfig)
+	require.NoError(t, err)
+	_, err = conn.Exec(ctx, `begin`)
+	require.NoError(t, err)
+	_, err = pool.Exec(ctx, `select pg_terminate_backend($1)`, conn.PgConn().PID())
+	require.NoError(t, err)
+	_, err = conn.Exec(ctx, `select 1`)
+	require.Error(t, err)
+	require.EqualValues(t, 'T', conn.PgConn().TxStatus())
+
+	inTx := note.With(pgcmd.Options{InTx: true})
+	for name, run := range map[string]func() error{
+		"Run":         func() error { return runErr(note.Run(ctx, conn, 1)) },
+		"Try":         func() error { return pgcmd.Try(ctx, conn, note, 1).Err },
+		"InTx":        func() error { return runErr(inTx.Run(ctx, conn, 1)) },
+		"Try of InTx": func() error { return pgcmd.Try(ctx, conn, inTx, 1).Err },
+		"Try with hooks": func() error {
+			return pgcmd.Try(ctx, conn, pgcmd.Before(note, func(context.Context, *int) error { return nil }), 1).Err
+		},
+		"Try of a Batch": func() error { return pgcmd.Try(ctx, conn, pgcmd.Batch(note, pgcmd.Atomic), []int{1}).Err },
+		"Explain":        func() error { return runErr(pgcmd.Explain(ctx, conn, note, 1)) },
+	} {
+		e := failure(t, run())
+		assert.Equal(t, pgcmd.CodeUnavailable, e.Code, name)
+		assert.Equal(t, pgcmd.NotApplied, e.Effect, name)
+	}
+}
+
 func TestPgxCodeRunsOnATx(t *testing.T) {
 	t.Parallel()
 	pool := connect(t, pgcmdtest.Pool(t, accountsDDL), 1)

@@ -38,6 +38,7 @@ type Txn struct {
 	deferred   []statement      // sent with the next statement: BEGIN, SAVEPOINT, RELEASE
 	begin      [2]statement     // memory for the first of them
 	savepoints int              // the number of savepoints that were made
+	nested     []int            // the savepoints of the levels that have not ended, in their order
 	timeouts   int              // the number of calls of LimitTimeout
 	openRows   *rows            // that are being read
 	reply      reply            // to the statement of a command
