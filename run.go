@@ -32,10 +32,18 @@ func (c *definition) runInSavepoint(ctx context.Context, db DB, inv *invocation)
 		return call, newUnsentError(ctx, err).prefixCommand(c.name)
 	}
 	nested := tx.beginSavepoint()
+	nested.ofTry = true
 	defer func() {
 		_ = nested.endSavepoint(ctx, false) // after a panic; else it has ended
 	}()
 	call, failure = c.runWithMiddleware(ctx, nested, inv)
+	if misused, _ := tx.s.State.Misused.(*Error); misused != nil {
+		tx.s.State.Misused = nil // the transaction goes on without what the body did
+		if failure == nil {
+			e := *misused
+			failure = e.prefixCommand(c.name)
+		}
+	}
 	tx.s.CheckStatus()
 	ending := nested.endSavepoint(ctx, failure == nil)
 	if tx.s.External && ending == nil {

@@ -378,6 +378,61 @@ func TestANestedTxEndsWithThoseBegunBeforeIt(t *testing.T) {
 	}
 }
 
+// What Try runs is given a nested Tx, which is as little its own to end as the outermost: rows that it released would stay, of a
+// run whose error says that nothing does.
+func TestTryFailsAloneIfItsBodyMisusesTheTx(t *testing.T) {
+	t.Parallel()
+	pool := connect(t, pgcmdtest.Pool(t, accountsDDL), 1)
+	misuses := map[string]func(ctx context.Context, tx *pgcmd.Tx){
+		"Commit was called":      func(ctx context.Context, tx *pgcmd.Tx) { assert.Error(t, tx.Commit(ctx)) },
+		"Rollback was called":    func(ctx context.Context, tx *pgcmd.Tx) { assert.Error(t, tx.Rollback(ctx)) },
+		"AfterCommit was called": func(_ context.Context, tx *pgcmd.Tx) { tx.AfterCommit(func(context.Context) { t.Error("it ran") }) },
+	}
+	body := func(misuse func(ctx context.Context, tx *pgcmd.Tx)) func(ctx context.Context, tx *pgcmd.Tx) error {
+		return func(ctx context.Context, tx *pgcmd.Tx) error {
+			_, err := note.Run(ctx, tx, 1)
+			misuse(ctx, tx)
+			return err
+		}
+	}
+	for message, misuse := range misuses {
+		for kind, c := range map[string]*pgcmd.Command[empty, empty]{
+			"Transaction": transact(body(misuse)),
+			"New": pgcmd.New("x", func(ctx context.Context, db pgcmd.DB, _ empty) (empty, error) {
+				return empty{}, body(misuse)(ctx, db.(*pgcmd.Tx))
+			}),
+		} {
+			tried := func(ctx context.Context, db pgcmd.DB) error {
+				for how, err := range map[string]error{
+					"Try":               pgcmd.Try(ctx, db, c, empty{}).Err,
+					"an Isolated batch": runOutcomes(pgcmd.Batch(c, pgcmd.Isolated).Run(ctx, db, []empty{{}}))[0].Err,
+				} {
+					e := failure(t, err)
+					assert.Contains(t, e.Message, message, "%s of a %s", how, kind)
+					assert.Equal(t, pgcmd.NotApplied, e.Effect, "%s of a %s: %s", how, kind, message)
+				}
+				return runErr(note.Run(ctx, db, 2))
+			}
+			foreign, err := pool.Begin(t.Context())
+			require.NoError(t, err)
+			require.NoError(t, tried(t.Context(), foreign))
+			require.NoError(t, foreign.Commit(t.Context()))
+			assert.Equal(t, 1, count(t, pool, countNotes), message)
+			if message != "AfterCommit was called" {
+				_, err = pool.Exec(t.Context(), `delete from notes`)
+				require.NoError(t, err)
+				_, err = transact(func(ctx context.Context, tx *pgcmd.Tx) error { return tried(ctx, tx) }).Run(t.Context(), pool, empty{})
+				require.NoError(t, err)
+				assert.Equal(t, 1, count(t, pool, countNotes), message)
+			}
+			_, err = pool.Exec(t.Context(), `delete from notes`)
+			require.NoError(t, err)
+		}
+	}
+}
+
+func runOutcomes[Out any](r pgcmd.BatchResult[Out], _ error) []pgcmd.Outcome[Out] { return r.Outcomes }
+
 func TestAConnectionThatWasLostInATransactionRunsNothing(t *testing.T) {
 	t.Parallel()
 	pool := pgcmdtest.Pool(t, accountsDDL)

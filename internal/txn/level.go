@@ -23,13 +23,16 @@ type Level struct {
 
 // Usable returns nil, or the error of every use of the level, for which nothing is sent.
 func (l *Level) Usable(ctx context.Context) error {
-	if l.hasEnded() {
+	if l.Ended() {
 		return pgx.ErrTxClosed
 	}
 	return l.usable(ctx)
 }
 
-func (l *Level) hasEnded() bool { return l.number > 0 && !slices.Contains(l.nested, l.number) }
+// Ended reports whether the level has ended, by itself or with one around it.
+func (l *Level) Ended() bool {
+	return l.Closed() || l.number > 0 && !slices.Contains(l.nested, l.number)
+}
 
 // Lock locks the transaction for one statement, if the level is usable.
 func (l *Level) Lock(ctx context.Context) error {
@@ -57,7 +60,7 @@ func (l *Level) Nested() Level {
 // savepoints do on the server.
 func (l *Level) End(ctx context.Context, commit bool) error {
 	t := l.Txn
-	if l.hasEnded() || t.Closed() {
+	if l.Ended() {
 		return pgx.ErrTxClosed
 	}
 	t.nested = t.nested[:slices.Index(t.nested, l.number)]

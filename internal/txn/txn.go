@@ -121,8 +121,6 @@ func (t *Txn) Status() byte {
 // usable is [Level.Usable] without the levels.
 func (t *Txn) usable(ctx context.Context) error {
 	switch {
-	case t.closed.Load():
-		return pgx.ErrTxClosed
 	case t.State.Misused != nil:
 		return t.State.Misused
 	case t.State.Unrecoverable:
