@@ -21,15 +21,14 @@ const cleanupTime = 5 * time.Second
 // that a failure leaves the transaction usable.
 func (c *definition) runInSavepoint(ctx context.Context, db DB, inv *invocation) (call Call, failure *Error) {
 	t := resolve(db)
-	if e := checkArgs(ctx, &t); e != nil {
-		return call, c.notSentError(e)
-	}
 	tx := t.join()
-	if tx == nil { // the connection was closed within its transaction
+	if ctx == nil || tx == nil { // the connection was closed within its transaction: either is refused there
 		return c.runWithMiddleware(ctx, db, inv)
 	}
 	if err := tx.level.Usable(ctx); err != nil {
-		return call, newUnsentError(ctx, err).prefixCommand(c.name)
+		failure = newUnsentError(ctx, err).prefixCommand(c.name)
+		c.finish(inv, 0, failure)
+		return call, failure
 	}
 	nested := tx.beginSavepoint()
 	nested.ofTry = true
