@@ -433,6 +433,68 @@ func TestTryFailsAloneIfItsBodyMisusesTheTx(t *testing.T) {
 
 func runOutcomes[Out any](r pgcmd.BatchResult[Out], _ error) []pgcmd.Outcome[Out] { return r.Outcomes }
 
+// pgcmd does not see the COMMIT of a transaction of others: what must not be committed has to be refused by the server.
+func TestTryLeavesATransactionOfOthersAborted(t *testing.T) {
+	t.Parallel()
+	pool := connect(t, pgcmdtest.Pool(t, accountsDDL), 1)
+	ctx := t.Context()
+	conflict := pgcmd.Exec[empty]("conflict", `do $$ begin raise exception 'no' using errcode = '40001'; end $$`)
+	refused := pgcmd.Exec[empty]("refused", `select 1 / 0`)
+	for name, body := range map[string]func(db pgcmd.DB) (*pgcmd.Error, pgcmd.Code){
+		// A savepoint of the batch, which has the name of that of Try, is still there.
+		"it was aborted before": func(db pgcmd.DB) (*pgcmd.Error, pgcmd.Code) {
+			require.NoError(t, runErr(pgcmd.Batch(note, pgcmd.Isolated).Run(ctx, db, []int{1, 2})))
+			require.Error(t, runErr(refused.Run(ctx, db, empty{})))
+			return failure(t, pgcmd.Try(ctx, db, note, 3).Err), pgcmd.CodeInternal
+		},
+		"it was aborted before, in a nested one": func(db pgcmd.DB) (*pgcmd.Error, pgcmd.Code) {
+			_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+				nested, err := tx.Begin(ctx)
+				require.NoError(t, err)
+				require.NoError(t, runErr(note.Run(ctx, nested, 1)))
+				require.NoError(t, nested.Commit(ctx))
+				return nil
+			}).Run(ctx, db, empty{})
+			require.NoError(t, err)
+			require.Error(t, runErr(refused.Run(ctx, db, empty{})))
+			return failure(t, pgcmd.Try(ctx, db, pay, transfer{To: 1, Amount: 1}).Err), pgcmd.CodeInternal
+		},
+		"by a conflict": func(db pgcmd.DB) (*pgcmd.Error, pgcmd.Code) {
+			return failure(t, runErr(transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+				require.NoError(t, runErr(note.Run(ctx, tx, 1)))
+				return pgcmd.Try(ctx, tx, conflict, empty{}).Err
+			}).Run(ctx, db, empty{}))), pgcmd.CodeAborted
+		},
+		"by a conflict that the body swallows": func(db pgcmd.DB) (*pgcmd.Error, pgcmd.Code) {
+			return failure(t, pgcmd.Try(ctx, db, transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+				require.NoError(t, runErr(note.Run(ctx, tx, 1)))
+				require.Error(t, pgcmd.Try(ctx, tx, conflict, empty{}).Err)
+				return nil
+			}), empty{}).Err), pgcmd.CodeAborted
+		},
+	} {
+		tx, err := pool.Begin(ctx)
+		require.NoError(t, err)
+		defer tx.Rollback(ctx)
+		e, code := body(tx)
+		assert.Equal(t, code, e.Code, name)
+		assert.Equal(t, pgcmd.NotApplied, e.Effect, name)
+		assert.ErrorIs(t, tx.Commit(ctx), pgx.ErrTxCommitRollback, name)
+		assert.Zero(t, count(t, pool, countNotes), name)
+
+		conn, err := pool.Acquire(ctx)
+		require.NoError(t, err)
+		defer conn.Release()
+		_, err = conn.Exec(ctx, `begin`)
+		require.NoError(t, err)
+		body(conn.Conn())
+		tag, err := conn.Exec(ctx, `commit`)
+		require.NoError(t, err)
+		assert.Equal(t, "ROLLBACK", tag.String(), name)
+		conn.Release()
+	}
+}
+
 func TestAConnectionThatWasLostInATransactionRunsNothing(t *testing.T) {
 	t.Parallel()
 	pool := pgcmdtest.Pool(t, accountsDDL)

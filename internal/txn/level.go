@@ -50,7 +50,7 @@ func (l *Level) Lock(ctx context.Context) error {
 // Nested makes a level with a savepoint, which is sent with its first statement.
 func (l *Level) Nested() Level {
 	name := l.NewSavepoint()
-	l.Defer("savepoint " + name)
+	l.add(statement{sql: "savepoint " + name, savepoint: l.savepoints})
 	l.nested = append(l.nested, l.savepoints)
 	return Level{Txn: l.Txn, savepoint: name, number: l.savepoints}
 }
@@ -70,6 +70,13 @@ func (l *Level) End(ctx context.Context, commit bool) error {
 	if commit && t.Status() != 'E' && !t.State.Unrecoverable {
 		t.Defer("release savepoint " + l.savepoint)
 		return nil
+	}
+	switch {
+	case t.Status() != 'E':
+	case slices.Contains(t.unmade, l.number) && !commit:
+		return nil // nothing of it was executed, and another savepoint may have the name
+	case t.External && t.State.Unrecoverable:
+		return t.State.Err // only the server can keep others from committing it
 	}
 	t.VerifyMarker()
 	t.deferred = nil // the RELEASE of an inner savepoint
