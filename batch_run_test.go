@@ -175,6 +175,18 @@ func TestABatchGivesUp(t *testing.T) {
 		assert.Contains(t, failure(t, err).Message, "the DB is nil")
 		assert.Equal(t, 2, r.Failed)
 	}
+	_, err = transact(func(_ context.Context, tx *pgcmd.Tx) error {
+		for mode := pgcmd.Atomic; mode <= pgcmd.Sequential; mode++ {
+			for what, ctx := range map[string]context.Context{"a context that is done": done, "no context": noContext} {
+				o := pgcmd.Try(ctx, tx, pgcmd.Batch(insertItem, mode), someItems(2))
+				assert.Equal(t, pgcmd.NotApplied, failure(t, o.Err).Effect)
+				assert.Equal(t, 2, o.Value.Failed, "%v, %s", mode, what)
+				assert.Len(t, o.Value.Outcomes, 2, "%v, %s", mode, what)
+			}
+		}
+		return nil
+	}).Run(t.Context(), pool, empty{})
+	require.NoError(t, err)
 	assert.Zero(t, count(t, pool, countItems))
 }
 

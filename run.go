@@ -21,18 +21,28 @@ const cleanupTime = 5 * time.Second
 // that a failure leaves the transaction usable.
 func (c *definition) runInSavepoint(ctx context.Context, db DB, inv *invocation) (call Call, failure *Error) {
 	t := resolve(db)
-	if e := checkCall(ctx, &t); e != nil {
-		return call, c.notSentError(e)
-	}
 	tx := t.join()
+	if ctx == nil || tx == nil { // the connection was closed within its transaction: either is refused there
+		return c.runWithMiddleware(ctx, db, inv)
+	}
 	if err := tx.level.Usable(ctx); err != nil {
-		return call, newUnsentError(ctx, err).prefixCommand(c.name)
+		failure = newUnsentError(ctx, err).prefixCommand(c.name)
+		c.finish(inv, 0, failure)
+		return call, failure
 	}
 	nested := tx.beginSavepoint()
+	nested.ofTry = true
 	defer func() {
 		_ = nested.endSavepoint(ctx, false) // after a panic; else it has ended
 	}()
 	call, failure = c.runWithMiddleware(ctx, nested, inv)
+	if misused, _ := tx.s.State.Misused.(*Error); misused != nil {
+		tx.s.State.Misused = nil // the transaction goes on without what the body did
+		if failure == nil {
+			e := *misused
+			failure = e.prefixCommand(c.name)
+		}
+	}
 	tx.s.CheckStatus()
 	ending := nested.endSavepoint(ctx, failure == nil)
 	if tx.s.External && ending == nil {

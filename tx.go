@@ -22,7 +22,8 @@ import (
 type Tx struct {
 	s           *sharedTx
 	level       txn.Level
-	parent      *Tx // nil for the outermost
+	parent      *Tx  // nil for the outermost
+	ofTry       bool // it is ended by Try
 	afterCommit []func(ctx context.Context)
 }
 
@@ -120,7 +121,7 @@ func (tx *Tx) AfterCommit(f func(ctx context.Context)) {
 // Commit releases the savepoint of a nested Tx. On the Tx that a body was given it returns an
 // error, and the run fails.
 func (tx *Tx) Commit(ctx context.Context) error {
-	if tx.parent == nil {
+	if tx.parent == nil || tx.ofTry {
 		return tx.refuseEnd("Commit")
 	}
 	return tx.endSavepoint(ctx, true)
@@ -129,14 +130,14 @@ func (tx *Tx) Commit(ctx context.Context) error {
 // Rollback rolls a nested Tx back to its savepoint. On the Tx that a body was given it returns
 // an error, and the run fails. After the end of a Tx it returns [pgx.ErrTxClosed].
 func (tx *Tx) Rollback(ctx context.Context) error {
-	if tx.parent == nil {
+	if tx.parent == nil || tx.ofTry {
 		return tx.refuseEnd("Rollback")
 	}
 	return tx.endSavepoint(ctx, false)
 }
 
 func (tx *Tx) refuseEnd(method string) error {
-	if tx.s.Closed() {
+	if tx.level.Ended() {
 		return pgx.ErrTxClosed
 	}
 	e := &Error{Code: CodeInternal, Effect: Unknown,

@@ -303,6 +303,230 @@ func TestATxAfterItsEndAndFromTwoGoroutines(t *testing.T) {
 	assert.Equal(t, 1, count(t, pool, countNotes))
 }
 
+// A savepoint of PostgreSQL ends with each one that was made before it. A nested Tx that outlived it could report the rows of
+// its own as kept that are gone, or take back rows that were kept.
+func TestANestedTxEndsWithThoseBegunBeforeIt(t *testing.T) {
+	t.Parallel()
+	pool := connect(t, pgcmdtest.Pool(t, accountsDDL), 1)
+	begin := func(t *testing.T, tx pgx.Tx, n int) pgx.Tx {
+		nested, err := tx.Begin(t.Context())
+		require.NoError(t, err)
+		_, err = note.Run(t.Context(), nested, n)
+		require.NoError(t, err)
+		return nested
+	}
+	for name, c := range map[string]struct {
+		body func(t *testing.T, tx *pgcmd.Tx) (ended pgx.Tx)
+		kept int
+	}{
+		"within one that is released": {func(t *testing.T, tx *pgcmd.Tx) pgx.Tx {
+			outer := begin(t, tx, 1)
+			inner := begin(t, outer, 2)
+			require.NoError(t, outer.Commit(t.Context()))
+			return inner
+		}, 2},
+		"within one that is rolled back": {func(t *testing.T, tx *pgcmd.Tx) pgx.Tx {
+			outer := begin(t, tx, 1)
+			inner := begin(t, outer, 2)
+			require.NoError(t, outer.Rollback(t.Context()))
+			return inner
+		}, 0},
+		"beside one that is released": {func(t *testing.T, tx *pgcmd.Tx) pgx.Tx {
+			first, second := begin(t, tx, 1), begin(t, tx, 2)
+			require.NoError(t, first.Commit(t.Context()))
+			return second
+		}, 2},
+		"beside one that is rolled back": {func(t *testing.T, tx *pgcmd.Tx) pgx.Tx {
+			first, second := begin(t, tx, 1), begin(t, tx, 2)
+			require.NoError(t, first.Rollback(t.Context()))
+			return second
+		}, 0},
+		"beside one in which nothing was run": {func(t *testing.T, tx *pgcmd.Tx) pgx.Tx {
+			first, err := tx.Begin(t.Context())
+			require.NoError(t, err)
+			second, err := tx.Begin(t.Context())
+			require.NoError(t, err)
+			require.NoError(t, first.Rollback(t.Context()))
+			return second
+		}, 0},
+		"left by a command that was run by Try": {func(t *testing.T, tx *pgcmd.Tx) (left pgx.Tx) {
+			require.NoError(t, pgcmd.Try(t.Context(), tx, transact(func(_ context.Context, tx *pgcmd.Tx) error {
+				left = begin(t, tx, 1)
+				return nil
+			}), empty{}).Err)
+			return left
+		}, 1},
+	} {
+		for how, end := range map[string]func(tx pgx.Tx, ctx context.Context) error{"Commit": pgx.Tx.Commit, "Rollback": pgx.Tx.Rollback} {
+			t.Run(name+", "+how, func(t *testing.T) {
+				_, err := pool.Exec(t.Context(), `delete from notes`)
+				require.NoError(t, err)
+				ran := false
+				_, err = transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+					ended := c.body(t, tx)
+					ended.(*pgcmd.Tx).AfterCommit(func(context.Context) { ran = true })
+					_, err := note.Run(ctx, ended, 3)
+					assert.ErrorIs(t, err, pgx.ErrTxClosed)
+					assert.ErrorIs(t, end(ended, ctx), pgx.ErrTxClosed)
+					return runErr(note.Run(ctx, tx, 4))
+				}).Run(t.Context(), pool, empty{})
+				require.NoError(t, err)
+				assert.Equal(t, c.kept+1, count(t, pool, countNotes))
+				assert.False(t, ran)
+			})
+		}
+	}
+}
+
+// What Try runs is given a nested Tx, which is as little its own to end as the outermost: rows that it released would stay, of a
+// run whose error says that nothing does.
+func TestTryFailsAloneIfItsBodyMisusesTheTx(t *testing.T) {
+	t.Parallel()
+	pool := connect(t, pgcmdtest.Pool(t, accountsDDL), 1)
+	misuses := map[string]func(ctx context.Context, tx *pgcmd.Tx){
+		"Commit was called":      func(ctx context.Context, tx *pgcmd.Tx) { assert.Error(t, tx.Commit(ctx)) },
+		"Rollback was called":    func(ctx context.Context, tx *pgcmd.Tx) { assert.Error(t, tx.Rollback(ctx)) },
+		"AfterCommit was called": func(_ context.Context, tx *pgcmd.Tx) { tx.AfterCommit(func(context.Context) { t.Error("it ran") }) },
+	}
+	body := func(misuse func(ctx context.Context, tx *pgcmd.Tx)) func(ctx context.Context, tx *pgcmd.Tx) error {
+		return func(ctx context.Context, tx *pgcmd.Tx) error {
+			_, err := note.Run(ctx, tx, 1)
+			misuse(ctx, tx)
+			return err
+		}
+	}
+	for message, misuse := range misuses {
+		for kind, c := range map[string]*pgcmd.Command[empty, empty]{
+			"Transaction": transact(body(misuse)),
+			"New": pgcmd.New("x", func(ctx context.Context, db pgcmd.DB, _ empty) (empty, error) {
+				return empty{}, body(misuse)(ctx, db.(*pgcmd.Tx))
+			}),
+		} {
+			tried := func(ctx context.Context, db pgcmd.DB) error {
+				for how, err := range map[string]error{
+					"Try":               pgcmd.Try(ctx, db, c, empty{}).Err,
+					"an Isolated batch": runOutcomes(pgcmd.Batch(c, pgcmd.Isolated).Run(ctx, db, []empty{{}}))[0].Err,
+				} {
+					e := failure(t, err)
+					assert.Contains(t, e.Message, message, "%s of a %s", how, kind)
+					assert.Equal(t, pgcmd.NotApplied, e.Effect, "%s of a %s: %s", how, kind, message)
+				}
+				return runErr(note.Run(ctx, db, 2))
+			}
+			foreign, err := pool.Begin(t.Context())
+			require.NoError(t, err)
+			require.NoError(t, tried(t.Context(), foreign))
+			require.NoError(t, foreign.Commit(t.Context()))
+			assert.Equal(t, 1, count(t, pool, countNotes), message)
+			if message != "AfterCommit was called" {
+				_, err = pool.Exec(t.Context(), `delete from notes`)
+				require.NoError(t, err)
+				_, err = transact(func(ctx context.Context, tx *pgcmd.Tx) error { return tried(ctx, tx) }).Run(t.Context(), pool, empty{})
+				require.NoError(t, err)
+				assert.Equal(t, 1, count(t, pool, countNotes), message)
+			}
+			_, err = pool.Exec(t.Context(), `delete from notes`)
+			require.NoError(t, err)
+		}
+	}
+}
+
+func runOutcomes[Out any](r pgcmd.BatchResult[Out], _ error) []pgcmd.Outcome[Out] { return r.Outcomes }
+
+// pgcmd does not see the COMMIT of a transaction of others: what must not be committed has to be refused by the server.
+func TestTryLeavesATransactionOfOthersAborted(t *testing.T) {
+	t.Parallel()
+	pool := connect(t, pgcmdtest.Pool(t, accountsDDL), 1)
+	ctx := t.Context()
+	conflict := pgcmd.Exec[empty]("conflict", `do $$ begin raise exception 'no' using errcode = '40001'; end $$`)
+	refused := pgcmd.Exec[empty]("refused", `select 1 / 0`)
+	for name, body := range map[string]func(db pgcmd.DB) (*pgcmd.Error, pgcmd.Code){
+		// A savepoint of the batch, which has the name of that of Try, is still there.
+		"it was aborted before": func(db pgcmd.DB) (*pgcmd.Error, pgcmd.Code) {
+			require.NoError(t, runErr(pgcmd.Batch(note, pgcmd.Isolated).Run(ctx, db, []int{1, 2})))
+			require.Error(t, runErr(refused.Run(ctx, db, empty{})))
+			return failure(t, pgcmd.Try(ctx, db, note, 3).Err), pgcmd.CodeInternal
+		},
+		"it was aborted before, in a nested one": func(db pgcmd.DB) (*pgcmd.Error, pgcmd.Code) {
+			_, err := transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+				nested, err := tx.Begin(ctx)
+				require.NoError(t, err)
+				require.NoError(t, runErr(note.Run(ctx, nested, 1)))
+				require.NoError(t, nested.Commit(ctx))
+				return nil
+			}).Run(ctx, db, empty{})
+			require.NoError(t, err)
+			require.Error(t, runErr(refused.Run(ctx, db, empty{})))
+			return failure(t, pgcmd.Try(ctx, db, pay, transfer{To: 1, Amount: 1}).Err), pgcmd.CodeInternal
+		},
+		"by a conflict": func(db pgcmd.DB) (*pgcmd.Error, pgcmd.Code) {
+			return failure(t, runErr(transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+				require.NoError(t, runErr(note.Run(ctx, tx, 1)))
+				return pgcmd.Try(ctx, tx, conflict, empty{}).Err
+			}).Run(ctx, db, empty{}))), pgcmd.CodeAborted
+		},
+		"by a conflict that the body swallows": func(db pgcmd.DB) (*pgcmd.Error, pgcmd.Code) {
+			return failure(t, pgcmd.Try(ctx, db, transact(func(ctx context.Context, tx *pgcmd.Tx) error {
+				require.NoError(t, runErr(note.Run(ctx, tx, 1)))
+				require.Error(t, pgcmd.Try(ctx, tx, conflict, empty{}).Err)
+				return nil
+			}), empty{}).Err), pgcmd.CodeAborted
+		},
+	} {
+		tx, err := pool.Begin(ctx)
+		require.NoError(t, err)
+		defer tx.Rollback(ctx)
+		e, code := body(tx)
+		assert.Equal(t, code, e.Code, name)
+		assert.Equal(t, pgcmd.NotApplied, e.Effect, name)
+		assert.ErrorIs(t, tx.Commit(ctx), pgx.ErrTxCommitRollback, name)
+		assert.Zero(t, count(t, pool, countNotes), name)
+
+		conn, err := pool.Acquire(ctx)
+		require.NoError(t, err)
+		defer conn.Release()
+		_, err = conn.Exec(ctx, `begin`)
+		require.NoError(t, err)
+		body(conn.Conn())
+		tag, err := conn.Exec(ctx, `commit`)
+		require.NoError(t, err)
+		assert.Equal(t, "ROLLBACK", tag.String(), name)
+		conn.Release()
+	}
+}
+
+func TestAConnectionThatWasLostInATransactionRunsNothing(t *testing.T) {
+	t.Parallel()
+	pool := pgcmdtest.Pool(t, accountsDDL)
+	ctx := t.Context()
+	conn, err := pgx.ConnectConfig(ctx, pool.Config().ConnConfig)
+	require.NoError(t, err)
+	_, err = conn.Exec(ctx, `begin`)
+	require.NoError(t, err)
+	_, err = pool.Exec(ctx, `select pg_terminate_backend($1)`, conn.PgConn().PID())
+	require.NoError(t, err)
+	_, err = conn.Exec(ctx, `select 1`)
+	require.Error(t, err)
+	require.EqualValues(t, 'T', conn.PgConn().TxStatus())
+
+	inTx := note.With(pgcmd.Options{InTx: true})
+	for name, run := range map[string]func() error{
+		"Run":         func() error { return runErr(note.Run(ctx, conn, 1)) },
+		"Try":         func() error { return pgcmd.Try(ctx, conn, note, 1).Err },
+		"InTx":        func() error { return runErr(inTx.Run(ctx, conn, 1)) },
+		"Try of InTx": func() error { return pgcmd.Try(ctx, conn, inTx, 1).Err },
+		"Try with hooks": func() error {
+			return pgcmd.Try(ctx, conn, pgcmd.Before(note, func(context.Context, *int) error { return nil }), 1).Err
+		},
+		"Try of a Batch": func() error { return pgcmd.Try(ctx, conn, pgcmd.Batch(note, pgcmd.Atomic), []int{1}).Err },
+		"Explain":        func() error { return runErr(pgcmd.Explain(ctx, conn, note, 1)) },
+	} {
+		e := failure(t, run())
+		assert.Equal(t, pgcmd.CodeUnavailable, e.Code, name)
+		assert.Equal(t, pgcmd.NotApplied, e.Effect, name)
+	}
+}
+
 func TestPgxCodeRunsOnATx(t *testing.T) {
 	t.Parallel()
 	pool := connect(t, pgcmdtest.Pool(t, accountsDDL), 1)

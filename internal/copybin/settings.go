@@ -30,10 +30,14 @@ func (f *Reader) copyAfter(ctx context.Context, sql string) (tag pgconn.CommandT
 	to.SendExecute(&pgproto3.Execute{})
 	watch.Start(ctx)
 	alive, sent := false, make(chan struct{})
+	endSending := func() {
+		f.stop()
+		_ = pg.Conn().SetDeadline(time.Unix(1, 0)) // ends a write
+		<-sent
+	}
 	defer func() { // also if OnNotice panicked
 		if !alive {
-			f.stop()
-			_ = pg.Conn().SetDeadline(time.Unix(1, 0)) // ends a write
+			endSending()
 		}
 		<-sent
 		watch.End(!alive)
@@ -52,6 +56,7 @@ func (f *Reader) copyAfter(ctx context.Context, sql string) (tag pgconn.CommandT
 		}
 	}()
 	in := pgcommit.NewReader(f.conn, stmtcache.ConfigOf(f.conn))
+	in.BeforeClose = endSending // it writes a message
 	for completed := 0; ; {
 		message, failure := in.Receive()
 		switch message := message.(type) {

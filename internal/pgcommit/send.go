@@ -117,6 +117,8 @@ func LacksStandby(n *pgconn.Notice) bool { return n.Routine == "SyncRepWaitForLS
 // PgConn.ParameterStatus does not show one that comes before the reply to COMMIT, as
 // PostgreSQL 13 sends it.
 type Reader struct {
+	BeforeClose func() // is called before Receive closes the connection; may be nil
+
 	conn         *pgx.Conn
 	config       *pgx.ConnConfig
 	unreplicated bool // a notice said so
@@ -140,6 +142,9 @@ func (r *Reader) Receive() (pgproto3.BackendMessage, error) {
 		case *pgproto3.ErrorResponse:
 			pgErr := pgconn.ErrorResponseToPgError(m)
 			if keep := r.config.OnPgError; keep != nil && !keep(pg, pgErr) {
+				if r.BeforeClose != nil {
+					r.BeforeClose()
+				}
 				Close(r.conn)
 			}
 			return nil, pgErr

@@ -3,6 +3,7 @@ package txn
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -16,20 +17,21 @@ import (
 // time; concurrent use returns an error.
 type Level struct {
 	*Txn
-	parent    *Level // nil for the outermost
 	savepoint string
-	number    int // of the savepoint, in the order in which they were made
-	ended     bool
+	number    int // of the savepoint, in the order in which they were made; 0 for the outermost
 }
 
 // Usable returns nil, or the error of every use of the level, for which nothing is sent.
 func (l *Level) Usable(ctx context.Context) error {
-	for at := l; at != nil; at = at.parent {
-		if at.ended {
-			return pgx.ErrTxClosed
-		}
+	if l.Ended() {
+		return pgx.ErrTxClosed
 	}
 	return l.usable(ctx)
+}
+
+// Ended reports whether the level has ended, by itself or with one around it.
+func (l *Level) Ended() bool {
+	return l.Closed() || l.number > 0 && !slices.Contains(l.nested, l.number)
 }
 
 // Lock locks the transaction for one statement, if the level is usable.
@@ -48,24 +50,33 @@ func (l *Level) Lock(ctx context.Context) error {
 // Nested makes a level with a savepoint, which is sent with its first statement.
 func (l *Level) Nested() Level {
 	name := l.NewSavepoint()
-	l.Defer("savepoint " + name)
-	return Level{Txn: l.Txn, parent: l, savepoint: name, number: l.savepoints}
+	l.add(statement{sql: "savepoint " + name, savepoint: l.savepoints})
+	l.nested = append(l.nested, l.savepoints)
+	return Level{Txn: l.Txn, savepoint: name, number: l.savepoints}
 }
 
 // End releases the savepoint of the level, or rolls back to it and releases it. It returns nil
-// if that is what was asked for.
+// if that is what was asked for. The levels whose savepoints were made later end with it, as the
+// savepoints do on the server.
 func (l *Level) End(ctx context.Context, commit bool) error {
 	t := l.Txn
-	if l.ended || t.Closed() {
+	if l.Ended() {
 		return pgx.ErrTxClosed
 	}
-	l.ended = true
+	t.nested = t.nested[:slices.Index(t.nested, l.number)]
 	if t.dropDeferred("savepoint " + l.savepoint) {
 		return nil // nothing was sent since
 	}
 	if commit && t.Status() != 'E' && !t.State.Unrecoverable {
 		t.Defer("release savepoint " + l.savepoint)
 		return nil
+	}
+	switch {
+	case t.Status() != 'E':
+	case slices.Contains(t.unmade, l.number) && !commit:
+		return nil // nothing of it was executed, and another savepoint may have the name
+	case t.External && t.State.Unrecoverable:
+		return t.State.Err // only the server can keep others from committing it
 	}
 	t.VerifyMarker()
 	t.deferred = nil // the RELEASE of an inner savepoint

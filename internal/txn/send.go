@@ -26,6 +26,7 @@ type statement struct {
 	sql          string
 	args         []any  // int64, or stmtcache.SecretText
 	setting      string // that it sets; empty: none
+	savepoint    int    // the number of the level's savepoint that it makes; zero: none
 	closesCursor bool   // dropped when the transaction is aborted, which closes its cursors
 }
 
@@ -52,10 +53,23 @@ func (t *Txn) add(q statement) {
 
 // TakeDeferred calls send for the deferred statements, which the caller sends in its place.
 func (t *Txn) TakeDeferred(send func(setting, sql string, args ...[]byte)) {
-	for _, q := range t.deferred {
+	for _, q := range t.takeDeferred() {
 		send(q.setting, q.sql, q.parameters()...)
 	}
+}
+
+// takeDeferred returns the deferred statements, which are sent now.
+func (t *Txn) takeDeferred() []statement {
+	deferred := t.deferred
 	t.deferred = nil
+	if t.Status() == 'E' { // the server refuses them
+		for _, q := range deferred {
+			if q.savepoint > 0 {
+				t.unmade = append(t.unmade, q.savepoint)
+			}
+		}
+	}
+	return deferred
 }
 
 // parameters are the arguments, in text format.
@@ -140,7 +154,7 @@ func (t *Txn) exec(ctx context.Context, sql string, args []any) (tag pgconn.Comm
 		// pgx sends it by the simple protocol, where several statements are one message:
 		// the deferred ones too, unless they have arguments.
 		if prefix, ok := t.deferredSQL(); ok {
-			t.deferred = nil
+			t.takeDeferred()
 			sql = prefix + sql
 			defer func() {
 				t.noteBegin(err)
@@ -257,11 +271,10 @@ func (t *Txn) sendWithDeferred(ctx context.Context, queries []*pgx.QueuedQuery) 
 		}
 	}
 	b := &pgx.Batch{}
-	for _, q := range t.deferred {
+	deferred := t.takeDeferred()
+	for _, q := range deferred {
 		b.Queue(q.sql, q.args...)
 	}
-	deferred := t.deferred
-	t.deferred = nil
 	b.QueuedQueries = append(b.QueuedQueries, queries...)
 	results := t.DB.SendBatch(ctx, b)
 	for i := range deferred {
@@ -309,7 +322,7 @@ func (t *Txn) exchange(statements int, send func(to *pgproto3.Frontend)) (left i
 
 // queueDeferred queues the messages of the deferred statements, and returns these.
 func (t *Txn) queueDeferred(to *pgproto3.Frontend) []statement {
-	deferred := t.deferred
+	deferred := t.takeDeferred()
 	for i := range deferred {
 		q := &deferred[i]
 		if i == 0 || q.sql != deferred[i-1].sql { // else it is parsed already
@@ -318,7 +331,6 @@ func (t *Txn) queueDeferred(to *pgproto3.Frontend) []statement {
 		to.SendBind(&pgproto3.Bind{Parameters: q.parameters()})
 		to.SendExecute(&pgproto3.Execute{})
 	}
-	t.deferred = nil
 	return deferred
 }
 

@@ -38,6 +38,8 @@ type Txn struct {
 	deferred   []statement      // sent with the next statement: BEGIN, SAVEPOINT, RELEASE
 	begin      [2]statement     // memory for the first of them
 	savepoints int              // the number of savepoints that were made
+	nested     []int            // the savepoints of the levels that have not ended, in their order
+	unmade     []int            // the savepoints of levels that were sent when the transaction was aborted
 	timeouts   int              // the number of calls of LimitTimeout
 	openRows   *rows            // that are being read
 	reply      reply            // to the statement of a command
@@ -120,8 +122,6 @@ func (t *Txn) Status() byte {
 // usable is [Level.Usable] without the levels.
 func (t *Txn) usable(ctx context.Context) error {
 	switch {
-	case t.closed.Load():
-		return pgx.ErrTxClosed
 	case t.State.Misused != nil:
 		return t.State.Misused
 	case t.State.Unrecoverable:
@@ -303,7 +303,7 @@ func (t *Txn) MustRollBack() bool {
 	if t.VerifyMarker(); t.OutcomeUnproven() {
 		return false
 	}
-	return t.State.Unrecoverable || t.State.ConnLost != nil || t.Conn != nil && t.Status() != 'T' && t.BeginSent && !t.State.EndedBySQL
+	return t.State.Unrecoverable && !t.External || t.State.ConnLost != nil || t.Conn != nil && t.Status() != 'T' && t.BeginSent && !t.State.EndedBySQL
 }
 
 // externalEnded returns the error of a pgx.Tx that has ended: its connection may be in use for
