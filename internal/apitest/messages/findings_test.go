@@ -93,6 +93,7 @@ func findings(p *page) {
 		gives[*int](`select m from users`),
 		gives[*time.Time](`select age from users`),
 		gives[struct{ Age int }](`select age from users`),
+		gives[int](`update orders set note = 'x' returning twice`),
 	)
 	_, err = composite.Exec(ctx, `create table pairs (p pair not null)`)
 	require.NoError(p.t, err)

@@ -12,7 +12,8 @@ create view popular as select p.id, p.title, count(*) as posts from posts p grou
 create function touch() returns trigger language plpgsql as 'begin return new; end';
 create trigger touch before insert or update on posts for each row execute function touch();
 create table odd (id int, "a,b" text, "-" text, tags text[] not null);
-create trigger touch before insert on odd for each row execute function touch();
+create function fill() returns trigger language plpgsql as 'begin new.tags := coalesce(new.tags, ''{}''); return new; end';
+create trigger fill before insert on odd for each row execute function fill();
 create domain moods as mood[];
 create domain a_mood as mood;
 create table mixed (moods moods, mood a_mood, list a_mood[] not null);
