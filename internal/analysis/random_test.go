@@ -3,6 +3,7 @@ package analysis_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 )
 
@@ -10,8 +11,18 @@ import (
 type world struct {
 	*rand.Rand
 	tables []relation
+	funcs  []function
 	params []string // the types of the parameters of a query
 	names  int
+}
+
+// A function is one in SQL. It returns a value, or rows.
+type function struct {
+	name     string
+	args     []string // their types
+	defaults int      // how many of the last of them may be left out
+	returns  []field
+	set      bool
 }
 
 type relation struct {
@@ -83,6 +94,14 @@ func (w *world) ddl() string {
 		b.WriteString(");\n")
 		w.tables = append(w.tables, t)
 	}
+	for range w.IntN(4) {
+		b.WriteString(w.function())
+	}
+	for _, t := range w.tables {
+		if w.chance(25) {
+			b.WriteString(w.trigger(t))
+		}
+	}
 	for i := range 1 + w.IntN(2) {
 		sql, cols := w.query(nil, 2, false)
 		if len(w.params) == 0 {
@@ -92,6 +111,91 @@ func (w *world) ddl() string {
 		w.params = nil
 	}
 	return b.String()
+}
+
+// function makes a function in SQL.
+func (w *world) function() string {
+	f := function{name: w.name("f"), set: w.chance(35)}
+	var inputs relation
+	var args []string
+	for range w.IntN(3) {
+		in := field{name: w.name("a"), typ: w.one("int", "text", "bool", "mood")}
+		sql := in.name + " " + sqlTypes[in.typ]
+		if f.defaults > 0 || w.chance(25) {
+			f.defaults++
+			sql += " default " + w.one("null", w.literal(in.typ))
+		}
+		f.args, inputs.cols, args = append(f.args, in.typ), append(inputs.cols, in), append(args, sql)
+	}
+	var columns, list []string
+	t := w.tables[w.IntN(len(w.tables))]
+	around := scope{inputs}
+	from := ""
+	if f.set || w.chance(40) {
+		around = append(around, t)
+		from = " from " + t.name
+		if w.chance(70) {
+			from += " where " + w.condition(around, 2, plain)
+		}
+	}
+	for range 1 + w.IntN(2) {
+		c := field{name: w.name("o"), typ: w.one(kinds...), null: true}
+		f.returns, columns, list = append(f.returns, c), append(columns, c.name+" "+sqlTypes[c.typ]), append(list, w.expr(c.typ, around, 2, plain))
+		if !f.set {
+			break
+		}
+	}
+	if len(w.params) > 0 { // they would be the arguments
+		w.params = nil
+		return ""
+	}
+	returns := sqlTypes[f.returns[0].typ]
+	switch {
+	case f.set && len(list) == 1 && w.chance(50):
+		returns = "setof " + returns
+	case f.set:
+		returns = "table (" + strings.Join(columns, ", ") + ")"
+	}
+	body := "select " + strings.Join(list, ", ") + from
+	if w.chance(50) {
+		body = " as $$ " + body + " $$"
+	} else {
+		body = " begin atomic " + body + "; end"
+	}
+	w.funcs = append(w.funcs, f)
+	return fmt.Sprintf("create function %s(%s) returns %s language sql%s%s%s;\n", f.name, strings.Join(args, ", "), returns,
+		w.one("", " stable"), w.one("", "", " strict"), body)
+}
+
+// call is a call of a function.
+func (w *world) call(f function, s scope, depth int) string {
+	var args []string
+	for i, typ := range f.args {
+		if i >= len(f.args)-f.defaults && w.chance(40) {
+			break
+		}
+		args = append(args, w.expr(typ, s, depth, plain))
+	}
+	return f.name + "(" + strings.Join(args, ", ") + ")"
+}
+
+// trigger makes a trigger that changes some columns of the rows that are written.
+func (w *world) trigger(t relation) string {
+	row := relation{name: "new", cols: t.cols}
+	var body strings.Builder
+	for _, f := range t.cols[1:] {
+		if f.generated || !w.chance(25) {
+			continue
+		}
+		change := "new." + f.name + " := " + w.expr(f.typ, scope{row}, 1, pure) + "; "
+		if w.chance(40) {
+			change = "if " + w.condition(scope{row}, 1, pure) + " then " + change + "end if; "
+		}
+		body.WriteString(change)
+	}
+	name := w.name("g")
+	return fmt.Sprintf("create function %[1]s() returns trigger language plpgsql as $$ begin %[2]sreturn new; end $$;\ncreate trigger %[1]s before %[3]s on %[4]s for each row execute function %[1]s();\n",
+		name, body.String(), w.one("insert", "update", "insert or update"), t.name)
 }
 
 // data fills the tables.
@@ -210,6 +314,12 @@ func (w *world) expr(typ string, s scope, depth int, how way) string {
 		return "nullif(" + e(typ) + ", " + e(typ) + ")"
 	case n == 3 && how == plain && typ != "js":
 		return w.scalar(typ, s, depth-1)
+	case n == 5 && how == plain:
+		for _, f := range w.funcs {
+			if !f.set && f.returns[0].typ == typ {
+				return w.call(f, s, depth-1)
+			}
+		}
 	case n == 4 && typ == "mood":
 		return fmt.Sprintf("case %s when 'sad' then %s when 'ok' then %s end", e("mood"), e(typ), e(typ))
 	}
@@ -307,7 +417,7 @@ func (w *world) condition(s scope, depth int, how way) string {
 	case 11:
 		if how == plain {
 			sql, _ := w.sub(s, depth-1, "int")
-			return w.one("exists (", "(not exists (") + sql + "))"
+			return w.one("(exists (", "(not exists (") + sql + "))"
 		}
 	case 12:
 		return "(" + e("int") + " between " + e("int") + " and " + e("int") + ")"
@@ -392,6 +502,17 @@ func (w *world) source(outer scope, so scope, depth int) (string, relation) {
 			relation{name: alias, cols: []field{{name: "x", typ: "int"}}}
 	case n == 4:
 		return fmt.Sprintf("generate_series(1, %d) %s(x)", w.IntN(3), alias), relation{name: alias, cols: []field{{name: "x", typ: "int"}}}
+	}
+	if len(w.funcs) > 0 && w.chance(12) {
+		if f := w.funcs[w.IntN(len(w.funcs))]; f.set {
+			r := relation{name: alias, cols: slices.Clone(f.returns)}
+			names := make([]string, len(r.cols))
+			for i := range r.cols {
+				r.cols[i].name = w.name("o")
+				names[i] = r.cols[i].name
+			}
+			return w.call(f, append(append(scope{}, outer...), so...), 1) + " " + alias + "(" + strings.Join(names, ", ") + ")", r
+		}
 	}
 	t := w.tables[w.IntN(len(w.tables))]
 	return t.name + " " + alias, relation{name: alias, cols: t.cols}
