@@ -582,7 +582,7 @@ func TestVerifyOfWhatFits(t *testing.T) {
 	code, stdout, stderr := pgcmd(t, "verify", "-schema", kindsSchema, "./internal/kinds")
 	assert.Equal(t, exitOK, code, stderr)
 	assert.NotContains(t, stdout, ": finding: ")
-	assert.Contains(t, stderr, "42 commands of 1 package: 0 findings, ")
+	assert.Regexp(t, `\b[1-9][0-9]* commands of 1 package: 0 findings, `, stderr)
 }
 
 func TestVerifyOfWhatDoesNot(t *testing.T) {
