@@ -107,9 +107,9 @@ var _ pgx.Tx = (*Tx)(nil)
 
 // AfterCommit adds a function that runs once, if and only if the outermost transaction
 // commits: after its connection was released, on a context that is not cancelled with the
-// caller's. It is dropped if its attempt fails, or if the savepoint under which it was added
-// is rolled back. In a transaction that pgcmd did not begin the run fails instead, since
-// pgcmd does not see it commit.
+// caller's. It is dropped if its attempt fails, if the savepoint under which it was added is
+// rolled back, or if the Tx had ended. In a transaction that pgcmd did not begin the run fails
+// instead, since pgcmd does not see it commit.
 func (tx *Tx) AfterCommit(f func(ctx context.Context)) {
 	if tx.s.External {
 		tx.s.State.Misused = &Error{Code: CodeInternal, Message: "AfterCommit was called in a transaction that pgcmd did not begin, whose commit it cannot see: begin it by a Transaction"}
