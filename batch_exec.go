@@ -43,7 +43,7 @@ type batchItems interface {
 type batchExec struct {
 	ctx     context.Context
 	conn    *pgx.Conn
-	s       *sharedTx // the transaction that it is part of; nil if each item has its own
+	s       *serverTx // the transaction that it is part of; nil if each item has its own
 	items   batchItems
 	encoded *[]encodedItem
 
@@ -60,7 +60,7 @@ type encodedItem struct {
 
 var encodedItems = sync.Pool{New: func() any { return new([]encodedItem) }}
 
-func newBatchExec(ctx context.Context, conn *pgx.Conn, s *sharedTx, items batchItems) *batchExec {
+func newBatchExec(ctx context.Context, conn *pgx.Conn, s *serverTx, items batchItems) *batchExec {
 	return &batchExec{ctx: ctx, conn: conn, s: s, items: items, encoded: encodedItems.Get().(*[]encodedItem)}
 }
 
@@ -186,7 +186,7 @@ func (x *batchExec) connError(ex *pgpipeline.Exchange) *Error {
 // A chunkRun executes one chunk inside a transaction and records the first error.
 type chunkRun struct {
 	exec              *batchExec
-	s                 *sharedTx
+	s                 *serverTx
 	commit            bool   // COMMIT travels with the chunk
 	perItemSavepoints bool   // each item is under a savepoint of its own
 	culprit           int    // the first item that failed; -1 if none, or if the error is of no item
@@ -437,7 +437,7 @@ func (x *batchExec) runChunkIsolated(tx *Tx, chunk []encodedItem, commit bool) *
 // encodeChunkAgain rolls the transaction back to a savepoint, and encodes the items for the
 // statements as the server describes them now: the schema has changed since they were
 // described. It returns those that can still be encoded.
-func (x *batchExec) encodeChunkAgain(s *sharedTx, items []encodedItem, savepoint string) (left []encodedItem, failure *Error) {
+func (x *batchExec) encodeChunkAgain(s *serverTx, items []encodedItem, savepoint string) (left []encodedItem, failure *Error) {
 	if _, err := s.DB.Exec(x.ctx, "rollback to savepoint "+savepoint); err != nil {
 		s.Record(err)
 		return nil, unappliedError(x.ctx, err)

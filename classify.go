@@ -237,7 +237,7 @@ func (s *statement) statementError(ctx context.Context, r *result, err error) *E
 
 // explainReadOnly corrects the error of a write in a transaction that was begun read-only: that
 // is a mistake of the program, and not a server that has become read-only. A nil s has none.
-func (s *sharedTx) explainReadOnly(e *Error) {
+func (s *serverTx) explainReadOnly(e *Error) {
 	if s != nil && e.SQLState == sqlstate.ReadOnlyTransaction && s.Options.AccessMode == pgx.ReadOnly {
 		e.Code = CodeInternal
 		e.Message = "the SQL writes, and the transaction is read-only by Options.ReadOnly or Options.Tx: take that away, or run the SQL in another transaction"

@@ -170,13 +170,13 @@ type txKey struct{}
 // Without it such a command is refused with CodeNestedAcquire, since under load all
 // connections could be held by transactions that wait for another one.
 func OutsideTx(ctx context.Context) context.Context {
-	return context.WithValue(ctx, txKey{}, (*sharedTx)(nil))
+	return context.WithValue(ctx, txKey{}, (*serverTx)(nil))
 }
 
 // A txContext is the context of a transaction's body.
 type txContext struct {
 	context.Context
-	tx *sharedTx
+	tx *serverTx
 }
 
 func (c *txContext) Value(key any) any {
@@ -186,7 +186,7 @@ func (c *txContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-func (s *sharedTx) inside(ctx context.Context) context.Context {
+func (s *serverTx) inside(ctx context.Context) context.Context {
 	s.ctx = txContext{ctx, s}
 	return &s.ctx
 }

@@ -77,8 +77,8 @@ type result struct {
 	reply            stmtcache.Reply     // the rows of one that is sent on direct as a prepared statement, or after settings
 	conn             *pgxpool.Conn       // taken from a pool for this statement alone; nil if the caller's
 	sharedRequest    *multiplex.Request  // on a shared connection; nil if it was not
-	heldTx           *sharedTx           // the Tx that the statement is part of, to be given back; nil if none
-	inTx             *sharedTx           // the Tx that the statement is part of; nil if none
+	heldTx           *serverTx           // the Tx that the statement is part of, to be given back; nil if none
+	inTx             *serverTx           // the Tx that the statement is part of; nil if none
 	sql              string              // that is sent on direct
 	args             []any               // of sql
 	settings         []stmtcache.Setting // that are sent before sql
@@ -302,7 +302,7 @@ func (s *statement) sendInTx(ctx context.Context, tx *Tx, args []any, unverified
 
 // verifyInTx verifies arguments in a transaction. It sends the deferred statements first, for
 // the reason that `txn` gives in prepareToBatch.
-func (s *statement) verifyInTx(ctx context.Context, tx *sharedTx, args []any, unverified typemap.Unverified) (*typemap.ArgError, error) {
+func (s *statement) verifyInTx(ctx context.Context, tx *serverTx, args []any, unverified typemap.Unverified) (*typemap.ArgError, error) {
 	if !stmtcache.OnConn(tx.Conn).Known(s.text.SQL) {
 		if err := tx.SendDeferred(ctx); err != nil {
 			return nil, err
@@ -315,7 +315,7 @@ func (s *statement) verifyInTx(ctx context.Context, tx *sharedTx, args []any, un
 // arguments for it before anything is sent, since that may run user code. tx is the transaction
 // that conn is in, or nil. refused is why the arguments cannot be sent, of an outdated
 // description perhaps if it was cached; err is of the server or the connection.
-func (s *statement) encode(ctx context.Context, conn *pgx.Conn, tx *sharedTx, args []any, unverified typemap.Unverified, cached bool, to *params.Encoder) (sd *pgconn.StatementDescription, refused *Error, err error) {
+func (s *statement) encode(ctx context.Context, conn *pgx.Conn, tx *serverTx, args []any, unverified typemap.Unverified, cached bool, to *params.Encoder) (sd *pgconn.StatementDescription, refused *Error, err error) {
 	if !cached && tx != nil {
 		// If the server refuses the statement, that must not abort the transaction before the
 		// deferred savepoint is made.

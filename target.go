@@ -174,7 +174,7 @@ func poolClosed() *Error {
 
 // nested refuses to wait for a connection while holding one of the same pool.
 func nested(ctx context.Context, pool *pgxpool.Pool) *Error {
-	if s, _ := ctx.Value(txKey{}).(*sharedTx); s != nil && s.pool == pool && !s.Closed() {
+	if s, _ := ctx.Value(txKey{}).(*serverTx); s != nil && s.pool == pool && !s.Closed() {
 		return &Error{Code: CodeNestedAcquire, Effect: NotApplied,
 			Message: "the command was run on the pool within a transaction on the same pool, which under load waits for itself: run it on the transaction, or with pgcmd.OutsideTx(ctx)"}
 	}
@@ -211,7 +211,7 @@ func (p *Pool) acquireFor(ctx context.Context, command *string, readOnly bool) (
 // themselves.
 type exclusiveLease struct {
 	connLease
-	tx      *sharedTx // the Tx that it is part of; nil if none
+	tx      *serverTx // the Tx that it is part of; nil if none
 	joined  bool      // it is part of a transaction that began before it
 	prepare preparer
 

@@ -154,7 +154,7 @@ func (c *definition) txOptions() pgx.TxOptions {
 const noReplyToCommit = "COMMIT was sent, and no reply came: it may or may not be applied"
 
 // commit ends the transaction, and returns nil if and only if it is committed.
-func (s *sharedTx) commit(ctx context.Context) *Error {
+func (s *serverTx) commit(ctx context.Context) *Error {
 	if e := s.mayCommit(ctx); e != nil {
 		s.Rollback(ctx)
 		e.Effect = NotApplied
@@ -180,14 +180,14 @@ func (s *sharedTx) commit(ctx context.Context) *Error {
 }
 
 // sendCommit sends COMMIT, and returns the tag of the server's reply.
-func (s *sharedTx) sendCommit(ctx context.Context) (tag pgconn.CommandTag, err error) {
+func (s *serverTx) sendCommit(ctx context.Context) (tag pgconn.CommandTag, err error) {
 	tag, s.unreplicated, err = pgcommit.Send(ctx, s.Conn, stmtcache.ConfigOf(s.Conn), s.commitTimeout)
 	return tag, err
 }
 
 // mayCommit returns nil, or the error of a transaction that cannot be committed although its
 // body returned no error.
-func (s *sharedTx) mayCommit(ctx context.Context) *Error {
+func (s *serverTx) mayCommit(ctx context.Context) *Error {
 	swallowed := func(err error, message string) *Error {
 		e := classify(ctx, err)
 		s.explainReadOnly(e)
@@ -239,7 +239,7 @@ func answeredRollback() *Error {
 }
 
 // commitFailed makes the error of a COMMIT that failed. unsent is true if it was not sent.
-func (s *sharedTx) commitFailed(ctx context.Context, err error, unsent bool) *Error {
+func (s *serverTx) commitFailed(ctx context.Context, err error, unsent bool) *Error {
 	e := classify(context.WithoutCancel(ctx), err)
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
 	switch {
@@ -267,10 +267,10 @@ func (s *sharedTx) commitFailed(ctx context.Context, err error, unsent bool) *Er
 }
 
 // changesNothing reports whether the transaction only reads.
-func (s *sharedTx) changesNothing() bool { return s.reads || s.Options.AccessMode == pgx.ReadOnly }
+func (s *serverTx) changesNothing() bool { return s.reads || s.Options.AccessMode == pgx.ReadOnly }
 
 // effectAfterCommit is the Effect of an error that came after COMMIT.
-func (s *sharedTx) effectAfterCommit() Effect {
+func (s *serverTx) effectAfterCommit() Effect {
 	if s.changesNothing() {
 		return NotApplied
 	}
@@ -278,7 +278,7 @@ func (s *sharedTx) effectAfterCommit() Effect {
 }
 
 // rollbackError completes the error of a body, after its transaction was rolled back.
-func (s *sharedTx) rollbackError(e *Error) {
+func (s *serverTx) rollbackError(e *Error) {
 	e.Effect = NotApplied
 	s.explainReadOnly(e)
 	e.noRetry = e.noRetry || s.inputConsumed

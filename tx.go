@@ -20,15 +20,15 @@ import (
 // Like a connection it is for one goroutine at a time. Concurrent use returns an error, and
 // so does use after its end.
 type Tx struct {
-	s           *sharedTx
+	s           *serverTx
 	level       txn.Level
 	parent      *Tx  // nil for the outermost
 	ofTry       bool // it is ended by Try
 	afterCommit []func(ctx context.Context)
 }
 
-// A sharedTx is the transaction on the server, which a Tx and those nested in it share.
-type sharedTx struct {
+// A serverTx is the transaction on the server, which a Tx and those nested in it share.
+type serverTx struct {
 	txn.Txn
 	outermost     Tx
 	ctx           txContext     // of the body
@@ -50,8 +50,8 @@ var txErrors = &txn.Errors{
 		Message: "the body ended the transaction, by SQL text or on its Conn: what it did before may be applied"},
 }
 
-func newSharedTx(db DB, conn *pgx.Conn) *sharedTx {
-	s := new(sharedTx)
+func newServerTx(db DB, conn *pgx.Conn) *serverTx {
+	s := new(serverTx)
 	s.DB, s.Conn, s.Errors = db, conn, txErrors
 	s.outermost = Tx{s: s, level: txn.Level{Txn: &s.Txn}}
 	return s
@@ -60,7 +60,7 @@ func newSharedTx(db DB, conn *pgx.Conn) *sharedTx {
 // beginTx makes a transaction on a connection that has none. Nothing is sent: BEGIN, the settings and
 // the statement_timeout for the context's deadline are sent with the first statement.
 func beginTx(ctx context.Context, conn *pgx.Conn, pool *pgxpool.Pool, o pgx.TxOptions, settings []stmtcache.Setting) *Tx {
-	s := newSharedTx(conn, conn)
+	s := newServerTx(conn, conn)
 	s.pool = pool
 	s.DeferBegin(o)
 	s.DeferSettings(settings)
@@ -72,7 +72,7 @@ func beginTx(ctx context.Context, conn *pgx.Conn, pool *pgxpool.Pool, o pgx.TxOp
 
 // joinTx makes a Tx of a transaction that others began. conn is nil if db does not tell it.
 func joinTx(db DB, conn *pgx.Conn) *Tx {
-	s := newSharedTx(db, conn)
+	s := newServerTx(db, conn)
 	s.External, s.BeginSent = true, true
 	return &s.outermost
 }
@@ -90,7 +90,7 @@ func (tx *Tx) endSavepoint(ctx context.Context, commit bool) error {
 }
 
 // checkCompatible returns an error if a command needs a stronger transaction to join.
-func (s *sharedTx) checkCompatible(c *definition) *Error {
+func (s *serverTx) checkCompatible(c *definition) *Error {
 	o := &c.opts
 	switch {
 	case s.External:

@@ -27,7 +27,7 @@ type mutant struct {
 // was chosen, so that all mutants are compiled as one.
 type edit struct{ old, new string }
 
-const sendCommit = "func (s *sharedTx) sendCommit(ctx context.Context) (tag pgconn.CommandTag, err error) {\n"
+const sendCommit = "func (s *serverTx) sendCommit(ctx context.Context) (tag pgconn.CommandTag, err error) {\n"
 
 var mutants = []mutant{
 	{"believe pgconn.SafeToRetry of a COMMIT without a reply", "TestACommitWithoutAReplyIsNotReportedAsNotApplied", []edit{
