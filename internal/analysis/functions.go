@@ -74,8 +74,8 @@ func (a *analyzer) call(e *pgtree.Node, args []*pgtree.Node, s *scope, v env, va
 		return unknown(values)
 	}
 	fromArgs, constant, vague := outcome{}, true, false
+	args = slices.Clone(f.withDefaults(args))
 	results := make([]outcome, len(args))
-	args = slices.Clone(args)
 	for i, arg := range args {
 		o := a.eval(arg, s, v)
 		results[i] = o
@@ -183,14 +183,11 @@ func (a *analyzer) call(e *pgtree.Node, args []*pgtree.Node, s *scope, v env, va
 
 // body is the query of a function in SQL as a scope, with the analyzer that looks at it; nil if it is not known.
 func (a *analyzer) body(f *function, args []*pgtree.Node, results []outcome) (*analyzer, *scope) {
-	if f.result == nil || len(args)+len(f.defaults) < f.inputs || len(args) > f.inputs || a.inBody >= maxBodies || slices.ContainsFunc(args, func(arg *pgtree.Node) bool { return arg.Is("NAMEDARGEXPR") }) {
+	if f.result == nil || len(args) != f.inputs || a.inBody >= maxBodies || slices.ContainsFunc(args, isNamedArg) {
 		return nil, nil
 	}
 	b := a.withParams(nil)
 	b.inBody, b.steps = a.inBody+1, a.steps
-	for _, e := range f.defaults[len(f.defaults)-f.inputs+len(args):] {
-		results = append(results, a.eval(e, &scope{query: &pgtree.Node{Tag: "QUERY"}}, env{}))
-	}
 	for _, o := range results {
 		if f.strict { // it is not called with NULL
 			o = o.never()
@@ -202,6 +199,17 @@ func (a *analyzer) body(f *function, args []*pgtree.Node, results []outcome) (*a
 		return nil, nil
 	}
 	return b, body
+}
+
+func isNamedArg(e *pgtree.Node) bool { return e.Is("NAMEDARGEXPR") }
+
+// withDefaults adds to the arguments of a call the defaults of those that it leaves out.
+func (f *function) withDefaults(args []*pgtree.Node) []*pgtree.Node {
+	missing := f.inputs - len(args)
+	if missing <= 0 || missing > len(f.defaults) || slices.ContainsFunc(args, isNamedArg) {
+		return args
+	}
+	return slices.Concat(args, f.defaults[len(f.defaults)-missing:])
 }
 
 // maxBodies is how many functions within each other are looked into.
@@ -443,6 +451,7 @@ func (a *analyzer) functionColumn(rte *pgtree.Node, number int, s *scope, values
 	f := a.function(e)
 	args, _ := e.List("args")
 	if !f.builtin() && f != nil && f.set {
+		args = f.withDefaults(args)
 		results := make([]outcome, len(args))
 		for i, arg := range args {
 			results[i] = a.eval(arg, s, s.within)

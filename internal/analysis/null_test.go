@@ -62,6 +62,7 @@ create function either(text, text) returns text language sql immutable as 'selec
 create function times(n int, by int default 2) returns int language sql immutable as 'select n * by';
 create function nothing(text default null) returns text language sql immutable as 'select $1';
 create function not_called(text) returns text language sql strict as 'select coalesce($1, ''x'')';
+create function skipped(int, text default null) returns text language sql strict as 'select coalesce($2, ''x'')';
 create function first_title(int8) returns text language sql stable as 'select title from posts where user_id = $1 order by id limit 1';
 create function how_many(int8) returns int8 language sql stable as 'select count(*) from posts where user_id = $1';
 create function posts_of(int8) returns table (id int8, body text) language sql stable as 'select id, body from posts where user_id = $1';
@@ -355,6 +356,7 @@ func TestNulls(t *testing.T) {
 		{`select times(n), times(n, null), times(by => 3, n => n) from posts`, "never maybe unknown", nil},
 		{`select nothing(), nothing('x') from posts`, "maybe never", nil},
 		{`select not_called(name), not_called(nick) from users`, "never maybe", nil},
+		{`select skipped(1), skipped(1, 'y'), (select x from skipped(1) x) from users`, "maybe never unknown", nil},
 		{`select first_title(id), how_many(id) from users`, "maybe never", nil},
 		{`select f.id, f.body from users u, posts_of(u.id) f`, "never maybe", nil},
 		{`select f.id, f.body from users u left join posts_of(u.id) f on true`, "maybe maybe", nil},
