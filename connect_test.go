@@ -224,6 +224,30 @@ func TestAPoolThatIsFullSaysWhoHoldsIt(t *testing.T) {
 	require.NoError(t, pool.Close(t.Context()))
 }
 
+// A command waits for a connection that a caller of the pgxpool has, as for one of a command's.
+func TestTheWaitForAConnectionOfThePgxpoolsCaller(t *testing.T) {
+	t.Parallel()
+	pool := pgcmdtest.Connect(t, pgcmd.Config{MaxConns: 1, AcquireTimeout: 200 * time.Millisecond})
+	held, err := pool.Acquire(t.Context())
+	require.NoError(t, err)
+	start := time.Now()
+	_, err = one.Run(t.Context(), pool, struct{}{})
+	e := failure(t, err)
+	assert.Equal(t, pgcmd.CodeExhausted, e.Code)
+	assert.GreaterOrEqual(t, time.Since(start), 200*time.Millisecond)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(10*time.Millisecond, cancel)
+	_, err = one.Run(ctx, pool, struct{}{})
+	e = failure(t, err)
+	assert.Equal(t, pgcmd.CodeCanceled, e.Code)
+	assert.Equal(t, pgcmd.NotApplied, e.Effect)
+
+	time.AfterFunc(10*time.Millisecond, held.Release)
+	_, err = one.Run(t.Context(), pool, struct{}{})
+	assert.NoError(t, err)
+}
+
 // BeforeConnect sets tokens that are used as passwords. The probe of a pool that has no
 // connection to give makes one of its own.
 func TestHealthOfASaturatedPoolConnectsAsThePoolDoes(t *testing.T) {

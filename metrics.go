@@ -35,7 +35,7 @@ type Metrics struct {
 // PoolMetrics is the state of a pool's connections.
 type PoolMetrics struct {
 	Max, Acquired, Idle, Constructing int32
-	Acquires, EmptyAcquires           int64         // how often one was acquired, and how often that had to wait
+	Acquires, EmptyAcquires           int64         // how often one was acquired, hand-offs included, and how often that had to wait
 	Waited                            time.Duration // in all
 	Resets                            int64         // how often all were replaced
 	RetryTokens                       int           // left in the retry budget; -1: no limit
@@ -78,8 +78,10 @@ type Run struct {
 // about a microsecond for each command name.
 func (p *Pool) Metrics() Metrics {
 	m := Metrics{Since: p.metrics.since, Pool: poolMetrics(p.Pool, p.tracker, p.mux)}
-	waits, waited := p.acquirer.Stats()
-	m.Pool.EmptyAcquires, m.Pool.Waited = m.Pool.EmptyAcquires+waits, m.Pool.Waited+waited
+	own := p.acquirer.Stats()
+	m.Pool.Acquires += own.HandedOff
+	m.Pool.EmptyAcquires += own.Waits
+	m.Pool.Waited += own.Waited
 	m.Pool.RetryTokens = p.retries.Available()
 	for _, r := range p.replicas.All {
 		state := r.State()

@@ -52,7 +52,9 @@ var (
 // ReadOnly, and are counted and logged. Make one with [Connect]. It is safe for
 // concurrent use.
 //
-// Commands get connections in the order in which they ask for one.
+// Commands get connections in the order in which they ask for one. A command that ends hands
+// its connection to the first that waits, up to 16 times in a row, unless the pgxpool has a
+// hook or a tracer that sees acquires or releases. [Pool.Metrics] counts that; Stat does not.
 //
 // The methods of the embedded pgxpool.Pool use the primary, have no Config.Settings, and are
 // neither counted nor logged.

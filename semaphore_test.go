@@ -93,6 +93,7 @@ func TestConnectionsAreAcquiredInOrder(t *testing.T) {
 	assert.EqualValues(t, callers, after.Acquires-before.Acquires, "each is counted, however it came by its connection")
 	assert.EqualValues(t, callers, after.EmptyAcquires-before.EmptyAcquires)
 	assert.Greater(t, after.Waited-before.Waited, callers*time.Millisecond)
+	assert.Less(t, pool.Stat().AcquireCount(), int64(callers), "some were handed off")
 }
 
 // A caller of the pgxpool gets a connection, however busy the commands are.
@@ -204,6 +205,7 @@ func TestHooksSeeEveryAcquire(t *testing.T) {
 			}
 			all.Wait()
 			assert.Eventually(t, func() bool { return seen.Load() >= callers*runs }, 10*time.Second, time.Millisecond, "it saw only %d", seen.Load())
+			assert.Equal(t, pool.Stat().AcquireCount(), pool.Metrics().Pool.Acquires, "none was handed off")
 		})
 	}
 }
@@ -269,6 +271,7 @@ func TestABrokenConnectionIsNotAcquired(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.Eventually(t, func() bool { return pool.Stat().AcquiredConns() == 0 }, 10*time.Second, time.Millisecond)
+	assert.Less(t, pool.Stat().AcquireCount(), pool.Metrics().Pool.Acquires, "some were handed off")
 }
 
 // Once a server has said that it goes, no connection made before is used again.
@@ -303,6 +306,35 @@ func TestConnectionsOfBeforeAResetAreNotAcquired(t *testing.T) {
 	before := <-old
 	assert.NotEqual(t, before, <-last)
 	assert.NotEqual(t, before, <-next)
+}
+
+// Under load, too, where a connection goes from one command to the next.
+func TestACommandThatBeginsAfterResetGetsANewConnection(t *testing.T) {
+	t.Parallel()
+	pool := queued(t, pgcmd.Config{MaxConns: 2})
+	now := pgcmd.QueryOne[struct{}, time.Time]("queue.now", `select clock_timestamp()`)
+	madeSince := pgcmd.QueryOne[time.Time, bool]("queue.made_since", `select backend_start >= $1 from pg_stat_activity where pid = pg_backend_pid()`)
+	busy, stop := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer stop()
+	for range 3 {
+		all.Go(func() {
+			for busy.Err() == nil {
+				_, err := pidOf.Run(context.Background(), pool, struct{}{})
+				assert.NoError(t, err)
+			}
+		})
+	}
+	for range 50 {
+		before, err := now.Run(t.Context(), pool, struct{}{})
+		require.NoError(t, err)
+		pool.Reset()
+		isNew, err := madeSince.Run(t.Context(), pool, before)
+		require.NoError(t, err)
+		require.True(t, isNew, "the connection is of before the Reset")
+	}
+	assert.Less(t, pool.Stat().AcquireCount(), pool.Metrics().Pool.Acquires, "some were handed off")
 }
 
 func TestCloseDoesNotWaitForTheQueue(t *testing.T) {

@@ -1,6 +1,7 @@
 // Package connpool makes the connections of a pgxpool fit for commands: it counts what is
 // sent on them, checks the socket of one that was idle, limits the size of replies, records
-// which command holds which connection, and admits commands in the order in which they come.
+// which command holds which connection, admits commands in the order in which they come, and
+// hands connections from one to the next.
 // It does not know what a command is, nor what an error means to its caller.
 package connpool
 
@@ -22,10 +23,10 @@ import (
 func Instrument(cfg *pgxpool.Config, t *Tracker, stale *StaleStatements) {
 	filterRows(&cfg.ConnConfig.Config)
 	countBytes(&cfg.ConnConfig.Config, t, stale)
-	wrapHooks(cfg)
 	if t != nil {
-		idleConnsOnly(cfg)
+		t.hasHooks = hasHooks(cfg)
 	}
+	wrapHooks(cfg)
 }
 
 // countBytes makes the dialer return a Conn, which is below TLS: a wrapper above TLS would
@@ -68,6 +69,7 @@ type Conn struct {
 	// For the holder only:
 	seen      int64      // the number of the last of stale that it has invalidated
 	semaphore *semaphore // that the holder has a slot of; nil if it has none
+	handOffs  int        // since pgxpool has given it
 }
 
 // Of returns the Conn below conn, or nil if conn is not instrumented.

@@ -66,6 +66,15 @@ func wrapHooks(cfg *pgxpool.Config) {
 	}
 }
 
+// hasHooks reports whether a hook or a tracer of a pool sees that a connection is acquired or
+// released.
+func hasHooks(cfg *pgxpool.Config) bool {
+	_, acquires := cfg.ConnConfig.Tracer.(pgxpool.AcquireTracer)
+	_, releases := cfg.ConnConfig.Tracer.(pgxpool.ReleaseTracer)
+	//lint:ignore SA1019 it is called all the same
+	return cfg.PrepareConn != nil || cfg.BeforeAcquire != nil || cfg.AfterRelease != nil || cfg.ShouldPing != nil || acquires || releases
+}
+
 // onPanic recovers a panic and calls then. It is deferred.
 func onPanic(then func()) {
 	if recover() != nil {

@@ -23,8 +23,9 @@ type Tracker struct {
 	// Reset replaces the pool's connections. It is set before the first one is made.
 	Reset func()
 
-	logger logging.Logger
-	start  time.Time
+	logger   logging.Logger
+	start    time.Time
+	hasHooks bool // of the pool: a hook or a tracer sees that a connection is acquired or released
 
 	mu         sync.Mutex
 	conns      map[*Conn]struct{}
