@@ -99,7 +99,6 @@ var notMessages = map[string]string{
 	"pgcmd: the output holds itself, or is nested too deep":  behind,
 	"pgcmd: planned": behind,
 	"pgcmd: committed, but the synchronous standby has not got it":       "Outcome.DurabilityWarning",
-	"pgcmd: no connection is idle":                                       behind,
 	"pgcmd: a hook of the pool panicked":                                 behind,
 	"pgcmd: timeout waiting for a connection":                            behind,
 	"pgcmd: the database does not have the types ":                       behind,
